@@ -1,0 +1,195 @@
+//! Records in, batches out: the decoder that connectors use, whatever the format.
+
+use std::sync::Arc;
+
+use arrow::array::{ArrayRef, Int64Array, UInt32Array};
+use arrow::compute::take_record_batch;
+use arrow::datatypes::SchemaRef;
+use arrow::error::ArrowError;
+use arrow::record_batch::{RecordBatch, RecordBatchOptions};
+use highwater_plan::Origin;
+
+use super::column::{Column, Unsupported};
+use super::csv::CsvDecoder;
+use super::json::JsonDecoder;
+use super::{DecoderSpec, Format, Kind};
+
+/// Decodes records one after another into a batch.
+#[derive(Debug)]
+pub struct Decoder {
+    format: Format,
+    spec: DecoderSpec,
+    schema: SchemaRef,
+    inner: Inner,
+    header: Option<Vec<u8>>,
+    /// The records behind the rows, if the origin cannot be the batch itself.
+    records: Option<Records>,
+}
+
+#[derive(Debug)]
+enum Inner {
+    Json(JsonDecoder),
+    Csv(CsvDecoder),
+}
+
+/// The rows of the records since the last batch.
+#[derive(Debug)]
+pub struct Decoded {
+    /// The used columns.
+    pub rows: RecordBatch,
+    /// Per row +1 or -1; absent: all +1.
+    pub diffs: Option<Int64Array>,
+    /// The whole rows, if the decoder's spec asked for them.
+    pub origin: Option<Arc<dyn Origin>>,
+}
+
+impl Decoder {
+    pub(super) fn new(format: Format, spec: DecoderSpec) -> Result<Decoder, Unsupported> {
+        let used = spec.used.iter().map(|column| spec.schema.field(*column).clone()).collect::<Vec<_>>();
+        let schema = Arc::new(arrow::datatypes::Schema::new(used));
+        let inner = match format.kind {
+            Kind::Json(meaning) => {
+                let place = |column: &usize| spec.used.iter().position(|used| used == column);
+                let key = spec.primary_key.iter().filter_map(place).collect();
+                Inner::Json(JsonDecoder::new(&schema, key, meaning, format.rules())?)
+            }
+            Kind::Csv => Inner::Csv(CsvDecoder::new(&spec.schema, &spec.used, format.csv.clone(), format.rules())?),
+        };
+        let keeps_records = spec.keeps_origin && spec.used.len() < spec.schema.fields().len();
+        Ok(Decoder { format, spec, schema, inner, header: None, records: keeps_records.then(Records::default) })
+    }
+
+    /// Rows since the last batch was taken.
+    pub fn rows(&self) -> usize {
+        match &self.inner {
+            Inner::Json(decoder) => decoder.rows(),
+            Inner::Csv(decoder) => decoder.rows(),
+        }
+    }
+
+    /// Learns the columns' order from a header record.
+    pub fn set_header(&mut self, record: &[u8]) -> Result<(), String> {
+        self.header = Some(record.to_vec());
+        match &mut self.inner {
+            Inner::Json(_) => Ok(()),
+            Inner::Csv(decoder) => decoder.set_header(record),
+        }
+    }
+
+    /// Decodes one record, without its line end: no row if it is blank, up to two if it is a change.
+    ///
+    /// Errors: the reason, with column and byte; the rows before and after are not affected.
+    #[inline]
+    pub fn decode(&mut self, record: &[u8]) -> Result<(), String> {
+        let before = self.rows();
+        match &mut self.inner {
+            Inner::Json(decoder) => decoder.decode(record)?,
+            Inner::Csv(decoder) => decoder.decode(record)?,
+        }
+        let added = self.rows() - before;
+        if let Some(records) = &mut self.records {
+            records.push(record, added);
+        }
+        Ok(())
+    }
+
+    /// Takes the rows of all records since the last time.
+    pub fn take(&mut self) -> Result<Decoded, ArrowError> {
+        let rows = self.rows();
+        let (columns, diffs) = match &mut self.inner {
+            Inner::Json(decoder) => decoder.take(),
+            Inner::Csv(decoder) => (decoder.take(), None),
+        };
+        let arrays = columns.iter_mut().map(Column::take).collect::<Result<Vec<ArrayRef>, _>>()?;
+        let options = RecordBatchOptions::new().with_row_count(Some(rows));
+        let rows = RecordBatch::try_new_with_options(self.schema.clone(), arrays, &options)?;
+        let origin: Option<Arc<dyn Origin>> = match &mut self.records {
+            _ if !self.spec.keeps_origin => None,
+            None => Some(Arc::new(BatchOrigin(rows.clone()))),
+            Some(records) => Some(Arc::new(RecordOrigin {
+                format: self.format.clone(),
+                spec: DecoderSpec {
+                    used: (0..self.spec.schema.fields().len()).collect(),
+                    keeps_origin: false,
+                    ..self.spec.clone()
+                },
+                header: self.header.clone(),
+                records: std::mem::take(records),
+            })),
+        };
+        Ok(Decoded { rows, diffs: diffs.map(Int64Array::from), origin })
+    }
+}
+
+/// An origin of batches that hold every column.
+#[derive(Debug)]
+pub(crate) struct BatchOrigin(pub(crate) RecordBatch);
+
+impl Origin for BatchOrigin {
+    fn rows(&self, rows: &[u32]) -> Result<RecordBatch, ArrowError> {
+        take_record_batch(&self.0, &UInt32Array::from(rows.to_vec()))
+    }
+}
+
+/// Records end to end, and the rows they gave.
+#[derive(Debug, Default)]
+struct Records {
+    bytes: Vec<u8>,
+    ends: Vec<usize>,
+    /// Per row its record, and which of the record's rows it is.
+    rows: Vec<(u32, u32)>,
+}
+
+impl Records {
+    fn push(&mut self, record: &[u8], rows: usize) {
+        if rows > 0 {
+            let index = self.ends.len() as u32;
+            self.bytes.extend_from_slice(record);
+            self.ends.push(self.bytes.len());
+            self.rows.extend((0..rows as u32).map(|row| (index, row)));
+        }
+    }
+
+    fn get(&self, index: u32) -> &[u8] {
+        let index = index as usize;
+        let start = index.checked_sub(1).map_or(0, |before| self.ends[before]);
+        &self.bytes[start..self.ends[index]]
+    }
+}
+
+/// An origin that decodes the records again, all columns this time.
+#[derive(Debug)]
+struct RecordOrigin {
+    format: Format,
+    spec: DecoderSpec,
+    header: Option<Vec<u8>>,
+    records: Records,
+}
+
+impl Origin for RecordOrigin {
+    fn rows(&self, rows: &[u32]) -> Result<RecordBatch, ArrowError> {
+        let unsupported = |error: Unsupported| ArrowError::NotYetImplemented(format!("{error:?}"));
+        let mut decoder = Decoder::new(self.format.clone(), self.spec.clone()).map_err(unsupported)?;
+        if let Some(header) = &self.header {
+            decoder.set_header(header).map_err(ArrowError::ParseError)?;
+        }
+        // A record may fail now, in a column that was not decoded before: the row is then all it was, in the used columns
+        // nothing, so that the caller still gets one row for each it asked for.
+        let mut places = Vec::with_capacity(rows.len());
+        for row in rows {
+            let (record, nth) = self.records.rows[*row as usize];
+            let start = decoder.rows() as u32;
+            match decoder.decode(self.records.get(record)) {
+                Ok(()) => places.push(Some(start + nth)),
+                Err(_) => places.push(None),
+            }
+        }
+        let whole = decoder.take()?.rows;
+        if places.iter().all(Option::is_some) {
+            return take_record_batch(&whole, &UInt32Array::from(places));
+        }
+        let fields: Vec<_> = whole.schema().fields().iter().map(|field| field.as_ref().clone().with_nullable(true)).collect();
+        let nullable = RecordBatch::try_new(Arc::new(arrow::datatypes::Schema::new(fields)), whole.columns().to_vec())?;
+        take_record_batch(&nullable, &UInt32Array::from(places))
+    }
+}

@@ -1,0 +1,1 @@
+//! What is encoded, and that it reads back.

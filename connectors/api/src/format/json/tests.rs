@@ -1,0 +1,1 @@
+//! What JSON rows and changes become.

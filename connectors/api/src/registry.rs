@@ -1,0 +1,85 @@
+//! Connectors by name.
+
+use std::sync::Arc;
+
+use highwater_plan::Diagnostic;
+
+use crate::sink::{self, SinkConnector, SinkSpec, SinkWriter};
+use crate::source::{self, Source, SourceConnector, SourceSpec};
+
+/// The connectors a process has.
+#[derive(Default, Clone)]
+pub struct Registry {
+    sources: Vec<Arc<dyn SourceConnector>>,
+    sinks: Vec<Arc<dyn SinkConnector>>,
+}
+
+impl Registry {
+    /// The connectors of this crate: `nexmark`, `datagen`, `file`, `http` in; `file`, `stdout`, `blackhole` out.
+    pub fn builtin() -> Self {
+        let mut registry = Registry::default();
+        registry.add_source(Arc::new(source::Nexmark));
+        registry.add_source(Arc::new(source::Datagen));
+        registry.add_source(Arc::new(source::FileSource));
+        registry.add_source(Arc::new(source::HttpSource));
+        registry.add_sink(Arc::new(sink::FileSink));
+        registry.add_sink(Arc::new(sink::Stdout));
+        registry.add_sink(Arc::new(sink::Blackhole));
+        registry
+    }
+
+    /// The source connectors, for whoever lists them.
+    pub fn sources(&self) -> impl Iterator<Item = &dyn SourceConnector> {
+        self.sources.iter().map(Arc::as_ref)
+    }
+
+    /// The sink connectors, for whoever lists them.
+    pub fn sinks(&self) -> impl Iterator<Item = &dyn SinkConnector> {
+        self.sinks.iter().map(Arc::as_ref)
+    }
+
+    /// Adds a source connector.
+    pub fn add_source(&mut self, connector: Arc<dyn SourceConnector>) {
+        self.sources.push(connector);
+    }
+
+    /// Adds a sink connector.
+    pub fn add_sink(&mut self, connector: Arc<dyn SinkConnector>) {
+        self.sinks.push(connector);
+    }
+
+    /// Opens the source that `spec` describes with the connector that its options name.
+    pub fn open_source(&self, spec: &SourceSpec) -> Result<Box<dyn Source>, Diagnostic> {
+        let names: Vec<&str> = self.sources.iter().map(|connector| connector.name()).collect();
+        let name = connector_name(&spec.options, &format!("source '{}'", spec.name), &names)?;
+        match self.sources.iter().find(|connector| connector.name() == name) {
+            Some(connector) => connector.open(spec),
+            None => Err(unknown(&spec.options, name, &names)),
+        }
+    }
+
+    /// Opens the sink that `spec` describes with the connector that its options name.
+    pub fn open_sink(&self, spec: &SinkSpec) -> Result<Box<dyn SinkWriter>, Diagnostic> {
+        let names: Vec<&str> = self.sinks.iter().map(|connector| connector.name()).collect();
+        let name = connector_name(&spec.options, &format!("sink '{}'", spec.name), &names)?;
+        match self.sinks.iter().find(|connector| connector.name() == name) {
+            Some(connector) => connector.open(spec),
+            None => Err(unknown(&spec.options, name, &names)),
+        }
+    }
+}
+
+fn connector_name<'a>(options: &'a highwater_plan::Options, what: &str, names: &[&str]) -> Result<&'a str, Diagnostic> {
+    options.get("connector").ok_or_else(|| {
+        Diagnostic::error("missing-option", format!("{what} needs the option 'connector'"))
+            .at(options.span)
+            .help(format!("connectors: {}", names.join(", ")))
+    })
+}
+
+fn unknown(options: &highwater_plan::Options, name: &str, names: &[&str]) -> Diagnostic {
+    let span = options.entry("connector").and_then(|entry| entry.value_span).or(options.span);
+    Diagnostic::error("unknown-connector", format!("unknown connector '{name}'"))
+        .at(span)
+        .help(format!("connectors: {}", names.join(", ")))
+}

@@ -1,0 +1,1 @@
+//! Files that are read to their end, followed, rotated, truncated and resumed.

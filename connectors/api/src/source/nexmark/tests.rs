@@ -1,0 +1,1 @@
+//! Known answers, and the same stream however it is cut.

@@ -1,0 +1,197 @@
+//! Updates on the move: an Arrow batch with signed multiplicities, all of one epoch.
+//!
+//! The epoch is the timely message's time, so it is no column. A missing diff column means that every row is added once,
+//! which is most of what flows and costs nothing.
+
+use std::sync::Arc;
+
+use arrow::array::{Array, ArrayRef, Int64Array, UInt32Array};
+use arrow::buffer::BooleanBuffer;
+use arrow::compute;
+use arrow::record_batch::RecordBatch;
+use highwater_plan::Origin;
+use timely::Accountable;
+use timely::bytes::arc::Bytes;
+use timely::dataflow::channels::ContainerBytes;
+
+use crate::Diff;
+
+/// A batch of updates of one epoch.
+#[derive(Debug, Clone)]
+pub struct Delta {
+    /// The rows.
+    pub rows: RecordBatch,
+    /// Per row its multiplicity, never NULL; absent: all +1.
+    pub diffs: Option<Int64Array>,
+    /// The source rows behind the rows, while they are one to one (until the first exchange, join or aggregate).
+    pub origin: Option<OriginRows>,
+}
+
+/// Which source rows stand behind a batch's rows.
+#[derive(Debug, Clone)]
+pub struct OriginRows {
+    /// Index into [`highwater_plan::Job::sources`].
+    pub source: usize,
+    /// Gives back whole rows.
+    pub origin: Arc<dyn Origin>,
+    /// Positions in the origin per row; absent: the same positions.
+    pub rows: Option<UInt32Array>,
+}
+
+impl OriginRows {
+    /// The positions in the origin of these positions of the batch.
+    pub(crate) fn positions(&self, rows: &[u32]) -> Vec<u32> {
+        match &self.rows {
+            None => rows.to_vec(),
+            Some(positions) => rows.iter().map(|row| positions.value(*row as usize)).collect(),
+        }
+    }
+}
+
+impl Delta {
+    /// Rows that are each added once.
+    pub fn insert(rows: RecordBatch) -> Self {
+        Delta { rows, diffs: None, origin: None }
+    }
+
+    /// Rows with their multiplicities.
+    pub fn with_diffs(rows: RecordBatch, diffs: Int64Array) -> Self {
+        debug_assert_eq!(rows.num_rows(), diffs.len(), "one diff per row");
+        Delta { rows, diffs: Some(diffs), origin: None }
+    }
+
+    /// Number of updates.
+    pub fn len(&self) -> usize {
+        self.rows.num_rows()
+    }
+
+    /// Whether there are no updates.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// The multiplicity of the update at `row`.
+    pub fn diff(&self, row: usize) -> Diff {
+        self.diffs.as_ref().map_or(1, |diffs| diffs.value(row))
+    }
+
+    /// The multiplicities, if they are not all +1.
+    pub(crate) fn diff_values(&self) -> Option<&[Diff]> {
+        self.diffs.as_ref().map(|diffs| diffs.values().as_ref())
+    }
+
+    /// These columns of the batch.
+    pub(crate) fn columns(&self, indices: &[usize]) -> Vec<ArrayRef> {
+        indices.iter().map(|index| Arc::clone(self.rows.column(*index))).collect()
+    }
+
+    /// The updates whose bit is set, origin included.
+    pub(crate) fn filter(&self, keep: &BooleanBuffer) -> Delta {
+        let predicate = arrow::array::BooleanArray::new(keep.clone(), None);
+        let filter = compute::FilterBuilder::new(&predicate).optimize().build();
+        let rows = filter.filter_record_batch(&self.rows).expect("the predicate has a bit per row");
+        let diffs = self.diffs.as_ref().map(|diffs| {
+            let kept = filter.filter(diffs).expect("the predicate has a bit per row");
+            Int64Array::from(kept.to_data())
+        });
+        let origin = self.origin.as_ref().map(|origin| OriginRows {
+            rows: Some(match &origin.rows {
+                Some(rows) => {
+                    UInt32Array::from(filter.filter(rows).expect("the predicate has a bit per row").to_data())
+                }
+                None => keep.set_indices().map(|row| row as u32).collect(),
+            }),
+            ..origin.clone()
+        });
+        Delta { rows, diffs, origin }
+    }
+
+    /// The updates at these positions, without their origin.
+    pub(crate) fn take(&self, positions: &UInt32Array) -> Delta {
+        let rows = compute::take_record_batch(&self.rows, positions).expect("positions are within the batch");
+        let diffs = self.diffs.as_ref().map(|diffs| {
+            let taken = compute::take(diffs, positions, None).expect("positions are within the batch");
+            Int64Array::from(taken.to_data())
+        });
+        Delta { rows, diffs, origin: None }
+    }
+
+    /// A range of the updates, origin included.
+    pub(crate) fn slice(&self, offset: usize, length: usize) -> Delta {
+        let origin = self.origin.as_ref().map(|origin| OriginRows {
+            rows: Some(match &origin.rows {
+                Some(rows) => rows.slice(offset, length),
+                None => (offset as u32..(offset + length) as u32).collect(),
+            }),
+            ..origin.clone()
+        });
+        Delta {
+            rows: self.rows.slice(offset, length),
+            diffs: self.diffs.as_ref().map(|diffs| diffs.slice(offset, length)),
+            origin,
+        }
+    }
+}
+
+/// A [`Delta`] as timely moves it; empty after it was taken.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Parcel(pub(crate) Option<Delta>);
+
+impl Accountable for Parcel {
+    fn record_count(&self) -> i64 {
+        self.0.as_ref().map_or(0, |delta| delta.len() as i64)
+    }
+}
+
+/// Between processes a parcel is an Arrow IPC stream; diffs are a last column. Origins stay behind.
+impl ContainerBytes for Parcel {
+    fn from_bytes(bytes: Bytes) -> Self {
+        let (head, body) = bytes.split_at(16);
+        let word = |range: std::ops::Range<usize>| u64::from_le_bytes(head[range].try_into().expect("eight bytes"));
+        let (length, has_diffs) = (word(0..8) as usize, word(8..16) == 1);
+        if length == 0 {
+            return Parcel(None);
+        }
+        let mut reader = arrow::ipc::reader::StreamReader::try_new(&body[..length], None).expect("a peer sends Arrow IPC");
+        let mut rows = reader.next().expect("a parcel has one batch").expect("a peer sends Arrow IPC");
+        let diffs = has_diffs.then(|| {
+            let column = rows.remove_column(rows.num_columns() - 1);
+            Int64Array::from(column.to_data())
+        });
+        Parcel(Some(Delta { rows, diffs, origin: None }))
+    }
+
+    fn length_in_bytes(&self) -> usize {
+        16 + encode(self).len().next_multiple_of(8)
+    }
+
+    fn into_bytes<W: std::io::Write>(&self, writer: &mut W) {
+        let body = encode(self);
+        let has_diffs = u64::from(self.0.as_ref().is_some_and(|delta| delta.diffs.is_some()));
+        let padding = [0u8; 8];
+        let pad = body.len().next_multiple_of(8) - body.len();
+        for part in [&(body.len() as u64).to_le_bytes()[..], &has_diffs.to_le_bytes()[..], &body, &padding[..pad]] {
+            writer.write_all(part).expect("timely gives as many bytes as were asked for");
+        }
+    }
+}
+
+fn encode(parcel: &Parcel) -> Vec<u8> {
+    let mut body = Vec::new();
+    let Some(delta) = &parcel.0 else { return body };
+    let rows = match &delta.diffs {
+        None => delta.rows.clone(),
+        Some(diffs) => {
+            let mut fields = delta.rows.schema().fields().to_vec();
+            fields.push(Arc::new(arrow::datatypes::Field::new("diff", arrow::datatypes::DataType::Int64, false)));
+            let mut columns = delta.rows.columns().to_vec();
+            columns.push(Arc::new(diffs.clone()) as ArrayRef);
+            RecordBatch::try_new(Arc::new(arrow::datatypes::Schema::new(fields)), columns).expect("one diff per row")
+        }
+    };
+    let mut writer = arrow::ipc::writer::StreamWriter::try_new(&mut body, &rows.schema()).expect("writing to memory");
+    writer.write(&rows).expect("writing to memory");
+    writer.finish().expect("writing to memory");
+    drop(writer);
+    body
+}

@@ -1,0 +1,275 @@
+//! The worker threads and the commands they follow.
+//!
+//! Every worker takes the same commands in the same order, builds the same dataflows, and then goes round: commands, each
+//! job's ingestion, a step of timely, publication. A worker with nothing to do parks; it never spins.
+
+use std::collections::BTreeMap;
+use std::panic::AssertUnwindSafe;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::{Arc, Mutex};
+use std::thread::Thread;
+use std::time::Duration;
+
+use highwater_plan::OutputNames;
+use timely::worker::Worker;
+
+use crate::job::{EpochSink, JobHandle, JobShared, JobSpec, JobState};
+use crate::operator::sides::{errors_schema, late_schema, rejects_schema};
+use crate::pump::{EpochGate, Pump, PumpFeed, Pumped};
+use crate::render::{render, sink_owner};
+use crate::stats::JobStats;
+use crate::view::ViewHandle;
+
+/// How an engine is set up.
+#[derive(Debug, Clone)]
+pub struct EngineConfig {
+    /// Worker threads.
+    pub workers: usize,
+}
+
+/// The engine cannot do it.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum EngineError {
+    /// The worker threads could not be started.
+    #[error("cannot start the workers: {0}")]
+    Start(String),
+    /// The engine was shut down, or a worker has died.
+    #[error("the engine is not running")]
+    Stopped,
+}
+
+/// Worker threads that run jobs.
+pub struct Engine {
+    workers: usize,
+    commands: Mutex<Vec<Sender<Command>>>,
+    threads: Threads,
+    next_job: AtomicU64,
+    guards: Mutex<Option<timely::communication::WorkerGuards<()>>>,
+}
+
+/// The workers' threads, to wake them: filled when they start.
+type Threads = Arc<Vec<Mutex<Option<Thread>>>>;
+
+#[derive(Clone)]
+enum Command {
+    Create(Arc<Creation>),
+    Drop(u64),
+    Shutdown,
+}
+
+/// What all workers need to build a job; each takes its own parts.
+struct Creation {
+    shared: Arc<JobShared>,
+    gate: Arc<EpochGate>,
+    /// Per feed its source, in the order of the marks.
+    feeds: Vec<usize>,
+    parts: Vec<Mutex<Option<Parts>>>,
+}
+
+/// One worker's parts of a job.
+struct Parts {
+    feeds: Vec<PumpFeed>,
+    sinks: Vec<Option<Box<dyn EpochSink>>>,
+}
+
+impl Engine {
+    /// Starts the workers.
+    pub fn start(config: EngineConfig) -> Result<Self, EngineError> {
+        let workers = config.workers.max(1);
+        let (senders, receivers): (Vec<_>, Vec<_>) = (0..workers).map(|_| channel()).unzip();
+        let receivers: Arc<Vec<Mutex<Option<Receiver<Command>>>>> =
+            Arc::new(receivers.into_iter().map(|receiver| Mutex::new(Some(receiver))).collect());
+        let threads: Threads = Arc::new((0..workers).map(|_| Mutex::new(None)).collect());
+        let known = Arc::clone(&threads);
+        let timely = if workers == 1 { timely::Config::thread() } else { timely::Config::process(workers) };
+        let guards = timely::execute(timely, move |worker| {
+            let index = worker.index();
+            *known[index].lock().expect("set once") = Some(std::thread::current());
+            let receiver = receivers[index].lock().expect("taken once").take().expect("one worker per receiver");
+            run(worker, &receiver);
+        })
+        .map_err(EngineError::Start)?;
+        Ok(Engine {
+            workers,
+            commands: Mutex::new(senders),
+            threads,
+            next_job: AtomicU64::new(1),
+            guards: Mutex::new(Some(guards)),
+        })
+    }
+
+    /// How many workers there are.
+    pub fn workers(&self) -> usize {
+        self.workers
+    }
+
+    /// Wakes a worker that has parked because its feeds had nothing.
+    pub fn waker(&self, worker: usize) -> Arc<dyn Fn() + Send + Sync> {
+        let threads = Arc::clone(&self.threads);
+        Arc::new(move || wake(&threads, worker))
+    }
+
+    /// Starts a job; it runs beside the others without disturbing them.
+    pub fn create(&self, spec: JobSpec) -> Result<JobHandle, EngineError> {
+        let id = self.next_job.fetch_add(1, Ordering::Relaxed);
+        let job = Arc::clone(&spec.job);
+        let shared = Arc::new(JobShared {
+            id,
+            name: spec.name.clone(),
+            views: relations(&job, self.workers),
+            stats: Arc::new(JobStats::new(job.sources.len())),
+            published: (0..self.workers).map(|_| AtomicU64::new(0)).collect(),
+            state: Mutex::new(JobState::Running),
+            listeners: Mutex::new(Vec::new()),
+            job: Arc::clone(&job),
+        });
+        let threads = Arc::clone(&self.threads);
+        let wake_all = Arc::new(move || (0..threads.len()).for_each(|worker| wake(&threads, worker)));
+        let bounded = spec.feeds.iter().filter(|feed| feed.bounded).count();
+        let until = if spec.until_end && bounded > 0 { bounded } else { spec.feeds.len() };
+        let gate = Arc::new(EpochGate::new(job.settings.epochs_in_flight, until, Arc::clone(&shared.stats), wake_all));
+        let feeds = spec.feeds.iter().map(|feed| feed.source).collect();
+        let mut parts: Vec<Parts> = (0..self.workers).map(|_| Parts { feeds: Vec::new(), sinks: Vec::new() }).collect();
+        for (index, feed) in spec.feeds.into_iter().enumerate() {
+            let ends_job = feed.bounded || !(spec.until_end && bounded > 0);
+            let pump = PumpFeed { index: index as u32, source: feed.source, ends_job, feed: feed.feed };
+            parts[feed.worker % self.workers].feeds.push(pump);
+        }
+        for (index, sink) in spec.sinks.into_iter().enumerate() {
+            let mut sink = Some(sink);
+            for (worker, parts) in parts.iter_mut().enumerate() {
+                let owns = worker == sink_owner(index, self.workers);
+                parts.sinks.push(if owns { sink.take() } else { None });
+            }
+        }
+        let parts = parts.into_iter().map(|parts| Mutex::new(Some(parts))).collect();
+        let creation = Creation { shared: Arc::clone(&shared), gate, feeds, parts };
+        self.send(Command::Create(Arc::new(creation)))?;
+        Ok(JobHandle { shared })
+    }
+
+    /// Ends a job and frees its state. Unknown jobs are ignored.
+    pub fn drop_job(&self, id: u64) -> Result<(), EngineError> {
+        self.send(Command::Drop(id))
+    }
+
+    /// Ends all jobs and joins the workers.
+    pub fn shutdown(&self) {
+        let _ = self.send(Command::Shutdown);
+        if let Some(guards) = self.guards.lock().expect("joined once").take() {
+            for result in guards.join() {
+                if let Err(message) = result {
+                    tracing::error!(message, "a worker died");
+                }
+            }
+        }
+    }
+
+    /// Gives all workers a command; the lock makes its order the same for all.
+    fn send(&self, command: Command) -> Result<(), EngineError> {
+        let senders = self.commands.lock().expect("sending does not panic");
+        for sender in senders.iter() {
+            sender.send(command.clone()).map_err(|_| EngineError::Stopped)?;
+        }
+        (0..self.workers).for_each(|worker| wake(&self.threads, worker));
+        Ok(())
+    }
+}
+
+impl Drop for Engine {
+    fn drop(&mut self) {
+        self.shutdown();
+    }
+}
+
+fn wake(threads: &Threads, worker: usize) {
+    if let Some(thread) = threads[worker].lock().expect("set once").as_ref() {
+        thread.unpark();
+    }
+}
+
+/// The relations that readers see: views, then `$late` and `$rejects` per source, `$errors` per view and sink.
+fn relations(job: &highwater_plan::Job, workers: usize) -> Vec<Arc<ViewHandle>> {
+    let views = job
+        .views
+        .iter()
+        .map(|view| ViewHandle::arranged(view.name.clone(), Arc::clone(&view.schema), view.key.clone(), workers));
+    let late = job.sources.iter().map(|source| {
+        ViewHandle::log(OutputNames::late(&source.name), late_schema(&source.schema), workers)
+    });
+    let rejects = job.sources.iter().map(|source| ViewHandle::log(OutputNames::rejects(&source.name), rejects_schema(), workers));
+    let outputs = job.views.iter().map(|view| &view.name).chain(job.sinks.iter().map(|sink| &sink.name));
+    let errors = outputs.map(|name| ViewHandle::log(OutputNames::errors(name), errors_schema(), workers));
+    views.chain(late).chain(rejects).chain(errors).map(Arc::new).collect()
+}
+
+/// A worker's life.
+fn run(worker: &mut Worker, commands: &Receiver<Command>) {
+    let mut jobs: BTreeMap<u64, (usize, Pump)> = BTreeMap::new();
+    let mut known: Vec<Arc<JobShared>> = Vec::new();
+    let lived = std::panic::catch_unwind(AssertUnwindSafe(|| {
+        while follow(worker, commands, &mut jobs, &mut known) {
+            let mut busy = false;
+            let mut rest: Option<Duration> = None;
+            for (_, pump) in jobs.values_mut() {
+                match pump.pump() {
+                    Pumped::Busy => busy = true,
+                    Pumped::Idle(None) => {}
+                    Pumped::Idle(Some(wait)) => rest = Some(rest.map_or(wait, |rest| rest.min(wait))),
+                }
+            }
+            if busy {
+                worker.step();
+            } else {
+                worker.step_or_park(Some(rest.unwrap_or(Duration::from_secs(1))));
+            }
+            jobs.values_mut().for_each(|(_, pump)| pump.publish());
+        }
+    }));
+    if let Err(panic) = lived {
+        for job in &known {
+            job.set_state(JobState::Failed("a worker panicked: this is a bug, please report it".into()));
+        }
+        std::panic::resume_unwind(panic);
+    }
+}
+
+/// Follows the commands that have come; false means the end.
+fn follow(
+    worker: &mut Worker,
+    commands: &Receiver<Command>,
+    jobs: &mut BTreeMap<u64, (usize, Pump)>,
+    known: &mut Vec<Arc<JobShared>>,
+) -> bool {
+    while let Ok(command) = commands.try_recv() {
+        match command {
+            Command::Create(creation) => {
+                let parts = creation.parts[worker.index()].lock().expect("taken once").take().expect("one part per worker");
+                let dataflow = worker.next_dataflow_index();
+                let shared = &creation.shared;
+                let rendered = worker.dataflow_named(&shared.name, |scope| render(scope.clone(), shared, parts.sinks, &creation.feeds));
+                let pump = Pump::new(worker.index(), Arc::clone(shared), Arc::clone(&creation.gate), parts.feeds, rendered);
+                known.push(Arc::clone(shared));
+                jobs.insert(shared.id, (dataflow, pump));
+            }
+            Command::Drop(id) => {
+                if let Some((dataflow, pump)) = jobs.remove(&id) {
+                    pump.shared().set_state(JobState::Dropped);
+                    drop(pump);
+                    worker.drop_dataflow(dataflow);
+                }
+                known.retain(|job| job.id != id);
+            }
+            Command::Shutdown => {
+                for (_, (dataflow, pump)) in std::mem::take(jobs) {
+                    pump.shared().set_state(JobState::Dropped);
+                    drop(pump);
+                    worker.drop_dataflow(dataflow);
+                }
+                return false;
+            }
+        }
+    }
+    true
+}

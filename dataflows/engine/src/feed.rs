@@ -1,0 +1,51 @@
+//! Where a worker's rows come from, as the engine sees it.
+//!
+//! The engine asks; a feed never pushes. So a slow dataflow stops the asking, and that is all of backpressure.
+
+use arrow::record_batch::RecordBatch;
+use std::time::Duration;
+
+use crate::{Delta, Time};
+
+/// Rows of one source (one partition, or several read together) for one worker.
+pub trait Feed: Send {
+    /// Gives what there is now, at most about `rows_max` rows, without blocking.
+    fn poll(&mut self, rows_max: usize) -> FeedPoll;
+
+    /// The last epoch that contains something of this feed was closed and published: earlier rows are in the views.
+    fn closed(&mut self, _epoch: Time) {}
+}
+
+/// A feed's answer.
+pub enum FeedPoll {
+    /// Rows, or a change of state without rows.
+    Ready(FeedBatch),
+    /// Nothing now. Ask again when woken, or after this time.
+    Pending(Option<Duration>),
+}
+
+/// What a feed adds to one epoch.
+pub struct FeedBatch {
+    /// Rows with the columns of [`highwater_plan::Source::used`].
+    pub deltas: Vec<Delta>,
+    /// Rows for `<source>$rejects`, with the schema of [`crate::ViewHandle`]s of that kind.
+    pub rejects: Vec<RecordBatch>,
+    /// The feed's state after these rows.
+    pub state: FeedState,
+    /// Told the epoch that the rows are in.
+    pub receipts: Vec<Receipt>,
+}
+
+/// Called once with an epoch.
+pub type Receipt = Box<dyn FnOnce(Time) + Send>;
+
+/// What a feed says of event time, as of the rows it has given.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum FeedState {
+    /// Rows may come, of event times that its watermark (microseconds; `i64::MIN`: nothing is known) bounds.
+    Active(i64),
+    /// Nothing has come for a while: it does not hold back the source's watermark. What it had seen stays known.
+    Idle(i64),
+    /// Nothing will ever come.
+    Finished,
+}

@@ -1,0 +1,153 @@
+//! A job in the engine: what it is made of, and what the process holds of it while it runs.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
+
+use highwater_plan::Job;
+
+use crate::stats::JobStats;
+use crate::view::ViewHandle;
+use crate::{Delta, Feed, Time};
+
+/// What it takes to run a job.
+pub struct JobSpec {
+    /// Its name, for messages and metrics.
+    pub name: String,
+    /// What it computes.
+    pub job: Arc<Job>,
+    /// Where its rows come from.
+    pub feeds: Vec<FeedSpec>,
+    /// Where its changes go, one per [`Job::sinks`].
+    pub sinks: Vec<Box<dyn EpochSink>>,
+    /// End the job when all bounded feeds have finished, although others have not.
+    pub until_end: bool,
+}
+
+/// One feed and the worker that reads it.
+pub struct FeedSpec {
+    /// Index into [`Job::sources`].
+    pub source: usize,
+    /// Which worker asks it.
+    pub worker: usize,
+    /// Whether it finishes by itself.
+    pub bounded: bool,
+    /// The rows.
+    pub feed: Box<dyn Feed>,
+}
+
+/// Takes the changes of one closed epoch after another.
+pub trait EpochSink: Send {
+    /// Takes the consolidated changes of `epoch`. Epochs come in order; those without changes do not come.
+    fn write(&mut self, epoch: Time, changes: &[Delta]) -> Result<(), String>;
+
+    /// No further epoch is closed for now.
+    fn flush(&mut self) -> Result<(), String>;
+}
+
+/// How a job is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum JobState {
+    /// Rows may come.
+    Running,
+    /// All feeds have finished and every row is in the results.
+    Finished,
+    /// It stopped by itself: why.
+    Failed(String),
+    /// It was dropped.
+    Dropped,
+}
+
+/// A running job, as every thread may hold it.
+#[derive(Clone)]
+pub struct JobHandle {
+    pub(crate) shared: Arc<JobShared>,
+}
+
+/// Called with the closed epoch whenever it has grown, and when the state changed.
+pub(crate) type Listener = Box<dyn Fn(Time, &JobState) + Send + Sync>;
+
+/// What workers and handles share of a job.
+pub(crate) struct JobShared {
+    pub(crate) id: u64,
+    pub(crate) name: String,
+    pub(crate) job: Arc<Job>,
+    pub(crate) views: Vec<Arc<ViewHandle>>,
+    pub(crate) stats: Arc<JobStats>,
+    /// Per worker the last epoch whose batches it has published.
+    pub(crate) published: Vec<AtomicU64>,
+    pub(crate) state: Mutex<JobState>,
+    pub(crate) listeners: Mutex<Vec<Listener>>,
+}
+
+impl JobHandle {
+    /// The engine's number of the job.
+    pub fn id(&self) -> u64 {
+        self.shared.id
+    }
+
+    /// Its name.
+    pub fn name(&self) -> &str {
+        &self.shared.name
+    }
+
+    /// What it computes.
+    pub fn job(&self) -> &Arc<Job> {
+        &self.shared.job
+    }
+
+    /// Materialised views, then `$late` and `$rejects` of each source and `$errors` of each view.
+    pub fn views(&self) -> &[Arc<ViewHandle>] {
+        &self.shared.views
+    }
+
+    /// The view or side relation of this name.
+    pub fn view(&self, name: &str) -> Option<&Arc<ViewHandle>> {
+        self.shared.views.iter().find(|view| view.name() == name)
+    }
+
+    /// Counters.
+    pub fn stats(&self) -> &Arc<JobStats> {
+        &self.shared.stats
+    }
+
+    /// The last epoch whose changes are in every view on every worker; 0 before the first.
+    pub fn closed(&self) -> Time {
+        self.shared.closed()
+    }
+
+    /// How it is.
+    pub fn state(&self) -> JobState {
+        self.shared.state.lock().expect("a state is set without panicking").clone()
+    }
+
+    /// Calls `listener` whenever [`JobHandle::closed`] grew or the state changed, on a worker's thread: it must be quick.
+    pub fn listen(&self, listener: impl Fn(Time, &JobState) + Send + Sync + 'static) {
+        self.shared.listeners.lock().expect("listeners are added without panicking").push(Box::new(listener));
+    }
+}
+
+impl JobShared {
+    pub(crate) fn closed(&self) -> Time {
+        self.published.iter().map(|epoch| epoch.load(Ordering::Acquire)).min().unwrap_or(0)
+    }
+
+    /// Sets the state unless the job is over already, and tells the listeners.
+    pub(crate) fn set_state(&self, state: JobState) {
+        {
+            let mut current = self.state.lock().expect("a state is set without panicking");
+            if *current != JobState::Running {
+                return;
+            }
+            *current = state;
+        }
+        self.tell();
+    }
+
+    pub(crate) fn tell(&self) {
+        let state = self.state.lock().expect("a state is set without panicking").clone();
+        let closed = self.closed();
+        for listener in self.listeners.lock().expect("listeners are added without panicking").iter() {
+            listener(closed, &state);
+        }
+    }
+}

@@ -1,0 +1,396 @@
+//! Dense numbers for keys: a hash table from key values to group numbers, batch at a time.
+//!
+//! One or two columns of at most eight bytes are kept as plain words; every other key as its order-preserving row bytes
+//! in one arena. Numbers of removed keys are used again, so that per-group vectors do not grow for ever.
+
+use arrow::array::{Array, ArrayData, ArrayRef, AsArray, make_array};
+use arrow::buffer::{BooleanBuffer, Buffer, NullBuffer};
+use arrow::datatypes::DataType;
+use arrow::downcast_primitive_array;
+use arrow_row::{RowConverter, SortField};
+use hashbrown::HashTable;
+use hashbrown::hash_table::Entry;
+
+use crate::hash::{hash_bytes, mix};
+
+/// A set of keys, each with a number below [`Keys::bound`].
+pub(crate) struct Keys {
+    table: Table,
+    free: Vec<u32>,
+    live: usize,
+}
+
+enum Table {
+    /// No columns: at most one key.
+    Unit,
+    One(Fixed<1>),
+    Two(Fixed<2>),
+    Rows(Encoded),
+}
+
+impl Keys {
+    /// No keys yet, over columns of these types.
+    pub(crate) fn new(types: &[DataType]) -> Self {
+        let fixed = types.iter().all(is_word);
+        let table = match types.len() {
+            0 => Table::Unit,
+            1 if fixed => Table::One(Fixed::new(types)),
+            2 if fixed => Table::Two(Fixed::new(types)),
+            _ => Table::Rows(Encoded::new(types)),
+        };
+        Keys { table, free: Vec::new(), live: 0 }
+    }
+
+    /// How many keys there are.
+    pub(crate) fn len(&self) -> usize {
+        self.live
+    }
+
+    /// One more than the largest number ever given.
+    pub(crate) fn bound(&self) -> usize {
+        match &self.table {
+            Table::Unit => self.live + self.free.len(),
+            Table::One(table) => table.keys.len(),
+            Table::Two(table) => table.keys.len(),
+            Table::Rows(table) => table.slots.len(),
+        }
+    }
+
+    /// About how many bytes the keys take.
+    pub(crate) fn bytes(&self) -> usize {
+        match &self.table {
+            Table::Unit => 0,
+            Table::One(table) => table.keys.capacity() * 16 + table.index.capacity() * 5,
+            Table::Two(table) => table.keys.capacity() * 24 + table.index.capacity() * 5,
+            Table::Rows(table) => table.arena.capacity() + table.slots.capacity() * 16 + table.index.capacity() * 17,
+        }
+    }
+
+    /// The number of each row's key, new keys added, into `numbers`, which is overwritten.
+    pub(crate) fn intern(&mut self, columns: &[ArrayRef], rows: usize, numbers: &mut Vec<u32>) {
+        numbers.clear();
+        numbers.reserve(rows);
+        match &mut self.table {
+            Table::Unit => {
+                if rows > 0 && self.live == 0 {
+                    self.free.clear();
+                    self.live = 1;
+                }
+                numbers.resize(rows, 0);
+            }
+            Table::One(table) => table.intern(columns, rows, numbers, &mut self.free, &mut self.live),
+            Table::Two(table) => table.intern(columns, rows, numbers, &mut self.free, &mut self.live),
+            Table::Rows(table) => table.intern(columns, numbers, &mut self.free, &mut self.live),
+        }
+    }
+
+    /// The key columns of these numbers.
+    pub(crate) fn columns(&self, numbers: &[u32]) -> Vec<ArrayRef> {
+        match &self.table {
+            Table::Unit => Vec::new(),
+            Table::One(table) => table.columns(numbers),
+            Table::Two(table) => table.columns(numbers),
+            Table::Rows(table) => table.columns(numbers),
+        }
+    }
+
+    /// Forgets a key; its number will be used again.
+    pub(crate) fn remove(&mut self, number: u32) {
+        match &mut self.table {
+            Table::Unit => {}
+            Table::One(table) => table.remove(number),
+            Table::Two(table) => table.remove(number),
+            Table::Rows(table) => table.remove(number),
+        }
+        self.free.push(number);
+        self.live -= 1;
+    }
+
+    /// The numbers of all keys, ascending.
+    pub(crate) fn numbers(&self) -> Vec<u32> {
+        if self.free.is_empty() {
+            return (0..self.bound() as u32).collect();
+        }
+        let mut freed = vec![false; self.bound()];
+        for number in &self.free {
+            freed[*number as usize] = true;
+        }
+        (0..self.bound() as u32).filter(|number| !freed[*number as usize]).collect()
+    }
+}
+
+/// Whether a column's values are words of at most eight bytes.
+fn is_word(data_type: &DataType) -> bool {
+    data_type.is_primitive() && data_type.primitive_width().is_some_and(|width| width <= 8)
+}
+
+/// The values of a column of words, widened to eight bytes.
+fn words(column: &ArrayRef) -> std::borrow::Cow<'_, [u64]> {
+    let array = column.as_ref();
+    downcast_primitive_array!(
+        array => {
+            let buffer = array.values().inner();
+            match buffer.len() / array.len().max(1) {
+                8 => std::borrow::Cow::Borrowed(buffer.typed_data::<u64>()),
+                4 => buffer.typed_data::<u32>().iter().map(|value| u64::from(*value)).collect::<Vec<_>>().into(),
+                2 => buffer.typed_data::<u16>().iter().map(|value| u64::from(*value)).collect::<Vec<_>>().into(),
+                _ => buffer.typed_data::<u8>().iter().map(|value| u64::from(*value)).collect::<Vec<_>>().into(),
+            }
+        }
+        other => unreachable!("{other} is not a column of words")
+    )
+}
+
+/// A column of `data_type` from words and validity.
+pub(crate) fn column_of_words(words: impl ExactSizeIterator<Item = u64>, nulls: Option<NullBuffer>, data_type: &DataType) -> ArrayRef {
+    let length = words.len();
+    let buffer = match data_type.primitive_width().expect("a column of words is primitive") {
+        8 => words.collect::<Buffer>(),
+        4 => words.map(|word| word as u32).collect::<Buffer>(),
+        2 => words.map(|word| word as u16).collect::<Buffer>(),
+        _ => words.map(|word| word as u8).collect::<Buffer>(),
+    };
+    let data = ArrayData::builder(data_type.clone()).len(length).add_buffer(buffer).nulls(nulls).build();
+    make_array(data.expect("one word per value"))
+}
+
+/// A key of `N` words; a set bit of `nulls` means that the column is NULL (and its word 0).
+#[derive(Clone, Copy, PartialEq, Eq)]
+struct Word<const N: usize> {
+    words: [u64; N],
+    nulls: u64,
+}
+
+impl<const N: usize> Word<N> {
+    #[inline]
+    fn hash(&self) -> u64 {
+        let hash = self.words.iter().fold(self.nulls, |hash, word| mix(hash, *word));
+        hash ^ (hash >> 32)
+    }
+}
+
+struct Fixed<const N: usize> {
+    types: Vec<DataType>,
+    index: HashTable<u32>,
+    keys: Vec<Word<N>>,
+}
+
+impl<const N: usize> Fixed<N> {
+    fn new(types: &[DataType]) -> Self {
+        Fixed { types: types.to_vec(), index: HashTable::new(), keys: Vec::new() }
+    }
+
+    #[inline]
+    fn each_key(columns: &[ArrayRef], rows: usize, mut take: impl FnMut(Word<N>)) {
+        let values: [std::borrow::Cow<'_, [u64]>; N] = std::array::from_fn(|index| words(&columns[index]));
+        let values: [&[u64]; N] = std::array::from_fn(|index| &values[index][..rows]);
+        if columns.iter().all(|column| column.null_count() == 0) {
+            for row in 0..rows {
+                take(Word { words: std::array::from_fn(|index| values[index][row]), nulls: 0 });
+            }
+            return;
+        }
+        for row in 0..rows {
+            let mut key = Word { words: [0; N], nulls: 0 };
+            for index in 0..N {
+                if columns[index].is_null(row) {
+                    key.nulls |= 1 << index;
+                } else {
+                    key.words[index] = values[index][row];
+                }
+            }
+            take(key);
+        }
+    }
+
+    fn intern(&mut self, columns: &[ArrayRef], rows: usize, numbers: &mut Vec<u32>, free: &mut Vec<u32>, live: &mut usize) {
+        let (index, keys) = (&mut self.index, &mut self.keys);
+        Self::each_key(columns, rows, |key| {
+            let entry = index.entry(key.hash(), |number| keys[*number as usize] == key, |number| keys[*number as usize].hash());
+            let number = match entry {
+                Entry::Occupied(entry) => *entry.get(),
+                Entry::Vacant(entry) => {
+                    let number = free.pop().unwrap_or(keys.len() as u32);
+                    entry.insert(number);
+                    match keys.get_mut(number as usize) {
+                        Some(slot) => *slot = key,
+                        None => keys.push(key),
+                    }
+                    *live += 1;
+                    number
+                }
+            };
+            numbers.push(number);
+        });
+    }
+
+    fn columns(&self, numbers: &[u32]) -> Vec<ArrayRef> {
+        (0..N)
+            .map(|column| {
+                let any_null = numbers.iter().any(|number| self.keys[*number as usize].nulls & (1 << column) != 0);
+                let nulls = any_null.then(|| {
+                    let valid = numbers.iter().map(|number| self.keys[*number as usize].nulls & (1 << column) == 0);
+                    NullBuffer::new(valid.collect::<BooleanBuffer>())
+                });
+                let words = numbers.iter().map(|number| self.keys[*number as usize].words[column]);
+                column_of_words(words, nulls, &self.types[column])
+            })
+            .collect()
+    }
+
+    fn remove(&mut self, number: u32) {
+        let key = self.keys[number as usize];
+        if let Ok(entry) = self.index.find_entry(key.hash(), |other| *other == number) {
+            entry.remove();
+        }
+    }
+}
+
+/// Keys as row bytes in an arena.
+struct Encoded {
+    converter: RowConverter,
+    index: HashTable<(u64, u32)>,
+    slots: Vec<(usize, u32)>,
+    arena: Vec<u8>,
+    garbage: usize,
+}
+
+impl Encoded {
+    fn new(types: &[DataType]) -> Self {
+        let fields = types.iter().map(|data_type| SortField::new(data_type.clone())).collect();
+        Encoded {
+            converter: RowConverter::new(fields).expect("planners allow only keys that have an order"),
+            index: HashTable::new(),
+            slots: Vec::new(),
+            arena: Vec::new(),
+            garbage: 0,
+        }
+    }
+
+    fn bytes_of(slots: &[(usize, u32)], arena: &[u8], number: u32) -> std::ops::Range<usize> {
+        let (start, length) = slots[number as usize];
+        debug_assert!(start + length as usize <= arena.len(), "a slot lies in the arena");
+        start..start + length as usize
+    }
+
+    fn intern(&mut self, columns: &[ArrayRef], numbers: &mut Vec<u32>, free: &mut Vec<u32>, live: &mut usize) {
+        let rows = self.converter.convert_columns(columns).expect("key columns have the converter's types");
+        let (index, slots, arena) = (&mut self.index, &mut self.slots, &mut self.arena);
+        for row in rows.iter() {
+            let bytes = row.data();
+            let hash = hash_bytes(0, bytes);
+            let same = |entry: &(u64, u32)| entry.0 == hash && &arena[Self::bytes_of(slots, arena, entry.1)] == bytes;
+            let number = match index.entry(hash, same, |entry| entry.0) {
+                Entry::Occupied(entry) => entry.get().1,
+                Entry::Vacant(entry) => {
+                    let number = free.pop().unwrap_or(slots.len() as u32);
+                    entry.insert((hash, number));
+                    let slot = (arena.len(), bytes.len() as u32);
+                    arena.extend_from_slice(bytes);
+                    match slots.get_mut(number as usize) {
+                        Some(old) => *old = slot,
+                        None => slots.push(slot),
+                    }
+                    *live += 1;
+                    number
+                }
+            };
+            numbers.push(number);
+        }
+    }
+
+    fn columns(&self, numbers: &[u32]) -> Vec<ArrayRef> {
+        let parser = self.converter.parser();
+        let rows = numbers.iter().map(|number| parser.parse(&self.arena[Self::bytes_of(&self.slots, &self.arena, *number)]));
+        self.converter.convert_rows(rows).expect("the bytes came from this converter")
+    }
+
+    fn remove(&mut self, number: u32) {
+        let range = Self::bytes_of(&self.slots, &self.arena, number);
+        let hash = hash_bytes(0, &self.arena[range.clone()]);
+        if let Ok(entry) = self.index.find_entry(hash, |entry| entry.1 == number) {
+            entry.remove();
+        }
+        self.garbage += range.len();
+        self.slots[number as usize] = (0, 0);
+        if self.garbage > 64 * 1024 && self.garbage > self.arena.len() / 2 {
+            self.compact();
+        }
+    }
+
+    fn compact(&mut self) {
+        let mut arena = Vec::with_capacity(self.arena.len() - self.garbage);
+        for slot in &mut self.slots {
+            let start = arena.len();
+            arena.extend_from_slice(&self.arena[slot.0..slot.0 + slot.1 as usize]);
+            slot.0 = start;
+        }
+        self.arena = arena;
+        self.garbage = 0;
+    }
+}
+
+/// The bytes of an array's buffers, about.
+pub(crate) fn array_bytes(array: &ArrayRef) -> usize {
+    match array.data_type() {
+        DataType::Utf8 => {
+            let array = array.as_string::<i32>();
+            let offsets = array.offsets();
+            array.len() * 4 + (offsets[array.len()] - offsets[0]) as usize
+        }
+        data_type => match data_type.primitive_width() {
+            Some(width) => array.len() * width,
+            None => array.get_array_memory_size(),
+        },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use arrow::array::{Int16Array, Int64Array, StringArray, TimestampMillisecondArray};
+    use std::sync::Arc;
+
+    fn check(columns: Vec<ArrayRef>) {
+        let types: Vec<DataType> = columns.iter().map(|column| column.data_type().clone()).collect();
+        let rows = columns[0].len();
+        let mut keys = Keys::new(&types);
+        let (mut first, mut second) = (Vec::new(), Vec::new());
+        keys.intern(&columns, rows, &mut first);
+        keys.intern(&columns, rows, &mut second);
+        assert_eq!(first, second);
+        for (back, column) in keys.columns(&first).iter().zip(&columns) {
+            assert_eq!(back, column);
+        }
+        let distinct = keys.len();
+        keys.remove(first[0]);
+        assert_eq!(keys.len(), distinct - 1);
+        assert_eq!(keys.numbers().len(), distinct - 1);
+        keys.intern(&columns, rows, &mut second);
+        assert_eq!(first, second, "the freed number is used again");
+        assert_eq!(keys.bound(), distinct);
+    }
+
+    #[test]
+    fn keys_of_every_form_go_in_and_come_back() {
+        let ints: ArrayRef = Arc::new(Int64Array::from(vec![Some(5), None, Some(0), Some(5), Some(-1)]));
+        let shorts: ArrayRef = Arc::new(Int16Array::from(vec![Some(1), Some(1), None, Some(1), Some(-7)]));
+        let times: ArrayRef = Arc::new(TimestampMillisecondArray::from(vec![1, 2, 3, 1, 5]));
+        let texts: ArrayRef = Arc::new(StringArray::from(vec![Some("a"), None, Some(""), Some("a"), Some("b")]));
+        check(vec![Arc::clone(&ints)]);
+        check(vec![Arc::clone(&shorts)]);
+        check(vec![Arc::clone(&ints), Arc::clone(&times)]);
+        check(vec![Arc::clone(&shorts), Arc::clone(&ints)]);
+        check(vec![Arc::clone(&texts)]);
+        check(vec![texts, ints, times]);
+    }
+
+    #[test]
+    fn slices_are_interned_from_their_offset() {
+        let ints: ArrayRef = Arc::new(Int64Array::from(vec![1, 2, 3, 4]));
+        let mut keys = Keys::new(&[DataType::Int64]);
+        let mut numbers = Vec::new();
+        keys.intern(&[ints.slice(2, 2)], 2, &mut numbers);
+        assert_eq!(*keys.columns(&numbers)[0], Int64Array::from(vec![3, 4]));
+    }
+}

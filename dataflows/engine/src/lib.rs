@@ -1,0 +1,39 @@
+//! Runs plans: the only crate that sees timely and differential.
+//!
+//! An [`Engine`] is a set of worker threads. A [`JobSpec`] (a plan, where its rows come from, where its changes go) becomes
+//! one dataflow on every worker; [`JobHandle`] is what the rest of the process holds of it. Rows travel as [`Delta`]s: an
+//! Arrow batch with signed multiplicities, all of one epoch.
+//!
+//! Two kinds of state, each where it is best. *Inside* a job, operators are **epoch-synchronous**: they collect the
+//! changes of epoch `e`, apply them at once to hash tables that hold the current epoch only, and emit one consolidated
+//! change at `e`. At the *edges*, views are differential **arrangements**: immutable, `Arc`-shared, multi-versioned
+//! batches that an HTTP thread reads while the worker merges them.
+//!
+//! `Delta`, [`Time`] and [`Diff`] are fixed here once, so that each operator of timely and differential is compiled once.
+
+mod arrangement;
+mod delta;
+mod engine;
+mod feed;
+mod hash;
+mod job;
+mod keys;
+mod operator;
+mod pump;
+mod render;
+mod stats;
+mod view;
+mod watermark;
+
+pub use delta::{Delta, OriginRows};
+pub use engine::{Engine, EngineConfig, EngineError};
+pub use feed::{Feed, FeedBatch, FeedPoll, FeedState, Receipt};
+pub use job::{EpochSink, FeedSpec, JobHandle, JobSpec, JobState};
+pub use stats::{JobStats, OperatorStats, SourceStats};
+pub use view::{Changed, Compacted, Equals, ViewHandle};
+
+/// Logical time: the epoch.
+pub type Time = highwater_plan::Epoch;
+
+/// Signed multiplicity.
+pub type Diff = i64;

@@ -1,0 +1,25 @@
+//! The operators: one idea a file, each a plain function from streams to a stream.
+
+pub(crate) mod accumulate;
+pub(crate) mod aggregate;
+pub(crate) mod clock;
+pub(crate) mod epoch;
+pub(crate) mod exchange;
+pub(crate) mod exact_sum;
+pub(crate) mod groups;
+pub(crate) mod join;
+pub(crate) mod late;
+pub(crate) mod map;
+pub(crate) mod sides;
+pub(crate) mod sink;
+pub(crate) mod upsert;
+pub(crate) mod window;
+pub(crate) mod windowed;
+
+use timely::dataflow::Stream;
+
+use crate::Time;
+use crate::delta::Parcel;
+
+/// Updates between operators.
+pub(crate) type DeltaStream<'scope> = Stream<'scope, Time, Parcel>;

@@ -1,0 +1,51 @@
+//! `count(*)` and `count(x)`.
+
+use std::any::Any;
+use std::sync::Arc;
+
+use arrow::array::Int64Array;
+
+use super::{Accumulator, Output, Rows};
+use crate::Diff;
+
+/// Rows that count, per group.
+#[derive(Default)]
+pub(super) struct Count {
+    counts: Vec<Diff>,
+}
+
+impl Accumulator for Count {
+    fn resize(&mut self, groups: usize) {
+        self.counts.resize(groups, 0);
+    }
+
+    fn update(&mut self, rows: &Rows<'_>) {
+        let counts = &mut self.counts;
+        rows.for_each(|_, group, diff| counts[group] += diff);
+    }
+
+    fn merge(&mut self, ours: &[u32], other: &dyn Accumulator, theirs: &[u32]) {
+        let other: &Count = other.as_any().downcast_ref().expect("accumulators of one call are of one type");
+        for (ours, theirs) in ours.iter().zip(theirs) {
+            self.counts[*ours as usize] += other.counts[*theirs as usize];
+        }
+    }
+
+    fn output(&self, groups: &[u32]) -> Output {
+        let counts = groups.iter().map(|group| self.counts[*group as usize]);
+        let values: arrow::array::ArrayRef = Arc::new(Int64Array::from_iter_values(counts));
+        values.into()
+    }
+
+    fn clear(&mut self, group: u32) {
+        self.counts[group as usize] = 0;
+    }
+
+    fn bytes(&self) -> usize {
+        self.counts.capacity() * size_of::<Diff>()
+    }
+
+    fn as_any(&self) -> &dyn Any {
+        self
+    }
+}

@@ -1,0 +1,91 @@
+//! Groups that live as long as they have rows, and `DISTINCT`, which is groups without aggregates.
+//!
+//! Per epoch: every touched group's old result is retracted and its new one added, unless they are equal.
+
+use std::sync::Arc;
+
+use arrow::array::{RecordBatch, RecordBatchOptions};
+use arrow::datatypes::{Schema, SchemaRef};
+use highwater_plan::{Aggregate, OnError};
+
+use super::epoch::EpochLogic;
+use super::groups::{Failed, Groups, Results};
+use super::sides::Errors;
+use crate::{Delta, Time};
+
+/// `GROUP BY` without windows.
+pub(crate) struct Grouped {
+    groups: Groups,
+    /// Without keys there is one group even without rows; this worker owns it.
+    unit: bool,
+    emitted_unit: bool,
+    schema: SchemaRef,
+    errors: Errors,
+}
+
+impl Grouped {
+    /// `owns_unit`: this worker has the group of no columns.
+    pub(crate) fn new(
+        aggregate: &Aggregate,
+        input: &SchemaRef,
+        append_only: bool,
+        schema: SchemaRef,
+        errors: Errors,
+        owns_unit: bool,
+    ) -> Self {
+        let mut groups = Groups::new(aggregate, input, append_only);
+        let unit = aggregate.keys.is_empty() && owns_unit;
+        if unit {
+            groups.add_unit_group();
+        }
+        Grouped { groups, unit, emitted_unit: false, schema, errors }
+    }
+}
+
+impl EpochLogic for Grouped {
+    fn apply(&mut self, epoch: Time, inputs: &mut [Vec<Delta>], _watermarks: Option<&[i64]>, output: &mut Vec<Delta>) {
+        let keep_failed = self.errors.policy == OnError::Null;
+        if self.unit && !std::mem::replace(&mut self.emitted_unit, true) {
+            let empty = self.groups.results(true, keep_failed);
+            give(epoch, empty, &self.schema, &self.errors, output);
+        }
+        if inputs[0].is_empty() {
+            return;
+        }
+        let changed = self.groups.apply(&inputs[0], self.unit, keep_failed);
+        give(epoch, changed, &self.schema, &self.errors, output);
+    }
+
+    fn state(&self) -> (usize, usize) {
+        (self.groups.len(), self.groups.bytes())
+    }
+
+    fn starts_alone(&self) -> bool {
+        self.unit
+    }
+}
+
+/// Appends results as a delta of `schema`; failed ones go to the errors.
+pub(crate) fn give(epoch: Time, results: Results, schema: &SchemaRef, errors: &Errors, output: &mut Vec<Delta>) {
+    report_failed(epoch, &results.failed, schema, errors);
+    let rows = results.diffs.as_ref().map_or_else(|| results.columns.first().map_or(0, |column| column.len()), |diffs| diffs.len());
+    if rows == 0 {
+        return;
+    }
+    let options = RecordBatchOptions::new().with_row_count(Some(rows));
+    let batch = RecordBatch::try_new_with_options(Arc::clone(schema), results.columns, &options);
+    let batch = batch.expect("keys and aggregates have the types that the planner gave them");
+    output.push(Delta { rows: batch, diffs: results.diffs, origin: None });
+}
+
+/// Keeps the keys of groups whose result cannot be represented.
+pub(crate) fn report_failed(epoch: Time, failed: &[Failed], schema: &SchemaRef, errors: &Errors) {
+    for failure in failed {
+        let fields: Vec<_> = schema.fields().iter().take(failure.keys.len()).cloned().collect();
+        let options = RecordBatchOptions::new().with_row_count(Some(1));
+        let keys = RecordBatch::try_new_with_options(Arc::new(Schema::new(fields)), failure.keys.clone(), &options);
+        let keys = keys.expect("the first columns of the schema are the keys");
+        let delta = Delta::with_diffs(keys, vec![failure.diff].into());
+        errors.report_rows(epoch, &delta, failure.reason, None);
+    }
+}

@@ -1,0 +1,50 @@
+//! Turns the feeds' marks into the watermarks that every operator with windows goes by.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use timely::container::CapacityContainerBuilder;
+use timely::dataflow::Stream;
+use timely::dataflow::channels::pact::Pipeline;
+use timely::dataflow::operators::Capability;
+use timely::dataflow::operators::generic::Operator;
+use timely::dataflow::operators::vec::Broadcast;
+
+use crate::Time;
+use crate::stats::JobStats;
+use crate::watermark::{Mark, Watermarks};
+
+/// Watermarks per source, at the epoch with which they changed.
+pub(crate) type ClockStream<'scope> = Stream<'scope, Time, Vec<Arc<[i64]>>>;
+
+/// Computes `W(e)` on every worker from the marks of all workers.
+pub(crate) fn clock<'scope>(
+    marks: Stream<'scope, Time, Vec<Mark>>,
+    mut watermarks: Watermarks,
+    stats: Arc<JobStats>,
+) -> ClockStream<'scope> {
+    let marks = if marks.scope().peers() > 1 { marks.broadcast() } else { marks };
+    let builder = "clock";
+    marks.unary_frontier::<CapacityContainerBuilder<Vec<Arc<[i64]>>>, _, _, _>(Pipeline, builder, move |_, _| {
+        let mut waiting: BTreeMap<Time, (Capability<Time>, Vec<Mark>)> = BTreeMap::new();
+        move |(input, frontier), output| {
+            input.for_each(|capability, data| {
+                let time = *capability.time();
+                waiting.entry(time).or_insert_with(|| (capability.retain(0), Vec::new())).1.append(data);
+            });
+            while let Some(next) = waiting.first_entry() {
+                if frontier.less_equal(next.key()) {
+                    break;
+                }
+                let (epoch, (capability, marks)) = next.remove_entry();
+                if let Some(current) = watermarks.close(epoch, marks) {
+                    for (source, watermark) in stats.sources.iter().zip(current) {
+                        source.watermark.store(*watermark, Ordering::Relaxed);
+                    }
+                    output.session(&capability).give(Arc::from(current));
+                }
+            }
+        }
+    })
+}

@@ -1,0 +1,158 @@
+//! The frame of every epoch-synchronous operator.
+//!
+//! It collects the updates of an epoch from all inputs, waits until no more can come, and hands them to the operator's
+//! logic in one call; what the logic gives is sent at that epoch. Epochs are handed over in order, so the logic's state is
+//! always that of the current epoch. There is one frame, for any number of inputs: timely's generic code is compiled once.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Instant;
+
+use timely::container::NoopBuilder;
+use timely::dataflow::Scope;
+use timely::dataflow::channels::pact::Pipeline;
+use timely::dataflow::operators::generic::OutputBuilder;
+use timely::dataflow::operators::generic::builder_rc::OperatorBuilder;
+use timely::dataflow::operators::{Capability, InputCapability};
+use timely::progress::frontier::MutableAntichain;
+
+use crate::delta::Parcel;
+use crate::operator::DeltaStream;
+use crate::operator::clock::ClockStream;
+use crate::operator::exchange::{Route, by_columns, to_worker};
+use crate::stats::OperatorStats;
+use crate::{Delta, Time};
+
+/// What an operator does with an epoch.
+pub(crate) trait EpochLogic {
+    /// Applies all updates of `epoch`, per input, and appends what changed to `output`.
+    ///
+    /// `watermarks` is set if the watermarks changed with this epoch: they hold *after* it. For an operator without a
+    /// clock it is always `None`.
+    fn apply(&mut self, epoch: Time, inputs: &mut [Vec<Delta>], watermarks: Option<&[i64]>, output: &mut Vec<Delta>);
+
+    /// Rows and bytes kept, about.
+    fn state(&self) -> (usize, usize) {
+        (0, 0)
+    }
+
+    /// Whether there is something to give before any row came, at time 0.
+    fn starts_alone(&self) -> bool {
+        false
+    }
+}
+
+/// One input of an operator and where its rows go first.
+pub(crate) struct Input<'scope> {
+    pub(crate) stream: DeltaStream<'scope>,
+    pub(crate) route: Route,
+}
+
+type Pull = Box<dyn FnMut(&mut dyn FnMut(InputCapability<Time>, Delta))>;
+
+struct Waiting {
+    capability: Capability<Time>,
+    inputs: Vec<Vec<Delta>>,
+    watermarks: Option<Arc<[i64]>>,
+}
+
+/// Builds an epoch-synchronous operator.
+pub(crate) fn epoch_operator<'scope>(
+    scope: Scope<'scope, Time>,
+    stats: Arc<OperatorStats>,
+    inputs: Vec<Input<'scope>>,
+    clock: Option<ClockStream<'scope>>,
+    mut logic: Box<dyn EpochLogic>,
+) -> DeltaStream<'scope> {
+    let peers = scope.peers();
+    let ports = inputs.len();
+    let mut builder = OperatorBuilder::new(stats.name.clone(), scope);
+    let mut pulls: Vec<Pull> = inputs.into_iter().map(|input| pull(&mut builder, input, peers)).collect();
+    let mut ticks = clock.map(|clock| builder.new_input(clock, Pipeline));
+    let (output, stream) = builder.new_output::<Parcel>();
+    let mut output = OutputBuilder::<Time, NoopBuilder<Parcel>>::from(output);
+    builder.build(move |mut capabilities| {
+        let mut waiting: BTreeMap<Time, Waiting> = BTreeMap::new();
+        let initial = capabilities.pop().expect("one output, one capability");
+        if logic.starts_alone() {
+            waiting.insert(0, Waiting { capability: initial, inputs: vec![Vec::new(); ports], watermarks: None });
+        }
+        let mut changed = Vec::new();
+        move |frontiers: &[MutableAntichain<Time>]| {
+            let started = Instant::now();
+            let mut queued = 0;
+            for (port, pull) in pulls.iter_mut().enumerate() {
+                pull(&mut |capability, delta| {
+                    queued += delta.len();
+                    entry(&mut waiting, capability, ports).inputs[port].push(delta);
+                });
+            }
+            if queued > 0 {
+                stats.took(queued);
+                stats.queued_rows.fetch_add(queued as u64, Ordering::Relaxed);
+            }
+            if let Some(ticks) = &mut ticks {
+                ticks.for_each(|capability, data| {
+                    if let Some(last) = data.drain(..).next_back() {
+                        entry(&mut waiting, capability, ports).watermarks = Some(last);
+                    }
+                });
+            }
+            let open = frontiers.iter().filter_map(|frontier| frontier.frontier().first().copied()).min();
+            let mut output = output.activate();
+            let mut worked = false;
+            while let Some(next) = waiting.first_entry() {
+                if open.is_some_and(|open| open <= *next.key()) {
+                    break;
+                }
+                worked = true;
+                let (epoch, mut entry) = next.remove_entry();
+                let rows: usize = entry.inputs.iter().flatten().map(Delta::len).sum();
+                stats.queued_rows.fetch_sub(rows as u64, Ordering::Relaxed);
+                logic.apply(epoch, &mut entry.inputs, entry.watermarks.as_deref(), &mut changed);
+                for delta in changed.drain(..) {
+                    if !delta.is_empty() {
+                        stats.gave(&delta);
+                        output.session_with_builder(&entry.capability).give_container(&mut Parcel(Some(delta)));
+                    }
+                }
+            }
+            if worked {
+                let (rows, bytes) = logic.state();
+                stats.holds(rows, bytes);
+            }
+            stats.busy_ns.fetch_add(started.elapsed().as_nanos() as u64, Ordering::Relaxed);
+        }
+    });
+    stream
+}
+
+fn entry(waiting: &mut BTreeMap<Time, Waiting>, capability: InputCapability<Time>, ports: usize) -> &mut Waiting {
+    waiting.entry(*capability.time()).or_insert_with(|| Waiting {
+        capability: capability.retain(0),
+        inputs: vec![Vec::new(); ports],
+        watermarks: None,
+    })
+}
+
+fn pull<'scope>(builder: &mut OperatorBuilder<'scope, Time>, input: Input<'scope>, peers: usize) -> Pull {
+    macro_rules! pull_through {
+        ($pact:expr) => {{
+            let mut handle = builder.new_input(input.stream, $pact);
+            Box::new(move |take: &mut dyn FnMut(InputCapability<Time>, Delta)| {
+                handle.for_each(|capability, parcel| {
+                    if let Some(delta) = parcel.0.take() {
+                        take(capability, delta);
+                    }
+                });
+            })
+        }};
+    }
+    match input.route {
+        _ if peers == 1 => pull_through!(Pipeline),
+        Route::Here => pull_through!(Pipeline),
+        Route::ByColumns(columns) => pull_through!(by_columns(&columns)),
+        Route::To(worker) => pull_through!(to_worker(worker)),
+    }
+}

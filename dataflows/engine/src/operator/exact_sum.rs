@@ -1,0 +1,142 @@
+//! A sum of floats without error: adding a value and later its negation leaves no trace.
+//!
+//! The sum is kept as an expansion: floats that do not overlap, smallest first, whose exact sum is the sum of everything
+//! added. Most sums need one or two. Infinities and NaNs cannot be taken back out of an expansion, so they are counted.
+//!
+//! Source: Shewchuk, "Adaptive Precision Floating-Point Arithmetic", 1997, `Grow-Expansion`.
+
+/// An exact sum of floats.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct ExactSum {
+    parts: Vec<f64>,
+    infinite: i64,
+    negative_infinite: i64,
+    not_a_number: i64,
+}
+
+impl ExactSum {
+    /// Adds `value` `times` times; negative times take it back.
+    pub(crate) fn add(&mut self, value: f64, times: i64) {
+        if value.is_finite() {
+            let count = times as f64;
+            if times.unsigned_abs() < 1 << 52 && times.abs() == 1 {
+                self.grow(value * count);
+            } else {
+                let product = value * count;
+                self.grow(product);
+                self.grow(value.mul_add(count, -product));
+            }
+        } else if value.is_nan() {
+            self.not_a_number += times;
+        } else if value > 0.0 {
+            self.infinite += times;
+        } else {
+            self.negative_infinite += times;
+        }
+    }
+
+    /// Adds another sum.
+    pub(crate) fn merge(&mut self, other: &ExactSum) {
+        for part in &other.parts {
+            self.grow(*part);
+        }
+        self.infinite += other.infinite;
+        self.negative_infinite += other.negative_infinite;
+        self.not_a_number += other.not_a_number;
+    }
+
+    /// The sum, rounded once.
+    pub(crate) fn value(&self) -> f64 {
+        if self.not_a_number > 0 || (self.infinite > 0 && self.negative_infinite > 0) {
+            return f64::NAN;
+        }
+        match (self.infinite > 0, self.negative_infinite > 0) {
+            (true, _) => f64::INFINITY,
+            (_, true) => f64::NEG_INFINITY,
+            _ => self.rounded(),
+        }
+    }
+
+    /// The parts' sum, rounded half to even, whatever the parts are.
+    fn rounded(&self) -> f64 {
+        let mut parts = self.parts.iter().rev().copied();
+        let Some(mut sum) = parts.next() else { return 0.0 };
+        let mut rest = 0.0;
+        for part in parts.by_ref() {
+            let before = sum;
+            sum += part;
+            rest = part - (sum - before);
+            if rest != 0.0 {
+                break;
+            }
+        }
+        // Exactly between two floats, the parts below decide which way to go.
+        if let Some(below) = parts.next()
+            && rest != 0.0
+            && (rest < 0.0) == (below < 0.0)
+        {
+            let twice = rest * 2.0;
+            let next = sum + twice;
+            if next - sum == twice {
+                return next;
+            }
+        }
+        sum
+    }
+
+    /// Bytes kept beside the struct.
+    pub(crate) fn bytes(&self) -> usize {
+        self.parts.capacity() * size_of::<f64>()
+    }
+
+    fn grow(&mut self, value: f64) {
+        let mut carry = value;
+        let mut kept = 0;
+        for index in 0..self.parts.len() {
+            let part = self.parts[index];
+            let sum = carry + part;
+            let round = sum - carry;
+            let error = (carry - (sum - round)) + (part - round);
+            if error != 0.0 {
+                self.parts[kept] = error;
+                kept += 1;
+            }
+            carry = sum;
+        }
+        self.parts.truncate(kept);
+        if carry != 0.0 {
+            self.parts.push(carry);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_taken_back_leaves_no_trace() {
+        let mut sum = ExactSum::default();
+        sum.add(0.1, 1);
+        sum.add(1e300, 1);
+        sum.add(-3.7e-200, 3);
+        sum.add(f64::INFINITY, 1);
+        assert_eq!(sum.value(), f64::INFINITY);
+        sum.add(f64::INFINITY, -1);
+        sum.add(1e300, -1);
+        sum.add(-3.7e-200, -3);
+        assert_eq!(sum.value(), 0.1);
+        sum.add(0.1, -1);
+        assert_eq!(sum.value(), 0.0);
+        assert!(sum.parts.is_empty());
+    }
+
+    #[test]
+    fn order_does_not_matter() {
+        let values = [1e16, 1.0, -1e16, 0.3, 7e-9, -0.3, 1e-30];
+        let (mut forward, mut backward) = (ExactSum::default(), ExactSum::default());
+        values.iter().for_each(|value| forward.add(*value, 1));
+        values.iter().rev().for_each(|value| backward.add(*value, 1));
+        assert_eq!(forward.value(), backward.value());
+    }
+}

@@ -1,0 +1,254 @@
+//! A table of groups: their keys, how many rows each has, and one accumulator per aggregate.
+
+use arrow::array::{ArrayRef, BooleanArray, Int64Array, UInt32Array};
+use arrow::compute;
+use arrow::compute::kernels::cmp::not_distinct;
+use arrow::datatypes::{DataType, SchemaRef};
+use highwater_plan::{Aggregate, AggregateCall};
+
+use super::accumulate::{Accumulator, accumulator, call_rows};
+use crate::keys::Keys;
+use crate::{Delta, Diff};
+
+/// Groups and their aggregates.
+pub(crate) struct Groups {
+    key_columns: Vec<usize>,
+    calls: Vec<AggregateCall>,
+    keys: Keys,
+    rows: Vec<Diff>,
+    accumulators: Vec<Box<dyn Accumulator>>,
+    marked: Vec<bool>,
+}
+
+/// Results of groups: key columns, then one column per aggregate, row by row.
+pub(crate) struct Results {
+    pub(crate) columns: Vec<ArrayRef>,
+    pub(crate) diffs: Option<Int64Array>,
+    /// Results that cannot be represented: key columns of the groups, their multiplicity, and the reason.
+    pub(crate) failed: Vec<Failed>,
+}
+
+/// A group whose result cannot be represented.
+pub(crate) struct Failed {
+    pub(crate) keys: Vec<ArrayRef>,
+    pub(crate) diff: Diff,
+    pub(crate) reason: &'static str,
+}
+
+/// The results of some groups at one moment.
+struct Moment {
+    groups: Vec<u32>,
+    values: Vec<ArrayRef>,
+}
+
+impl Groups {
+    /// An empty table for the keys and calls of `aggregate` over rows of `input`.
+    pub(crate) fn new(aggregate: &Aggregate, input: &SchemaRef, append_only: bool) -> Self {
+        let types: Vec<DataType> = aggregate.keys.iter().map(|key| input.field(*key).data_type().clone()).collect();
+        Groups {
+            key_columns: aggregate.keys.clone(),
+            calls: aggregate.calls.clone(),
+            keys: Keys::new(&types),
+            rows: Vec::new(),
+            accumulators: aggregate.calls.iter().map(|call| accumulator(call, input, append_only)).collect(),
+            marked: Vec::new(),
+        }
+    }
+
+    /// How many groups there are.
+    pub(crate) fn len(&self) -> usize {
+        self.keys.len()
+    }
+
+    /// About how many bytes they take.
+    pub(crate) fn bytes(&self) -> usize {
+        let accumulators: usize = self.accumulators.iter().map(|accumulator| accumulator.bytes()).sum();
+        self.keys.bytes() + self.rows.capacity() * 9 + accumulators
+    }
+
+    /// Adds rows without looking at what changes.
+    pub(crate) fn accumulate(&mut self, delta: &Delta, numbers: &mut Vec<u32>) {
+        self.intern(delta, numbers);
+        self.update(delta, numbers);
+    }
+
+    /// Adds the group of no columns, which exists without rows.
+    pub(crate) fn add_unit_group(&mut self) {
+        let mut numbers = Vec::new();
+        self.keys.intern(&[], 1, &mut numbers);
+        self.resize();
+    }
+
+    /// Adds rows and gives what changed: for each changed group its old result retracted and its new one added.
+    ///
+    /// `always`: groups exist even without rows. `keep_failed`: results that cannot be represented are given as NULL
+    /// rather than left out.
+    pub(crate) fn apply(&mut self, deltas: &[Delta], always: bool, keep_failed: bool) -> Results {
+        let mut touched = Vec::new();
+        let mut numbers = Vec::with_capacity(deltas.len());
+        for delta in deltas {
+            let mut batch = Vec::new();
+            self.intern(delta, &mut batch);
+            self.marked.resize(self.keys.bound(), false);
+            for number in &batch {
+                if !std::mem::replace(&mut self.marked[*number as usize], true) {
+                    touched.push(*number);
+                }
+            }
+            numbers.push(batch);
+        }
+        for number in &touched {
+            self.marked[*number as usize] = false;
+        }
+        let mut failed = Vec::new();
+        let old = self.moment(&touched, always, keep_failed, -1, &mut failed);
+        for (delta, batch) in deltas.iter().zip(&numbers) {
+            self.update(delta, batch);
+        }
+        let new = self.moment(&touched, always, keep_failed, 1, &mut failed);
+        let (columns, diffs) = self.changes(&touched, &old, &new);
+        for number in touched {
+            if self.rows[number as usize] == 0 && !always {
+                self.forget(number);
+            }
+        }
+        Results { columns, diffs: Some(diffs), failed }
+    }
+
+    /// The results of all groups that have rows.
+    pub(crate) fn results(&self, always: bool, keep_failed: bool) -> Results {
+        let mut failed = Vec::new();
+        let moment = self.moment(&self.keys.numbers(), always, keep_failed, 1, &mut failed);
+        let mut columns = self.keys.columns(&moment.groups);
+        columns.extend(moment.values);
+        Results { columns, diffs: None, failed }
+    }
+
+    /// Adds another table of the same aggregate.
+    pub(crate) fn merge(&mut self, other: &Groups, numbers: &mut Vec<u32>) {
+        let theirs = other.keys.numbers();
+        self.keys.intern(&other.keys.columns(&theirs), theirs.len(), numbers);
+        self.resize();
+        for (ours, theirs) in numbers.iter().zip(&theirs) {
+            self.rows[*ours as usize] += other.rows[*theirs as usize];
+        }
+        for (ours, other) in self.accumulators.iter_mut().zip(&other.accumulators) {
+            ours.merge(numbers, other.as_ref(), &theirs);
+        }
+    }
+
+    fn intern(&mut self, delta: &Delta, numbers: &mut Vec<u32>) {
+        self.keys.intern(&delta.columns(&self.key_columns), delta.len(), numbers);
+        self.resize();
+    }
+
+    fn resize(&mut self) {
+        let bound = self.keys.bound();
+        if self.rows.len() < bound {
+            self.rows.resize(bound, 0);
+            for accumulator in &mut self.accumulators {
+                accumulator.resize(bound);
+            }
+        }
+    }
+
+    fn update(&mut self, delta: &Delta, numbers: &[u32]) {
+        match delta.diff_values() {
+            None => numbers.iter().for_each(|number| self.rows[*number as usize] += 1),
+            Some(diffs) => numbers.iter().zip(diffs).for_each(|(number, diff)| self.rows[*number as usize] += diff),
+        }
+        for (call, accumulator) in self.calls.iter().zip(&mut self.accumulators) {
+            accumulator.update(&call_rows(call, delta, numbers));
+        }
+    }
+
+    fn forget(&mut self, number: u32) {
+        for accumulator in &mut self.accumulators {
+            accumulator.clear(number);
+        }
+        self.keys.remove(number);
+    }
+
+    /// The results now of those of `numbers` that have rows and can be represented.
+    fn moment(&self, numbers: &[u32], always: bool, keep_failed: bool, diff: Diff, failed: &mut Vec<Failed>) -> Moment {
+        let groups: Vec<u32> = numbers.iter().copied().filter(|number| always || self.rows[*number as usize] > 0).collect();
+        let outputs: Vec<_> = self.accumulators.iter().map(|accumulator| accumulator.output(&groups)).collect();
+        let mut broken: Vec<usize> = Vec::new();
+        for (position, reason) in outputs.iter().flat_map(|output| &output.failed) {
+            failed.push(Failed { keys: self.keys.columns(&groups[*position..=*position]), diff, reason });
+            broken.push(*position);
+        }
+        let values = outputs.into_iter().map(|output| output.values).collect();
+        if broken.is_empty() || keep_failed {
+            return Moment { groups, values };
+        }
+        let whole = BooleanArray::from_iter((0..groups.len()).map(|position| Some(!broken.contains(&position))));
+        let kept = |values: &ArrayRef| compute::filter(values, &whole).expect("one bit per group");
+        let values = values.iter().map(kept).collect();
+        let groups = groups.iter().zip(whole.values()).filter(|(_, whole)| *whole).map(|(group, _)| *group).collect();
+        Moment { groups, values }
+    }
+
+    /// Key and value columns of what differs between two moments: retractions first.
+    fn changes(&self, touched: &[u32], old: &Moment, new: &Moment) -> (Vec<ArrayRef>, Int64Array) {
+        // Both moments list groups in the order of `touched`, so they are walked side by side.
+        let (mut in_old, mut in_new) = (Vec::new(), Vec::new());
+        let (mut both_old, mut both_new) = (Vec::new(), Vec::new());
+        let (mut left, mut right) = (0, 0);
+        for group in touched {
+            let is_old = old.groups.get(left) == Some(group);
+            let is_new = new.groups.get(right) == Some(group);
+            match (is_old, is_new) {
+                (true, true) => {
+                    both_old.push(left as u32);
+                    both_new.push(right as u32);
+                }
+                (true, false) => in_old.push(left as u32),
+                (false, true) => in_new.push(right as u32),
+                (false, false) => {}
+            }
+            left += usize::from(is_old);
+            right += usize::from(is_new);
+        }
+        if !both_old.is_empty() && !old.values.is_empty() {
+            let (old_rows, new_rows) = (UInt32Array::from(both_old), UInt32Array::from(both_new));
+            let equal = equal_rows(&old.values, &old_rows, &new.values, &new_rows);
+            for row in 0..old_rows.len() {
+                if !equal.value(row) {
+                    in_old.push(old_rows.value(row));
+                    in_new.push(new_rows.value(row));
+                }
+            }
+        }
+        let groups: Vec<u32> = in_old
+            .iter()
+            .map(|position| old.groups[*position as usize])
+            .chain(in_new.iter().map(|position| new.groups[*position as usize]))
+            .collect();
+        let diffs = Int64Array::from_iter_values(
+            std::iter::repeat_n(-1, in_old.len()).chain(std::iter::repeat_n(1, in_new.len())),
+        );
+        let positions: Vec<(usize, usize)> = in_old
+            .into_iter()
+            .map(|position| (0, position as usize))
+            .chain(in_new.into_iter().map(|position| (1, position as usize)))
+            .collect();
+        let mut columns = self.keys.columns(&groups);
+        for (old, new) in old.values.iter().zip(&new.values) {
+            columns.push(compute::interleave(&[old.as_ref(), new.as_ref()], &positions).expect("two columns of one type"));
+        }
+        (columns, diffs)
+    }
+}
+
+/// Which rows are equal in all columns; NULL equals NULL.
+fn equal_rows(left: &[ArrayRef], left_rows: &UInt32Array, right: &[ArrayRef], right_rows: &UInt32Array) -> BooleanArray {
+    let mut equal = BooleanArray::from(vec![true; left_rows.len()]);
+    for (left, right) in left.iter().zip(right) {
+        let left = compute::take(left, left_rows, None).expect("positions are within the column");
+        let right = compute::take(right, right_rows, None).expect("positions are within the column");
+        let same = not_distinct(&left, &right).expect("aggregates give comparable values");
+        equal = compute::and(&equal, &same).expect("as many rows");
+    }
+    equal
+}

@@ -1,0 +1,269 @@
+//! Pairs of rows with equal keys.
+//!
+//! Per epoch, over both sides' changes at once: `dL x R_old`, then `L_new x dR`. Both sides share one table of keys, so a
+//! changed row is hashed once. With a window's bound among the keys there is a table per window, dropped whole when both
+//! sides' watermarks have passed the window's end.
+
+mod side;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use arrow::array::{Array, ArrayRef, Int64Array, NullArray, RecordBatch, RecordBatchOptions, UInt32Array};
+use arrow::buffer::BooleanBuffer;
+use arrow::compute;
+use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
+use highwater_plan::{Join, TimeKind};
+
+use self::side::{NONE, Side};
+use super::epoch::EpochLogic;
+use super::late::{LateGate, RowWindows, Watermark};
+use super::map::Mapper;
+use super::windowed::split;
+use crate::keys::Keys;
+use crate::{Delta, Diff, Time};
+
+/// Rows of one output batch.
+const BATCH_ROWS: usize = 8_192;
+
+/// An inner equi-join.
+pub(crate) struct HashJoin {
+    layout: Layout,
+    mapper: Mapper,
+    window: Option<Window>,
+    /// By window end; without windows one table, at 0.
+    tables: BTreeMap<i64, Table>,
+}
+
+/// Which columns are keys, kept and given.
+struct Layout {
+    /// Key columns per side.
+    on: [Vec<usize>; 2],
+    types: Vec<DataType>,
+    nulls_equal: bool,
+    /// Columns of each side that the output reads.
+    kept: [Vec<usize>; 2],
+    kept_types: [Vec<DataType>; 2],
+    /// Whether each side only grows.
+    append_only: [bool; 2],
+    /// Columns of each side.
+    widths: [usize; 2],
+    /// Left then right columns; those that nothing reads have type Null.
+    schema: SchemaRef,
+}
+
+/// How rows of a window are found and freed.
+pub(crate) struct Window {
+    /// Which bound.
+    pub(crate) kind: TimeKind,
+    /// The smaller of both sides'.
+    pub(crate) watermark: Watermark,
+    /// How long after its end a window takes rows, in microseconds.
+    pub(crate) lateness: i64,
+    /// Refuse rows of closed windows, per side.
+    pub(crate) gates: [LateGate; 2],
+}
+
+/// One table of keys with the rows of both sides.
+struct Table {
+    keys: Keys,
+    sides: [Side; 2],
+}
+
+impl HashJoin {
+    /// Joins rows of `left` and `right`; `mapper` takes left then right columns.
+    pub(crate) fn new(join: &Join, inputs: [&SchemaRef; 2], append_only: [bool; 2], mapper: Mapper, window: Option<Window>) -> Self {
+        let widths = [inputs[0].fields().len(), inputs[1].fields().len()];
+        let mut read = vec![join.map.exprs.is_none(); widths[0] + widths[1]];
+        for expr in join.map.filters.iter().chain(join.map.exprs.iter().flatten()) {
+            for column in &expr.columns {
+                read[*column] = true;
+            }
+        }
+        let kept = [
+            (0..widths[0]).filter(|column| read[*column]).collect::<Vec<_>>(),
+            (0..widths[1]).filter(|column| read[widths[0] + column]).collect::<Vec<_>>(),
+        ];
+        let types = |side: usize, columns: &[usize]| columns.iter().map(|column| inputs[side].field(*column).data_type().clone()).collect();
+        let fields = inputs[0].fields().iter().chain(inputs[1].fields()).zip(&read).map(|(field, read)| {
+            let data_type = if *read { field.data_type().clone() } else { DataType::Null };
+            Field::new(field.name(), data_type, true)
+        });
+        let on = [join.on.iter().map(|on| on.0).collect::<Vec<_>>(), join.on.iter().map(|on| on.1).collect::<Vec<_>>()];
+        let layout = Layout {
+            types: types(0, &on[0]),
+            on,
+            nulls_equal: join.nulls_equal,
+            kept_types: [types(0, &kept[0]), types(1, &kept[1])],
+            kept,
+            append_only,
+            widths,
+            schema: Arc::new(Schema::new(fields.collect::<Vec<_>>())),
+        };
+        HashJoin { layout, mapper, window, tables: BTreeMap::new() }
+    }
+
+    fn join(&mut self, epoch: Time, end: i64, changes: &[Vec<Delta>; 2], output: &mut Vec<Delta>) {
+        let layout = &self.layout;
+        let table = self.tables.entry(end).or_insert_with(|| Table {
+            keys: Keys::new(&layout.types),
+            sides: [0, 1].map(|side| Side::new(&layout.kept_types[side], layout.append_only[side])),
+        });
+        for side in [0, 1] {
+            for delta in &changes[side] {
+                table.apply(epoch, side, delta, layout, &self.mapper, output);
+            }
+        }
+        table.forget_empty_keys(layout);
+    }
+}
+
+impl EpochLogic for HashJoin {
+    fn apply(&mut self, epoch: Time, inputs: &mut [Vec<Delta>], watermarks: Option<&[i64]>, output: &mut Vec<Delta>) {
+        let changes: [Vec<Delta>; 2] = [0, 1].map(|side| {
+            let deltas = std::mem::take(&mut inputs[side]).into_iter();
+            deltas.map(|delta| self.layout.with_keys(delta, side)).filter(|delta| !delta.is_empty()).collect()
+        });
+        let Some(window) = &mut self.window else {
+            if changes.iter().any(|deltas| !deltas.is_empty()) {
+                self.join(epoch, 0, &changes, output);
+            }
+            return;
+        };
+        let mut parts: BTreeMap<i64, [Vec<Delta>; 2]> = BTreeMap::new();
+        for (side, deltas) in changes.into_iter().enumerate() {
+            for delta in deltas {
+                let delta = window.gates[side].split(epoch, delta, window.watermark.current);
+                let times = window.gates[side].windows.times(&delta);
+                for (end, part) in split(&delta, |row, _| RowWindows::end_of_bound(window.kind, times.value(row))) {
+                    parts.entry(end).or_default()[side].push(part);
+                }
+            }
+        }
+        window.watermark.advance(watermarks);
+        let closed = window.watermark.current.saturating_sub(window.lateness);
+        for (end, changes) in parts {
+            self.join(epoch, end, &changes, output);
+        }
+        while let Some(first) = self.tables.first_entry() {
+            if *first.key() > closed {
+                break;
+            }
+            first.remove();
+        }
+    }
+
+    fn state(&self) -> (usize, usize) {
+        self.tables.values().fold((0, 0), |(rows, bytes), table| {
+            let sides = &table.sides;
+            (rows + sides[0].len() + sides[1].len(), bytes + sides[0].bytes() + sides[1].bytes() + table.keys.bytes())
+        })
+    }
+}
+
+impl Layout {
+    /// Rows that can match: NULL keys match nothing, unless NULLs are equal.
+    fn with_keys(&self, delta: Delta, side: usize) -> Delta {
+        if self.nulls_equal || self.on[side].iter().all(|column| delta.rows.column(*column).null_count() == 0) {
+            return delta;
+        }
+        let mut valid = BooleanBuffer::new_set(delta.len());
+        for nulls in self.on[side].iter().filter_map(|column| delta.rows.column(*column).nulls()) {
+            valid = &valid & nulls.inner();
+        }
+        delta.filter(&valid)
+    }
+
+    /// A batch of pairs: `fresh` are rows of the changed side, `stored` of the other.
+    fn pairs(&self, side: usize, fresh: Vec<ArrayRef>, stored: Vec<ArrayRef>, rows: usize) -> RecordBatch {
+        let unread: ArrayRef = Arc::new(NullArray::new(rows));
+        let mut columns = vec![unread; self.widths[0] + self.widths[1]];
+        let offsets = [0, self.widths[0]];
+        for (of, values) in [(side, fresh), (1 - side, stored)] {
+            for (column, values) in self.kept[of].iter().zip(values) {
+                columns[offsets[of] + column] = values;
+            }
+        }
+        let options = RecordBatchOptions::new().with_row_count(Some(rows));
+        RecordBatch::try_new_with_options(Arc::clone(&self.schema), columns, &options).expect("the layout's columns")
+    }
+}
+
+impl Table {
+    /// Joins a change of one side with the other side, then takes it into its own.
+    fn apply(&mut self, epoch: Time, side: usize, delta: &Delta, layout: &Layout, mapper: &Mapper, output: &mut Vec<Delta>) {
+        let mut numbers = Vec::new();
+        self.keys.intern(&delta.columns(&layout.on[side]), delta.len(), &mut numbers);
+        let bound = self.keys.bound();
+        self.sides.iter_mut().for_each(|side| side.resize(bound));
+        let kept = delta.columns(&layout.kept[side]);
+        let other = &self.sides[1 - side];
+        let retracts = delta.diffs.is_some() || !layout.append_only[1 - side];
+        let mut pairs = Pairs::default();
+        for (row, number) in numbers.iter().enumerate() {
+            let mut stored = other.first(*number);
+            while stored != NONE {
+                pairs.fresh.push(row as u32);
+                pairs.stored.push(stored);
+                if retracts {
+                    pairs.diffs.push(delta.diff(row) * other.weight(stored));
+                }
+                stored = other.next(stored);
+                if pairs.fresh.len() == BATCH_ROWS {
+                    pairs.give(epoch, side, &kept, other, layout, mapper, output);
+                }
+            }
+        }
+        pairs.give(epoch, side, &kept, other, layout, mapper, output);
+        self.sides[side].insert(&numbers, &kept, delta);
+    }
+
+    /// Frees the numbers of keys that neither side has rows of any more.
+    fn forget_empty_keys(&mut self, layout: &Layout) {
+        if layout.append_only == [true, true] {
+            return;
+        }
+        let mut emptied = self.sides[0].take_emptied();
+        emptied.append(&mut self.sides[1].take_emptied());
+        emptied.sort_unstable();
+        emptied.dedup();
+        for number in emptied {
+            if self.sides.iter().all(|side| side.first(number) == NONE) {
+                self.keys.remove(number);
+            }
+        }
+    }
+}
+
+/// Matches that wait to be given as one batch.
+#[derive(Default)]
+struct Pairs {
+    fresh: Vec<u32>,
+    stored: Vec<u32>,
+    diffs: Vec<Diff>,
+}
+
+impl Pairs {
+    #[expect(clippy::too_many_arguments, reason = "everything that a batch of pairs is made from")]
+    fn give(
+        &mut self,
+        epoch: Time,
+        side: usize,
+        kept: &[ArrayRef],
+        other: &Side,
+        layout: &Layout,
+        mapper: &Mapper,
+        output: &mut Vec<Delta>,
+    ) {
+        if self.fresh.is_empty() {
+            return;
+        }
+        let positions = UInt32Array::from(std::mem::take(&mut self.fresh));
+        let fresh = kept.iter().map(|column| compute::take(column, &positions, None).expect("rows of the batch")).collect();
+        let stored = other.gather(&self.stored);
+        self.stored.clear();
+        let rows = layout.pairs(side, fresh, stored, positions.len());
+        let diffs = (!self.diffs.is_empty()).then(|| Int64Array::from(std::mem::take(&mut self.diffs)));
+        mapper.apply(epoch, Delta { rows, diffs, origin: None }, output);
+    }
+}

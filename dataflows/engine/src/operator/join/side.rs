@@ -1,0 +1,294 @@
+//! The stored rows of one side of a join, chained by key.
+//!
+//! A side that only grows keeps the Arrow columns it was given. A side that changes keeps rows as bytes, with an index by
+//! content, so that a retraction finds its row without walking the key's chain.
+
+use arrow::array::{Array, ArrayRef};
+use arrow::compute;
+use arrow::datatypes::DataType;
+use arrow_row::{RowConverter, SortField};
+use hashbrown::HashTable;
+
+use crate::hash::{hash_bytes, mix};
+use crate::keys::array_bytes;
+use crate::{Delta, Diff};
+
+/// No row: the end of a chain.
+pub(super) const NONE: u32 = u32::MAX;
+
+/// Rows of one side.
+pub(super) struct Side {
+    /// Per key the first row of its chain.
+    heads: Vec<u32>,
+    /// Per row the next of its chain.
+    nexts: Vec<u32>,
+    store: Store,
+}
+
+enum Store {
+    Growing(Growing),
+    Changing(Changing),
+}
+
+impl Side {
+    /// No rows yet, with columns of these types.
+    pub(super) fn new(types: &[DataType], append_only: bool) -> Self {
+        let store = if append_only { Store::Growing(Growing::default()) } else { Store::Changing(Changing::new(types)) };
+        Side { heads: Vec::new(), nexts: Vec::new(), store }
+    }
+
+    /// Makes room for keys below `keys`.
+    pub(super) fn resize(&mut self, keys: usize) {
+        self.heads.resize(keys, NONE);
+    }
+
+    /// The first row of a key.
+    #[inline]
+    pub(super) fn first(&self, key: u32) -> u32 {
+        self.heads[key as usize]
+    }
+
+    /// The next row of the same key.
+    #[inline]
+    pub(super) fn next(&self, row: u32) -> u32 {
+        self.nexts[row as usize]
+    }
+
+    /// How many copies of a row there are.
+    #[inline]
+    pub(super) fn weight(&self, row: u32) -> Diff {
+        match &self.store {
+            Store::Growing(_) => 1,
+            Store::Changing(store) => store.rows[row as usize].weight,
+        }
+    }
+
+    /// How many rows there are.
+    pub(super) fn len(&self) -> usize {
+        match &self.store {
+            Store::Growing(store) => store.places.len(),
+            Store::Changing(store) => store.rows.len() - store.free.len(),
+        }
+    }
+
+    /// About how many bytes they take.
+    pub(super) fn bytes(&self) -> usize {
+        let chains = (self.heads.capacity() + self.nexts.capacity()) * size_of::<u32>();
+        chains
+            + match &self.store {
+                Store::Growing(store) => store.bytes + store.places.capacity() * 8,
+                Store::Changing(store) => store.arena.capacity() + store.rows.capacity() * size_of::<Stored>() + store.index.capacity() * 17,
+            }
+    }
+
+    /// Takes a change: row `i` has key `keys[i]` and the values `columns[..][i]`.
+    pub(super) fn insert(&mut self, keys: &[u32], columns: &[ArrayRef], delta: &Delta) {
+        match &mut self.store {
+            Store::Growing(store) => store.insert(keys, columns, delta, &mut self.heads, &mut self.nexts),
+            Store::Changing(store) => store.insert(keys, columns, delta, &mut self.heads, &mut self.nexts),
+        }
+    }
+
+    /// The columns of these rows.
+    pub(super) fn gather(&self, rows: &[u32]) -> Vec<ArrayRef> {
+        match &self.store {
+            Store::Growing(store) => store.gather(rows),
+            Store::Changing(store) => store.gather(rows),
+        }
+    }
+
+    /// Keys that lost their last row since this was asked last.
+    pub(super) fn take_emptied(&mut self) -> Vec<u32> {
+        match &mut self.store {
+            Store::Growing(_) => Vec::new(),
+            Store::Changing(store) => std::mem::take(&mut store.emptied),
+        }
+    }
+}
+
+/// Retained Arrow columns.
+#[derive(Default)]
+struct Growing {
+    batches: Vec<Vec<ArrayRef>>,
+    /// Per row its batch and position.
+    places: Vec<(u32, u32)>,
+    bytes: usize,
+}
+
+impl Growing {
+    fn insert(&mut self, keys: &[u32], columns: &[ArrayRef], delta: &Delta, heads: &mut [u32], nexts: &mut Vec<u32>) {
+        let batch = self.batches.len() as u32;
+        for (row, key) in keys.iter().enumerate() {
+            debug_assert!(delta.diff(row) > 0, "an append-only side has no retractions");
+            for _ in 0..delta.diff(row) {
+                let stored = self.places.len() as u32;
+                self.places.push((batch, row as u32));
+                nexts.push(std::mem::replace(&mut heads[*key as usize], stored));
+            }
+        }
+        self.bytes += columns.iter().map(array_bytes).sum::<usize>();
+        self.batches.push(columns.to_vec());
+    }
+
+    fn gather(&self, rows: &[u32]) -> Vec<ArrayRef> {
+        let width = self.batches.first().map_or(0, Vec::len);
+        if width == 0 {
+            return Vec::new();
+        }
+        // Only the batches that are read go into the kernel: it looks at each of them first.
+        let mut used: Vec<u32> = Vec::new();
+        let mut rank = hashbrown::HashMap::<u32, u32, ahash::RandomState>::with_capacity_and_hasher(64, fixed_hasher());
+        let mut last = (u32::MAX, 0);
+        let positions: Vec<(usize, usize)> = rows
+            .iter()
+            .map(|row| {
+                let (batch, position) = self.places[*row as usize];
+                if last.0 != batch {
+                    let rank = *rank.entry(batch).or_insert_with(|| {
+                        used.push(batch);
+                        used.len() as u32 - 1
+                    });
+                    last = (batch, rank);
+                }
+                (last.1 as usize, position as usize)
+            })
+            .collect();
+        (0..width)
+            .map(|column| {
+                let arrays: Vec<&dyn Array> = used.iter().map(|batch| self.batches[*batch as usize][column].as_ref()).collect();
+                compute::interleave(&arrays, &positions).expect("places lie within their batches")
+            })
+            .collect()
+    }
+}
+
+fn fixed_hasher() -> ahash::RandomState {
+    ahash::RandomState::with_seeds(1, 2, 3, 4)
+}
+
+/// Rows as bytes, found by content.
+struct Changing {
+    converter: RowConverter,
+    /// `(hash of key and content, row)`.
+    index: HashTable<(u64, u32)>,
+    rows: Vec<Stored>,
+    free: Vec<u32>,
+    arena: Vec<u8>,
+    garbage: usize,
+    emptied: Vec<u32>,
+}
+
+#[derive(Clone, Copy)]
+struct Stored {
+    start: usize,
+    length: u32,
+    key: u32,
+    previous: u32,
+    weight: Diff,
+}
+
+impl Changing {
+    fn new(types: &[DataType]) -> Self {
+        let fields = types.iter().map(|data_type| SortField::new(data_type.clone())).collect();
+        Changing {
+            converter: RowConverter::new(fields).expect("planners allow only columns that can be encoded"),
+            index: HashTable::new(),
+            rows: Vec::new(),
+            free: Vec::new(),
+            arena: Vec::new(),
+            garbage: 0,
+            emptied: Vec::new(),
+        }
+    }
+
+    fn insert(&mut self, keys: &[u32], columns: &[ArrayRef], delta: &Delta, heads: &mut [u32], nexts: &mut Vec<u32>) {
+        let encoded = (!columns.is_empty()).then(|| self.converter.convert_columns(columns).expect("the side's columns"));
+        for (row, key) in keys.iter().enumerate() {
+            let bytes = encoded.as_ref().map_or(&[][..], |encoded| encoded.row(row).data());
+            let diff = delta.diff(row);
+            if diff != 0 {
+                self.change(*key, bytes, diff, heads, nexts);
+            }
+        }
+        if self.garbage > 64 * 1024 && self.garbage > self.arena.len() / 2 {
+            self.compact();
+        }
+    }
+
+    fn change(&mut self, key: u32, bytes: &[u8], diff: Diff, heads: &mut [u32], nexts: &mut Vec<u32>) {
+        let hash = mix(hash_bytes(0, bytes), u64::from(key));
+        let (rows, arena) = (&self.rows, &self.arena);
+        let same = |entry: &(u64, u32)| {
+            let stored = &rows[entry.1 as usize];
+            entry.0 == hash && stored.key == key && &arena[stored.start..stored.start + stored.length as usize] == bytes
+        };
+        if let Some(&(_, row)) = self.index.find(hash, same) {
+            let stored = &mut self.rows[row as usize];
+            stored.weight += diff;
+            if stored.weight == 0 {
+                self.unlink(row, hash, heads, nexts);
+            }
+            return;
+        }
+        let stored = Stored { start: self.arena.len(), length: bytes.len() as u32, key, previous: NONE, weight: diff };
+        self.arena.extend_from_slice(bytes);
+        let row = match self.free.pop() {
+            Some(row) => {
+                self.rows[row as usize] = stored;
+                row
+            }
+            None => {
+                self.rows.push(stored);
+                nexts.push(NONE);
+                self.rows.len() as u32 - 1
+            }
+        };
+        let head = std::mem::replace(&mut heads[key as usize], row);
+        nexts[row as usize] = head;
+        if head != NONE {
+            self.rows[head as usize].previous = row;
+        }
+        self.index.insert_unique(hash, (hash, row), |entry| entry.0);
+    }
+
+    fn unlink(&mut self, row: u32, hash: u64, heads: &mut [u32], nexts: &mut [u32]) {
+        let stored = self.rows[row as usize];
+        let next = std::mem::replace(&mut nexts[row as usize], NONE);
+        match stored.previous {
+            NONE => heads[stored.key as usize] = next,
+            previous => nexts[previous as usize] = next,
+        }
+        if next != NONE {
+            self.rows[next as usize].previous = stored.previous;
+        }
+        if heads[stored.key as usize] == NONE {
+            self.emptied.push(stored.key);
+        }
+        if let Ok(entry) = self.index.find_entry(hash, |entry| entry.1 == row) {
+            entry.remove();
+        }
+        self.garbage += stored.length as usize;
+        self.rows[row as usize].length = 0;
+        self.free.push(row);
+    }
+
+    fn gather(&self, rows: &[u32]) -> Vec<ArrayRef> {
+        let parser = self.converter.parser();
+        let bytes = rows.iter().map(|row| {
+            let stored = &self.rows[*row as usize];
+            parser.parse(&self.arena[stored.start..stored.start + stored.length as usize])
+        });
+        self.converter.convert_rows(bytes).expect("the bytes came from this converter")
+    }
+
+    fn compact(&mut self) {
+        let mut arena = Vec::with_capacity(self.arena.len() - self.garbage);
+        for stored in &mut self.rows {
+            let start = arena.len();
+            arena.extend_from_slice(&self.arena[stored.start..stored.start + stored.length as usize]);
+            stored.start = start;
+        }
+        self.arena = arena;
+        self.garbage = 0;
+    }
+}

@@ -1,0 +1,168 @@
+//! Refuses rows whose windows are closed, and keeps them.
+//!
+//! In epoch `e` a window is closed when its end, plus the allowed lateness, is at or before the watermark of the epoch
+//! before. A row all of whose windows are closed goes no further; one that still has an open window goes on and counts
+//! there. Both are kept in `<source>$late` with the windows they missed. Rows without a time are in no window: they go to
+//! `$errors`.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use arrow::array::{Array, Int64Array};
+use arrow::buffer::BooleanBuffer;
+use highwater_plan::{TimeKind, WindowAssign, micros_from_column};
+
+use super::epoch::EpochLogic;
+use super::sides::{Errors, LateRows, Missed};
+use crate::stats::{JobStats, OperatorStats};
+use crate::{Delta, Time};
+
+/// How a row's windows are found.
+#[derive(Debug, Clone)]
+pub(crate) enum RowWindows {
+    /// From a time column.
+    Assign(WindowAssign),
+    /// From a column that has a bound of its only window.
+    Bound {
+        /// The column.
+        column: usize,
+        /// Which bound.
+        kind: TimeKind,
+    },
+}
+
+impl RowWindows {
+    /// Per row: the start of its last window or, for bounds, its window's end; in microseconds.
+    pub(crate) fn times(&self, delta: &Delta) -> Int64Array {
+        let column = match self {
+            RowWindows::Assign(assign) => assign.time,
+            RowWindows::Bound { column, .. } => *column,
+        };
+        micros_from_column(delta.rows.column(column)).expect("planners take windows from timestamps")
+    }
+
+    /// The end of the window whose bound is `value`.
+    pub(crate) fn end_of_bound(kind: TimeKind, value: i64) -> i64 {
+        match kind {
+            TimeKind::WindowStart { size } => value.saturating_add(size),
+            TimeKind::WindowEnd { .. } | TimeKind::Event => value,
+        }
+    }
+
+    /// Ends of the first and last window of a row with this time, and the distance between two.
+    fn ends(&self, time: i64) -> (i64, i64, i64) {
+        match self {
+            RowWindows::Assign(assign) => {
+                let (slide, size) = (assign.kind.slide(), assign.kind.size());
+                let last = assign.kind.last_start(time);
+                let before = (size - 1 - (time - last)).max(0) / slide;
+                (last - before * slide + size, last + size, slide)
+            }
+            RowWindows::Bound { kind, .. } => {
+                let end = Self::end_of_bound(*kind, time);
+                (end, end, 1)
+            }
+        }
+    }
+
+    /// Length of a window, to tell its start from its end.
+    fn size(&self) -> i64 {
+        match self {
+            RowWindows::Assign(assign) => assign.kind.size(),
+            RowWindows::Bound { kind, .. } => match kind {
+                TimeKind::WindowStart { size } | TimeKind::WindowEnd { size } => *size,
+                TimeKind::Event => 0,
+            },
+        }
+    }
+}
+
+/// Splits off what comes too late.
+pub(crate) struct LateGate {
+    pub(crate) windows: RowWindows,
+    pub(crate) lateness: i64,
+    pub(crate) late: LateRows,
+    pub(crate) errors: Errors,
+    pub(crate) stats: Arc<OperatorStats>,
+    pub(crate) job: Arc<JobStats>,
+}
+
+impl LateGate {
+    /// The rows of `delta` that have an open window, given the watermark of the epoch before.
+    pub(crate) fn split(&self, epoch: Time, delta: Delta, watermark: i64) -> Delta {
+        let times = self.windows.times(&delta);
+        let closed = watermark.saturating_sub(self.lateness);
+        if times.null_count() == 0 && (watermark == i64::MIN || self.all_open(&times, closed)) {
+            return delta;
+        }
+        let (mut missed, mut without_time) = (Vec::new(), Vec::new());
+        let keep = BooleanBuffer::collect_bool(delta.len(), |row| {
+            if times.is_null(row) {
+                without_time.push(row as u32);
+                return false;
+            }
+            let (first, last, slide) = self.windows.ends(times.value(row));
+            if first > closed {
+                return true;
+            }
+            let to = last.min(first + (closed - first) / slide * slide);
+            let windows = (to - first) / slide + 1;
+            missed.push(Missed { row: row as u32, from: first - self.windows.size(), to, windows });
+            last > closed
+        });
+        if !missed.is_empty() {
+            let source = self.late.keep(epoch, &delta, &missed, watermark);
+            self.stats.late_rows.fetch_add(missed.len() as u64, Ordering::Relaxed);
+            self.job.sources[source].late_rows.fetch_add(missed.len() as u64, Ordering::Relaxed);
+        }
+        if !without_time.is_empty() {
+            self.stats.error_rows.fetch_add(without_time.len() as u64, Ordering::Relaxed);
+            self.errors.report(epoch, &delta, &without_time, "event time is NULL, so the row is in no window", None);
+        }
+        if keep.count_set_bits() == delta.len() { delta } else { delta.filter(&keep) }
+    }
+
+    fn all_open(&self, times: &Int64Array, closed: i64) -> bool {
+        let least = arrow::compute::min(times);
+        least.is_none_or(|least| self.windows.ends(least).0 > closed)
+    }
+}
+
+/// [`LateGate`] as an operator of its own, on the worker that read the row: before an exchange, while the source row is
+/// still at hand.
+pub(crate) struct LateSplit {
+    pub(crate) gate: LateGate,
+    pub(crate) watermark: Watermark,
+}
+
+impl EpochLogic for LateSplit {
+    fn apply(&mut self, epoch: Time, inputs: &mut [Vec<Delta>], watermarks: Option<&[i64]>, output: &mut Vec<Delta>) {
+        for delta in inputs[0].drain(..) {
+            output.push(self.gate.split(epoch, delta, self.watermark.current));
+        }
+        self.watermark.advance(watermarks);
+    }
+}
+
+/// The watermark that an operator goes by: the smallest of some sources'.
+#[derive(Debug, Clone)]
+pub(crate) struct Watermark {
+    sources: Vec<usize>,
+    /// As of the last epoch applied, in microseconds.
+    pub(crate) current: i64,
+}
+
+impl Watermark {
+    /// Nothing is known yet of these sources.
+    pub(crate) fn of(sources: Vec<usize>) -> Self {
+        Watermark { sources, current: i64::MIN }
+    }
+
+    /// Takes the watermarks as of the epoch just applied.
+    pub(crate) fn advance(&mut self, watermarks: Option<&[i64]>) {
+        if let Some(watermarks) = watermarks {
+            let least = self.sources.iter().map(|source| watermarks[*source]).min();
+            self.current = self.current.max(least.unwrap_or(i64::MIN));
+        }
+    }
+}

@@ -1,0 +1,72 @@
+//! Puts rows into windows: adds `window_start`, `window_end` and `window_time`, one row per window.
+//!
+//! A row whose time is NULL is in no window and goes no further. Nothing is refused as late here: that is for the
+//! operators whose state closes.
+
+use std::sync::Arc;
+
+use arrow::array::{Array, ArrayRef, Int64Array, RecordBatch, UInt32Array};
+use arrow::datatypes::SchemaRef;
+use highwater_plan::{WindowAssign, micros_from_column, timestamp_from_micros};
+use timely::container::NoopBuilder;
+use timely::dataflow::channels::pact::Pipeline;
+use timely::dataflow::operators::generic::Operator;
+
+use crate::Delta;
+use crate::delta::{OriginRows, Parcel};
+use crate::operator::DeltaStream;
+use crate::stats::OperatorStats;
+
+/// `window_time` is the last instant of a window at the precision people use for event times.
+const LAST_INSTANT_MICROS: i64 = 1_000;
+
+/// Adds window columns to a stream.
+pub(crate) fn window<'scope>(
+    input: DeltaStream<'scope>,
+    assign: WindowAssign,
+    schema: SchemaRef,
+    stats: Arc<OperatorStats>,
+) -> DeltaStream<'scope> {
+    input.unary::<NoopBuilder<Parcel>, _, _, _>(Pipeline, &stats.name.clone(), move |_, _| {
+        move |input, output| {
+            input.for_each(|capability, parcel| {
+                let Some(delta) = parcel.0.take() else { return };
+                stats.took(delta.len());
+                let assigned = assign_windows(&delta, &assign, &schema);
+                if !assigned.is_empty() {
+                    stats.gave(&assigned);
+                    output.session_with_builder(&capability).give_container(&mut Parcel(Some(assigned)));
+                }
+            });
+        }
+    })
+}
+
+fn assign_windows(delta: &Delta, assign: &WindowAssign, schema: &SchemaRef) -> Delta {
+    let times = micros_from_column(delta.rows.column(assign.time)).expect("planners assign windows by timestamps");
+    let (slide, size) = (assign.kind.slide(), assign.kind.size());
+    let (mut rows, mut starts) = (Vec::with_capacity(delta.len()), Vec::with_capacity(delta.len()));
+    for row in 0..times.len() {
+        if times.is_null(row) {
+            continue;
+        }
+        let time = times.value(row);
+        let mut start = assign.kind.last_start(time);
+        while start > time - size {
+            rows.push(row as u32);
+            starts.push(start);
+            start -= slide;
+        }
+    }
+    let origin = delta.origin.as_ref().map(|origin| OriginRows { rows: Some(origin.positions(&rows).into()), ..origin.clone() });
+    let taken = delta.take(&UInt32Array::from(rows));
+    let data_type = delta.rows.column(assign.time).data_type().clone();
+    let bound = |shift: i64| -> ArrayRef {
+        timestamp_from_micros(Int64Array::from_iter_values(starts.iter().map(|start| start + shift)), &data_type)
+    };
+    let mut columns = taken.rows.columns().to_vec();
+    columns.extend([bound(0), bound(size), bound(size - LAST_INSTANT_MICROS)]);
+    columns.truncate(schema.fields().len());
+    let rows = RecordBatch::try_new(Arc::clone(schema), columns).expect("the input's columns and three window columns");
+    Delta { rows, diffs: taken.diffs, origin }
+}

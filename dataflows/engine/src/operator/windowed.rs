@@ -1,0 +1,297 @@
+//! Groups that belong to windows: one table per window, closed and dropped whole by the watermark.
+//!
+//! With `EMIT CHANGES` each epoch gives what changed in open windows, and a window's table is dropped when the window
+//! closes. With `EMIT FINAL` nothing is given until then. Final hopping windows are kept as panes, one per slide: a row is
+//! counted once, and a window's result is the sum of its panes when it closes.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use arrow::array::{Array, ArrayRef, Int64Array, UInt32Array};
+use arrow::buffer::BooleanBuffer;
+use arrow::datatypes::SchemaRef;
+use highwater_plan::{Aggregate, Emit, Grouping, OnError, WindowKind, timestamp_from_micros};
+
+use super::aggregate::give;
+use super::epoch::EpochLogic;
+use super::groups::{Groups, Results};
+use super::late::{LateGate, RowWindows, Watermark};
+use super::sides::Errors;
+use crate::{Delta, Time};
+
+/// `GROUP BY` with windows that close.
+pub(crate) struct Windowed {
+    aggregate: Aggregate,
+    input: SchemaRef,
+    append_only: bool,
+    schema: SchemaRef,
+    errors: Errors,
+    windows: RowWindows,
+    watermark: Watermark,
+    /// How long after its end a window takes rows, in microseconds.
+    lateness: i64,
+    /// Refuses late rows here; absent if that was done before the exchange.
+    gate: Option<LateGate>,
+    /// Set for final hopping windows that are made of panes: the slide.
+    pane: Option<i64>,
+    /// By window end, or by pane start.
+    tables: BTreeMap<i64, Table>,
+    numbers: Vec<u32>,
+}
+
+struct Table {
+    groups: Groups,
+    /// Its final result was given: what comes within the allowed lateness corrects it.
+    given: bool,
+}
+
+/// What it takes to make a [`Windowed`].
+pub(crate) struct WindowedSpec {
+    pub(crate) aggregate: Aggregate,
+    pub(crate) input: SchemaRef,
+    pub(crate) append_only: bool,
+    pub(crate) schema: SchemaRef,
+    pub(crate) errors: Errors,
+    pub(crate) watermark: Watermark,
+    pub(crate) lateness: i64,
+    pub(crate) gate: Option<LateGate>,
+}
+
+/// How the rows of a windowed aggregate name their windows.
+pub(crate) fn row_windows(aggregate: &Aggregate) -> Option<RowWindows> {
+    match &aggregate.grouping {
+        Grouping::Keys => None,
+        Grouping::Assign(assign) => Some(RowWindows::Assign(assign.clone())),
+        Grouping::Column { key, kind } => Some(RowWindows::Bound { column: aggregate.keys[*key], kind: *kind }),
+    }
+}
+
+impl Windowed {
+    /// No windows yet.
+    pub(crate) fn new(spec: WindowedSpec) -> Self {
+        let windows = row_windows(&spec.aggregate).expect("the renderer sends groupings without windows elsewhere");
+        let pane = match (&spec.aggregate.grouping, spec.aggregate.emit) {
+            (Grouping::Assign(assign), Emit::Final) if spec.lateness == 0 => match assign.kind {
+                WindowKind::Hop { slide, size, .. } if slide < size && size % slide == 0 => Some(slide),
+                _ => None,
+            },
+            _ => None,
+        };
+        Windowed {
+            aggregate: spec.aggregate,
+            input: spec.input,
+            append_only: spec.append_only,
+            schema: spec.schema,
+            errors: spec.errors,
+            windows,
+            watermark: spec.watermark,
+            lateness: spec.lateness,
+            gate: spec.gate,
+            pane,
+            tables: BTreeMap::new(),
+            numbers: Vec::new(),
+        }
+    }
+
+    fn keep_failed(&self) -> bool {
+        self.errors.policy == OnError::Null
+    }
+
+    /// Applies rows to the tables of their windows, or of their panes.
+    fn take(&mut self, epoch: Time, deltas: Vec<Delta>, output: &mut Vec<Delta>) {
+        let mut parts: BTreeMap<i64, Vec<Delta>> = BTreeMap::new();
+        for delta in deltas {
+            self.part(delta, &mut parts);
+        }
+        for (key, deltas) in parts {
+            let table = self.tables.entry(key).or_insert_with(|| Table {
+                groups: Groups::new(&self.aggregate, &self.input, self.append_only),
+                given: false,
+            });
+            if self.aggregate.emit == Emit::Final && !table.given {
+                for delta in &deltas {
+                    table.groups.accumulate(delta, &mut self.numbers);
+                }
+            } else {
+                let keep_failed = self.errors.policy == OnError::Null;
+                let changed = table.groups.apply(&deltas, false, keep_failed);
+                let results = self.with_window(changed, key);
+                give(epoch, results, &self.schema, &self.errors, output);
+            }
+        }
+    }
+
+    /// Splits a batch by window end, or by pane start; windows that are closed are left out.
+    fn part(&self, delta: Delta, parts: &mut BTreeMap<i64, Vec<Delta>>) {
+        let times = self.windows.times(&delta);
+        let closed = self.watermark.current.saturating_sub(self.lateness);
+        match &self.windows {
+            RowWindows::Bound { kind, .. } => {
+                let kind = *kind;
+                let end = |row: usize| RowWindows::end_of_bound(kind, times.value(row));
+                for (end, part) in split(&delta, |row, _| end(row)) {
+                    if end > closed || self.watermark.current == i64::MIN {
+                        parts.entry(end).or_default().push(part);
+                    }
+                }
+            }
+            RowWindows::Assign(assign) => {
+                let (slide, size) = (assign.kind.slide(), assign.kind.size());
+                let start = |row: usize, last: Option<i64>| {
+                    let time = times.value(row);
+                    match last {
+                        Some(start) if start <= time && time < start + slide => start,
+                        _ => assign.kind.last_start(time),
+                    }
+                };
+                for (last, part) in split(&delta, start) {
+                    if self.pane.is_some() {
+                        parts.entry(last).or_default().push(part);
+                        continue;
+                    }
+                    self.part_by_window(last, (slide, size), closed, part, parts);
+                }
+            }
+        }
+    }
+
+    /// Gives the rows of the pane that starts at `pane` to each open window that holds them.
+    fn part_by_window(
+        &self,
+        pane: i64,
+        (slide, size): (i64, i64),
+        closed: i64,
+        part: Delta,
+        parts: &mut BTreeMap<i64, Vec<Delta>>,
+    ) {
+        let mut end = pane + size;
+        while end > pane {
+            let open = end > closed || self.watermark.current == i64::MIN;
+            if open && end >= pane + slide {
+                parts.entry(end).or_default().push(part.clone());
+            } else if open {
+                // The window ends inside the pane: only the pane's first rows are in it.
+                let times = self.windows.times(&part);
+                let inside = BooleanBuffer::collect_bool(part.len(), |row| times.value(row) < end);
+                let inside = part.filter(&inside);
+                if !inside.is_empty() {
+                    parts.entry(end).or_default().push(inside);
+                }
+            }
+            end -= slide;
+        }
+    }
+
+    /// Closes windows that end at or before the watermark.
+    fn close(&mut self, epoch: Time, before: i64, output: &mut Vec<Delta>) {
+        if let Some(slide) = self.pane {
+            return self.close_panes(epoch, before, slide, output);
+        }
+        let watermark = self.watermark.current;
+        if self.aggregate.emit == Emit::Final {
+            let ready: Vec<i64> = self.tables.range(..=watermark).filter(|(_, table)| !table.given).map(|(end, _)| *end).collect();
+            for end in ready {
+                let keep_failed = self.keep_failed();
+                let table = self.tables.get_mut(&end).expect("just listed");
+                table.given = true;
+                let results = table.groups.results(false, keep_failed);
+                let results = self.with_window(results, end);
+                give(epoch, results, &self.schema, &self.errors, output);
+            }
+        }
+        let closed = watermark.saturating_sub(self.lateness);
+        while let Some(first) = self.tables.first_entry() {
+            if *first.key() > closed {
+                break;
+            }
+            first.remove();
+        }
+    }
+
+    /// Gives each window that closed between the watermark `before` and now as the sum of its panes.
+    fn close_panes(&mut self, epoch: Time, before: i64, slide: i64, output: &mut Vec<Delta>) {
+        let RowWindows::Assign(assign) = &self.windows else { unreachable!("panes come from a time column") };
+        let (size, watermark) = (assign.kind.size(), self.watermark.current);
+        // The windows of pane `p` end at `p + slide`, `p + 2 slide`, .. `p + size`.
+        let ends: BTreeSet<i64> = self
+            .tables
+            .keys()
+            .flat_map(|pane| (1..=size / slide).map(move |slides| pane + slides * slide))
+            .filter(|end| before < *end && *end <= watermark)
+            .collect();
+        for end in ends {
+            let mut window = Groups::new(&self.aggregate, &self.input, self.append_only);
+            for (_, pane) in self.tables.range(end - size..end) {
+                window.merge(&pane.groups, &mut self.numbers);
+            }
+            let results = self.with_window(window.results(false, self.keep_failed()), end);
+            give(epoch, results, &self.schema, &self.errors, output);
+        }
+        while let Some(first) = self.tables.first_entry() {
+            if first.key() + size > watermark {
+                break;
+            }
+            first.remove();
+        }
+    }
+
+    /// Puts the window's bounds between keys and aggregates, if this operator assigns windows.
+    fn with_window(&self, mut results: Results, end: i64) -> Results {
+        let RowWindows::Assign(assign) = &self.windows else { return results };
+        let rows = match &results.diffs {
+            Some(diffs) => diffs.len(),
+            None => results.columns.first().map_or(0, |column| column.len()),
+        };
+        let keys = self.aggregate.keys.len();
+        let bound = |index: usize, value: i64| -> ArrayRef {
+            timestamp_from_micros(Int64Array::from(vec![value; rows]), self.schema.field(keys + index).data_type())
+        };
+        let bounds = [bound(0, end - assign.kind.size()), bound(1, end)];
+        results.columns.splice(keys..keys, bounds);
+        results
+    }
+}
+
+impl EpochLogic for Windowed {
+    fn apply(&mut self, epoch: Time, inputs: &mut [Vec<Delta>], watermarks: Option<&[i64]>, output: &mut Vec<Delta>) {
+        let mut deltas = std::mem::take(&mut inputs[0]);
+        if let Some(gate) = &self.gate {
+            deltas = deltas.into_iter().map(|delta| gate.split(epoch, delta, self.watermark.current)).collect();
+        }
+        self.take(epoch, deltas, output);
+        let before = self.watermark.current;
+        self.watermark.advance(watermarks);
+        if self.watermark.current > before {
+            self.close(epoch, before, output);
+        }
+    }
+
+    fn state(&self) -> (usize, usize) {
+        self.tables.values().fold((0, 0), |(rows, bytes), table| (rows + table.groups.len(), bytes + table.groups.bytes()))
+    }
+}
+
+/// Splits a batch into runs of rows with the same key; `key(row, last)` may reuse the last row's.
+///
+/// Rows of a stream come nearly in order, so runs are long and a run is a slice. If they are short, rows are gathered by
+/// key instead.
+pub(crate) fn split(delta: &Delta, key: impl Fn(usize, Option<i64>) -> i64) -> Vec<(i64, Delta)> {
+    let mut runs: Vec<(i64, usize, usize)> = Vec::new();
+    for row in 0..delta.len() {
+        let current = key(row, runs.last().map(|run| run.0));
+        match runs.last_mut() {
+            Some(run) if run.0 == current => run.2 = row + 1,
+            _ => runs.push((current, row, row + 1)),
+        }
+    }
+    if runs.len() == 1 {
+        return vec![(runs[0].0, delta.clone())];
+    }
+    if runs.len() * 16 <= delta.len() || runs.len() <= 4 {
+        return runs.into_iter().map(|(key, from, to)| (key, delta.slice(from, to - from))).collect();
+    }
+    let mut rows: BTreeMap<i64, Vec<u32>> = BTreeMap::new();
+    for (key, from, to) in runs {
+        rows.entry(key).or_default().extend(from as u32..to as u32);
+    }
+    rows.into_iter().map(|(key, rows)| (key, delta.take(&UInt32Array::from(rows)))).collect()
+}

@@ -1,0 +1,371 @@
+//! A job's ingestion on one worker: epochs that size themselves.
+//!
+//! Any worker opens the next epoch when it has rows, as long as fewer than `epochs_in_flight` epochs are open behind the
+//! outputs; all workers then give what they have to it and go on. So a slow output stops the asking (backpressure), an
+//! epoch is small when little comes and large when much does, and nobody spins.
+
+use std::collections::VecDeque;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use highwater_plan::OutputNames;
+
+use crate::delta::Parcel;
+use crate::job::{JobShared, JobState};
+use crate::render::Rendered;
+use crate::stats::JobStats;
+use crate::view::ViewHandle;
+use crate::watermark::{Mark, MarkState};
+use crate::{Feed, FeedBatch, FeedPoll, FeedState, Time};
+
+/// How often an epoch is opened only to let idle sources' watermarks go on.
+const IDLE_TICK: Duration = Duration::from_millis(100);
+
+/// Opens epochs for all workers of a job, in one order.
+pub(crate) struct EpochGate {
+    in_flight_max: usize,
+    /// The last opened epoch.
+    current: AtomicU64,
+    /// Opened and not yet closed.
+    open: Mutex<VecDeque<Time>>,
+    /// Feeds that the job's end waits for.
+    unfinished: AtomicUsize,
+    /// The epoch in which all feeds are ended; 0 while there is none.
+    last: AtomicU64,
+    stats: Arc<JobStats>,
+    wake_all: Arc<dyn Fn() + Send + Sync>,
+}
+
+impl EpochGate {
+    /// `unfinished`: how many feeds must finish before the job ends.
+    pub(crate) fn new(in_flight_max: usize, unfinished: usize, stats: Arc<JobStats>, wake_all: Arc<dyn Fn() + Send + Sync>) -> Self {
+        EpochGate {
+            in_flight_max: in_flight_max.max(1),
+            current: AtomicU64::new(0),
+            open: Mutex::new(VecDeque::new()),
+            unfinished: AtomicUsize::new(unfinished),
+            last: AtomicU64::new(0),
+            stats,
+            wake_all,
+        }
+    }
+
+    fn current(&self) -> Time {
+        self.current.load(Ordering::Acquire)
+    }
+
+    /// Whether another epoch may be opened.
+    fn has_room(&self) -> bool {
+        self.open.lock().expect("nothing panics under this lock").len() < self.in_flight_max
+    }
+
+    /// An epoch after `mine`: one that another worker has opened, or a new one.
+    fn enter(&self, mine: Time) -> Time {
+        let mut open = self.open.lock().expect("nothing panics under this lock");
+        let current = self.current();
+        if current > mine {
+            return current;
+        }
+        let next = wall_ms().max(current + 1);
+        open.push_back(next);
+        self.current.store(next, Ordering::Release);
+        self.stats.epoch_opened.store(next, Ordering::Relaxed);
+        self.stats.epochs_open.store(open.len() as u64, Ordering::Relaxed);
+        drop(open);
+        (self.wake_all)();
+        next
+    }
+
+    /// Forgets the epochs before `frontier` (all, if there is none) and gives the last of them.
+    fn close_before(&self, frontier: Option<Time>) -> Option<Time> {
+        let mut open = self.open.lock().expect("nothing panics under this lock");
+        let mut closed = None;
+        while open.front().is_some_and(|epoch| frontier.is_none_or(|frontier| *epoch < frontier)) {
+            closed = open.pop_front();
+            self.stats.epochs_closed.fetch_add(1, Ordering::Relaxed);
+        }
+        self.stats.epochs_open.store(open.len() as u64, Ordering::Relaxed);
+        closed
+    }
+
+    fn one_finished(&self) {
+        if self.unfinished.fetch_sub(1, Ordering::AcqRel) == 1 {
+            (self.wake_all)();
+        }
+    }
+
+    /// Whether the job is to end, because the feeds that it waits for have finished.
+    fn ends(&self) -> bool {
+        self.unfinished.load(Ordering::Acquire) == 0
+    }
+
+    /// The epoch in which every worker ends its feeds.
+    fn last_epoch(&self, mine: Time) -> Time {
+        let last = self.last.load(Ordering::Acquire);
+        if last != 0 {
+            return last;
+        }
+        // Opened after every feed that counts has finished, so after all their rows.
+        let mut open = self.open.lock().expect("nothing panics under this lock");
+        let last = self.last.load(Ordering::Acquire);
+        if last != 0 {
+            return last;
+        }
+        let next = wall_ms().max(self.current() + 1).max(mine + 1);
+        open.push_back(next);
+        self.current.store(next, Ordering::Release);
+        self.last.store(next, Ordering::Release);
+        self.stats.epoch_opened.store(next, Ordering::Relaxed);
+        drop(open);
+        (self.wake_all)();
+        next
+    }
+}
+
+#[expect(clippy::disallowed_methods, reason = "the one place where epochs come from the clock")]
+fn wall_ms() -> Time {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis() as Time)
+}
+
+/// A feed on its worker.
+pub(crate) struct PumpFeed {
+    /// Its number among all feeds of the job.
+    pub(crate) index: u32,
+    pub(crate) source: usize,
+    /// Whether the job's end waits for it.
+    pub(crate) ends_job: bool,
+    pub(crate) feed: Box<dyn Feed>,
+}
+
+struct Running {
+    index: u32,
+    source: usize,
+    ends_job: bool,
+    feed: Box<dyn Feed>,
+    state: Option<FeedState>,
+}
+
+/// What a round of pumping came to.
+pub(crate) enum Pumped {
+    /// Rows were sent, or the dataflow has work that this worker is waiting for.
+    Busy,
+    /// Nothing to do before something arrives, or this much time has passed.
+    Idle(Option<Duration>),
+}
+
+/// One worker's ingestion and publication of one job.
+pub(crate) struct Pump {
+    worker: usize,
+    shared: Arc<JobShared>,
+    gate: Arc<EpochGate>,
+    feeds: Vec<Running>,
+    rejects: Vec<Option<Arc<ViewHandle>>>,
+    /// Gone when the inputs have ended.
+    rendered: Option<Rendered>,
+    ended: bool,
+    /// The last epoch this worker has given to.
+    mine: Time,
+    closed: Time,
+}
+
+impl Pump {
+    pub(crate) fn new(
+        worker: usize,
+        shared: Arc<JobShared>,
+        gate: Arc<EpochGate>,
+        feeds: Vec<PumpFeed>,
+        rendered: Rendered,
+    ) -> Self {
+        let running = |feed: PumpFeed| Running { index: feed.index, source: feed.source, ends_job: feed.ends_job, feed: feed.feed, state: None };
+        let rejects = shared
+            .job
+            .sources
+            .iter()
+            .map(|source| shared.views.iter().find(|view| view.name() == OutputNames::rejects(&source.name)).cloned())
+            .collect();
+        Pump {
+            worker,
+            gate,
+            feeds: feeds.into_iter().map(running).collect(),
+            rejects,
+            rendered: Some(rendered),
+            ended: false,
+            mine: 0,
+            closed: 0,
+            shared,
+        }
+    }
+
+    pub(crate) fn shared(&self) -> &Arc<JobShared> {
+        &self.shared
+    }
+
+    /// Gives the dataflow what there is, if an epoch may be opened.
+    pub(crate) fn pump(&mut self) -> Pumped {
+        let running = *self.shared.state.lock().expect("a state is set without panicking") == JobState::Running;
+        if self.ended || !running {
+            if !running {
+                self.end();
+            }
+            return Pumped::Idle(None);
+        }
+        if self.gate.ends() {
+            self.finish();
+            return Pumped::Busy;
+        }
+        let joins = self.gate.current() > self.mine;
+        if !joins && !self.gate.has_room() {
+            return Pumped::Idle(None);
+        }
+        let (batches, wait) = self.poll();
+        let first = self.mine == 0;
+        let ticks = self.feeds.iter().any(|feed| matches!(feed.state, Some(FeedState::Idle(_)))) && self.tick_is_due();
+        if batches.is_empty() && !joins && !first && !ticks {
+            let tick = self.feeds.iter().any(|feed| matches!(feed.state, Some(FeedState::Idle(_)))).then_some(IDLE_TICK);
+            return Pumped::Idle(match (wait, tick) {
+                (Some(wait), Some(tick)) => Some(wait.min(tick)),
+                (wait, tick) => wait.or(tick),
+            });
+        }
+        let epoch = self.gate.enter(self.mine);
+        self.send(epoch, batches);
+        Pumped::Busy
+    }
+
+    fn tick_is_due(&self) -> bool {
+        wall_ms() >= self.gate.current() + IDLE_TICK.as_millis() as Time
+    }
+
+    /// Asks each feed until it has nothing or has given enough for one epoch.
+    fn poll(&mut self) -> (Vec<(usize, FeedBatch)>, Option<Duration>) {
+        let rows_max = self.shared.job.settings.epoch_rows_max;
+        let mut batches = Vec::new();
+        let mut wait: Option<Duration> = None;
+        for (position, running) in self.feeds.iter_mut().enumerate() {
+            if running.state == Some(FeedState::Finished) {
+                continue;
+            }
+            let mut rows = 0;
+            while rows < rows_max {
+                match running.feed.poll(rows_max - rows) {
+                    FeedPoll::Ready(batch) => {
+                        rows += batch.deltas.iter().map(|delta| delta.len()).sum::<usize>();
+                        rows += batch.rejects.iter().map(|rejects| rejects.num_rows()).sum::<usize>();
+                        running.state = Some(batch.state);
+                        let finished = batch.state == FeedState::Finished;
+                        batches.push((position, batch));
+                        if finished {
+                            break;
+                        }
+                    }
+                    FeedPoll::Pending(again) => {
+                        wait = match (wait, again) {
+                            (Some(wait), Some(again)) => Some(wait.min(again)),
+                            (wait, again) => wait.or(again),
+                        };
+                        break;
+                    }
+                }
+            }
+        }
+        (batches, wait)
+    }
+
+    /// Sends batches and marks at `epoch` and goes past it.
+    fn send(&mut self, epoch: Time, batches: Vec<(usize, FeedBatch)>) {
+        let Some(rendered) = &mut self.rendered else { return };
+        rendered.sources.iter_mut().for_each(|input| input.advance_to(epoch));
+        rendered.marks.advance_to(epoch);
+        let mut receipts = Vec::new();
+        let mut finished = 0;
+        for (position, batch) in batches {
+            let running = &self.feeds[position];
+            let stats = &self.shared.stats.sources[running.source];
+            for delta in batch.deltas {
+                stats.rows.fetch_add(delta.len() as u64, Ordering::Relaxed);
+                if !delta.is_empty() {
+                    rendered.sources[running.source].send_batch(&mut Parcel(Some(delta)));
+                }
+            }
+            for rejects in batch.rejects {
+                stats.rows.fetch_add(rejects.num_rows() as u64, Ordering::Relaxed);
+                stats.rejected_rows.fetch_add(rejects.num_rows() as u64, Ordering::Relaxed);
+                if let Some(relation) = &self.rejects[running.source] {
+                    relation.append(self.worker, epoch, rejects, None);
+                }
+            }
+            receipts.extend(batch.receipts);
+            finished += usize::from(batch.state == FeedState::Finished && running.ends_job);
+        }
+        for running in &self.feeds {
+            if let Some(state) = running.state {
+                rendered.marks.send(Mark { feed: running.index, state: state.into() });
+            }
+        }
+        rendered.sources.iter_mut().for_each(|input| {
+            input.advance_to(epoch + 1);
+            input.flush();
+        });
+        rendered.marks.advance_to(epoch + 1);
+        rendered.marks.flush();
+        self.mine = epoch;
+        receipts.into_iter().for_each(|receipt| receipt(epoch));
+        (0..finished).for_each(|_| self.gate.one_finished());
+    }
+
+    /// Ends all feeds in the job's last epoch: every watermark goes to infinity.
+    fn finish(&mut self) {
+        let epoch = self.gate.last_epoch(self.mine);
+        if let Some(rendered) = &mut self.rendered {
+            rendered.marks.advance_to(epoch);
+            for running in &self.feeds {
+                rendered.marks.send(Mark { feed: running.index, state: MarkState::Finished });
+            }
+            rendered.marks.flush();
+        }
+        self.mine = epoch;
+        self.end();
+    }
+
+    /// Closes the inputs.
+    fn end(&mut self) {
+        self.ended = true;
+        self.feeds.clear();
+        if let Some(rendered) = &mut self.rendered {
+            rendered.sources.clear();
+            let marks = std::mem::take(&mut rendered.marks);
+            marks.close();
+        }
+    }
+
+    /// Makes what the last step has closed visible to readers.
+    pub(crate) fn publish(&mut self) {
+        let Some(rendered) = &mut self.rendered else { return };
+        let frontier = rendered.probe.with_frontier(|frontier| frontier.first().copied());
+        let through = match frontier {
+            Some(0) => return,
+            Some(frontier) => frontier - 1,
+            None => self.gate.current(),
+        };
+        let closed = through.min(self.gate.current());
+        let over = frontier.is_none() && self.ended;
+        if closed > self.closed {
+            for arrangement in &mut rendered.arrangements {
+                arrangement.publish(closed);
+            }
+            self.closed = closed;
+            self.gate.close_before(frontier);
+            self.shared.published[self.worker].store(closed, Ordering::Release);
+            for running in &mut self.feeds {
+                running.feed.closed(closed);
+            }
+            self.shared.tell();
+            (self.gate.wake_all)();
+        }
+        if over && self.shared.closed() >= self.gate.current() {
+            self.shared.set_state(JobState::Finished);
+            self.rendered = None;
+        }
+    }
+}

@@ -1,0 +1,345 @@
+//! Where the two streams of the house meet: a plan becomes operators on this worker.
+//!
+//! Every worker builds the same operators in the same order, so that timely's channels line up. The `match` below only
+//! dispatches: what an operator does is in its own file.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use arrow::datatypes::SchemaRef;
+use highwater_plan::{Aggregate, Grouping, Join, Node, NodeId, Op, OutputNames, SourceKind};
+use timely::container::NoopBuilder;
+use timely::dataflow::operators::probe::Probe;
+use timely::dataflow::{InputHandle, ProbeHandle, Scope};
+
+use crate::arrangement::{Arrangement, arrange};
+use crate::delta::Parcel;
+use crate::job::{EpochSink, JobShared, JobState};
+use crate::operator::DeltaStream;
+use crate::operator::aggregate::Grouped;
+use crate::operator::clock::{ClockStream, clock};
+use crate::operator::epoch::{EpochLogic, Input, epoch_operator};
+use crate::operator::exchange::Route;
+use crate::operator::join::{HashJoin, Window};
+use crate::operator::late::{LateGate, LateSplit, RowWindows, Watermark};
+use crate::operator::map::{Mapper, map};
+use crate::operator::sides::{Errors, LateRows};
+use crate::operator::sink::SinkWriter;
+use crate::operator::upsert::Upsert;
+use crate::operator::window::window;
+use crate::operator::windowed::{Windowed, WindowedSpec, row_windows};
+use crate::stats::OperatorStats;
+use crate::view::ViewHandle;
+use crate::watermark::{Mark, Watermarks};
+use crate::{Delta, Time};
+
+/// Rows into a dataflow.
+pub(crate) type SourceInput = InputHandle<Time, NoopBuilder<Parcel>>;
+
+/// Marks into a dataflow.
+pub(crate) type MarkInput = InputHandle<Time, timely::container::CapacityContainerBuilder<Vec<Mark>>>;
+
+/// A job's dataflow on this worker.
+pub(crate) struct Rendered {
+    /// One per source of the job.
+    pub(crate) sources: Vec<SourceInput>,
+    pub(crate) marks: MarkInput,
+    /// Passes an epoch when every view and sink has.
+    pub(crate) probe: ProbeHandle<Time>,
+    pub(crate) arrangements: Vec<Arrangement>,
+}
+
+/// Builds a job's dataflow. `sinks`: those that this worker writes, others `None`. `feeds`: the source of each feed.
+pub(crate) fn render(
+    scope: Scope<'_, Time>,
+    shared: &Arc<JobShared>,
+    sinks: Vec<Option<Box<dyn EpochSink>>>,
+    feeds: &[usize],
+) -> Rendered {
+    let job = Arc::clone(&shared.job);
+    let mut sources: Vec<SourceInput> = job.sources.iter().map(|_| SourceInput::new_with_builder()).collect();
+    let inputs = sources.iter_mut().map(|source| source.to_stream(scope.clone())).collect();
+    let mut marks = MarkInput::new();
+    let watermarks = Watermarks::new(feeds, job.sources.len());
+    let clock = clock(marks.to_stream(scope.clone()), watermarks, Arc::clone(&shared.stats));
+    let probe = ProbeHandle::new();
+    clock.clone().probe_with(&probe);
+    let mut renderer = Renderer { scope, shared, inputs, clock, streams: Vec::new() };
+    let live: BTreeSet<NodeId> = job
+        .views
+        .iter()
+        .map(|view| view.node)
+        .chain(job.sinks.iter().map(|sink| sink.node))
+        .flat_map(|root| job.plan.upstream_of(root))
+        .collect();
+    for id in 0..job.plan.nodes.len() {
+        let stream = live.contains(&id).then(|| renderer.node(id));
+        renderer.streams.push(stream);
+    }
+    let mut arrangements = Vec::new();
+    for view in &job.views {
+        let handle = shared.views.iter().find(|handle| handle.name() == view.name).expect("every view has a handle");
+        let stats = renderer.stats(view.node, format!("view {}", view.name));
+        let stream = renderer.stream(view.node);
+        let (worker, peers) = (renderer.worker(), renderer.peers());
+        let (arranged, arrangement) = arrange(stream, Arc::clone(handle), stats, worker, peers);
+        arranged.probe_with(&probe);
+        arrangements.push(arrangement);
+    }
+    for (index, (sink, writer)) in job.sinks.iter().zip(sinks).enumerate() {
+        renderer.sink(index, sink, writer).probe_with(&probe);
+    }
+    // Sources that nothing reads are consumed all the same: their frontier holds nothing back.
+    Rendered { sources, marks, probe, arrangements }
+}
+
+struct Renderer<'scope, 'job> {
+    scope: Scope<'scope, Time>,
+    shared: &'job Arc<JobShared>,
+    inputs: Vec<DeltaStream<'scope>>,
+    clock: ClockStream<'scope>,
+    /// Per node of the plan its output; absent for nodes that no view or sink reads.
+    streams: Vec<Option<DeltaStream<'scope>>>,
+}
+
+impl<'scope> Renderer<'scope, '_> {
+    fn node(&mut self, id: NodeId) -> DeltaStream<'scope> {
+        let job = Arc::clone(&self.shared.job);
+        let node = &job.plan.nodes[id];
+        match &node.op {
+            Op::Source { source, .. } => self.source(id, *source),
+            Op::Constant { rows } => self.constant(id, rows.clone()),
+            Op::Map(mapping) => {
+                let (stats, errors) = (self.stats(id, "map"), self.errors(id, "map"));
+                map(self.stream(node.inputs[0]), mapping.clone(), Arc::clone(&node.schema), errors, stats)
+            }
+            Op::Window(assign) => {
+                let stats = self.stats(id, "window");
+                window(self.stream(node.inputs[0]), assign.clone(), Arc::clone(&node.schema), stats)
+            }
+            Op::Aggregate(aggregate) => self.aggregate(id, node, aggregate),
+            Op::Join(join) => self.join(id, node, join),
+            Op::Union => {
+                use timely::dataflow::operators::Concatenate;
+                let streams: Vec<_> = node.inputs.iter().map(|input| self.stream(*input)).collect();
+                self.scope.clone().concatenate(streams)
+            }
+        }
+    }
+
+    fn source(&mut self, id: NodeId, source: usize) -> DeltaStream<'scope> {
+        let declared = &self.shared.job.sources[source];
+        let stream = self.inputs[source].clone();
+        if declared.kind == SourceKind::Source || declared.primary_key.is_empty() {
+            return stream;
+        }
+        let position = |column: &usize| declared.used.iter().position(|used| used == column);
+        let key: Option<Vec<usize>> = declared.primary_key.iter().map(position).collect();
+        let key = key.expect("planners always read a table's primary key");
+        let schema = Arc::clone(&self.shared.job.plan.nodes[id].schema);
+        let input = Input { stream, route: Route::ByColumns(key.clone()) };
+        self.operator(id, format!("table {}", declared.name), vec![input], false, Box::new(Upsert::new(key, schema)))
+    }
+
+    fn constant(&mut self, id: NodeId, rows: arrow::array::RecordBatch) -> DeltaStream<'scope> {
+        let rows = if self.worker() == 0 { Some(Delta::insert(rows)) } else { None };
+        self.operator(id, "constant", Vec::new(), false, Box::new(Constant(rows)))
+    }
+
+    fn aggregate(&mut self, id: NodeId, node: &Node, aggregate: &Aggregate) -> DeltaStream<'scope> {
+        let input = &self.shared.job.plan.nodes[node.inputs[0]];
+        let (schema, append_only) = (Arc::clone(&input.schema), input.properties.append_only);
+        let name = if aggregate.calls.is_empty() { "distinct" } else { "aggregate" };
+        let errors = self.errors(id, name);
+        let stream = self.stream(node.inputs[0]);
+        let route = Route::ByColumns(aggregate.keys.clone());
+        let output = Arc::clone(&node.schema);
+        let Some(windows) = row_windows(aggregate) else {
+            let owns_unit = self.worker() == unit_owner(self.peers());
+            let logic = Grouped::new(aggregate, &schema, append_only, output, errors, owns_unit);
+            return self.operator(id, name, vec![Input { stream, route }], false, Box::new(logic));
+        };
+        let time = aggregate.time_column().expect("a windowed grouping has a time column");
+        let sources = input.properties.time[time].as_ref().map(|time| time.sources.clone()).unwrap_or_default();
+        let lateness = self.lateness();
+        let gate_name = format!("{name} @{id}");
+        let exchanged = self.peers() > 1;
+        let mut gate = None;
+        let mut stream = stream;
+        let watermark = Watermark::of(sources.clone());
+        if exchanged && !matches!(aggregate.grouping, Grouping::Column { .. }) {
+            let stats = self.stats(id, "late");
+            let split = LateSplit { gate: self.gate(windows, &gate_name, id, &sources, Arc::clone(&stats)), watermark: watermark.clone() };
+            let input = Input { stream, route: Route::Here };
+            stream = epoch_operator(self.scope.clone(), stats, vec![input], Some(self.clock.clone()), Box::new(split));
+        } else {
+            gate = Some((windows, gate_name));
+        }
+        let stats = self.stats(id, name);
+        let gate = gate.map(|(windows, name)| self.gate(windows, &name, id, &sources, Arc::clone(&stats)));
+        let logic = Windowed::new(WindowedSpec {
+            aggregate: aggregate.clone(),
+            input: schema,
+            append_only,
+            schema: output,
+            errors,
+            watermark,
+            lateness,
+            gate,
+        });
+        let inputs = vec![Input { stream, route }];
+        epoch_operator(self.scope.clone(), stats, inputs, Some(self.clock.clone()), Box::new(logic))
+    }
+
+    fn join(&mut self, id: NodeId, node: &Node, join: &Join) -> DeltaStream<'scope> {
+        let sides = [0, 1].map(|side| &self.shared.job.plan.nodes[node.inputs[side]]);
+        let schemas: [&SchemaRef; 2] = [&sides[0].schema, &sides[1].schema];
+        let append_only = sides.map(|side| side.properties.append_only);
+        let mapper = Mapper::new(join.map.clone(), Arc::clone(&node.schema), self.errors(id, "join"));
+        let stats = self.stats(id, "join");
+        let window = join.window.as_ref().map(|window| {
+            let mut sources = [window.left.clone(), window.right.clone()].concat();
+            sources.sort_unstable();
+            sources.dedup();
+            let columns = join.on[window.on];
+            let gate = |column: usize| {
+                let windows = RowWindows::Bound { column, kind: window.kind };
+                self.gate(windows, &format!("join @{id}"), id, &sources, Arc::clone(&stats))
+            };
+            Window {
+                kind: window.kind,
+                watermark: Watermark::of(sources.clone()),
+                lateness: self.lateness(),
+                gates: [gate(columns.0), gate(columns.1)],
+            }
+        });
+        let clocked = window.is_some().then(|| self.clock.clone());
+        let logic = HashJoin::new(join, schemas, append_only, mapper, window);
+        let inputs = [0, 1].map(|side| {
+            let on = join.on.iter().map(|on| if side == 0 { on.0 } else { on.1 }).collect();
+            Input { stream: self.stream(node.inputs[side]), route: Route::ByColumns(on) }
+        });
+        epoch_operator(self.scope.clone(), stats, inputs.into(), clocked, Box::new(logic))
+    }
+
+    fn sink(&mut self, index: usize, sink: &highwater_plan::Sink, writer: Option<Box<dyn EpochSink>>) -> DeltaStream<'scope> {
+        let logic: Box<dyn EpochLogic> = match writer {
+            Some(writer) => Box::new(SinkWriter::new(writer, sink.append_only, Arc::clone(&sink.schema), self.fail())),
+            None => Box::new(Nothing),
+        };
+        let input = Input { stream: self.stream(sink.node), route: Route::To(sink_owner(index, self.peers())) };
+        self.operator(sink.node, format!("sink {}", sink.name), vec![input], false, logic)
+    }
+
+    fn operator(
+        &mut self,
+        id: NodeId,
+        name: impl Into<String>,
+        inputs: Vec<Input<'scope>>,
+        clocked: bool,
+        logic: Box<dyn EpochLogic>,
+    ) -> DeltaStream<'scope> {
+        let stats = self.stats(id, name);
+        epoch_operator(self.scope.clone(), stats, inputs, clocked.then(|| self.clock.clone()), logic)
+    }
+
+    fn stream(&self, id: NodeId) -> DeltaStream<'scope> {
+        self.streams[id].clone().expect("inputs are rendered before their readers")
+    }
+
+    fn worker(&self) -> usize {
+        self.scope.index()
+    }
+
+    fn peers(&self) -> usize {
+        self.scope.peers()
+    }
+
+    fn stats(&self, id: NodeId, name: impl Into<String>) -> Arc<OperatorStats> {
+        self.shared.stats.operator(id, name, self.worker())
+    }
+
+    fn lateness(&self) -> i64 {
+        i64::try_from(self.shared.job.settings.allowed_lateness.as_micros()).unwrap_or(i64::MAX)
+    }
+
+    fn fail(&self) -> Arc<dyn Fn(String) + Send + Sync> {
+        let (shared, failed) = (Arc::clone(self.shared), AtomicBool::new(false));
+        Arc::new(move |message| {
+            if !failed.swap(true, Ordering::Relaxed) {
+                shared.set_state(JobState::Failed(message));
+            }
+        })
+    }
+
+    /// Where rows go on which `id`'s expressions fail: the errors of every view that reads it.
+    fn errors(&self, id: NodeId, operator: &str) -> Errors {
+        let job = &self.shared.job;
+        let readers = job.views.iter().filter(|view| job.plan.upstream_of(view.node).contains(&id)).map(|view| &view.name);
+        let sinks = job.sinks.iter().filter(|sink| job.plan.upstream_of(sink.node).contains(&id)).map(|sink| &sink.name);
+        let relations = readers.chain(sinks).filter_map(|name| self.view(&OutputNames::errors(name))).collect();
+        Errors {
+            worker: self.worker(),
+            operator: format!("{operator} @{id}"),
+            relations,
+            policy: job.settings.on_error,
+            fail: self.fail(),
+        }
+    }
+
+    fn gate(&self, windows: RowWindows, operator: &str, id: NodeId, sources: &[usize], stats: Arc<OperatorStats>) -> LateGate {
+        let relations = self.shared.job.sources.iter().map(|source| self.view(&OutputNames::late(&source.name))).collect();
+        LateGate {
+            windows,
+            lateness: self.lateness(),
+            late: LateRows {
+                worker: self.worker(),
+                operator: operator.into(),
+                relations,
+                fallback: sources.first().copied().unwrap_or(0),
+            },
+            errors: self.errors(id, operator),
+            stats,
+            job: Arc::clone(&self.shared.stats),
+        }
+    }
+
+    fn view(&self, name: &str) -> Option<Arc<ViewHandle>> {
+        self.shared.views.iter().find(|view| view.name() == name).cloned()
+    }
+}
+
+/// The worker that writes a sink.
+pub(crate) fn sink_owner(sink: usize, peers: usize) -> usize {
+    sink % peers
+}
+
+/// The worker that rows without key columns go to.
+fn unit_owner(peers: usize) -> usize {
+    let mut hashes = Vec::new();
+    crate::hash::hash_columns(&[], 1, &mut hashes);
+    crate::hash::worker_of(hashes[0], peers)
+}
+
+/// Constant rows, present from the start.
+struct Constant(Option<Delta>);
+
+impl EpochLogic for Constant {
+    fn apply(&mut self, _epoch: Time, _inputs: &mut [Vec<Delta>], _watermarks: Option<&[i64]>, output: &mut Vec<Delta>) {
+        output.extend(self.0.take());
+    }
+
+    fn starts_alone(&self) -> bool {
+        self.0.is_some()
+    }
+}
+
+/// An operator that another worker runs: nothing comes here.
+struct Nothing;
+
+impl EpochLogic for Nothing {
+    fn apply(&mut self, _epoch: Time, inputs: &mut [Vec<Delta>], _watermarks: Option<&[i64]>, _output: &mut Vec<Delta>) {
+        debug_assert!(inputs.iter().all(Vec::is_empty), "a sink's rows go to its worker");
+    }
+}

@@ -1,0 +1,217 @@
+//! A job's plan as text: one node a line, inputs indented below the operator that reads them.
+//!
+//! The same job always gives the same text: no addresses, no hash order, no versions. It is what `highwater explain`
+//! prints and what the golden `plan.txt` of each ready-made job holds.
+
+use std::fmt::Write;
+
+use crate::{
+    Aggregate, AggregateFunction, Emit, Grouping, Job, Join, Map, NodeId, Op, Plan, Properties, SourceKind, StateBound,
+    TimeColumn, TimeKind, WindowAssign, WindowKind,
+};
+
+/// Renders a job's views and sinks, each with the operators below it.
+///
+/// A node that several operators read is printed once, with `(shared as @n)`; its other readers show `@n`.
+pub fn explain(job: &Job) -> String {
+    let mut out = String::new();
+    let mut readers = vec![0usize; job.plan.nodes.len()];
+    let roots = job.views.iter().map(|view| view.node).chain(job.sinks.iter().map(|sink| sink.node));
+    for root in roots {
+        readers[root] += 1;
+    }
+    let reachable: std::collections::BTreeSet<NodeId> = job
+        .views
+        .iter()
+        .map(|view| view.node)
+        .chain(job.sinks.iter().map(|sink| sink.node))
+        .flat_map(|root| job.plan.upstream_of(root))
+        .collect();
+    for id in &reachable {
+        for input in &job.plan.nodes[*id].inputs {
+            readers[*input] += 1;
+        }
+    }
+    let mut printer = Printer { job, readers, printed: vec![false; job.plan.nodes.len()], out: &mut out };
+    for view in &job.views {
+        let key: Vec<&str> = view.key.iter().map(|index| view.schema.field(*index).name().as_str()).collect();
+        let emit = emit(view.emit);
+        let _ = writeln!(printer.out, "view {} key=[{}] emit={emit}", view.name, key.join(", "));
+        printer.node(view.node, 1);
+    }
+    for sink in &job.sinks {
+        let connector = sink.options.get("connector").unwrap_or("?");
+        let _ = writeln!(printer.out, "sink {} connector={connector} emit={}", sink.name, emit(sink.emit));
+        printer.node(sink.node, 1);
+    }
+    out
+}
+
+struct Printer<'a> {
+    job: &'a Job,
+    readers: Vec<usize>,
+    printed: Vec<bool>,
+    out: &'a mut String,
+}
+
+impl Printer<'_> {
+    fn node(&mut self, id: NodeId, depth: usize) {
+        let node = &self.job.plan.nodes[id];
+        let indent = "  ".repeat(depth);
+        let shared = self.readers[id] > 1;
+        if shared && std::mem::replace(&mut self.printed[id], true) {
+            let _ = writeln!(self.out, "{indent}@{id}");
+            return;
+        }
+        let tag = if shared { format!(" (shared as @{id})") } else { String::new() };
+        let _ = writeln!(
+            self.out,
+            "{indent}{}{tag} -- {}",
+            operator(self.job, &self.job.plan, id),
+            properties(self.job, &node.properties)
+        );
+        for input in &node.inputs {
+            self.node(*input, depth + 1);
+        }
+    }
+}
+
+fn emit(emit: Emit) -> &'static str {
+    match emit {
+        Emit::Changes => "changes",
+        Emit::Final => "final",
+    }
+}
+
+fn operator(job: &Job, plan: &Plan, id: NodeId) -> String {
+    let node = &plan.nodes[id];
+    match &node.op {
+        Op::Source { source, .. } => {
+            let source = &job.sources[*source];
+            let names: Vec<&str> = node.schema.fields().iter().map(|field| field.name().as_str()).collect();
+            let what = match source.kind {
+                SourceKind::Source => "source",
+                SourceKind::Table => "table",
+            };
+            let watermark = source.watermark.as_ref().map(|w| format!(" watermark={} AS {}", w.column, w.expr));
+            format!("{what} {} [{}]{}", source.name, names.join(", "), watermark.unwrap_or_default())
+        }
+        Op::Constant { rows } => format!("constant rows={}", rows.num_rows()),
+        Op::Map(map) => map_text("map", map),
+        Op::Window(assign) => format!("window {}", assign_text(assign)),
+        Op::Aggregate(aggregate) => aggregate_text(aggregate),
+        Op::Join(join) => join_text(join),
+        Op::Union => "union".into(),
+    }
+}
+
+fn map_text(label: &str, map: &Map) -> String {
+    let mut text = String::from(label);
+    if !map.filters.is_empty() {
+        let _ = write!(text, " where [{}]", list(&map.filters));
+    }
+    if let Some(exprs) = &map.exprs {
+        let _ = write!(text, " select [{}]", list(exprs));
+    }
+    text
+}
+
+fn assign_text(assign: &WindowAssign) -> String {
+    let kind = match assign.kind {
+        WindowKind::Tumble { size, offset } => format!("tumble(size={}{})", micros(size), shift(offset)),
+        WindowKind::Hop { slide, size, offset } => {
+            format!("hop(slide={}, size={}{})", micros(slide), micros(size), shift(offset))
+        }
+    };
+    format!("{kind} on #{}", assign.time)
+}
+
+fn shift(offset: i64) -> String {
+    if offset == 0 { String::new() } else { format!(", offset={}", micros(offset)) }
+}
+
+fn micros(micros: i64) -> String {
+    match micros {
+        m if m % 1_000_000 == 0 => format!("{}s", m / 1_000_000),
+        m if m % 1_000 == 0 => format!("{}ms", m / 1_000),
+        m => format!("{m}us"),
+    }
+}
+
+fn aggregate_text(aggregate: &Aggregate) -> String {
+    let keys: Vec<String> = aggregate.keys.iter().map(|key| format!("#{key}")).collect();
+    let mut text = if aggregate.calls.is_empty() { String::from("distinct") } else { String::from("aggregate") };
+    let _ = write!(text, " by [{}]", keys.join(", "));
+    match &aggregate.grouping {
+        Grouping::Keys => {}
+        Grouping::Assign(assign) => {
+            let _ = write!(text, " window {}", assign_text(assign));
+        }
+        Grouping::Column { key, kind } => {
+            let _ = write!(text, " window {} #{}", bound(*kind), aggregate.keys[*key]);
+        }
+    }
+    if !aggregate.calls.is_empty() {
+        let calls: Vec<String> = aggregate.calls.iter().map(call_text).collect();
+        let _ = write!(text, " compute [{}]", calls.join(", "));
+    }
+    let _ = write!(text, " emit={}", emit(aggregate.emit));
+    text
+}
+
+fn call_text(call: &crate::AggregateCall) -> String {
+    let name = match call.function {
+        AggregateFunction::Count => "count",
+        AggregateFunction::Sum => "sum",
+        AggregateFunction::Min => "min",
+        AggregateFunction::Max => "max",
+        AggregateFunction::Avg => "avg",
+    };
+    let distinct = if call.distinct { "distinct " } else { "" };
+    let argument = call.argument.map_or("*".to_string(), |argument| format!("#{argument}"));
+    let filter = call.filter.map_or(String::new(), |filter| format!(" where #{filter}"));
+    format!("{name}({distinct}{argument}){filter}")
+}
+
+fn join_text(join: &Join) -> String {
+    let on: Vec<String> = join.on.iter().map(|(left, right)| format!("#{left} = #{right}")).collect();
+    let equal = if join.nulls_equal { " nulls-equal" } else { "" };
+    let window = join.window.as_ref().map_or(String::new(), |window| format!(" window on [{}]", window.on));
+    map_text(&format!("join on [{}]{equal}{window}", on.join(", ")), &join.map)
+}
+
+fn bound(kind: TimeKind) -> &'static str {
+    match kind {
+        TimeKind::Event => "time",
+        TimeKind::WindowStart { .. } => "start",
+        TimeKind::WindowEnd { .. } => "end",
+    }
+}
+
+fn properties(job: &Job, properties: &Properties) -> String {
+    let updates = if properties.append_only { "append" } else { "update" };
+    let state = match properties.state {
+        StateBound::Stateless => "none",
+        StateBound::Window => "window",
+        StateBound::Keys => "keys",
+        StateBound::Unbounded => "unbounded",
+    };
+    let times: Vec<String> = properties
+        .time
+        .iter()
+        .enumerate()
+        .filter_map(|(index, time)| time.as_ref().map(|time| format!("#{index} {}", time_text(job, time))))
+        .collect();
+    let time = if times.is_empty() { String::new() } else { format!(" time=[{}]", times.join(", ")) };
+    format!("{updates} state={state}{time}")
+}
+
+fn time_text(job: &Job, time: &TimeColumn) -> String {
+    let sources: Vec<&str> = time.sources.iter().map(|source| job.sources[*source].name.as_str()).collect();
+    format!("{} of {}", bound(time.kind), sources.join("+"))
+}
+
+fn list(exprs: &[crate::Expr]) -> String {
+    let texts: Vec<String> = exprs.iter().map(|expr| expr.to_string()).collect();
+    texts.join(", ")
+}

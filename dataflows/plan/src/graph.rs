@@ -1,0 +1,251 @@
+//! The plan: a graph of operators, each with what is known of its output.
+//!
+//! Columns are positions. A node's `schema` gives their types and, for people, names. Inputs stand before the nodes that
+//! read them, so a plan is walked front to back. Equal sub-plans are one node: the graph is where work is shared.
+
+use arrow::array::RecordBatch;
+use arrow::datatypes::{DataType, SchemaRef};
+
+use crate::{Expr, Span, TimeColumn, TimeKind, WindowKind};
+
+/// Position of a node in [`Plan::nodes`].
+pub type NodeId = usize;
+
+/// A graph of operators.
+#[derive(Debug, Clone, Default)]
+pub struct Plan {
+    /// The operators, inputs before their readers.
+    pub nodes: Vec<Node>,
+}
+
+impl Plan {
+    /// Appends a node and gives its position.
+    pub fn push(&mut self, node: Node) -> NodeId {
+        debug_assert!(node.inputs.iter().all(|input| *input < self.nodes.len()), "inputs stand before their readers");
+        self.nodes.push(node);
+        self.nodes.len() - 1
+    }
+
+    /// The sources (indexes into [`crate::Job::sources`]) whose rows reach `node`, ascending.
+    pub fn sources_of(&self, node: NodeId) -> Vec<usize> {
+        let mut sources: Vec<usize> = self
+            .upstream_of(node)
+            .into_iter()
+            .filter_map(|id| match self.nodes[id].op {
+                Op::Source { source, .. } => Some(source),
+                _ => None,
+            })
+            .collect();
+        sources.sort_unstable();
+        sources.dedup();
+        sources
+    }
+
+    /// `node` and every node that it reads, directly or not, ascending.
+    pub fn upstream_of(&self, node: NodeId) -> Vec<NodeId> {
+        let mut seen = vec![false; self.nodes.len()];
+        let mut todo = vec![node];
+        while let Some(id) = todo.pop() {
+            if !std::mem::replace(&mut seen[id], true) {
+                todo.extend(&self.nodes[id].inputs);
+            }
+        }
+        (0..self.nodes.len()).filter(|id| seen[*id]).collect()
+    }
+}
+
+/// One operator.
+#[derive(Debug, Clone)]
+pub struct Node {
+    /// What it does.
+    pub op: Op,
+    /// What it reads.
+    pub inputs: Vec<NodeId>,
+    /// Its output columns.
+    pub schema: SchemaRef,
+    /// What is known of its output.
+    pub properties: Properties,
+    /// Where it stands in the job's text.
+    pub span: Option<Span>,
+}
+
+/// What is known of an operator's output before it runs.
+#[derive(Debug, Clone)]
+pub struct Properties {
+    /// No row is ever retracted.
+    pub append_only: bool,
+    /// Per column: whether a watermark bounds its values.
+    pub time: Vec<Option<TimeColumn>>,
+    /// Columns that identify a row, if some do: at any epoch no two rows agree on all of them.
+    pub unique_key: Option<Vec<usize>>,
+    /// What bounds the operator's state.
+    pub state: StateBound,
+}
+
+/// What bounds an operator's state.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum StateBound {
+    /// It keeps nothing.
+    Stateless,
+    /// Open windows: freed when the watermark passes their end.
+    Window,
+    /// One entry per distinct key.
+    Keys,
+    /// Every row is kept for ever.
+    Unbounded,
+}
+
+/// What an operator does.
+#[derive(Debug, Clone)]
+pub enum Op {
+    /// The rows of a source or table, decoded. For a table with a primary key: the upserts resolved, so that each key
+    /// has at most one row.
+    Source {
+        /// Index into [`crate::Job::sources`].
+        source: usize,
+        /// Physical columns of the source that are read, in this order.
+        projection: Vec<usize>,
+    },
+    /// Constant rows, present from the first epoch.
+    Constant {
+        /// The rows; their schema is the node's.
+        rows: RecordBatch,
+    },
+    /// Filters, then projects; one input.
+    Map(Map),
+    /// Adds `window_start`, `window_end` and `window_time` to each row, once per window the row falls in; one input.
+    /// Rows whose time is NULL fall in no window.
+    Window(WindowAssign),
+    /// Groups rows and aggregates each group; one input. `SELECT DISTINCT` is a grouping without aggregates.
+    Aggregate(Aggregate),
+    /// Pairs of rows with equal keys; two inputs.
+    Join(Join),
+    /// All rows of all inputs, which have equal column types.
+    Union,
+}
+
+/// Filters, then projects.
+#[derive(Debug, Clone)]
+pub struct Map {
+    /// Booleans over the input; a row passes when all are true.
+    pub filters: Vec<Expr>,
+    /// Output columns over the input; `None` keeps the input's.
+    pub exprs: Option<Vec<Expr>>,
+}
+
+/// How rows are put into windows.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct WindowAssign {
+    /// The windows.
+    pub kind: WindowKind,
+    /// The input's timestamp column. Windows close only if it is an event time with a watermark.
+    pub time: usize,
+}
+
+/// When the results of windows are given.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Emit {
+    /// At every epoch, what changed.
+    Changes,
+    /// Each window once, when the watermark closes it.
+    Final,
+}
+
+/// Groups rows and aggregates each group.
+///
+/// Output columns: the keys in order, then `window_start` and `window_end` if the grouping assigns windows
+/// ([`Grouping::Assign`]), then one column per call.
+#[derive(Debug, Clone)]
+pub struct Aggregate {
+    /// Input columns that name the group. Empty and without windows: one group that exists even without rows.
+    pub keys: Vec<usize>,
+    /// What is computed per group.
+    pub calls: Vec<AggregateCall>,
+    /// Whether the groups belong to windows.
+    pub grouping: Grouping,
+    /// When results are given; `Final` only with windows that close.
+    pub emit: Emit,
+}
+
+/// Whether groups belong to windows, which the watermark closes and frees.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Grouping {
+    /// Groups live as long as they have rows.
+    Keys,
+    /// The operator puts each row into windows by its time column; groups are (keys, window).
+    Assign(WindowAssign),
+    /// The rows carry their window's bound in a key column.
+    Column {
+        /// Position in [`Aggregate::keys`] of the bound.
+        key: usize,
+        /// [`TimeKind::WindowStart`] or [`TimeKind::WindowEnd`]: how to find the window's end from it.
+        kind: TimeKind,
+    },
+}
+
+/// One aggregate function over a group.
+#[derive(Debug, Clone)]
+pub struct AggregateCall {
+    /// Which.
+    pub function: AggregateFunction,
+    /// Input column that is aggregated; `None` for `count(*)`.
+    pub argument: Option<usize>,
+    /// Input column of booleans: only rows where it is true count.
+    pub filter: Option<usize>,
+    /// `DISTINCT`: equal values count once.
+    pub distinct: bool,
+    /// Type of the result.
+    pub data_type: DataType,
+}
+
+/// The aggregate functions.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum AggregateFunction {
+    /// Rows, or rows whose argument is not NULL; Int64.
+    Count,
+    /// Sum of an integer, decimal or float; NULL for no values; an integer overflow is an error in the row's group.
+    Sum,
+    /// Smallest value; NULL for no values.
+    Min,
+    /// Largest value; NULL for no values.
+    Max,
+    /// Mean of an integer (as Float64), float or decimal; NULL for no values.
+    Avg,
+}
+
+/// Pairs of rows with equal keys (inner join). Output before `map`: left columns, then right columns.
+#[derive(Debug, Clone)]
+pub struct Join {
+    /// `(left column, right column)` pairs that must be equal; never empty. Types are equal.
+    pub on: Vec<(usize, usize)>,
+    /// Whether NULL equals NULL (`IS NOT DISTINCT FROM`).
+    pub nulls_equal: bool,
+    /// Further conditions and the columns that are kept, over left then right columns.
+    pub map: Map,
+    /// Set if both keys hold the same window's bound: rows of a window are freed when both watermarks have passed it.
+    pub window: Option<JoinWindow>,
+}
+
+/// The pair of window bounds in a join's keys.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct JoinWindow {
+    /// Position in [`Join::on`].
+    pub on: usize,
+    /// How to find the window's end from the bound.
+    pub kind: TimeKind,
+    /// Sources whose watermarks bound the left column.
+    pub left: Vec<usize>,
+    /// Sources whose watermarks bound the right column.
+    pub right: Vec<usize>,
+}
+
+impl Aggregate {
+    /// The input column whose watermark closes this grouping's windows, if it has windows.
+    pub fn time_column(&self) -> Option<usize> {
+        match &self.grouping {
+            Grouping::Keys => None,
+            Grouping::Assign(assign) => Some(assign.time),
+            Grouping::Column { key, .. } => Some(self.keys[*key]),
+        }
+    }
+}

@@ -1,0 +1,36 @@
+//! The words that every part of Highwater shares, and nothing that runs.
+//!
+//! A job's SQL becomes a [`Job`]: its sources, a [`Plan`] (a graph of operators over Arrow schemas), and what leaves it
+//! (views and sinks). `sql` writes these values, `engine` reads them, connectors and the service speak of the same
+//! [`Options`] and [`Diagnostic`]s. Nothing here knows DataFusion, timely, Kafka or HTTP: expressions are behind the
+//! [`Scalar`] trait, so the planner's types end where the plan begins.
+//!
+//! Event times and watermarks are `i64` microseconds since the Unix epoch throughout; logical times ([`Epoch`]) are
+//! `u64` milliseconds.
+
+mod diagnostic;
+mod expr;
+mod graph;
+mod job;
+mod options;
+mod origin;
+mod settings;
+mod time;
+
+mod explain;
+
+pub use diagnostic::{Diagnostic, Note, Position, Severity, Span};
+pub use explain::explain;
+pub use expr::{EvalError, Expr, Scalar};
+pub use graph::{
+    Aggregate, AggregateCall, AggregateFunction, Emit, Grouping, Join, JoinWindow, Map, Node, NodeId, Op, Plan, Properties,
+    StateBound, WindowAssign,
+};
+pub use job::{Job, OutputNames, Sink, Source, SourceKind, View, Watermark};
+pub use options::{Field, OptionEntry, OptionReader, Options, parse_duration};
+pub use origin::Origin;
+pub use settings::{OnError, Settings};
+pub use time::{TimeColumn, TimeKind, WindowKind, micros_from_column, timestamp_from_micros};
+
+/// The logical time of an update: milliseconds since the Unix epoch, made strictly increasing.
+pub type Epoch = u64;

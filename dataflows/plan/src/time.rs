@@ -1,0 +1,143 @@
+//! Event time in a plan: which columns carry it, what windows exist, and the one unit (microseconds) it is compared in.
+
+use arrow::array::{Array, ArrayRef, AsArray};
+use arrow::datatypes::{
+    DataType, TimeUnit, TimestampMicrosecondType, TimestampMillisecondType, TimestampNanosecondType, TimestampSecondType,
+};
+
+/// How rows are put into windows. All lengths are microseconds; windows are half open and aligned to the Unix epoch
+/// plus `offset`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum WindowKind {
+    /// Back to back windows.
+    Tumble {
+        /// Length.
+        size: i64,
+        /// Shift of the alignment.
+        offset: i64,
+    },
+    /// A window of `size` starts every `slide`.
+    Hop {
+        /// Distance between two starts.
+        slide: i64,
+        /// Length.
+        size: i64,
+        /// Shift of the alignment.
+        offset: i64,
+    },
+}
+
+impl WindowKind {
+    /// Length of a window in microseconds.
+    pub fn size(&self) -> i64 {
+        match *self {
+            WindowKind::Tumble { size, .. } | WindowKind::Hop { size, .. } => size,
+        }
+    }
+
+    /// Distance between the starts of two windows in microseconds.
+    pub fn slide(&self) -> i64 {
+        match *self {
+            WindowKind::Tumble { size, .. } => size,
+            WindowKind::Hop { slide, .. } => slide,
+        }
+    }
+
+    /// Shift of the windows' starts from multiples of the slide, in microseconds.
+    pub fn offset(&self) -> i64 {
+        match *self {
+            WindowKind::Tumble { offset, .. } | WindowKind::Hop { offset, .. } => offset,
+        }
+    }
+
+    /// Start of the last window that holds `time`; the windows before it start one slide earlier each.
+    pub fn last_start(&self, time: i64) -> i64 {
+        let slide = self.slide();
+        time - (time - self.offset()).rem_euclid(slide)
+    }
+}
+
+/// What a time column means.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum TimeKind {
+    /// An event time that has a watermark.
+    Event,
+    /// The start of windows of this length (microseconds).
+    WindowStart {
+        /// Length of the windows.
+        size: i64,
+    },
+    /// The (exclusive) end of windows of this length (microseconds).
+    WindowEnd {
+        /// Length of the windows.
+        size: i64,
+    },
+}
+
+/// A column whose values the watermark says something about.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct TimeColumn {
+    /// What its values are.
+    pub kind: TimeKind,
+    /// Indexes into [`crate::Job::sources`] whose watermarks bound it: the smallest of them counts. Ascending.
+    pub sources: Vec<usize>,
+}
+
+/// The values of a timestamp column in microseconds; NULLs stay NULLs. `None` if the column is not a timestamp.
+pub fn micros_from_column(column: &ArrayRef) -> Option<arrow::array::Int64Array> {
+    let DataType::Timestamp(unit, _) = column.data_type() else { return None };
+    let (values, scale): (&arrow::buffer::ScalarBuffer<i64>, i64) = match unit {
+        TimeUnit::Second => (column.as_primitive::<TimestampSecondType>().values(), 1_000_000),
+        TimeUnit::Millisecond => (column.as_primitive::<TimestampMillisecondType>().values(), 1_000),
+        TimeUnit::Microsecond => (column.as_primitive::<TimestampMicrosecondType>().values(), 1),
+        TimeUnit::Nanosecond => (column.as_primitive::<TimestampNanosecondType>().values(), 0),
+    };
+    let micros = match scale {
+        1 => values.clone(),
+        0 => values.iter().map(|value| value.div_euclid(1_000)).collect(),
+        scale => values.iter().map(|value| value.saturating_mul(scale)).collect(),
+    };
+    Some(arrow::array::Int64Array::new(micros, column.nulls().cloned()))
+}
+
+/// A timestamp column of type `data_type` from microseconds.
+///
+/// # Panics
+///
+/// If `data_type` is not a timestamp: planners check that.
+pub fn timestamp_from_micros(micros: arrow::array::Int64Array, data_type: &DataType) -> ArrayRef {
+    use std::sync::Arc;
+    let DataType::Timestamp(unit, zone) = data_type else { panic!("a window bound has type {data_type}") };
+    let (_, values, nulls) = micros.into_parts();
+    let scale =
+        |divisor: i64| -> arrow::buffer::ScalarBuffer<i64> { values.iter().map(|value| value.div_euclid(divisor)).collect() };
+    let zone = zone.clone();
+    macro_rules! timestamps {
+        ($kind:ty, $values:expr) => {
+            Arc::new(arrow::array::PrimitiveArray::<$kind>::new($values, nulls).with_timezone_opt(zone)) as ArrayRef
+        };
+    }
+    match unit {
+        TimeUnit::Second => timestamps!(TimestampSecondType, scale(1_000_000)),
+        TimeUnit::Millisecond => timestamps!(TimestampMillisecondType, scale(1_000)),
+        TimeUnit::Microsecond => timestamps!(TimestampMicrosecondType, values),
+        TimeUnit::Nanosecond => {
+            timestamps!(TimestampNanosecondType, values.iter().map(|value| value.saturating_mul(1_000)).collect())
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn windows_align_to_the_offset_before_1970_too() {
+        let tumble = WindowKind::Tumble { size: 10, offset: 3 };
+        assert_eq!(tumble.last_start(3), 3);
+        assert_eq!(tumble.last_start(2), -7);
+        assert_eq!(tumble.last_start(-8), -17);
+        let hop = WindowKind::Hop { slide: 2, size: 10, offset: 0 };
+        assert_eq!(hop.last_start(-1), -2);
+    }
+}

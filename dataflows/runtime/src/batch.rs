@@ -1,0 +1,236 @@
+//! A batch on its way from a reader into epochs: judged by event time, then given whole or in pieces.
+//!
+//! A piece belongs to one epoch. The watermark of a piece is that of its own rows, so that cutting a batch into epochs of
+//! one row gives the same history as reading those rows one by one. The receipt, the offset and the bytes go with the last
+//! piece: before it, the batch has not been taken.
+
+use arrow::array::{Array, BooleanArray, Int64Array, UInt32Array};
+use arrow::compute;
+use arrow::record_batch::RecordBatch;
+use highwater_connectors::source::{Offset, PartitionId, Receipt, Reject, SourceBatch};
+use highwater_engine::{Delta, OriginRows};
+
+use crate::event_time::{EventTime, Refused};
+use crate::rejects::{rejects_batch, rows_as_json};
+
+/// What is left of a batch.
+pub(crate) struct Batch {
+    delta: Delta,
+    /// Per row the watermark's value; absent without a watermark.
+    marks: Option<Int64Array>,
+    rejects: Option<RecordBatch>,
+    receipt: Option<Receipt>,
+    offset: Offset,
+    bytes: u64,
+}
+
+/// What one epoch gets of a batch.
+pub(crate) struct Piece {
+    /// Rows; absent if there are none.
+    pub(crate) delta: Option<Delta>,
+    /// Rejected rows; all of them stand in the first piece.
+    pub(crate) rejects: Option<RecordBatch>,
+    /// The largest watermark among the rows.
+    pub(crate) mark: Option<i64>,
+    /// What comes with the last piece.
+    pub(crate) end: Option<End>,
+}
+
+/// The end of a batch.
+pub(crate) struct End {
+    /// To be told the epoch.
+    pub(crate) receipt: Option<Receipt>,
+    /// Where reading stands now.
+    pub(crate) offset: Offset,
+    /// Bytes of the whole batch.
+    pub(crate) bytes: u64,
+}
+
+impl Batch {
+    /// Judges what a reader gave. `source` is the index into [`highwater_plan::Job::sources`].
+    pub(crate) fn new(
+        source: usize,
+        partition: &PartitionId,
+        read: SourceBatch,
+        event_time: Option<&EventTime>,
+        wall_micros: i64,
+    ) -> Self {
+        let SourceBatch { rows, diffs, origin, mut rejects, offset, bytes, receipt } = read;
+        let origin = origin.map(|origin| OriginRows { source, origin, rows: None });
+        let mut delta = Delta { rows, diffs, origin };
+        let mut marks = None;
+        if let Some(judged) = event_time.map(|judge| judge.judge(&delta.rows, wall_micros)) {
+            marks = Some(judged.marks);
+            if !judged.refused.is_empty() {
+                rejects.extend(refused_rows(&delta, &judged.refused, &offset));
+                let keep = keep_mask(delta.len(), &judged.refused);
+                delta = filter(&delta, &keep);
+                marks = marks.map(|marks| filter_i64(&marks, &keep));
+            }
+        }
+        let rejects = (!rejects.is_empty()).then(|| rejects_batch(partition, &rejects));
+        Batch { delta, marks, rejects, receipt, offset, bytes }
+    }
+
+    /// Rows that are left.
+    pub(crate) fn rows(&self) -> usize {
+        self.delta.len()
+    }
+
+    /// Whether all rows must be in one epoch: somebody waits to be told which.
+    pub(crate) fn whole(&self) -> bool {
+        self.receipt.is_some()
+    }
+
+    /// Takes the first `rows_max` rows; the rest, if there is one, is given back.
+    pub(crate) fn cut(mut self, rows_max: usize) -> (Piece, Option<Batch>) {
+        let rejects = self.rejects.take();
+        let rows = self.rows();
+        if rows <= rows_max {
+            let mark = self.marks.as_ref().and_then(compute::max);
+            let delta = (rows > 0).then_some(self.delta);
+            let end = End { receipt: self.receipt, offset: self.offset, bytes: self.bytes };
+            return (Piece { delta, rejects, mark, end: Some(end) }, None);
+        }
+        let mark = self.marks.as_ref().and_then(|marks| compute::max(&marks.slice(0, rows_max)));
+        let delta = (rows_max > 0).then(|| slice(&self.delta, 0, rows_max));
+        self.marks = self.marks.map(|marks| marks.slice(rows_max, rows - rows_max));
+        self.delta = slice(&self.delta, rows_max, rows - rows_max);
+        (Piece { delta, rejects, mark, end: None }, Some(self))
+    }
+}
+
+impl Piece {
+    /// Rows given.
+    pub(crate) fn rows(&self) -> usize {
+        self.delta.as_ref().map_or(0, Delta::len)
+    }
+
+    /// Rows given or rejected.
+    pub(crate) fn rows_and_rejects(&self) -> usize {
+        self.rows() + self.rejects.as_ref().map_or(0, RecordBatch::num_rows)
+    }
+}
+
+fn refused_rows(delta: &Delta, refused: &[Refused], offset: &Offset) -> Vec<Reject> {
+    let positions: Vec<u32> = refused.iter().map(|refused| refused.row).collect();
+    let origin = delta.origin.as_ref().map(|origin| origin.origin.as_ref());
+    // A row that was decoded does not know its own offset any more, only where its batch ended.
+    let before = Offset::new(format_args!("before {offset}", offset = offset.0));
+    let lines = rows_as_json(&delta.rows, origin, &positions);
+    lines.iter().zip(refused).map(|(line, row)| Reject::new(line.as_bytes(), before.clone(), &row.reason)).collect()
+}
+
+fn keep_mask(rows: usize, refused: &[Refused]) -> BooleanArray {
+    let mut keep = vec![true; rows];
+    for refused in refused {
+        keep[refused.row as usize] = false;
+    }
+    BooleanArray::from(keep)
+}
+
+/// The updates whose bit is set, origin included. `delta` comes straight from a reader: its origin has no positions yet.
+fn filter(delta: &Delta, keep: &BooleanArray) -> Delta {
+    let rows = compute::filter_record_batch(&delta.rows, keep).expect("the mask has a bit per row");
+    let diffs = delta.diffs.as_ref().map(|diffs| filter_i64(diffs, keep));
+    let positions = || keep.values().set_indices().map(|row| row as u32).collect::<UInt32Array>();
+    let origin = delta.origin.as_ref().map(|origin| OriginRows { rows: Some(positions()), ..origin.clone() });
+    Delta { rows, diffs, origin }
+}
+
+fn filter_i64(values: &Int64Array, keep: &BooleanArray) -> Int64Array {
+    let kept = compute::filter(values, keep).expect("the mask has a bit per row");
+    Int64Array::from(kept.to_data())
+}
+
+/// A range of the updates, origin included.
+fn slice(delta: &Delta, offset: usize, length: usize) -> Delta {
+    let origin = delta.origin.as_ref().map(|origin| {
+        let rows = match &origin.rows {
+            Some(rows) => rows.slice(offset, length),
+            None => (offset as u32..(offset + length) as u32).collect(),
+        };
+        OriginRows { rows: Some(rows), ..origin.clone() }
+    });
+    Delta { rows: delta.rows.slice(offset, length), diffs: delta.diffs.as_ref().map(|diffs| diffs.slice(offset, length)), origin }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicU64, Ordering};
+
+    use arrow::array::AsArray;
+
+    use super::*;
+    use crate::testing::{WholeRows, batch_at, receipt, times, watermark};
+
+    fn judged(read: SourceBatch) -> Batch {
+        let judge = EventTime::new(watermark(0), Some(crate::testing::max_ahead(1_000)));
+        Batch::new(3, &PartitionId::new("p"), read, Some(&judge), 0)
+    }
+
+    fn pieces(mut batch: Batch, rows_max: usize) -> Vec<Piece> {
+        let mut pieces = Vec::new();
+        loop {
+            let (piece, rest) = batch.cut(rows_max);
+            pieces.push(piece);
+            match rest {
+                Some(rest) => batch = rest,
+                None => return pieces,
+            }
+        }
+    }
+
+    #[test]
+    fn pieces_keep_diffs_origins_and_their_own_watermarks() {
+        let mut read = batch_at(&[Some(5), Some(9), Some(2_000), Some(7), None]);
+        read.diffs = Some(Int64Array::from(vec![1, -1, 1, 1, -1]));
+        read.origin = Some(Arc::new(WholeRows(read.rows.clone())));
+        let pieces = pieces(judged(read), 2);
+        let seen: Vec<_> = pieces
+            .iter()
+            .map(|piece| {
+                let delta = piece.delta.as_ref().unwrap();
+                let origin = delta.origin.as_ref().unwrap();
+                assert_eq!(origin.source, 3);
+                let positions = origin.rows.as_ref().unwrap().values().to_vec();
+                (times(&delta.rows), delta.diffs.as_ref().unwrap().values().to_vec(), positions, piece.mark)
+            })
+            .collect();
+        assert_eq!(
+            seen,
+            [(vec![Some(5), Some(9)], vec![1, -1], vec![0, 1], Some(9)), (vec![Some(7), None], vec![1, -1], vec![3, 4], Some(7)),]
+        );
+        let rejects = pieces[0].rejects.as_ref().unwrap();
+        assert_eq!(rejects.num_rows(), 1);
+        assert_eq!(rejects.column(1).as_string::<i32>().value(0), "before 5");
+        assert_eq!(rejects.column(3).as_string::<i32>().value(0), r#"{"time":"1970-01-01T00:00:00.002","whole":true}"#);
+        assert!(pieces[1].rejects.is_none());
+    }
+
+    #[test]
+    fn the_receipt_and_the_offset_come_with_the_last_row() {
+        let told = Arc::new(AtomicU64::new(0));
+        let mut read = batch_at(&[Some(1), Some(2), Some(3)]);
+        read.receipt = Some(receipt(&told));
+        let pieces = pieces(judged(read), 2);
+        assert!(pieces[0].end.is_none());
+        let end = pieces.into_iter().nth(1).unwrap().end.unwrap();
+        assert_eq!((end.offset, end.bytes), (Offset::new(3), 30));
+        (end.receipt.unwrap().0)(17);
+        assert_eq!(told.load(Ordering::SeqCst), 17);
+    }
+
+    #[test]
+    fn a_batch_of_rejects_alone_is_one_piece_without_rows() {
+        let mut read = batch_at(&[]);
+        read.rejects = vec![Reject::new(b"x\xff", Offset::new(4), "not json")];
+        let pieces = pieces(judged(read), 1);
+        assert_eq!((pieces.len(), pieces[0].rows(), pieces[0].rows_and_rejects()), (1, 0, 1));
+        assert!(pieces[0].delta.is_none());
+        let rejects = pieces[0].rejects.as_ref().unwrap();
+        assert_eq!(rejects.column(3).as_string::<i32>().value(0), "x\u{fffd}");
+        assert_eq!(rejects.column(4).as_primitive::<arrow::datatypes::Int64Type>().value(0), 2);
+    }
+}

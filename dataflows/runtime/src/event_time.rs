@@ -1,0 +1,175 @@
+//! Which rows may move the watermark, and how far: the watermark expression and the far-future guard.
+//!
+//! One row with a broken clock must not close every window. So a row whose event time is further ahead of the wall clock
+//! than `max_ahead` is refused, like a row that cannot be decoded; so is a row on which the watermark expression fails. A
+//! row whose event time is NULL passes and moves nothing.
+//!
+//! Expressions run over whole batches. Only if one fails is the batch halved until the rows at fault stand alone.
+
+use arrow::array::{Array, Int64Array, TimestampMicrosecondArray};
+use arrow::buffer::NullBuffer;
+use arrow::compute;
+use arrow::record_batch::RecordBatch;
+use arrow::util::display::array_value_to_string;
+use highwater_plan::{EvalError, Expr, Watermark, micros_from_column};
+
+use crate::clock::micros;
+use crate::options::MaxAhead;
+
+/// Judges the rows of one source by their event time.
+pub(crate) struct EventTime {
+    watermark: Watermark,
+    max_ahead: Option<MaxAhead>,
+}
+
+/// What became of a batch's rows.
+#[derive(Debug, PartialEq)]
+pub(crate) struct Judged {
+    /// Per row the watermark's value in microseconds; NULL where the row moves nothing. Meaningless for refused rows.
+    pub(crate) marks: Int64Array,
+    /// Rows that are refused, ascending.
+    pub(crate) refused: Vec<Refused>,
+}
+
+/// A refused row.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Refused {
+    /// Its position in the batch.
+    pub(crate) row: u32,
+    /// Why.
+    pub(crate) reason: String,
+}
+
+impl EventTime {
+    /// A judge for a source with this watermark.
+    ///
+    /// Both expressions of `watermark` are timestamps: whoever opens the source has checked that.
+    pub(crate) fn new(watermark: Watermark, max_ahead: Option<MaxAhead>) -> Self {
+        EventTime { watermark, max_ahead }
+    }
+
+    /// Judges the rows of a batch, given the time on the wall.
+    pub(crate) fn judge(&self, rows: &RecordBatch, wall_micros: i64) -> Judged {
+        let mut refused = Vec::new();
+        let events = self.evaluate(&self.watermark.event_time, rows, &mut refused);
+        let marks = self.evaluate(&self.watermark.expr, rows, &mut refused);
+        self.refuse_far_future(&events, wall_micros, &mut refused);
+        refused.sort_by_key(|refused| refused.row);
+        refused.dedup_by_key(|refused| refused.row);
+        Judged { marks: nulls_of_both(marks, &events), refused }
+    }
+
+    fn refuse_far_future(&self, events: &Int64Array, wall_micros: i64, refused: &mut Vec<Refused>) {
+        let Some(max_ahead) = &self.max_ahead else { return };
+        let limit = wall_micros.saturating_add(micros(max_ahead.length));
+        if compute::max(events).is_none_or(|latest| latest <= limit) {
+            return;
+        }
+        let ahead = (0..events.len()).filter(|row| events.is_valid(*row) && events.value(*row) > limit);
+        refused.extend(ahead.map(|row| Refused {
+            row: row as u32,
+            reason: format!(
+                "event time {} is more than {} ahead of the clock; raise max_ahead if this is meant",
+                micros_as_text(events.value(row)),
+                max_ahead.text
+            ),
+        }));
+    }
+
+    fn evaluate(&self, expr: &Expr, rows: &RecordBatch, refused: &mut Vec<Refused>) -> Int64Array {
+        match evaluate_micros(expr, rows) {
+            Ok(values) => values,
+            Err(_) => {
+                let mut values = Vec::with_capacity(rows.num_rows());
+                self.evaluate_parts(expr, rows, &mut values, refused);
+                Int64Array::from(values)
+            }
+        }
+    }
+
+    /// Halves `rows` until the rows at fault stand alone; appends a value per row.
+    fn evaluate_parts(&self, expr: &Expr, rows: &RecordBatch, values: &mut Vec<Option<i64>>, refused: &mut Vec<Refused>) {
+        match evaluate_micros(expr, rows) {
+            Ok(part) => values.extend(part.iter()),
+            Err(error) if rows.num_rows() <= 1 => {
+                let reason = format!("the watermark of '{}' fails on this row: {error}", self.watermark.column);
+                refused.push(Refused { row: values.len() as u32, reason });
+                values.push(None);
+            }
+            Err(_) => {
+                let half = rows.num_rows() / 2;
+                self.evaluate_parts(expr, &rows.slice(0, half), values, refused);
+                self.evaluate_parts(expr, &rows.slice(half, rows.num_rows() - half), values, refused);
+            }
+        }
+    }
+}
+
+fn evaluate_micros(expr: &Expr, rows: &RecordBatch) -> Result<Int64Array, EvalError> {
+    let column = expr.scalar.evaluate(rows)?;
+    Ok(micros_from_column(&column).expect("opening the source checked that the watermark is a timestamp"))
+}
+
+/// `marks`, NULL where `events` is NULL too.
+fn nulls_of_both(marks: Int64Array, events: &Int64Array) -> Int64Array {
+    if events.null_count() == 0 {
+        return marks;
+    }
+    let (_, values, nulls) = marks.into_parts();
+    Int64Array::new(values, NullBuffer::union(nulls.as_ref(), events.nulls()))
+}
+
+fn micros_as_text(micros: i64) -> String {
+    let text = array_value_to_string(&TimestampMicrosecondArray::from(vec![micros]), 0);
+    text.unwrap_or_else(|_| format!("{micros} us after 1970"))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::testing::{rows_at, watermark, watermark_that_fails_on};
+
+    const DAY: i64 = 86_400_000_000;
+
+    fn one_day() -> Option<MaxAhead> {
+        Some(MaxAhead { length: Duration::from_secs(86_400), text: "1 day".into() })
+    }
+
+    #[test]
+    fn a_row_from_the_far_future_is_refused_with_its_remedy() {
+        let judge = EventTime::new(watermark(4), one_day());
+        let judged = judge.judge(&rows_at(&[Some(10), Some(DAY + 10), Some(DAY + 11), None]), 10);
+        assert_eq!(judged.refused.len(), 1);
+        assert_eq!(judged.refused[0].row, 2);
+        assert_eq!(
+            judged.refused[0].reason,
+            "event time 1970-01-02T00:00:00.000011 is more than 1 day ahead of the clock; raise max_ahead if this is meant"
+        );
+        assert_eq!(judged.marks.iter().take(2).collect::<Vec<_>>(), [Some(6), Some(DAY + 6)]);
+        assert!(judged.marks.is_null(3), "a row without event time moves nothing");
+    }
+
+    #[test]
+    fn without_a_limit_nothing_is_too_far() {
+        let judged = EventTime::new(watermark(0), None).judge(&rows_at(&[Some(i64::MAX)]), 0);
+        assert_eq!(judged.refused, []);
+    }
+
+    #[test]
+    fn rows_on_which_the_watermark_fails_are_found_one_by_one() {
+        let judge = EventTime::new(watermark_that_fails_on(&[3, 7]), one_day());
+        let judged = judge.judge(&rows_at(&(0..9).map(Some).collect::<Vec<_>>()), 0);
+        let rows: Vec<u32> = judged.refused.iter().map(|refused| refused.row).collect();
+        assert_eq!(rows, [3, 7]);
+        assert_eq!(judged.refused[0].reason, "the watermark of 'time' fails on this row: 3 is not to be had");
+        assert_eq!(judged.marks.value(8), 8);
+    }
+
+    #[test]
+    fn an_empty_batch_moves_nothing() {
+        let judged = EventTime::new(watermark(4), one_day()).judge(&rows_at(&[]), 0);
+        assert_eq!((judged.marks.len(), judged.refused.len()), (0, 0));
+    }
+}

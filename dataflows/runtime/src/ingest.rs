@@ -1,0 +1,144 @@
+//! Reads a source: backpressure, fairness between partitions, rejects, and what each epoch is told of event time.
+//!
+//! A [`SourceFeed`] is one source on one worker. The engine asks it for rows while few enough epochs are open, and it asks
+//! its partitions in turn; so when the dataflow is slow nobody asks, nothing queues, and the backlog stays where it came
+//! from. At most one batch per partition is at hand here: the rest of one that did not fit into its epoch.
+//!
+//! ```text
+//! engine ── poll ──► SourceFeed ── in turn ──► partition ── poll ──► PartitionReader
+//!                        │                        │  judged by event time, cut to the epoch (batch, event_time, pace)
+//!        FeedBatch ◄─────┴──── piece ◄────────────┘
+//! ```
+//!
+//! A failure that may pass is retried ([`crate::retry`]); meanwhile the partition holds back the watermark. One that cannot pass
+//! stops the reading of the whole job ([`crate::status::Fault`]). It does not *finish* the feed: finishing means that nothing was
+//! missed, and would close every window.
+
+mod partition;
+#[cfg(test)]
+mod tests;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use highwater_engine::{Feed, FeedBatch, FeedPoll, FeedState};
+
+pub(crate) use self::partition::Partition;
+use crate::batch::Piece;
+use crate::clock::Clock;
+use crate::event_time::EventTime;
+use crate::pace::{Pace, Turn};
+use crate::status::Fault;
+use crate::watermark::feed_state;
+
+/// The most rows asked of a reader at once: enough that the cost per batch is nothing, few enough to stay in cache.
+const BATCH_ROWS_MAX: usize = 4_096;
+
+/// What all feeds of one source share.
+pub(crate) struct SourceContext {
+    /// Index into [`highwater_plan::Job::sources`].
+    pub(crate) source: usize,
+    /// The source's name.
+    pub(crate) name: String,
+    /// The job's name.
+    pub(crate) job: String,
+    /// Whether it ends by itself.
+    pub(crate) bounded: bool,
+    /// Judges rows by their event time; absent without a watermark.
+    pub(crate) event_time: Option<EventTime>,
+    /// After how long at the log's end a partition is idle; `None`: never.
+    pub(crate) idle_timeout: Option<Duration>,
+    /// Rows per worker and epoch.
+    pub(crate) epoch_rows_max: usize,
+    /// Stops the job's reading.
+    pub(crate) fault: Arc<Fault>,
+    /// Tells the time.
+    pub(crate) clock: Arc<dyn Clock>,
+}
+
+/// One source on one worker.
+pub(crate) struct SourceFeed {
+    context: Arc<SourceContext>,
+    partitions: Vec<Partition>,
+    /// The partition whose turn it is.
+    cursor: usize,
+    pace: Pace,
+    /// The state last told.
+    told: FeedState,
+}
+
+impl SourceFeed {
+    /// A feed of these partitions.
+    pub(crate) fn new(context: Arc<SourceContext>, partitions: Vec<Partition>) -> Self {
+        let pace = Pace::new(context.epoch_rows_max);
+        SourceFeed { context, partitions, cursor: 0, pace, told: FeedState::Active(i64::MIN) }
+    }
+
+    /// Rows of the first partition, from the cursor on, that has some.
+    fn next_piece(&mut self, now: Duration, rows_max: usize) -> Option<Result<Piece, NextEpoch>> {
+        for _ in 0..self.partitions.len() {
+            let partition = &mut self.partitions[self.cursor];
+            let room = self.pace.room(rows_max);
+            if room == 0 {
+                return Some(Err(NextEpoch));
+            }
+            if let Some(batch) = partition.next(room.min(BATCH_ROWS_MAX), now, &self.context) {
+                match self.pace.turn(batch.rows(), batch.whole(), rows_max) {
+                    // The cursor stays: the batch is the first of the next epoch.
+                    Turn::NextEpoch => {
+                        partition.put_back(batch);
+                        return Some(Err(NextEpoch));
+                    }
+                    Turn::Give(rows) => {
+                        let piece = partition.give(batch, rows, &self.context);
+                        self.pace.gave(piece.rows(), piece.rows_and_rejects(), rows_max);
+                        self.pass_on();
+                        return Some(Ok(piece));
+                    }
+                }
+            }
+            self.pass_on();
+        }
+        None
+    }
+
+    fn pass_on(&mut self) {
+        self.cursor = (self.cursor + 1) % self.partitions.len();
+    }
+
+    fn state(&self) -> FeedState {
+        let watermarks = self.partitions.iter().map(Partition::watermark);
+        feed_state(watermarks, self.context.idle_timeout, self.context.bounded)
+    }
+
+    fn pending(&mut self, wait: Option<Duration>) -> FeedPoll {
+        self.pace.next_epoch();
+        FeedPoll::Pending(wait)
+    }
+}
+
+/// Nothing more fits into this epoch.
+struct NextEpoch;
+
+impl Feed for SourceFeed {
+    fn poll(&mut self, rows_max: usize) -> FeedPoll {
+        if self.told == FeedState::Finished || self.context.fault.reason().is_some() {
+            return self.pending(None);
+        }
+        let now = self.context.clock.elapsed();
+        let (deltas, rejects, receipts) = match self.next_piece(now, rows_max) {
+            Some(Err(NextEpoch)) => return self.pending(Some(Duration::ZERO)),
+            Some(Ok(piece)) => {
+                let receipt = piece.end.and_then(|end| end.receipt).map(|receipt| receipt.0);
+                (piece.delta.into_iter().collect(), piece.rejects.into_iter().collect(), receipt.into_iter().collect())
+            }
+            None if self.context.fault.reason().is_some() || self.state() == self.told => {
+                let next = self.partitions.iter().filter_map(Partition::ask_again_at).min();
+                return self.pending(next.map(|at| at.saturating_sub(now)));
+            }
+            None => Default::default(),
+        };
+        self.told = self.state();
+        FeedPoll::Ready(FeedBatch { deltas, rejects, state: self.told, receipts })
+    }
+}

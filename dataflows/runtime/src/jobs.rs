@@ -1,0 +1,202 @@
+//! All jobs of a process: create, find, drop.
+//!
+//! Jobs do not disturb each other: they share worker threads and names, nothing else. Views are addressed by name
+//! (`GET /v1/views/{view}`) and so are sources (`POST /v1/sources/{source}`), whichever job they belong to; therefore a
+//! name is given once among all jobs, and dropping a job frees its names.
+
+#[cfg(test)]
+mod tests;
+
+use std::sync::{Arc, Mutex, RwLock};
+use std::time::{Duration, UNIX_EPOCH};
+
+use highwater_connectors::Registry;
+use highwater_engine::{Engine, EngineConfig, JobSpec};
+use highwater_plan::{Diagnostic, Job, Span};
+
+use crate::clock::{Clock, SystemClock};
+use crate::open::Opening;
+use crate::running::RunningJob;
+use crate::signal::Signal;
+use crate::status::Fault;
+
+/// What a runtime is made of.
+pub struct RuntimeConfig {
+    /// How many worker threads run the jobs.
+    pub workers: usize,
+    /// The connectors there are.
+    pub registry: Registry,
+}
+
+/// Runs jobs on worker threads.
+pub struct Runtime {
+    engine: Engine,
+    registry: Registry,
+    clock: Arc<dyn Clock>,
+    jobs: RwLock<Vec<Arc<RunningJob>>>,
+    /// Held while jobs are created or dropped, one after the other; `jobs` is only locked for a moment.
+    changing: Mutex<()>,
+}
+
+/// How a job is run.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct CreateOptions {
+    /// End the job when all bounded sources have ended, although others have not.
+    pub until_end: bool,
+}
+
+/// The runtime could not start.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{0}")]
+pub struct RuntimeError(pub String);
+
+/// A job was not created; nothing of it is left.
+#[derive(Debug, thiserror::Error)]
+pub enum CreateError {
+    /// There is a job of this name.
+    #[error("a job '{0}' exists; drop it first, or choose another name")]
+    Exists(String),
+    /// Its text cannot be run: a name that is taken, an option, a source that cannot be read.
+    #[error("{}", list(.0))]
+    Diagnostics(Vec<Diagnostic>),
+    /// Nothing could be seen of it.
+    #[error("the job has no materialized view and no sink; add CREATE MATERIALIZED VIEW or CREATE SINK")]
+    NoViewsOrSinks,
+    /// The engine did not take it.
+    #[error("the job could not be started: {0}")]
+    Engine(String),
+}
+
+/// There is no job of this name.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("no job '{0}'")]
+pub struct NoSuchJob(pub String);
+
+impl Runtime {
+    /// Starts the workers.
+    pub fn start(config: RuntimeConfig) -> Result<Arc<Runtime>, RuntimeError> {
+        let engine = Engine::start(EngineConfig { workers: config.workers }).map_err(|error| RuntimeError(error.to_string()))?;
+        Ok(Arc::new(Runtime {
+            engine,
+            registry: config.registry,
+            clock: Arc::new(SystemClock::new()),
+            jobs: RwLock::default(),
+            changing: Mutex::default(),
+        }))
+    }
+
+    /// How many worker threads there are.
+    pub fn workers(&self) -> usize {
+        self.engine.workers()
+    }
+
+    /// Opens the sources and sinks of a job and starts it. `text` is what diagnostics speak of.
+    pub fn create(&self, name: &str, text: &str, job: Job, options: CreateOptions) -> Result<Arc<RunningJob>, CreateError> {
+        let _changing = self.changing.lock().expect("creating and dropping do not panic");
+        let jobs = self.jobs();
+        if jobs.iter().any(|known| known.name == name) {
+            return Err(CreateError::Exists(name.to_owned()));
+        }
+        if job.views.is_empty() && job.sinks.is_empty() {
+            return Err(CreateError::NoViewsOrSinks);
+        }
+        let taken = taken_names(&job, &jobs);
+        if !taken.is_empty() {
+            return Err(CreateError::Diagnostics(taken));
+        }
+        let running = Arc::new(self.start_job(name, text, job, options)?);
+        self.jobs.write().expect("the list is changed without panicking").push(Arc::clone(&running));
+        tracing::info!(job = name, sources = running.sources.len(), sinks = running.sinks.len(), "job created");
+        Ok(running)
+    }
+
+    fn start_job(&self, name: &str, text: &str, mut job: Job, options: CreateOptions) -> Result<RunningJob, CreateError> {
+        let signal = Arc::new(Signal::default());
+        let fault = Arc::new(Fault::new(Arc::clone(&signal)));
+        let opening = Opening {
+            job: name,
+            registry: &self.registry,
+            wakers: (0..self.workers()).map(|worker| self.engine.waker(worker)).collect(),
+            fault: Arc::clone(&fault),
+            clock: Arc::clone(&self.clock),
+        };
+        let opened = opening.open(&job).map_err(CreateError::Diagnostics)?;
+        // The feeds keep to their own limits; the engine has to ask for as much as the largest allows.
+        job.settings.epoch_rows_max = opened.epoch_rows_max;
+        let mut warnings = job.warnings.clone();
+        warnings.extend(opened.warnings);
+
+        let spec = JobSpec {
+            name: name.to_owned(),
+            job: Arc::new(job),
+            feeds: opened.feeds,
+            sinks: opened.sinks,
+            until_end: options.until_end,
+        };
+        let handle = self.engine.create(spec).map_err(|error| CreateError::Engine(error.to_string()))?;
+        let told = Arc::clone(&signal);
+        handle.listen(move |_, _| told.notify());
+        Ok(RunningJob {
+            name: name.to_owned(),
+            text: text.to_owned(),
+            created: UNIX_EPOCH + Duration::from_micros(self.clock.wall_micros().unsigned_abs()),
+            handle,
+            warnings,
+            sources: opened.sources,
+            sinks: opened.sink_statuses,
+            fault,
+            signal,
+            clock: Arc::clone(&self.clock),
+        })
+    }
+
+    /// The jobs there are, oldest first.
+    pub fn jobs(&self) -> Vec<Arc<RunningJob>> {
+        self.jobs.read().expect("the list is changed without panicking").clone()
+    }
+
+    /// The job of this name.
+    pub fn job(&self, name: &str) -> Option<Arc<RunningJob>> {
+        self.jobs().into_iter().find(|job| job.name == name)
+    }
+
+    /// Ends a job and frees its names; the others are not disturbed.
+    pub fn drop_job(&self, name: &str) -> Result<(), NoSuchJob> {
+        let _changing = self.changing.lock().expect("creating and dropping do not panic");
+        let job = self.job(name).ok_or_else(|| NoSuchJob(name.to_owned()))?;
+        self.jobs.write().expect("the list is changed without panicking").retain(|known| !Arc::ptr_eq(known, &job));
+        self.engine.drop_job(job.handle.id());
+        tracing::info!(job = name, "job dropped");
+        Ok(())
+    }
+
+    /// Ends all jobs and the workers.
+    pub fn shutdown(&self) {
+        let _changing = self.changing.lock().expect("creating and dropping do not panic");
+        self.engine.shutdown();
+    }
+}
+
+/// Which names of `job` other jobs have taken.
+fn taken_names(job: &Job, others: &[Arc<RunningJob>]) -> Vec<Diagnostic> {
+    let views = job.views.iter().filter_map(|view| {
+        let owner = others.iter().find(|other| other.handle.view(&view.name).is_some())?;
+        Some(taken("view", &view.name, view.span, &owner.name))
+    });
+    let sources = job.sources.iter().filter_map(|source| {
+        let owner = others.iter().find(|other| other.sources.iter().any(|known| known.name == source.name))?;
+        Some(taken("source", &source.name, source.span, &owner.name))
+    });
+    sources.chain(views).collect()
+}
+
+fn taken(what: &str, name: &str, span: Option<Span>, owner: &str) -> Diagnostic {
+    Diagnostic::error("duplicate-relation", format!("job '{owner}' already has a {what} '{name}'"))
+        .at(span)
+        .help(format!("rename it, or drop job '{owner}' first: {what}s are addressed by name, whichever job they belong to"))
+}
+
+fn list(diagnostics: &[Diagnostic]) -> String {
+    let lines: Vec<String> = diagnostics.iter().map(Diagnostic::to_string).collect();
+    lines.join("\n")
+}

@@ -1,0 +1,46 @@
+//! Keeps jobs alive: opens what they read and write, feeds the engine, and answers for each job while it runs.
+//!
+//! A [`Runtime`] has the worker threads and the connectors; [`Runtime::create`] turns a compiled job into a [`RunningJob`].
+//!
+//! ```text
+//!   Job ──► open ──► readers ──► ingest ──► engine ──► sinks ──► writers
+//!                                  │           │
+//!     batch, event_time, pace, watermark    RunningJob: read views, push rows, wait, look inside
+//! ```
+//!
+//! What decides anything is a function of its arguments: watermarks and idleness, how much an epoch takes, when
+//! to try again. What does something is thin and asks the one clock in `clock.rs`. No thread is started here: readers run on the
+//! engine's workers, and everything else on its caller's thread.
+
+#![cfg_attr(test, allow(clippy::unwrap_used, reason = "a test that finds nothing to unwrap has failed, and says where"))]
+
+mod jobs;
+mod reads;
+mod running;
+
+mod open;
+mod options;
+
+mod batch;
+mod event_time;
+mod ingest;
+mod pace;
+mod rejects;
+mod retry;
+mod watermark;
+
+mod clock;
+mod signal;
+mod sinks;
+mod status;
+
+#[cfg(test)]
+mod testing;
+
+pub use jobs::{CreateError, CreateOptions, NoSuchJob, Runtime, RuntimeConfig, RuntimeError};
+pub use options::SOURCE_FIELDS;
+pub use reads::{ReadError, ViewRead};
+pub use rejects::rejects_schema;
+pub use running::{PushFailure, RunningJob, SourceInfo};
+pub use sinks::SinkInfo;
+pub use status::{LastError, PartitionInfo, PartitionState};

@@ -1,0 +1,240 @@
+//! Opens what a job reads and writes: from its statements to feeds and sinks that the engine can run.
+//!
+//! Sources first, and sinks only when every source is open: opening a sink may create or empty something outside, which a
+//! job that cannot run should not do. All mistakes of one kind are reported together.
+
+use std::sync::Arc;
+
+use arrow::datatypes::DataType;
+use highwater_connectors::Registry;
+use highwater_connectors::sink::{SinkSpec, SinkWriter};
+use highwater_connectors::source::{PartitionId, PushHandle, Source, SourceError, SourceSpec, Waker};
+use highwater_engine::{EpochSink, FeedSpec};
+use highwater_plan::{Diagnostic, Job, SourceKind};
+
+use crate::clock::Clock;
+use crate::event_time::EventTime;
+use crate::ingest::{Partition, SourceContext, SourceFeed};
+use crate::options::{SOURCE_FIELDS, SourceOptions};
+use crate::sinks::{SinkStatus, WriterSink};
+use crate::status::{Fault, PartitionStatus};
+
+/// What opening needs besides the job.
+pub(crate) struct Opening<'a> {
+    /// The job's name.
+    pub(crate) job: &'a str,
+    /// The connectors there are.
+    pub(crate) registry: &'a Registry,
+    /// Wakes a worker, one per worker.
+    pub(crate) wakers: Vec<Waker>,
+    /// Stops the job's reading.
+    pub(crate) fault: Arc<Fault>,
+    /// Tells the time.
+    pub(crate) clock: Arc<dyn Clock>,
+}
+
+/// What a job reads and writes, open.
+pub(crate) struct Opened {
+    /// For the engine.
+    pub(crate) feeds: Vec<FeedSpec>,
+    /// For the engine, one per [`Job::sinks`].
+    pub(crate) sinks: Vec<Box<dyn EpochSink>>,
+    /// For the running job, one per [`Job::sources`].
+    pub(crate) sources: Vec<OpenSource>,
+    /// For the running job, one per [`Job::sinks`].
+    pub(crate) sink_statuses: Vec<Arc<SinkStatus>>,
+    /// What a person should know.
+    pub(crate) warnings: Vec<Diagnostic>,
+    /// The largest number of rows that a source may give one epoch: the engine has to ask for so many.
+    pub(crate) epoch_rows_max: usize,
+}
+
+/// A source of a running job.
+pub(crate) struct OpenSource {
+    pub(crate) name: String,
+    pub(crate) kind: SourceKind,
+    pub(crate) connector: String,
+    pub(crate) bounded: bool,
+    pub(crate) push: Option<Arc<dyn PushHandle>>,
+    pub(crate) partitions: Vec<Arc<PartitionStatus>>,
+    /// Kept open as long as the job: it may hold what its readers share.
+    pub(crate) _source: Box<dyn Source>,
+}
+
+impl Opening<'_> {
+    /// Opens the sources and sinks of `job`.
+    ///
+    /// A source's partitions are those it has now; one that appears later is not read before the job is made again.
+    pub(crate) fn open(&self, job: &Job) -> Result<Opened, Vec<Diagnostic>> {
+        let mut opened = Opened {
+            feeds: Vec::new(),
+            sinks: Vec::new(),
+            sources: Vec::new(),
+            sink_statuses: Vec::new(),
+            warnings: Vec::new(),
+            epoch_rows_max: if job.sources.is_empty() { job.settings.epoch_rows_max } else { 1 },
+        };
+        let sources = 0..job.sources.len();
+        gather(sources.map(|source| self.open_source(job, source, &mut opened)))?;
+        gather(job.sinks.iter().map(|sink| self.open_sink(sink, &mut opened)))?;
+        Ok(opened)
+    }
+
+    fn open_source(&self, job: &Job, index: usize, opened: &mut Opened) -> Result<(), Diagnostic> {
+        let statement = &job.sources[index];
+        let options = SourceOptions::read(&statement.name, &statement.options)?;
+        check_watermark(statement)?;
+        opened.warnings.extend(idle_timeout_without_watermark(statement, &options));
+        let workers = self.wakers.len();
+        let source = self.registry.open_source(&spec_of(statement, workers)).map_err(name_our_options)?;
+        let cannot_read = |error: SourceError| cannot_read(statement, error);
+        let partitions = source.partitions().map_err(cannot_read)?;
+
+        let epoch_rows_max = options.epoch_rows_max.unwrap_or(job.settings.epoch_rows_max);
+        let context = Arc::new(SourceContext {
+            source: index,
+            name: statement.name.clone(),
+            job: self.job.to_owned(),
+            bounded: source.bounded(),
+            idle_timeout: options.idle_timeout.filter(|_| statement.watermark.is_some()),
+            event_time: statement.watermark.clone().map(|watermark| EventTime::new(watermark, options.max_ahead)),
+            epoch_rows_max,
+            fault: Arc::clone(&self.fault),
+            clock: Arc::clone(&self.clock),
+        });
+        let statuses: Vec<Arc<PartitionStatus>> = partitions
+            .iter()
+            .enumerate()
+            .map(|(position, id)| Arc::new(PartitionStatus::new(id.to_string(), worker_of(position, workers))))
+            .collect();
+        for worker in workers_that_read(partitions.len(), workers) {
+            let mut readers = Vec::new();
+            for (position, id) in partitions.iter().enumerate().filter(|(position, _)| worker_of(*position, workers) == worker) {
+                let open = |id: &PartitionId, waker: Waker| source.read(id, None, waker);
+                let partition =
+                    Partition::open(id.clone(), Arc::clone(&self.wakers[worker]), Arc::clone(&statuses[position]), open);
+                readers.push(partition.map_err(cannot_read)?);
+            }
+            let feed = Box::new(SourceFeed::new(Arc::clone(&context), readers));
+            opened.feeds.push(FeedSpec { source: index, worker, bounded: source.bounded(), feed });
+        }
+        opened.epoch_rows_max = opened.epoch_rows_max.max(epoch_rows_max);
+        opened.sources.push(OpenSource {
+            name: statement.name.clone(),
+            kind: statement.kind,
+            connector: statement.options.get("connector").unwrap_or_default().to_owned(),
+            bounded: source.bounded(),
+            push: source.push_handle(),
+            partitions: statuses,
+            _source: source,
+        });
+        Ok(())
+    }
+
+    fn open_sink(&self, sink: &highwater_plan::Sink, opened: &mut Opened) -> Result<(), Diagnostic> {
+        let spec = SinkSpec {
+            name: sink.name.clone(),
+            schema: Arc::clone(&sink.schema),
+            key: sink.key.clone(),
+            append_only: sink.append_only,
+            emit: sink.emit,
+            options: sink.options.clone(),
+        };
+        let writer: Box<dyn SinkWriter> = self.registry.open_sink(&spec)?;
+        let connector = sink.options.get("connector").unwrap_or_default().to_owned();
+        let status = Arc::new(SinkStatus::new(sink.name.clone(), connector));
+        opened.sink_statuses.push(Arc::clone(&status));
+        opened.sinks.push(Box::new(WriterSink::new(writer, self.job.to_owned(), status, Arc::clone(&self.clock))));
+        Ok(())
+    }
+}
+
+/// Which worker reads the partition at this position.
+fn worker_of(position: usize, workers: usize) -> usize {
+    position % workers
+}
+
+/// The workers that need a feed. A source without partitions has one, too: something must say that it has ended, or that
+/// it has not.
+fn workers_that_read(partitions: usize, workers: usize) -> std::ops::Range<usize> {
+    0..partitions.clamp(1, workers)
+}
+
+fn spec_of(source: &highwater_plan::Source, workers: usize) -> SourceSpec {
+    let (_, options) = SourceOptions::split(&source.options);
+    SourceSpec {
+        name: source.name.clone(),
+        schema: Arc::clone(&source.schema),
+        used: source.used.clone(),
+        primary_key: source.primary_key.clone(),
+        options,
+        keeps_origin: source.keeps_late_rows,
+        workers,
+    }
+}
+
+/// A connector lists the options it knows; ours are valid as well.
+fn name_our_options(mut error: Diagnostic) -> Diagnostic {
+    if matches!(error.code, "unknown-option" | "missing-option")
+        && let Some(help) = error.help.as_mut().filter(|help| help.starts_with("valid options"))
+    {
+        for field in SOURCE_FIELDS {
+            help.push_str(", ");
+            help.push_str(field.key);
+        }
+    }
+    error
+}
+
+fn check_watermark(source: &highwater_plan::Source) -> Result<(), Diagnostic> {
+    let Some(watermark) = &source.watermark else { return Ok(()) };
+    for expr in [&watermark.event_time, &watermark.expr] {
+        if !matches!(expr.data_type, DataType::Timestamp(..)) {
+            let message = format!("the watermark of '{}' is no timestamp but {}", watermark.column, expr.data_type);
+            return Err(Diagnostic::error("watermark-type", message).at(expr.span.or(source.span)));
+        }
+    }
+    Ok(())
+}
+
+fn idle_timeout_without_watermark(source: &highwater_plan::Source, options: &SourceOptions) -> Option<Diagnostic> {
+    let entry = source.options.entry("idle_timeout").filter(|_| options.idle_timeout.is_some() && source.watermark.is_none())?;
+    let message = format!("'idle_timeout' has no effect: source '{}' has no watermark", source.name);
+    Some(
+        Diagnostic::warning("unused-option", message)
+            .at(entry.key_span.or(source.span))
+            .help("add WATERMARK FOR, or leave it out"),
+    )
+}
+
+fn cannot_read(source: &highwater_plan::Source, error: SourceError) -> Diagnostic {
+    let message = format!("source '{}' cannot be read: {}", source.name, error.message);
+    Diagnostic::error("source-unavailable", message).at(source.options.span.or(source.span))
+}
+
+/// All errors, or none.
+fn gather(results: impl Iterator<Item = Result<(), Diagnostic>>) -> Result<(), Vec<Diagnostic>> {
+    let errors: Vec<Diagnostic> = results.filter_map(Result::err).collect();
+    if errors.is_empty() { Ok(()) } else { Err(errors) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn partitions_go_round_the_workers() {
+        let workers: Vec<usize> = (0..5).map(|position| worker_of(position, 3)).collect();
+        assert_eq!(workers, [0, 1, 2, 0, 1]);
+        assert_eq!(workers_that_read(5, 3), 0..3);
+        assert_eq!(workers_that_read(2, 3), 0..2);
+        assert_eq!(workers_that_read(0, 3), 0..1);
+    }
+
+    #[test]
+    fn a_connectors_list_of_options_is_made_whole() {
+        let error = Diagnostic::error("unknown-option", "x").help("valid options of connector 'file': path");
+        let help = name_our_options(error).help.unwrap();
+        assert_eq!(help, "valid options of connector 'file': path, max_ahead, idle_timeout, epoch_rows_max");
+    }
+}

@@ -1,0 +1,203 @@
+//! A running job, as the rest of the process holds it: push rows, read views, wait, look inside.
+
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use highwater_connectors::source::{Backlog, PushError, PushRequest, PushSummary, Receipt};
+use highwater_engine::{JobHandle, JobState, Time};
+use highwater_plan::{Diagnostic, SourceKind};
+
+use crate::clock::Clock;
+use crate::open::OpenSource;
+use crate::signal::Signal;
+use crate::sinks::{SinkInfo, SinkStatus};
+use crate::status::{Fault, LastError, PartitionInfo};
+
+/// A job that was created and not yet dropped; it may have finished or failed.
+pub struct RunningJob {
+    pub(crate) name: String,
+    pub(crate) text: String,
+    pub(crate) created: SystemTime,
+    pub(crate) handle: JobHandle,
+    pub(crate) warnings: Vec<Diagnostic>,
+    pub(crate) sources: Vec<OpenSource>,
+    pub(crate) sinks: Vec<Arc<SinkStatus>>,
+    pub(crate) fault: Arc<Fault>,
+    pub(crate) signal: Arc<Signal>,
+    pub(crate) clock: Arc<dyn Clock>,
+}
+
+/// A source or table of a running job.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SourceInfo {
+    /// Its name.
+    pub name: String,
+    /// Stream or table.
+    pub kind: SourceKind,
+    /// Its connector's name.
+    pub connector: String,
+    /// Whether it ends by itself.
+    pub bounded: bool,
+    /// Whether rows can be pushed to it.
+    pub pushable: bool,
+    /// What waits to be read, as far as its connector can know.
+    pub backlog: Option<Backlog>,
+    /// Its partitions.
+    pub partitions: Vec<PartitionInfo>,
+}
+
+/// Pushed rows were not taken.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum PushFailure {
+    /// The job has no source of this name.
+    #[error("no source '{0}' in this job")]
+    UnknownSource(String),
+    /// The source gets its rows elsewhere.
+    #[error("source '{source_name}' cannot be pushed to: its connector is '{connector}'; declare it with connector = 'http'")]
+    NotPushable {
+        /// The source's name.
+        source_name: String,
+        /// Its connector's name.
+        connector: String,
+    },
+    /// The source did not take them.
+    #[error(transparent)]
+    Refused(#[from] PushError),
+}
+
+impl RunningJob {
+    /// Its name, unique among the jobs there are.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Its SQL.
+    pub fn text(&self) -> &str {
+        &self.text
+    }
+
+    /// When it was created.
+    pub fn created(&self) -> SystemTime {
+        self.created
+    }
+
+    /// What the engine gives to hold of it.
+    pub fn handle(&self) -> &JobHandle {
+        &self.handle
+    }
+
+    /// What a person should know although it runs.
+    pub fn warnings(&self) -> &[Diagnostic] {
+        &self.warnings
+    }
+
+    /// How it is. Prefer this to the handle's state: a partition that cannot be read fails the job, too.
+    pub fn state(&self) -> JobState {
+        match (self.handle.state(), self.fault.reason()) {
+            (JobState::Running, Some(reason)) => JobState::Failed(reason.to_owned()),
+            (state, _) => state,
+        }
+    }
+
+    /// Pushes rows to a source; `done` gets the epoch at which they are visible: [`RunningJob::read_view`] waits for it.
+    ///
+    /// A job that ends before it has taken the rows does not call `done`: whoever waits for it has to have a limit.
+    pub fn push(&self, source: &str, request: PushRequest, done: Receipt) -> Result<PushSummary, PushFailure> {
+        let Some(source) = self.sources.iter().find(|known| known.name == source) else {
+            return Err(PushFailure::UnknownSource(source.to_owned()));
+        };
+        let Some(push) = &source.push else {
+            let (source_name, connector) = (source.name.clone(), source.connector.clone());
+            return Err(PushFailure::NotPushable { source_name, connector });
+        };
+        if self.state() != JobState::Running {
+            return Err(PushError::Closed.into());
+        }
+        Ok(push.push(request, done)?)
+    }
+
+    /// Its sources and tables, in the order of their statements.
+    pub fn sources(&self) -> Vec<SourceInfo> {
+        self.sources.iter().map(source_info).collect()
+    }
+
+    /// Its sinks, in the order of their statements.
+    pub fn sinks(&self) -> Vec<SinkInfo> {
+        self.sinks.iter().map(|sink| sink.lock().clone()).collect()
+    }
+
+    /// What is wrong now, one line each: why it failed, partitions that cannot be read, sinks that cannot be written.
+    pub fn problems(&self) -> Vec<String> {
+        let mut problems = Vec::new();
+        if let JobState::Failed(reason) = self.state() {
+            problems.push(reason);
+        }
+        for source in self.sources() {
+            for partition in &source.partitions {
+                if let Some(error) = LastError::current(&partition.last_error) {
+                    problems.push(format!("source '{}', partition '{}': {error}", source.name, partition.id));
+                }
+            }
+        }
+        for sink in self.sinks() {
+            if let Some(error) = LastError::current(&sink.last_error) {
+                problems.push(format!("sink '{}': {error}", sink.name));
+            }
+        }
+        // The reason of a failure is mostly the error of a partition or sink that follows.
+        let mut seen = std::collections::BTreeSet::new();
+        problems.retain(|problem| seen.insert(problem.clone()));
+        problems
+    }
+
+    /// Blocks until the closed epoch is at least `epoch`, the job is over, or `timeout` has passed; gives the closed
+    /// epoch.
+    pub fn wait_closed(&self, epoch: Time, timeout: Duration) -> Time {
+        let reached = || (self.handle.closed() >= epoch || self.state() != JobState::Running).then_some(());
+        self.signal.wait(reached, self.deadline(Some(timeout)));
+        self.handle.closed()
+    }
+
+    /// Blocks until the job is over or `timeout` has passed; gives its state.
+    pub fn wait_over(&self, timeout: Option<Duration>) -> JobState {
+        let over = || (self.state() != JobState::Running).then_some(());
+        self.signal.wait(over, self.deadline(timeout));
+        self.state()
+    }
+
+    /// What is left of `timeout`, counted from now.
+    pub(crate) fn deadline(&self, timeout: Option<Duration>) -> impl Fn() -> Option<Duration> + '_ {
+        /// Waking for nothing once an hour is simpler than two ways to wait.
+        const LONG: Duration = Duration::from_secs(3_600);
+        let start = self.clock.elapsed();
+        move || match timeout {
+            None => Some(LONG),
+            Some(timeout) => {
+                let left = timeout.saturating_sub(self.clock.elapsed().saturating_sub(start));
+                (left > Duration::ZERO).then(|| left.min(LONG))
+            }
+        }
+    }
+}
+
+fn source_info(source: &OpenSource) -> SourceInfo {
+    let partitions: Vec<PartitionInfo> = source.partitions.iter().map(|partition| partition.lock().clone()).collect();
+    SourceInfo {
+        name: source.name.clone(),
+        kind: source.kind,
+        connector: source.connector.clone(),
+        bounded: source.bounded,
+        pushable: source.push.is_some(),
+        backlog: backlog(source, &partitions),
+        partitions,
+    }
+}
+
+/// The readers' backlog. A source that is pushed to knows its queue exactly, so what its readers said a while ago does not count.
+fn backlog(source: &OpenSource, partitions: &[PartitionInfo]) -> Option<Backlog> {
+    if let Some(push) = &source.push {
+        return Some(push.depth());
+    }
+    let known = partitions.iter().filter_map(|partition| partition.backlog);
+    known.reduce(|sum, next| Backlog { rows: sum.rows + next.rows, bytes: sum.bytes + next.bytes })
+}

@@ -1,0 +1,237 @@
+//! Statements to bound relations: names resolved, types checked, queries optimised.
+//!
+//! A plain view is inlined into its readers, so that filters and column pruning reach through it; a materialised view
+//! (and a view with EMIT FINAL) is a relation of its own, because what it keeps is shared, not computed again.
+
+mod catalog;
+mod check;
+mod group_window;
+mod names;
+mod nodes;
+mod optimize;
+mod query;
+mod rewrite;
+mod settings;
+mod source;
+mod tvf;
+mod types;
+
+use std::sync::Arc;
+
+use arrow::datatypes::SchemaRef;
+use datafusion_common::Constraints;
+use datafusion_expr::LogicalPlan;
+use highwater_plan::{Diagnostic, Emit, Options, SourceKind, Span};
+use sqlparser::ast::{ObjectName, Spanned};
+
+pub(crate) use catalog::{Catalog, Relation, Target};
+pub(crate) use nodes::{WatermarkNode, WindowNode};
+pub(crate) use settings::Decisions;
+
+use crate::diagnose::{Failure, Places, Result, error, known_place, place};
+use crate::parse::{CreateSink, CreateView, Statement, StatementKind};
+
+/// A job whose statements make sense one by one.
+pub(crate) struct Bound {
+    pub(crate) sources: Vec<BoundSource>,
+    pub(crate) views: Vec<BoundView>,
+    pub(crate) sinks: Vec<BoundSink>,
+    pub(crate) decisions: Decisions,
+    pub(crate) warnings: Vec<Diagnostic>,
+}
+
+/// `CREATE SOURCE`, `CREATE TABLE`.
+pub(crate) struct BoundSource {
+    pub(crate) name: String,
+    pub(crate) kind: SourceKind,
+    /// Its physical columns.
+    pub(crate) schema: SchemaRef,
+    pub(crate) primary_key: Vec<usize>,
+    pub(crate) append_only: bool,
+    pub(crate) watermark: Option<BoundWatermark>,
+    pub(crate) options: Options,
+    pub(crate) span: Span,
+}
+
+/// `WATERMARK FOR column AS expr`, bound.
+pub(crate) struct BoundWatermark {
+    pub(crate) column: String,
+    /// A projection of the event time and of the watermark over a scan of the source.
+    pub(crate) plan: LogicalPlan,
+    pub(crate) span: Span,
+}
+
+/// A query with what its lowering needs.
+#[derive(Clone)]
+pub(crate) struct BoundQuery {
+    /// Optimised.
+    pub(crate) plan: LogicalPlan,
+    /// Its output columns, as named by the query.
+    pub(crate) schema: SchemaRef,
+    pub(crate) places: Places,
+}
+
+/// `CREATE [MATERIALIZED] VIEW`.
+pub(crate) struct BoundView {
+    pub(crate) name: String,
+    pub(crate) materialized: bool,
+    pub(crate) query: BoundQuery,
+    pub(crate) emit: Emit,
+    pub(crate) span: Span,
+}
+
+/// `CREATE SINK`, with the queries that feed it.
+pub(crate) struct BoundSink {
+    pub(crate) name: String,
+    pub(crate) queries: Vec<BoundQuery>,
+    pub(crate) schema: SchemaRef,
+    /// Its declared primary key.
+    pub(crate) key: Option<Vec<usize>>,
+    pub(crate) emit: Emit,
+    pub(crate) options: Options,
+    pub(crate) span: Span,
+}
+
+/// Binds a job's statements.
+pub(crate) fn bind(statements: Vec<Statement>) -> Result<Bound> {
+    let decisions = settings::decide(&statements)?;
+    let catalog = Catalog::new(decisions.lower_identifiers);
+    let bound = Bound { sources: Vec::new(), views: Vec::new(), sinks: Vec::new(), decisions, warnings: Vec::new() };
+    let mut binder = Binder { catalog, bound };
+    for statement in statements {
+        let span = statement.span;
+        binder.statement(statement).map_err(|failure| failure.or_at(span))?;
+    }
+    if let Some(sink) = binder.bound.sinks.iter().find(|sink| sink.queries.is_empty()) {
+        return Err(error("empty-sink", format!("nothing is written to sink '{}'", sink.name))
+            .at(sink.span)
+            .help(format!("add INSERT INTO {} SELECT ...", sink.name)));
+    }
+    Ok(binder.bound)
+}
+
+struct Binder {
+    catalog: Catalog,
+    bound: Bound,
+}
+
+impl Binder {
+    fn statement(&mut self, statement: Statement) -> Result<()> {
+        let span = statement.span;
+        match statement.kind {
+            StatementKind::Set { .. } => Ok(()),
+            StatementKind::Relation(relation) => self.relation(relation, span),
+            StatementKind::View(view) => self.view(view, span),
+            StatementKind::Sink(sink) => self.sink(sink, span),
+            StatementKind::Insert { mut statement, target, emit } => self.insert(&mut statement, &target, emit, span),
+        }
+    }
+
+    /// An identifier as it is looked up.
+    fn ident(&self, ident: &sqlparser::ast::Ident) -> String {
+        if self.bound.decisions.lower_identifiers && ident.quote_style.is_none() {
+            ident.value.to_lowercase()
+        } else {
+            ident.value.clone()
+        }
+    }
+
+    /// A relation's name; names have no schema in front.
+    fn name(&self, name: &ObjectName) -> Result<(String, Span)> {
+        let span = known_place(name.span());
+        match &name.0[..] {
+            [part] => match part.as_ident() {
+                Some(ident) => Ok((self.ident(ident), place(ident.span))),
+                None => Err(error("syntax", format!("'{name}' is not a name")).at(span)),
+            },
+            _ => Err(error("not-supported", format!("qualified names such as '{name}' are not supported"))
+                .at(span)
+                .help("all relations of a job stand in one namespace")),
+        }
+    }
+
+    fn view(&mut self, view: CreateView, span: Span) -> Result<()> {
+        let (name, name_span) = self.name(&view.name)?;
+        let emit = view.emit.unwrap_or(Emit::Changes);
+        let columns: Vec<String> = view.columns.iter().map(|column| self.ident(column)).collect();
+        let (raw, query) = self.query(*view.query, &columns, span)?;
+        let inline = (!view.materialized && emit == Emit::Changes).then_some(raw);
+        self.catalog.declare(Relation {
+            name: name.clone(),
+            target: Target::View(self.bound.views.len()),
+            schema: Arc::clone(&query.schema),
+            constraints: Constraints::default(),
+            inline,
+            span: name_span,
+        })?;
+        self.bound.views.push(BoundView { name, materialized: view.materialized, query, emit, span });
+        Ok(())
+    }
+
+    fn sink(&mut self, sink: CreateSink, span: Span) -> Result<()> {
+        let (name, name_span) = self.name(&sink.name)?;
+        let options = Options { entries: sink.options.clone(), span: Some(name_span) };
+        let emit = sink.emit.unwrap_or(Emit::Changes);
+        let (queries, schema, key) = match (&sink.from, sink.query) {
+            (Some(from), _) => {
+                let query = self.scan(from, span)?;
+                let schema = Arc::clone(&query.schema);
+                (vec![query], schema, None)
+            }
+            (None, Some(query)) => {
+                let query = self.query(*query, &[], span)?.1;
+                let schema = Arc::clone(&query.schema);
+                (vec![query], schema, None)
+            }
+            (None, None) => {
+                let schema = self.sink_schema(&sink.columns, &sink.primary_key)?;
+                let key = self.key_positions(&sink.primary_key, &schema, &name)?;
+                (Vec::new(), schema, (!key.is_empty()).then_some(key))
+            }
+        };
+        self.catalog.declare(Relation {
+            name: name.clone(),
+            target: Target::Sink(self.bound.sinks.len()),
+            schema: Arc::clone(&schema),
+            constraints: Constraints::default(),
+            inline: None,
+            span: name_span,
+        })?;
+        self.bound.sinks.push(BoundSink { name, queries, schema, key, emit, options, span });
+        Ok(())
+    }
+
+    fn insert(
+        &mut self,
+        statement: &mut sqlparser::ast::Statement,
+        target: &ObjectName,
+        emit: Option<Emit>,
+        span: Span,
+    ) -> Result<()> {
+        let (name, name_span) = self.name(target)?;
+        let relation = self.catalog.relation(&name).cloned();
+        let Some(relation) = relation else { return Err(self.unknown_sink(&name).at(name_span)) };
+        let Target::Sink(sink) = relation.target else {
+            return Err(error("not-a-sink", format!("'{name}' is not a sink"))
+                .at(name_span)
+                .note("declared here", Some(relation.span))
+                .help("INSERT INTO writes sinks; a query's result is kept by CREATE MATERIALIZED VIEW"));
+        };
+        let query = self.insertion(statement, &relation, span)?;
+        let sink = &mut self.bound.sinks[sink];
+        if emit == Some(Emit::Final) {
+            sink.emit = Emit::Final;
+        }
+        // Several INSERTs into one sink are a UNION ALL.
+        sink.queries.push(query);
+        Ok(())
+    }
+
+    fn unknown_sink(&self, name: &str) -> Failure {
+        let names: Vec<String> = self.bound.sinks.iter().map(|sink| sink.name.clone()).collect();
+        error("unknown-relation", format!("unknown sink '{name}'")).help(
+            crate::diagnose::did_you_mean(name, "sinks", &names)
+                .unwrap_or_else(|| format!("declare it first: CREATE SINK {name} (columns) WITH (...)")),
+        )
+    }
+}

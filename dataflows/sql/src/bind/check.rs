@@ -1,0 +1,301 @@
+//! What cannot be maintained, found in the syntax tree: there every construct still has its place.
+//!
+//! DataFusion would plan much of this to something that is silently wrong for a stream (`INTERSECT ALL`, table versions,
+//! samples) or would fold it (`now()`). The same walk remembers where functions and joins stand, for errors that are only
+//! found after planning.
+
+use std::ops::ControlFlow;
+
+use highwater_plan::Diagnostic;
+use sqlparser::ast::{
+    Distinct, Expr, Function, GroupByExpr, JoinConstraint, JoinOperator, LimitClause, Query, Select, SetExpr, SetOperator,
+    SetQuantifier, Spanned, TableFactor, Visit, Visitor,
+};
+
+use super::catalog::{Catalog, Target};
+use super::tvf::is_window_function;
+use crate::diagnose::{Construct, Failure, Places, Result, error, known_place};
+
+/// Checks a query (or an INSERT) and notes places and warnings.
+pub(crate) fn check(tree: &impl Visit, catalog: &Catalog, places: &mut Places, warnings: &mut Vec<Diagnostic>) -> Result<()> {
+    let mut checker = Checker { catalog, places, warnings, common: Vec::new() };
+    match tree.visit(&mut checker) {
+        ControlFlow::Break(failure) => Err(failure.or_at(places.statement)),
+        ControlFlow::Continue(()) => Ok(()),
+    }
+}
+
+struct Checker<'a> {
+    catalog: &'a Catalog,
+    places: &'a mut Places,
+    warnings: &'a mut Vec<Diagnostic>,
+    /// Names of common table expressions seen so far.
+    common: Vec<String>,
+}
+
+fn later(what: &str, span: sqlparser::tokenizer::Span) -> Failure {
+    error("not-supported", format!("{what} is not supported yet")).at(known_place(span))
+}
+
+impl Visitor for Checker<'_> {
+    type Break = Failure;
+
+    fn pre_visit_query(&mut self, query: &Query) -> ControlFlow<Failure> {
+        if let Some(with) = &query.with {
+            if with.recursive {
+                return ControlFlow::Break(later("WITH RECURSIVE", with.with_token.0.span));
+            }
+            self.common.extend(with.cte_tables.iter().map(|cte| cte.alias.name.value.clone()));
+        }
+        let limited = query.limit_clause.is_some() || query.fetch.is_some();
+        if let Some(limit) = &query.limit_clause {
+            return ControlFlow::Break(limit_failure(limit, query));
+        }
+        if let Some(fetch) = &query.fetch {
+            let span = fetch.quantity.as_ref().map_or_else(|| query.span(), |quantity| quantity.span());
+            return ControlFlow::Break(later("FETCH FIRST", span));
+        }
+        if let (Some(order), false) = (&query.order_by, limited) {
+            let message = "ORDER BY without LIMIT is ignored: a continuously updated result has no row order";
+            self.warnings.push(
+                Diagnostic::warning("order-by-ignored", message)
+                    .at(known_place(order.span()).or(self.places.statement))
+                    .help("sort when the view is read"),
+            );
+        }
+        self.set_expr(&query.body)
+    }
+
+    fn pre_visit_select(&mut self, select: &Select) -> ControlFlow<Failure> {
+        match self.select(select) {
+            Ok(()) => ControlFlow::Continue(()),
+            Err(failure) => ControlFlow::Break(failure),
+        }
+    }
+
+    fn pre_visit_table_factor(&mut self, factor: &TableFactor) -> ControlFlow<Failure> {
+        match self.table_factor(factor) {
+            Ok(()) => ControlFlow::Continue(()),
+            Err(failure) => ControlFlow::Break(failure),
+        }
+    }
+
+    fn pre_visit_expr(&mut self, expr: &Expr) -> ControlFlow<Failure> {
+        match self.expr(expr) {
+            Ok(()) => ControlFlow::Continue(()),
+            Err(failure) => ControlFlow::Break(failure),
+        }
+    }
+}
+
+fn limit_failure(limit: &LimitClause, query: &Query) -> Failure {
+    let expr = match limit {
+        LimitClause::LimitOffset { limit: None, offset: Some(offset), .. } => {
+            return error("not-supported", "OFFSET without LIMIT cannot be maintained: every change shifts all following rows")
+                .at(known_place(offset.value.span()))
+                .help("remove it, or page when the view is read");
+        }
+        LimitClause::LimitOffset { limit, .. } => limit.as_ref(),
+        LimitClause::OffsetCommaLimit { limit, .. } => Some(limit),
+    };
+    later("LIMIT", expr.map_or_else(|| query.span(), Spanned::span))
+        .help("limit when the view is read: GET /v1/views/{view}?limit=n")
+}
+
+impl Checker<'_> {
+    fn set_expr(&mut self, body: &SetExpr) -> ControlFlow<Failure> {
+        let SetExpr::SetOperation { op, set_quantifier, left, right } = body else { return ControlFlow::Continue(()) };
+        let span = right.span();
+        match op {
+            SetOperator::Union => {
+                let all = matches!(set_quantifier, SetQuantifier::All | SetQuantifier::AllByName);
+                if !all && let Some(place) = known_place(span) {
+                    self.places.constructs.push((Construct::Distinct, place));
+                }
+            }
+            SetOperator::Intersect => return ControlFlow::Break(later("INTERSECT", span).help("join the two sides on all their columns")),
+            SetOperator::Except | SetOperator::Minus => return ControlFlow::Break(later("EXCEPT", span)),
+        }
+        self.set_expr(left)?;
+        self.set_expr(right)
+    }
+
+    fn select(&mut self, select: &Select) -> Result<()> {
+        if let Some(Distinct::On(exprs)) = &select.distinct {
+            let span = exprs.first().map_or_else(|| select.span(), Spanned::span);
+            return Err(later("DISTINCT ON", span));
+        }
+        if select.distinct.is_some() && let Some(span) = known_place(select.select_token.0.span) {
+            self.places.constructs.push((Construct::Distinct, span));
+        }
+        if let Some(qualify) = &select.qualify {
+            return Err(later("QUALIFY", qualify.span()));
+        }
+        if let Some(top) = &select.top {
+            return Err(later(&top.to_string(), select.select_token.0.span));
+        }
+        if let Some(view) = select.lateral_views.first() {
+            return Err(later("LATERAL VIEW", view.lateral_view.span()));
+        }
+        if let Some(named) = select.named_window.first() {
+            return Err(later("WINDOW", named.0.span));
+        }
+        if let GroupByExpr::Expressions(_, modifiers) | GroupByExpr::All(modifiers) = &select.group_by
+            && let Some(modifier) = modifiers.first()
+        {
+            return Err(later(&format!("GROUP BY ... {modifier}"), select.select_token.0.span));
+        }
+        if select.from.len() > 1
+            && let Some(span) = known_place(select.from[1].relation.span())
+        {
+            self.places.constructs.push((Construct::CrossJoin, span));
+        }
+        for table in &select.from {
+            for join in &table.joins {
+                self.join(&join.join_operator, join.relation.span())?;
+            }
+        }
+        Ok(())
+    }
+
+    fn join(&mut self, operator: &JoinOperator, span: sqlparser::tokenizer::Span) -> Result<()> {
+        use JoinOperator as J;
+        let (construct, constraint) = match operator {
+            J::Join(constraint) | J::Inner(constraint) | J::StraightJoin(constraint) => (Construct::InnerJoin, constraint),
+            J::CrossJoin(constraint) => (Construct::CrossJoin, constraint),
+            J::Left(c) | J::LeftOuter(c) | J::Right(c) | J::RightOuter(c) | J::FullOuter(c) => (Construct::OuterJoin, c),
+            J::Semi(_) | J::LeftSemi(_) | J::RightSemi(_) => return Err(later("SEMI JOIN", span)),
+            J::Anti(_) | J::LeftAnti(_) | J::RightAnti(_) => return Err(later("ANTI JOIN", span)),
+            J::AsOf { .. } => return Err(later("ASOF JOIN", span)),
+            J::CrossApply | J::OuterApply => return Err(later("APPLY", span)),
+            J::ArrayJoin | J::LeftArrayJoin | J::InnerArrayJoin => return Err(later("ARRAY JOIN", span)),
+        };
+        if let JoinConstraint::Natural = constraint {
+            return Err(later("NATURAL JOIN", span).help("name the columns: JOIN t USING (id)"));
+        }
+        if let Some(place) = known_place(span) {
+            self.places.constructs.push((construct, place));
+        }
+        Ok(())
+    }
+
+    fn table_factor(&mut self, factor: &TableFactor) -> Result<()> {
+        let span = factor.span();
+        match factor {
+            TableFactor::Table { name, args, with_hints, version, sample, index_hints, with_ordinality, .. } => {
+                if version.is_some() {
+                    return Err(later("FOR SYSTEM_TIME AS OF", span).help("an ordinary JOIN follows the table's changes"));
+                }
+                if sample.is_some() {
+                    return Err(later("TABLESAMPLE", span));
+                }
+                if !with_hints.is_empty() || !index_hints.is_empty() {
+                    return Err(error("not-supported", "table hints are not supported").at(known_place(span)).help("remove them"));
+                }
+                if *with_ordinality {
+                    return Err(later("WITH ORDINALITY", span));
+                }
+                let text = name.to_string().to_lowercase();
+                if args.is_some() {
+                    return window_function(&text, span);
+                }
+                self.readable(name)
+            }
+            TableFactor::TableFunction { expr: Expr::Function(function), .. } => {
+                window_function(&function.name.to_string().to_lowercase(), function.name.span())
+            }
+            TableFactor::Derived { lateral: true, .. } => Err(later("LATERAL", span)),
+            TableFactor::Derived { .. } | TableFactor::NestedJoin { .. } => Ok(()),
+            TableFactor::UNNEST { .. } => Err(later("UNNEST", span)),
+            TableFactor::MatchRecognize { .. } => Err(later("MATCH_RECOGNIZE", span)),
+            TableFactor::Pivot { .. } => Err(later("PIVOT", span)),
+            TableFactor::Unpivot { .. } => Err(later("UNPIVOT", span)),
+            _ => Err(later("this kind of relation", span)),
+        }
+    }
+
+    /// Sinks are written, not read.
+    fn readable(&self, name: &sqlparser::ast::ObjectName) -> Result<()> {
+        let Some(last) = name.0.last().and_then(|part| part.as_ident()) else { return Ok(()) };
+        if self.common.contains(&last.value) {
+            return Ok(());
+        }
+        let place = known_place(name.span());
+        match self.catalog.relation(&last.value) {
+            Some(relation) if matches!(relation.target, Target::Sink(_)) => {
+                Err(error("sink-read", format!("'{}' is a sink and cannot be read", last.value))
+                    .at(place)
+                    .help("read the view that the sink writes"))
+            }
+            Some(_) => Ok(()),
+            None => Err(self.catalog.unknown_relation(&last.value).at(place)),
+        }
+    }
+
+    fn expr(&mut self, expr: &Expr) -> Result<()> {
+        match expr {
+            Expr::Function(function) => self.function(function),
+            Expr::Exists { negated, .. } => {
+                Err(later(if *negated { "NOT EXISTS" } else { "EXISTS" }, expr.span()).help("write a JOIN with SELECT DISTINCT of the keys"))
+            }
+            Expr::InSubquery { negated, .. } => {
+                Err(later(if *negated { "NOT IN (subquery)" } else { "IN (subquery)" }, expr.span())
+                    .help("write a JOIN with SELECT DISTINCT of the subquery's column"))
+            }
+            Expr::AnyOp { .. } | Expr::AllOp { .. } => Err(later("ANY or ALL", expr.span())),
+            Expr::Rollup(_) => Err(later("ROLLUP", expr.span()).help("write a UNION ALL of one GROUP BY for each set")),
+            Expr::Cube(_) => Err(later("CUBE", expr.span()).help("write a UNION ALL of one GROUP BY for each set")),
+            Expr::GroupingSets(_) => Err(later("GROUPING SETS", expr.span()).help("write a UNION ALL of one GROUP BY for each set")),
+            Expr::Subquery(_) => {
+                if let Some(span) = known_place(expr.span()) {
+                    self.places.constructs.push((Construct::ScalarSubquery, span));
+                }
+                Ok(())
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn function(&mut self, function: &Function) -> Result<()> {
+        let name = function.name.to_string().to_lowercase();
+        let span = function.name.span();
+        if let Some(place) = known_place(span) {
+            self.places.functions.push((name.clone(), place));
+        }
+        if function.over.is_some() {
+            return Err(later("OVER", span).help("group by a window instead: TUMBLE or HOP"));
+        }
+        match name.as_str() {
+            "now" | "current_timestamp" | "current_date" | "current_time" | "today" | "localtimestamp" | "localtime" => {
+                Err(error(
+                    "changing-function",
+                    format!(
+                        "{} changes with time, so the result would have to be updated without any input change",
+                        name.to_uppercase()
+                    ),
+                )
+                .at(known_place(span))
+                .help("use an event time column, and a window to bound it"))
+            }
+            "proctime" => Err(later("PROCTIME()", span).help("declare an event time: WATERMARK FOR column AS ...")),
+            "unnest" => Err(later("UNNEST", span)),
+            _ => {
+                let window = name.split('_').next().unwrap_or_default();
+                if matches!(window, "session" | "cumulate") && (name == window || name.contains("_start") || name.contains("_end") || name.contains("_rowtime")) {
+                    return Err(later(&window.to_uppercase(), span).help("windows are TUMBLE and HOP"));
+                }
+                Ok(())
+            }
+        }
+    }
+}
+
+fn window_function(name: &str, span: sqlparser::tokenizer::Span) -> Result<()> {
+    match name {
+        "tumble" | "hop" => Ok(()),
+        name if is_window_function(name) => Err(later(&name.to_uppercase(), span).help("windows are TUMBLE and HOP")),
+        name => Err(error("unknown-function", format!("unknown table function '{name}'"))
+            .at(known_place(span))
+            .help("table functions are TUMBLE and HOP")),
+    }
+}

@@ -1,0 +1,57 @@
+//! Names of columns that the query does not name: `count(*)` is called `count`, as in PostgreSQL.
+
+use sqlparser::ast::{Expr, Ident, Select, SelectItem};
+
+use super::rewrite::{is_field_access, relation_names};
+
+/// Gives every unnamed expression of a SELECT a readable name, unless another item has it.
+pub(super) fn name_items(select: &mut Select) {
+    let relations = relation_names(select);
+    if let Some(relations) = &relations {
+        for item in &mut select.projection {
+            if let Some(field) = is_field_access(item, relations)
+                && let SelectItem::UnnamedExpr(expr) = item
+            {
+                *item = SelectItem::ExprWithAlias { expr: expr.clone(), alias: Ident::new(field.value) };
+            }
+        }
+    }
+    let names: Vec<Option<String>> =
+        select.projection.iter().enumerate().map(|(index, item)| item_name(item, index)).collect();
+    for (index, item) in select.projection.iter_mut().enumerate() {
+        let SelectItem::UnnamedExpr(expr) = item else { continue };
+        if matches!(expr, Expr::Identifier(_) | Expr::CompoundIdentifier(_)) {
+            continue;
+        }
+        let Some(name) = &names[index] else { continue };
+        if names.iter().filter(|other| other.as_ref() == Some(name)).count() == 1 {
+            *item = SelectItem::ExprWithAlias { expr: expr.clone(), alias: Ident::with_quote('"', name.clone()) };
+        }
+    }
+}
+
+/// The name an item has, or would have.
+pub(super) fn item_name(item: &SelectItem, index: usize) -> Option<String> {
+    match item {
+        SelectItem::ExprWithAlias { alias, .. } => Some(alias.value.clone()),
+        SelectItem::UnnamedExpr(expr) => Some(readable(expr).unwrap_or_else(|| format!("column{}", index + 1))),
+        _ => None,
+    }
+}
+
+fn readable(expr: &Expr) -> Option<String> {
+    match expr {
+        Expr::Identifier(name) => Some(name.value.clone()),
+        Expr::CompoundIdentifier(names) => names.last().map(|name| name.value.clone()),
+        Expr::Function(function) => Some(function.name.0.last()?.as_ident()?.value.to_lowercase()),
+        Expr::Cast { expr, .. } | Expr::Nested(expr) => readable(expr),
+        Expr::Case { .. } => Some("case".into()),
+        Expr::Extract { .. } => Some("extract".into()),
+        Expr::Substring { .. } => Some("substring".into()),
+        Expr::Trim { .. } => Some("trim".into()),
+        Expr::Position { .. } => Some("position".into()),
+        Expr::Floor { .. } => Some("floor".into()),
+        Expr::Ceil { .. } => Some("ceil".into()),
+        _ => None,
+    }
+}

@@ -1,0 +1,174 @@
+//! The two logical operators that DataFusion does not have: rows into windows, and the place of a watermark.
+//!
+//! They are nodes and not projections because a window multiplies rows, because lowering must know that a group key is a
+//! window's bound, and because they decide what may be pushed through them: filters on payload columns pass a window
+//! assignment, none passes a watermark.
+
+use std::cmp::Ordering;
+use std::collections::HashSet;
+use std::fmt;
+use std::sync::Arc;
+
+use arrow::datatypes::{DataType, Field};
+use datafusion_common::{DFSchema, DFSchemaRef, Result, TableReference};
+use datafusion_expr::logical_plan::{Extension, LogicalPlan, UserDefinedLogicalNodeCore};
+use datafusion_expr::{Expr, ExprSchemable};
+use highwater_plan::WindowKind;
+
+use crate::diagnose::error;
+
+/// Names of the columns that a window assignment adds.
+pub(crate) const WINDOW_COLUMNS: [&str; 3] = ["window_start", "window_end", "window_time"];
+
+/// Appends a window's start, end and time to each row, once per window the row falls in.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub(crate) struct WindowNode {
+    pub(crate) input: Arc<LogicalPlan>,
+    pub(crate) time: Expr,
+    pub(crate) kind: WindowKind,
+    schema: DFSchemaRef,
+}
+
+impl WindowNode {
+    /// The three columns are called `names`, qualified by `qualifier`.
+    pub(crate) fn try_new(
+        input: LogicalPlan,
+        time: Expr,
+        kind: WindowKind,
+        names: [&str; 3],
+        qualifier: Option<TableReference>,
+    ) -> Result<Self> {
+        let found = time.get_type(input.schema())?;
+        let DataType::Timestamp(unit, zone) = found else {
+            return Err(error("window-argument", format!("the time column of a window must be a TIMESTAMP, {time} is {found}")).into());
+        };
+        let mut fields: Vec<(Option<TableReference>, Arc<Field>)> =
+            input.schema().iter().map(|(qualifier, field)| (qualifier.cloned(), Arc::clone(field))).collect();
+        for name in names {
+            if fields.iter().any(|(q, field)| field.name() == name && *q == qualifier) {
+                return Err(error("duplicate-column", format!("the relation already has a column '{name}'"))
+                    .help(format!("rename it first: SELECT {name} AS other_name, ... in a subquery"))
+                    .into());
+            }
+            fields.push((qualifier.clone(), Arc::new(Field::new(name, DataType::Timestamp(unit, zone.clone()), false))));
+        }
+        let schema = Arc::new(DFSchema::new_with_metadata(fields, input.schema().metadata().clone())?);
+        Ok(WindowNode { input: Arc::new(input), time, kind, schema })
+    }
+
+    /// As a plan.
+    pub(crate) fn into_plan(self) -> LogicalPlan {
+        LogicalPlan::Extension(Extension { node: Arc::new(self) })
+    }
+
+    fn own_columns(&self) -> Vec<String> {
+        let count = self.schema.fields().len();
+        self.schema.fields()[count - 3..].iter().map(|field| field.name().clone()).collect()
+    }
+}
+
+impl PartialOrd for WindowNode {
+    fn partial_cmp(&self, _: &Self) -> Option<Ordering> {
+        None
+    }
+}
+
+impl UserDefinedLogicalNodeCore for WindowNode {
+    fn name(&self) -> &str {
+        "Window"
+    }
+
+    fn inputs(&self) -> Vec<&LogicalPlan> {
+        vec![&self.input]
+    }
+
+    fn schema(&self) -> &DFSchemaRef {
+        &self.schema
+    }
+
+    fn expressions(&self) -> Vec<Expr> {
+        vec![self.time.clone()]
+    }
+
+    fn prevent_predicate_push_down_columns(&self) -> HashSet<String> {
+        self.own_columns().into_iter().collect()
+    }
+
+    fn fmt_for_explain(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Window: {:?} on {}", self.kind, self.time)
+    }
+
+    fn with_exprs_and_inputs(&self, mut exprs: Vec<Expr>, mut inputs: Vec<LogicalPlan>) -> Result<Self> {
+        let names = self.own_columns();
+        let qualifier = self.schema.qualified_field(self.schema.fields().len() - 1).0.cloned();
+        WindowNode::try_new(inputs.swap_remove(0), exprs.swap_remove(0), self.kind, [&names[0], &names[1], &names[2]], qualifier)
+    }
+
+    fn necessary_children_exprs(&self, output: &[usize]) -> Option<Vec<Vec<usize>>> {
+        let count = self.input.schema().fields().len();
+        let wanted = output.iter().copied().filter(|index| *index < count).collect();
+        Some(vec![with_columns_of(wanted, &self.expressions(), self.input.schema())?])
+    }
+}
+
+/// `WATERMARK FOR column`: stands directly above a source and its computed columns. Rows pass unchanged.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub(crate) struct WatermarkNode {
+    pub(crate) input: Arc<LogicalPlan>,
+    /// The event-time column.
+    pub(crate) column: Expr,
+    /// The source's position in the job.
+    pub(crate) source: usize,
+}
+
+impl PartialOrd for WatermarkNode {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        self.source.partial_cmp(&other.source)
+    }
+}
+
+impl UserDefinedLogicalNodeCore for WatermarkNode {
+    fn name(&self) -> &str {
+        "Watermark"
+    }
+
+    fn inputs(&self) -> Vec<&LogicalPlan> {
+        vec![&self.input]
+    }
+
+    fn schema(&self) -> &DFSchemaRef {
+        self.input.schema()
+    }
+
+    fn expressions(&self) -> Vec<Expr> {
+        vec![self.column.clone()]
+    }
+
+    fn fmt_for_explain(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Watermark: {}", self.column)
+    }
+
+    fn with_exprs_and_inputs(&self, mut exprs: Vec<Expr>, mut inputs: Vec<LogicalPlan>) -> Result<Self> {
+        Ok(WatermarkNode {
+            input: Arc::new(inputs.swap_remove(0)),
+            column: exprs.swap_remove(0),
+            source: self.source,
+        })
+    }
+
+    fn necessary_children_exprs(&self, output: &[usize]) -> Option<Vec<Vec<usize>>> {
+        Some(vec![with_columns_of(output.to_vec(), &self.expressions(), self.input.schema())?])
+    }
+}
+
+/// `wanted` plus the columns that `exprs` read, ascending.
+fn with_columns_of(mut wanted: Vec<usize>, exprs: &[Expr], schema: &DFSchema) -> Option<Vec<usize>> {
+    for expr in exprs {
+        for column in expr.column_refs() {
+            wanted.push(schema.maybe_index_of_column(column)?);
+        }
+    }
+    wanted.sort_unstable();
+    wanted.dedup();
+    Some(wanted)
+}

@@ -1,0 +1,80 @@
+//! DataFusion's analyzer and optimizer with the rules that fit a result that is maintained for ever.
+
+use std::sync::Arc;
+
+use arrow::datatypes::DataType;
+use datafusion_common::config::ConfigOptions;
+use datafusion_common::tree_node::{Transformed, TreeNode};
+use datafusion_common::{DFSchema, Result};
+use datafusion_expr::{Expr, ExprSchemable, LogicalPlan};
+use datafusion_optimizer::analyzer::AnalyzerRule;
+use datafusion_optimizer::{Analyzer, Optimizer, OptimizerContext};
+
+use super::group_window::GroupWindows;
+
+/// Rules that are left out, with the reason.
+const LEFT_OUT: [&str; 7] = [
+    // Panics without a function registry; DISTINCT is an operator of ours anyway.
+    "replace_distinct_aggregate",
+    // Two nested groupings where one keeps the distinct values.
+    "single_distinct_aggregation_to_group_by",
+    // Moves LIMIT into scans and joins.
+    "push_down_limit",
+    // Number their aliases, so that equal sub-plans are no longer equal.
+    "extract_leaf_expressions",
+    "push_down_leaf_projections",
+    // Turns inner joins into semi joins, which cost more here than an inner join with unique keys.
+    "eliminate_join",
+    // Merges the branches of a UNION into one filter with OR, which splits work that other views share.
+    "unions_to_filter",
+];
+
+/// Types, windows and constants resolved; no rule that changes the plan's shape.
+pub(crate) fn analyze(plan: LogicalPlan, config: &Arc<ConfigOptions>) -> Result<LogicalPlan> {
+    let mut rules: Vec<Arc<dyn AnalyzerRule + Send + Sync>> = vec![Arc::new(GroupWindows), Arc::new(PlainStrings)];
+    rules.extend(Analyzer::new().rules);
+    Analyzer::with_rules(rules).execute_and_check(plan, config, |_, _| {})
+}
+
+/// The plan that is lowered.
+pub(crate) fn optimize(plan: LogicalPlan, config: &Arc<ConfigOptions>) -> Result<LogicalPlan> {
+    let plan = analyze(plan, config)?;
+    // Without a start time `now()` stays a call: folded into a constant it would be wrong from the second row on.
+    let context = OptimizerContext::new_with_config_options(Arc::clone(config))
+        .without_query_execution_start_time()
+        .with_skip_failing_rules(false)
+        .with_max_passes(8);
+    let rules = Optimizer::new().rules.into_iter().filter(|rule| !LEFT_OUT.contains(&rule.name())).collect();
+    Optimizer::with_rules(rules).optimize(plan, &context, |_, _| {})
+}
+
+/// Casts the few functions that return `Utf8View` to `Utf8`: one string type throughout.
+#[derive(Debug)]
+struct PlainStrings;
+
+impl AnalyzerRule for PlainStrings {
+    fn name(&self) -> &str {
+        "plain_strings"
+    }
+
+    fn analyze(&self, plan: LogicalPlan, _: &ConfigOptions) -> Result<LogicalPlan> {
+        let plan = plan.transform_up_with_subqueries(|node| {
+            let mut schema = DFSchema::empty();
+            for input in node.inputs() {
+                schema.merge(input.schema());
+            }
+            let names = datafusion_expr::expr_rewriter::NamePreserver::new(&node);
+            node.map_expressions(|expr| {
+                let name = names.save(&expr);
+                let expr = expr.transform_up(|expr| {
+                    let view = matches!(&expr, Expr::ScalarFunction(_))
+                        && matches!(expr.get_type(&schema), Ok(DataType::Utf8View));
+                    Ok(if view { Transformed::yes(datafusion_expr::cast(expr, DataType::Utf8)) } else { Transformed::no(expr) })
+                })?;
+                Ok(Transformed::new(name.restore(expr.data), expr.transformed, expr.tnr))
+            })?
+            .map_data(|node| node.recompute_schema())
+        })?;
+        Ok(plan.data)
+    }
+}

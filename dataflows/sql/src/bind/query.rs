@@ -1,0 +1,189 @@
+//! Queries: syntax tree to optimised logical plan.
+
+use std::ops::ControlFlow;
+use std::sync::Arc;
+
+use arrow::datatypes::{Field, Schema, SchemaRef};
+use datafusion_common::{DataFusionError, Result as PlanResult};
+use datafusion_expr::logical_plan::{LogicalPlan, LogicalPlanBuilder};
+use datafusion_expr::{Expr, TableSource};
+use highwater_plan::Span;
+use sqlparser::ast::{self, ObjectName, Query, SetExpr, Spanned, VisitMut, VisitorMut};
+
+use super::catalog::{Relation, Target};
+use super::check::check;
+use super::names::item_name;
+use super::optimize::optimize;
+use super::rewrite::rewrite;
+use super::{Binder, BoundQuery};
+use crate::diagnose::{Places, Result, error, from_datafusion, known_place, misspelt_case};
+
+impl Binder {
+    /// A view's or sink's query: the plan that readers inline, and the optimised one. `columns` rename its output.
+    pub(super) fn query(&mut self, query: Query, columns: &[String], span: Span) -> Result<(LogicalPlan, BoundQuery)> {
+        let mut places = Places { statement: Some(span), ..Places::default() };
+        check(&query, &self.catalog, &mut places, &mut self.bound.warnings)?;
+        let head = top_select(&query.body).cloned();
+        let mut tree = Box::new(query);
+        rewrite(&mut *tree);
+        let raw = resolve(tree, |tree| self.catalog.planner().sql_statement_to_plan(ast::Statement::Query(tree)))
+            .map_err(|e| from_datafusion(&e, &places))?;
+        let raw = rename(raw, columns, span)?;
+        let schema = output_schema(&raw, head.as_ref(), span)?;
+        let plan = self.optimized(raw.clone(), &places)?;
+        Ok((raw, BoundQuery { plan, schema, places }))
+    }
+
+    /// All rows of a relation, for `CREATE SINK s FROM relation`.
+    pub(super) fn scan(&mut self, from: &ObjectName, span: Span) -> Result<BoundQuery> {
+        let (name, name_span) = self.name(from)?;
+        let places = Places { statement: Some(span), ..Places::default() };
+        let relation = match self.catalog.relation(&name) {
+            Some(relation) => Arc::clone(relation),
+            None => return Err(self.catalog.unknown_relation(&name).at(name_span)),
+        };
+        if let Target::Sink(_) = relation.target {
+            return Err(error("sink-read", format!("'{name}' is a sink and cannot be read"))
+                .at(name_span)
+                .help("read the view that the sink writes"));
+        }
+        let schema = exposed(&relation);
+        let raw = LogicalPlanBuilder::scan(relation.name.as_str(), relation as Arc<dyn TableSource>, None)
+            .and_then(LogicalPlanBuilder::build)
+            .map_err(|e| from_datafusion(&e, &places))?;
+        let plan = self.optimized(raw, &places)?;
+        Ok(BoundQuery { plan, schema, places })
+    }
+
+    /// `INSERT INTO sink SELECT ...`: DataFusion checks the columns' number and casts their types.
+    pub(super) fn insertion(&mut self, statement: &mut ast::Statement, sink: &Relation, span: Span) -> Result<BoundQuery> {
+        let mut places = Places { statement: Some(span), ..Places::default() };
+        if let ast::Statement::Insert(insert) = &*statement
+            && let Some(source) = &insert.source
+        {
+            check(&**source, &self.catalog, &mut places, &mut self.bound.warnings)?;
+        }
+        rewrite(statement);
+        let raw = resolve(statement.clone(), |tree| self.catalog.planner().sql_statement_to_plan(tree))
+            .map_err(|e| from_datafusion(&e, &places))?;
+        let LogicalPlan::Dml(dml) = raw else {
+            return Err(error("not-supported", "only INSERT INTO sink SELECT is supported").at(span));
+        };
+        let plan = self.optimized(Arc::unwrap_or_clone(dml.input), &places)?;
+        Ok(BoundQuery { plan, schema: Arc::clone(&sink.schema), places })
+    }
+
+    fn optimized(&self, raw: LogicalPlan, places: &Places) -> Result<LogicalPlan> {
+        optimize(raw, self.catalog.config()).map_err(|e| from_datafusion(&e, places))
+    }
+}
+
+/// The columns a relation shows: a source's computed ones included.
+fn exposed(relation: &Relation) -> SchemaRef {
+    Arc::clone(&relation.schema)
+}
+
+/// Plans `tree`; an identifier that is unknown but for its case is corrected, and planning starts again.
+pub(super) fn resolve<T: VisitMut + Clone, P>(
+    mut tree: T,
+    mut plan: impl FnMut(T) -> PlanResult<P>,
+) -> std::result::Result<P, DataFusionError> {
+    for _ in 0..100 {
+        let e = match plan(tree.clone()) {
+            Ok(plan) => return Ok(plan),
+            Err(e) => e,
+        };
+        let Some((written, meant, span)) = misspelt_case(&e) else { return Err(e) };
+        let mut respell = Respell { written, meant, span, done: false };
+        let _ = VisitMut::visit(&mut tree, &mut respell);
+        if !respell.done {
+            return Err(e);
+        }
+    }
+    plan(tree)
+}
+
+/// Replaces an identifier at a place.
+struct Respell {
+    written: String,
+    meant: String,
+    span: Option<Span>,
+    done: bool,
+}
+
+impl VisitorMut for Respell {
+    type Break = ();
+
+    fn pre_visit_expr(&mut self, expr: &mut ast::Expr) -> ControlFlow<()> {
+        let idents = match expr {
+            ast::Expr::Identifier(ident) => std::slice::from_mut(ident),
+            ast::Expr::CompoundIdentifier(idents) => idents.as_mut_slice(),
+            _ => return ControlFlow::Continue(()),
+        };
+        for ident in idents {
+            let here = match (self.span, known_place(ident.span)) {
+                (Some(wanted), Some(found)) => wanted.start <= found.start && found.end <= wanted.end,
+                _ => true,
+            };
+            if here && ident.value == self.written {
+                ident.value.clone_from(&self.meant);
+                self.done = true;
+            }
+        }
+        ControlFlow::Continue(())
+    }
+}
+
+fn rename(raw: LogicalPlan, columns: &[String], span: Span) -> Result<LogicalPlan> {
+    if columns.is_empty() {
+        return Ok(raw);
+    }
+    let found = raw.schema().columns();
+    if found.len() != columns.len() {
+        let message = format!("the view names {} columns but its query gives {}", columns.len(), found.len());
+        return Err(error("column-count", message).at(span));
+    }
+    let renamed = found.into_iter().zip(columns).map(|(column, name)| Expr::Column(column).alias(name));
+    LogicalPlanBuilder::from(raw)
+        .project(renamed)
+        .and_then(LogicalPlanBuilder::build)
+        .map_err(|e| from_datafusion(&e, &Places { statement: Some(span), ..Places::default() }))
+}
+
+/// The SELECT whose items name a query's columns.
+fn top_select(body: &SetExpr) -> Option<&ast::Select> {
+    match body {
+        SetExpr::Select(select) => Some(select),
+        SetExpr::Query(query) => top_select(&query.body),
+        SetExpr::SetOperation { left, .. } => top_select(left),
+        _ => None,
+    }
+}
+
+/// The query's columns by name; no name twice.
+fn output_schema(plan: &LogicalPlan, head: Option<&ast::Select>, span: Span) -> Result<SchemaRef> {
+    let fields: Vec<Field> = plan.schema().fields().iter().map(|field| field.as_ref().clone()).collect();
+    let mut names: Vec<String> = fields.iter().map(|field| field.name().clone()).collect();
+    if let Some(select) = head
+        && select.projection.len() == fields.len()
+    {
+        for (index, item) in select.projection.iter().enumerate() {
+            // What the pre-pass could not alias, because another item has the same name.
+            if let Some(name) = item_name(item, index)
+                && names[index].contains('(')
+            {
+                names[index] = name;
+            }
+        }
+    }
+    for (index, name) in names.iter().enumerate() {
+        if names[..index].contains(name) {
+            let item = head.and_then(|select| select.projection.get(index)).and_then(|item| known_place(item.span()));
+            return Err(error("duplicate-column", format!("two columns are called '{name}'"))
+                .at(item.unwrap_or(span))
+                .help(format!("name one of them: ... AS other_{name}")));
+        }
+    }
+    let fields: Vec<Field> = fields.into_iter().zip(names).map(|(field, name)| field.with_name(name)).collect();
+    Ok(Arc::new(Schema::new(fields)))
+}

@@ -1,0 +1,127 @@
+//! SQL type names to Arrow types.
+//!
+//! Timestamps without a precision are microseconds, strings are `Utf8`, and times with a zone are UTC: one rule for
+//! columns and casts alike, which is why DataFusion's own mapping is not used.
+
+use std::sync::Arc;
+
+use arrow::datatypes::{DataType, Field, FieldRef, Fields, IntervalUnit, TimeUnit};
+use datafusion_common::Result as PlanResult;
+use datafusion_expr::planner::TypePlanner;
+use sqlparser::ast::{ArrayElemTypeDef, DataType as SqlType, ExactNumberInfo, Spanned, TimezoneInfo};
+
+use crate::diagnose::{Result, closest, error, known_place};
+
+/// Gives DataFusion our types, for CAST and typed literals.
+#[derive(Debug)]
+pub(crate) struct JobTypes;
+
+impl TypePlanner for JobTypes {
+    fn plan_type_field(&self, sql_type: &SqlType) -> PlanResult<Option<FieldRef>> {
+        Ok(Some(Arc::new(Field::new("", data_type(sql_type)?, true))))
+    }
+}
+
+const NAMES: [&str; 27] = [
+    "BIGINT", "INT", "INTEGER", "SMALLINT", "TINYINT", "REAL", "FLOAT", "DOUBLE", "DECIMAL", "NUMERIC", "BOOLEAN", "VARCHAR",
+    "TEXT", "STRING", "CHAR", "BYTES", "BYTEA", "VARBINARY", "DATE", "TIME", "TIMESTAMP", "TIMESTAMPTZ", "INTERVAL", "ARRAY",
+    "ROW", "STRUCT", "TIMESTAMP_LTZ",
+];
+
+/// The Arrow type of a SQL type.
+pub(crate) fn data_type(sql_type: &SqlType) -> Result<DataType> {
+    Ok(match sql_type {
+        SqlType::Boolean | SqlType::Bool => DataType::Boolean,
+        SqlType::TinyInt(_) => DataType::Int8,
+        SqlType::SmallInt(_) | SqlType::Int2(_) => DataType::Int16,
+        SqlType::Int(_) | SqlType::Integer(_) | SqlType::Int4(_) => DataType::Int32,
+        SqlType::BigInt(_) | SqlType::Int8(_) => DataType::Int64,
+        SqlType::Real | SqlType::Float4 => DataType::Float32,
+        SqlType::Float(_) | SqlType::Double(_) | SqlType::DoublePrecision | SqlType::Float8 => DataType::Float64,
+        SqlType::Decimal(info) | SqlType::Numeric(info) | SqlType::Dec(info) => decimal(info, sql_type)?,
+        SqlType::Varchar(_)
+        | SqlType::Char(_)
+        | SqlType::Text
+        | SqlType::String(_)
+        | SqlType::Character(_)
+        | SqlType::CharacterVarying(_)
+        | SqlType::CharVarying(_)
+        | SqlType::Nvarchar(_) => DataType::Utf8,
+        SqlType::Bytea | SqlType::Bytes(_) | SqlType::Varbinary(_) | SqlType::Binary(_) | SqlType::Blob(_) => DataType::Binary,
+        SqlType::Date => DataType::Date32,
+        SqlType::Time(precision, TimezoneInfo::None | TimezoneInfo::WithoutTimeZone) => time(*precision, sql_type)?,
+        SqlType::Timestamp(precision, zone) => {
+            let utc = matches!(zone, TimezoneInfo::WithTimeZone | TimezoneInfo::Tz).then(|| Arc::from("UTC"));
+            DataType::Timestamp(unit(*precision, sql_type)?, utc)
+        }
+        SqlType::Datetime(precision) => DataType::Timestamp(unit(*precision, sql_type)?, None),
+        SqlType::Interval { .. } => DataType::Interval(IntervalUnit::MonthDayNano),
+        SqlType::Array(
+            ArrayElemTypeDef::AngleBracket(inner) | ArrayElemTypeDef::SquareBracket(inner, _) | ArrayElemTypeDef::Parenthesis(inner),
+        ) => DataType::List(Arc::new(Field::new_list_field(data_type(inner)?, true))),
+        SqlType::Struct(fields, _) => {
+            let mut out: Vec<Field> = Vec::with_capacity(fields.len());
+            for field in fields {
+                let Some(name) = &field.field_name else {
+                    return Err(error("unsupported-type", "each field of a ROW needs a name")
+                        .help("write ROW<id BIGINT, name VARCHAR>"));
+                };
+                out.push(Field::new(&name.value, data_type(&field.field_type)?, true));
+            }
+            DataType::Struct(Fields::from(out))
+        }
+        other => return unknown(other),
+    })
+}
+
+fn unknown(sql_type: &SqlType) -> Result<DataType> {
+    let mut name = sql_type.to_string();
+    let mut span = None;
+    if let SqlType::Custom(object, modifiers) = sql_type {
+        name = object.to_string();
+        span = known_place(object.span());
+        if name.eq_ignore_ascii_case("timestamp_ltz") {
+            let precision = modifiers.first().and_then(|precision| precision.parse().ok());
+            return Ok(DataType::Timestamp(unit(precision, sql_type)?, Some(Arc::from("UTC"))));
+        }
+        if name.eq_ignore_ascii_case("timestamptz") {
+            return Ok(DataType::Timestamp(TimeUnit::Microsecond, Some(Arc::from("UTC"))));
+        }
+    }
+    let help = match closest(&name, NAMES) {
+        Some(near) => format!("did you mean {near}?"),
+        None => format!("types are {}", NAMES.join(", ")),
+    };
+    Err(error("unsupported-type", format!("type {name} is not supported")).at(span).help(help))
+}
+
+fn decimal(info: &ExactNumberInfo, sql_type: &SqlType) -> Result<DataType> {
+    let (precision, scale) = match *info {
+        ExactNumberInfo::None => (38, 10),
+        ExactNumberInfo::Precision(precision) => (precision, 0),
+        ExactNumberInfo::PrecisionAndScale(precision, scale) => (precision, scale),
+    };
+    if precision == 0 || precision > 38 || scale < 0 || scale as u64 > precision {
+        return Err(error("unsupported-type", format!("type {sql_type} is not supported"))
+            .help("a DECIMAL has 1 to 38 digits, of which 0 to all stand behind the point"));
+    }
+    Ok(DataType::Decimal128(precision as u8, scale as i8))
+}
+
+fn unit(precision: Option<u64>, sql_type: &SqlType) -> Result<TimeUnit> {
+    match precision {
+        Some(0) => Ok(TimeUnit::Second),
+        Some(1..=3) => Ok(TimeUnit::Millisecond),
+        None | Some(4..=6) => Ok(TimeUnit::Microsecond),
+        Some(7..=9) => Ok(TimeUnit::Nanosecond),
+        Some(_) => Err(error("unsupported-type", format!("type {sql_type} is not supported"))
+            .help("the precision of a time is 0 (seconds), 3, 6 or 9 (nanoseconds)")),
+    }
+}
+
+fn time(precision: Option<u64>, sql_type: &SqlType) -> Result<DataType> {
+    Ok(match unit(precision, sql_type)? {
+        unit @ (TimeUnit::Second | TimeUnit::Millisecond) => DataType::Time32(unit),
+        unit => DataType::Time64(unit),
+    })
+}

@@ -1,0 +1,194 @@
+//! Maps: filters and projections, fused with what stands below them.
+
+use std::sync::Arc;
+
+use arrow::array::{AsArray, BooleanArray};
+use arrow::compute::filter_record_batch;
+use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
+use arrow::record_batch::{RecordBatch, RecordBatchOptions};
+use datafusion_expr::Expr;
+use highwater_plan::{NodeId, StateBound, TimeColumn};
+
+use super::Lowerer;
+use super::expr::{as_column, at, span, substitute, volatile};
+use super::graph::{Join, Known, Map, Op, field};
+use super::scalar::compile;
+use crate::diagnose::{Result, error};
+
+impl Lowerer<'_> {
+    /// Rows of `input` that pass all filters.
+    pub(super) fn filter(&mut self, input: NodeId, filters: Vec<Expr>) -> Result<NodeId> {
+        if filters.is_empty() {
+            return Ok(input);
+        }
+        self.check_volatile(&filters, input)?;
+        let node = &self.graph.nodes[input];
+        let (schema, known) = (Arc::clone(&node.schema), Known { state: StateBound::Stateless, ..node.known.clone() });
+        self.fused(input, filters, None, schema, known)
+    }
+
+    /// Expressions over `input`, named for people.
+    pub(super) fn project(&mut self, input: NodeId, exprs: Vec<Expr>, names: &[String]) -> Result<NodeId> {
+        self.check_volatile(&exprs, input)?;
+        let node = &self.graph.nodes[input];
+        let mut fields: Vec<Field> = Vec::with_capacity(exprs.len());
+        for (expr, name) in exprs.iter().zip(names) {
+            fields.push(field(expr, name, &node.typed)?);
+        }
+        let known = Known {
+            append_only: node.known.append_only,
+            time: exprs.iter().map(|expr| time_of(expr, &node.known.time)).collect(),
+            keys: projected_keys(&node.known.keys, &exprs),
+            state: StateBound::Stateless,
+        };
+        self.fused(input, Vec::new(), Some(exprs), Arc::new(Schema::new(fields)), known)
+    }
+
+    /// Columns of `input`, by position.
+    pub(super) fn select(&mut self, input: NodeId, columns: &[usize]) -> Result<NodeId> {
+        let schema = &self.graph.nodes[input].schema;
+        let names: Vec<String> = columns.iter().map(|index| schema.field(*index).name().clone()).collect();
+        self.project(input, columns.iter().map(|index| at(*index)).collect(), &names)
+    }
+
+    fn fused(
+        &mut self,
+        input: NodeId,
+        filters: Vec<Expr>,
+        exprs: Option<Vec<Expr>>,
+        schema: SchemaRef,
+        known: Known,
+    ) -> Result<NodeId> {
+        let node = &self.graph.nodes[input];
+        let identity = exprs.as_ref().is_none_or(|exprs| is_identity(exprs, node.schema.fields().len()));
+        if identity && filters.is_empty() {
+            return Ok(input);
+        }
+        if !self.graph.kept.contains(&input) {
+            match &node.op {
+                Op::Map(below) => {
+                    if let Some(map) = merged(&filters, exprs.as_deref(), below) {
+                        let below = node.inputs[0];
+                        return self.fused(below, map.filters, map.exprs, schema, known);
+                    }
+                }
+                Op::Join(join) => {
+                    if let Some(map) = merged(&filters, exprs.as_deref(), &join.map) {
+                        let known = Known { state: node.known.state.clone(), ..known };
+                        let (op, inputs, span) = (Op::Join(Join { map, ..join.clone() }), node.inputs.clone(), node.span);
+                        return self.graph.add(op, inputs, schema, known, span);
+                    }
+                }
+                Op::Constant(rows) => {
+                    let rows = rows.clone();
+                    if filters.iter().chain(exprs.iter().flatten()).all(|expr| volatile(expr).is_none()) {
+                        return self.constant_map(&rows, input, &filters, exprs.as_deref(), schema, known);
+                    }
+                }
+                _ => {}
+            }
+        }
+        let place = exprs.iter().flatten().chain(&filters).find_map(span).or(self.places.statement);
+        self.graph.add(Op::Map(Map { filters, exprs }), vec![input], schema, known, place)
+    }
+
+    /// Constant rows are computed now.
+    fn constant_map(
+        &mut self,
+        rows: &RecordBatch,
+        input: NodeId,
+        filters: &[Expr],
+        exprs: Option<&[Expr]>,
+        schema: SchemaRef,
+        known: Known,
+    ) -> Result<NodeId> {
+        let types = Arc::clone(&self.graph.nodes[input].typed);
+        let statement = self.places.statement;
+        let evaluate = |expr: &Expr, rows: &RecordBatch| {
+            compile(expr, &types, None)?.scalar.evaluate(rows).map_err(|e| {
+                error("constant-error", format!("a constant expression fails: {}", e.message)).at(span(expr).or(statement))
+            })
+        };
+        let mut rows = rows.clone();
+        for filter in filters {
+            let passed: BooleanArray = evaluate(filter, &rows)?.as_boolean().clone();
+            rows = filter_record_batch(&rows, &passed).map_err(|e| super::expr::internal(e.into()))?;
+        }
+        let columns = match exprs {
+            None => rows.columns().to_vec(),
+            Some(exprs) => exprs.iter().map(|expr| evaluate(expr, &rows)).collect::<Result<_>>()?,
+        };
+        let options = RecordBatchOptions::new().with_row_count(Some(rows.num_rows()));
+        let rows = RecordBatch::try_new_with_options(Arc::clone(&schema), columns, &options)
+            .map_err(|e| super::expr::internal(e.into()))?;
+        self.graph.add(Op::Constant(rows), Vec::new(), schema, known, statement)
+    }
+
+    /// A volatile function over rows that may be retracted would give another value for the retraction.
+    fn check_volatile(&self, exprs: &[Expr], input: NodeId) -> Result<()> {
+        if self.graph.nodes[input].known.append_only {
+            return Ok(());
+        }
+        match exprs.iter().find_map(volatile) {
+            None => Ok(()),
+            Some(name) => Err(error(
+                "volatile-over-updates",
+                format!("volatile function {name}() cannot be applied to rows that may be retracted: the retraction would not match the row"),
+            )
+            .at(self.places.function(&name))
+            .help("evaluate it in a view directly on an append-only source")),
+        }
+    }
+}
+
+/// Whether expressions are all columns of an input, in order.
+pub(super) fn is_identity(exprs: &[Expr], columns: usize) -> bool {
+    exprs.len() == columns && exprs.iter().enumerate().all(|(index, expr)| as_column(expr) == Some(index))
+}
+
+/// A map over a map as one, unless something expensive would be computed twice.
+fn merged(filters: &[Expr], exprs: Option<&[Expr]>, below: &Map) -> Option<Map> {
+    let mut all = filters.to_vec();
+    all.extend(exprs.unwrap_or_default().iter().cloned());
+    let mut all = match &below.exprs {
+        None => all,
+        // A filter alone keeps the lower projection, so what it shares with that is computed twice.
+        Some(inner) if exprs.is_none() => {
+            let mut both = all;
+            both.extend((0..inner.len()).map(at));
+            let mut both = substitute(&both, inner)?;
+            both.truncate(filters.len());
+            both
+        }
+        Some(inner) => substitute(&all, inner)?,
+    };
+    let rest = all.split_off(filters.len());
+    let mut filters = below.filters.clone();
+    for filter in all {
+        if !filters.contains(&filter) {
+            filters.push(filter);
+        }
+    }
+    let exprs = match exprs {
+        Some(_) => Some(rest),
+        None => below.exprs.clone(),
+    };
+    Some(Map { filters, exprs })
+}
+
+/// What is known of an expression's time: columns keep it, and casts between units of time.
+pub(super) fn time_of(expr: &Expr, input: &[Option<TimeColumn>]) -> Option<TimeColumn> {
+    match expr {
+        Expr::Column(_) => input[as_column(expr).expect("it is a column")].clone(),
+        Expr::Cast(cast) if matches!(cast.field.data_type(), DataType::Timestamp(..)) => time_of(&cast.expr, input),
+        _ => None,
+    }
+}
+
+/// Keys all of whose columns survive a projection.
+fn projected_keys(keys: &[Vec<usize>], exprs: &[Expr]) -> Vec<Vec<usize>> {
+    let kept = |key: &Vec<usize>| {
+        key.iter().map(|column| exprs.iter().position(|expr| as_column(expr) == Some(*column))).collect::<Option<Vec<_>>>()
+    };
+    keys.iter().filter_map(kept).collect()
+}

@@ -1,0 +1,181 @@
+//! Expressions as the engine evaluates them: DataFusion's physical expressions behind [`Scalar`].
+
+use std::fmt;
+use std::sync::Arc;
+
+use arrow::array::ArrayRef;
+use arrow::datatypes::DataType;
+use arrow::error::ArrowError;
+use arrow::record_batch::RecordBatch;
+use datafusion_common::tree_node::{Transformed, TransformedResult, TreeNode, TreeNodeRecursion};
+use datafusion_common::{DFSchema, DataFusionError};
+use datafusion_expr::execution_props::ExecutionProps;
+use datafusion_expr::physical_planning_context::PhysicalPlanningContext;
+use datafusion_expr::{Expr, ExprSchemable, Operator};
+use datafusion_physical_expr::expressions::BinaryExpr;
+use datafusion_physical_expr::{PhysicalExpr, create_physical_expr};
+use highwater_plan::{EvalError, Expr as PlanExpr, Scalar, Span};
+
+use super::expr::{as_column, columns, internal, span};
+use super::text::{sql_type, text};
+use crate::diagnose::Result;
+
+/// Compiles a positional expression over columns of these types.
+pub(super) fn compile(expr: &Expr, types: &DFSchema, place: Option<Span>) -> Result<PlanExpr> {
+    let data_type = expr.get_type(types).map_err(internal)?;
+    let nullable = expr.nullable(types).map_err(internal)?;
+    let place = span(expr).or(place);
+    if let Some(index) = as_column(expr) {
+        return Ok(PlanExpr { span: place, ..PlanExpr::column(index, data_type, nullable) });
+    }
+    let physical = create_physical_expr(expr, types, &ExecutionProps::new(), &PhysicalPlanningContext::default())
+        .and_then(checked)
+        .map_err(internal)?;
+    let scalar = Compiled { physical, data_type: data_type.clone(), text: text(expr) };
+    Ok(PlanExpr {
+        scalar: Arc::new(scalar),
+        data_type,
+        nullable,
+        columns: columns(expr),
+        fallible: is_fallible(expr, types),
+        span: place,
+    })
+}
+
+/// Integer arithmetic that fails instead of wrapping.
+fn checked(expr: Arc<dyn PhysicalExpr>) -> datafusion_common::Result<Arc<dyn PhysicalExpr>> {
+    expr.transform_up(|expr| {
+        Ok(match expr.downcast_ref::<BinaryExpr>() {
+            Some(binary) => {
+                let checked = binary.clone().with_fail_on_overflow(true);
+                Transformed::yes(Arc::new(checked) as Arc<dyn PhysicalExpr>)
+            }
+            None => Transformed::no(expr),
+        })
+    })
+    .data()
+}
+
+/// A compiled expression.
+#[derive(Debug)]
+struct Compiled {
+    physical: Arc<dyn PhysicalExpr>,
+    data_type: DataType,
+    text: String,
+}
+
+impl fmt::Display for Compiled {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.text)
+    }
+}
+
+impl Scalar for Compiled {
+    fn evaluate(&self, batch: &RecordBatch) -> std::result::Result<ArrayRef, EvalError> {
+        let value = self.physical.evaluate(batch).and_then(|value| value.into_array(batch.num_rows()));
+        let array = value.map_err(|e| EvalError { message: message(&e) })?;
+        if *array.data_type() == self.data_type {
+            return Ok(array);
+        }
+        arrow::compute::cast(&array, &self.data_type).map_err(|e| EvalError { message: message(&e.into()) })
+    }
+}
+
+/// Whether some input can make it fail; unsure means yes.
+fn is_fallible(expr: &Expr, types: &DFSchema) -> bool {
+    let mut fallible = false;
+    let walk = expr.apply(|expr| {
+        fallible |= match expr {
+            Expr::BinaryExpr(binary) => match binary.op {
+                Operator::Plus | Operator::Minus | Operator::Multiply | Operator::Divide | Operator::Modulo => true,
+                op => !(op.is_comparison_operator() || op.is_logic_operator()),
+            },
+            Expr::Cast(cast) => {
+                let from = cast.expr.get_type(types);
+                !from.is_ok_and(|from| always_fits(&from, cast.field.data_type()))
+            }
+            Expr::ScalarFunction(call) => {
+                !matches!(call.func.name(), "get_field" | "named_struct" | "coalesce" | "nullif" | "lower" | "upper" | "character_length")
+            }
+            Expr::Negative(_) | Expr::HigherOrderFunction(_) => true,
+            _ => false,
+        };
+        Ok(if fallible { TreeNodeRecursion::Stop } else { TreeNodeRecursion::Continue })
+    });
+    walk.expect("walking does not fail");
+    fallible
+}
+
+fn always_fits(from: &DataType, to: &DataType) -> bool {
+    if from == to || matches!(to, DataType::Utf8) {
+        return true;
+    }
+    let width = |data_type: &DataType| data_type.primitive_width().unwrap_or(0);
+    match (from, to) {
+        (DataType::Null, _) => true,
+        (from, DataType::Float64 | DataType::Float32) if from.is_numeric() => true,
+        (from, to) if from.is_signed_integer() && to.is_signed_integer() => width(from) <= width(to),
+        (from, DataType::Decimal128(precision, scale)) if from.is_signed_integer() => {
+            let digits = [3, 5, 10, 19][width(from).trailing_zeros() as usize];
+            i16::from(*precision) - i16::from(*scale) >= digits
+        }
+        _ => false,
+    }
+}
+
+/// An evaluation error in a few words.
+fn message(e: &DataFusionError) -> String {
+    match e {
+        DataFusionError::ArrowError(e, _) => arrow_message(e),
+        DataFusionError::Context(_, e) | DataFusionError::Diagnostic(_, e) => message(e),
+        DataFusionError::Shared(e) => message(e),
+        DataFusionError::External(e) => match e.downcast_ref::<ArrowError>() {
+            Some(e) => arrow_message(e),
+            None => e.to_string(),
+        },
+        other => {
+            let text = other.strip_backtrace();
+            let text = ["Execution error: ", "Error during planning: ", "Internal error: ", "This feature is not implemented: "]
+                .iter()
+                .find_map(|prefix| text.strip_prefix(prefix).map(str::to_string))
+                .unwrap_or(text);
+            plain(text.lines().next().unwrap_or_default())
+        }
+    }
+}
+
+fn arrow_message(e: &ArrowError) -> String {
+    match e {
+        ArrowError::DivideByZero => "division by zero".into(),
+        ArrowError::ArithmeticOverflow(_) => "integer overflow".into(),
+        ArrowError::ExternalError(e) => match e.downcast_ref::<DataFusionError>() {
+            Some(e) => message(e),
+            None => plain(&e.to_string()),
+        },
+        ArrowError::CastError(text)
+        | ArrowError::ComputeError(text)
+        | ArrowError::InvalidArgumentError(text)
+        | ArrowError::ParseError(text) => cast_message(text).unwrap_or_else(|| plain(text)),
+        other => plain(&other.to_string()),
+    }
+}
+
+/// "Cannot cast string 'abc' to value of Int64 type" with SQL's name of the type.
+fn cast_message(text: &str) -> Option<String> {
+    let (value, rest) = text.strip_prefix("Cannot cast string ")?.rsplit_once(" to value of ")?;
+    let name = rest.strip_suffix(" type").unwrap_or(rest);
+    let name = name.parse::<DataType>().map_or(name.to_string(), |data_type| sql_type(&data_type));
+    Some(format!("cannot cast {value} to {name}"))
+}
+
+fn plain(text: &str) -> String {
+    let text = text.trim().trim_end_matches('.');
+    if text.contains("Overflow happened on") {
+        return "integer overflow".into();
+    }
+    let mut chars = text.chars();
+    match chars.next() {
+        Some(first) => first.to_lowercase().chain(chars).collect(),
+        None => "evaluation failed".into(),
+    }
+}

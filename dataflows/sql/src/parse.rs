@@ -1,0 +1,219 @@
+//! Text to statements.
+//!
+//! Everything below the level of a statement (queries, expressions, types) is sqlparser's; the statements themselves are
+//! ours, because no stock dialect knows `CREATE SOURCE`, `WATERMARK FOR`, computed columns, dotted option names or
+//! `EMIT`. Tokens keep their places throughout.
+
+mod create;
+mod dialect;
+mod options;
+mod statement;
+mod tokens;
+
+use highwater_plan::{Diagnostic, Emit, Span};
+use sqlparser::ast::{
+    Expr, Function, FunctionArg, FunctionArgumentList, FunctionArguments, Ident, ObjectName, Spanned, Statement as SqlStatement,
+    TableObject,
+};
+use sqlparser::keywords::Keyword;
+use sqlparser::parser::Parser;
+use sqlparser::tokenizer::{Token, TokenWithSpan, Tokenizer};
+
+use crate::diagnose::{Result, error, from_parser, place};
+pub(crate) use dialect::TABLE_ARGUMENT;
+use dialect::JobDialect;
+pub(crate) use statement::{
+    Column, ColumnKind, CreateRelation, CreateSink, CreateView, RelationKind, Statement, StatementKind, WatermarkClause,
+};
+
+/// Parses a job's text.
+pub(crate) fn parse(text: &str) -> Result<Vec<Statement>> {
+    let dialect = JobDialect::default();
+    let tokens = Tokenizer::new(&dialect, text).tokenize_with_location().map_err(|e| {
+        let at = sqlparser::tokenizer::Span::new(e.location, e.location);
+        error("syntax", tokens::friendly(&e.message)).at(place(at))
+    })?;
+    let end = tokens::last_place(&tokens);
+    let parser = Parser::new(&dialect).with_tokens_with_locations(tokens::rewrite(tokens));
+    let mut parser = JobParser { parser, end };
+    let mut statements = Vec::new();
+    loop {
+        while parser.parser.consume_token(&Token::SemiColon) {}
+        if parser.parser.peek_token_ref().token == Token::EOF {
+            return Ok(statements);
+        }
+        statements.push(parser.statement().map_err(|mut e| {
+            e.span = e.span.or(Some(end));
+            e
+        })?);
+        parser.end_of_statement()?;
+    }
+}
+
+/// A call as the parser would have made it.
+pub(crate) fn ast_function(name: &str, args: Vec<FunctionArg>, span: sqlparser::tokenizer::Span) -> Expr {
+    Expr::Function(Function {
+        name: ObjectName::from(vec![Ident::with_span(span, name)]),
+        uses_odbc_syntax: false,
+        parameters: FunctionArguments::None,
+        args: FunctionArguments::List(FunctionArgumentList { duplicate_treatment: None, args, clauses: vec![] }),
+        filter: None,
+        null_treatment: None,
+        over: None,
+        within_group: vec![],
+    })
+}
+
+/// The parser of statements.
+struct JobParser<'a> {
+    parser: Parser<'a>,
+    /// Place of the text's last token, for errors at its end.
+    end: Span,
+}
+
+impl JobParser<'_> {
+    fn statement(&mut self) -> Result<Statement> {
+        let start = self.parser.peek_token().span;
+        let kind = self.statement_kind()?;
+        let mut end = self.parser.get_current_token().span;
+        if end.end < start.end {
+            end = start;
+        }
+        Ok(Statement { kind, span: Span { start: place_start(start), end: place_end(end) } })
+    }
+
+    fn statement_kind(&mut self) -> Result<StatementKind> {
+        let token = self.parser.peek_token();
+        if self.parser.parse_keyword(Keyword::CREATE) {
+            return self.create();
+        }
+        if self.parser.peek_keyword(Keyword::INSERT) {
+            return self.insert(&token);
+        }
+        if self.parser.parse_keyword(Keyword::SET) {
+            return self.set();
+        }
+        if let Token::Word(word) = &token.token {
+            let word = word.value.to_ascii_uppercase();
+            let query = matches!(word.as_str(), "SELECT" | "WITH" | "VALUES");
+            if query {
+                return Err(error("not-supported", "a job has no place to show the rows of a bare query")
+                    .at(place(token.span))
+                    .help("name it: CREATE MATERIALIZED VIEW name AS SELECT ..."));
+            }
+            if matches!(
+                word.as_str(),
+                "UPDATE" | "DELETE" | "MERGE" | "TRUNCATE" | "DROP" | "ALTER" | "EXPLAIN" | "COPY" | "BEGIN" | "COMMIT"
+            ) {
+                return Err(error("not-supported", format!("{word} is not a statement of a job"))
+                    .at(place(token.span))
+                    .help(STATEMENTS));
+            }
+        }
+        Err(error("syntax", format!("expected a statement, found '{token}'")).at(place(token.span)).help(STATEMENTS))
+    }
+
+    fn set(&mut self) -> Result<StatementKind> {
+        let start = self.parser.peek_token().span;
+        let name = match self.parser.peek_token().token {
+            Token::SingleQuotedString(text) => {
+                self.parser.next_token();
+                text
+            }
+            _ => self.option_name()?.0,
+        };
+        let name_span = start.union(&self.parser.get_current_token().span);
+        if !self.parser.parse_keyword(Keyword::TO) {
+            self.expect(&Token::Eq)?;
+        }
+        let (value, value_span) = self.option_value()?;
+        Ok(StatementKind::Set { name, name_span: place(name_span), value, value_span })
+    }
+
+    fn insert(&mut self, start: &TokenWithSpan) -> Result<StatementKind> {
+        let statement = self.parser.parse_statement().map_err(from_parser)?;
+        let emit = self.emit()?;
+        let SqlStatement::Insert(insert) = &statement else {
+            return Err(error("syntax", "expected INSERT INTO sink SELECT ...").at(place(start.span)));
+        };
+        let TableObject::TableName(target) = insert.table.clone() else {
+            return Err(error("syntax", "expected the name of a sink after INSERT INTO").at(place(start.span)));
+        };
+        let values = insert.source.as_ref().map(|query| {
+            matches!(&*query.body, sqlparser::ast::SetExpr::Values(_))
+        });
+        if values != Some(false) {
+            return Err(error("not-supported", "INSERT of VALUES is not supported yet")
+                .at(place(target.span()))
+                .help("push rows to a table over HTTP, or insert a query: INSERT INTO sink SELECT ... FROM view"));
+        }
+        Ok(StatementKind::Insert { statement: Box::new(statement), target, emit })
+    }
+
+    /// `EMIT CHANGES | FINAL | ON WINDOW CLOSE`, if it stands here.
+    fn emit(&mut self) -> Result<Option<Emit>> {
+        if !self.word("EMIT") {
+            return Ok(None);
+        }
+        if self.word("CHANGES") {
+            return Ok(Some(Emit::Changes));
+        }
+        if self.word("FINAL") || (self.word("ON") && self.word("WINDOW") && self.word("CLOSE")) {
+            return Ok(Some(Emit::Final));
+        }
+        let token = self.parser.peek_token();
+        Err(error("syntax", format!("expected CHANGES, FINAL or ON WINDOW CLOSE after EMIT, found '{token}'"))
+            .at(self.place_of(&token)))
+    }
+
+    fn end_of_statement(&mut self) -> Result<()> {
+        let token = self.parser.peek_token();
+        if matches!(token.token, Token::EOF | Token::SemiColon) {
+            return Ok(());
+        }
+        Err(error("syntax", format!("expected the end of the statement, found '{token}'"))
+            .at(self.place_of(&token))
+            .help("statements are separated by ';'"))
+    }
+
+    /// Takes the next token if it is this word, unquoted.
+    fn word(&mut self, word: &str) -> bool {
+        let found = tokens::is_word(self.parser.peek_token_ref(), word);
+        if found {
+            self.parser.next_token();
+        }
+        found
+    }
+
+    fn expect(&mut self, expected: &Token) -> Result<()> {
+        if self.parser.consume_token(expected) {
+            return Ok(());
+        }
+        let token = self.parser.peek_token();
+        Err(error("syntax", format!("expected '{expected}', found {}", quoted(&token))).at(self.place_of(&token)))
+    }
+
+    fn place_of(&self, token: &TokenWithSpan) -> Span {
+        if token.token == Token::EOF { self.end } else { place(token.span) }
+    }
+}
+
+const STATEMENTS: &str = "statements are CREATE SOURCE, CREATE TABLE, CREATE [MATERIALIZED] VIEW, CREATE SINK, \
+                          INSERT INTO sink SELECT and SET name = value";
+
+fn quoted(token: &TokenWithSpan) -> String {
+    if token.token == Token::EOF { "the end of the text".into() } else { format!("'{token}'") }
+}
+
+fn place_start(span: sqlparser::tokenizer::Span) -> highwater_plan::Position {
+    place(span).start
+}
+
+fn place_end(span: sqlparser::tokenizer::Span) -> highwater_plan::Position {
+    place(span).end
+}
+
+/// An error in a statement's own syntax.
+fn unexpected(message: impl Into<String>, span: Span) -> Box<Diagnostic> {
+    error("syntax", message).at(span).into()
+}

@@ -1,0 +1,274 @@
+//! `CREATE SOURCE | TABLE | VIEW | MATERIALIZED VIEW | SINK`.
+
+use sqlparser::ast::{ColumnOption, DataType, Expr, Ident, Spanned, TableConstraint};
+use sqlparser::keywords::Keyword;
+use sqlparser::tokenizer::Token;
+
+use super::statement::{Column, ColumnKind, CreateRelation, CreateSink, CreateView, RelationKind, StatementKind, WatermarkClause};
+use super::tokens::is_word;
+use super::{JobParser, quoted, unexpected};
+use crate::diagnose::{Result, error, from_parser, place};
+
+/// What stands between the parentheses of a relation.
+#[derive(Default)]
+struct Columns {
+    columns: Vec<Column>,
+    primary_key: Vec<Ident>,
+    watermark: Option<WatermarkClause>,
+}
+
+impl JobParser<'_> {
+    /// A statement, from behind CREATE on.
+    pub(super) fn create(&mut self) -> Result<StatementKind> {
+        let _ = self.parser.parse_keywords(&[Keyword::OR, Keyword::REPLACE]);
+        let _ = self.parser.parse_one_of_keywords(&[Keyword::TEMPORARY, Keyword::TEMP]);
+        let materialized = self.parser.parse_keyword(Keyword::MATERIALIZED);
+        if self.parser.parse_keyword(Keyword::VIEW) {
+            return self.create_view(materialized);
+        }
+        let token = self.parser.next_token();
+        if is_word(&token, "SOURCE") {
+            let _ = self.parser.parse_keyword(Keyword::TABLE);
+            return self.create_relation(RelationKind::Source);
+        }
+        if is_word(&token, "TABLE") {
+            return self.create_relation(RelationKind::Table);
+        }
+        if is_word(&token, "SINK") {
+            return self.create_sink();
+        }
+        let what = if is_word(&token, "FUNCTION") {
+            error("not-supported", "CREATE FUNCTION is not supported yet")
+        } else {
+            error("syntax", format!("cannot create {}", quoted(&token)))
+        };
+        Err(what
+            .at(self.place_of(&token))
+            .help("what can be created: SOURCE, TABLE, VIEW, MATERIALIZED VIEW, SINK"))
+    }
+
+    fn create_view(&mut self, materialized: bool) -> Result<StatementKind> {
+        self.if_not_exists();
+        let name = self.parser.parse_object_name(false).map_err(from_parser)?;
+        let mut columns = Vec::new();
+        if self.parser.consume_token(&Token::LParen) {
+            columns = self.parser.parse_comma_separated(|parser| parser.parse_identifier()).map_err(from_parser)?;
+            self.expect(&Token::RParen)?;
+        }
+        if self.parser.peek_keyword(Keyword::WITH) {
+            let token = self.parser.peek_token();
+            return Err(error("not-supported", "options of a view are not supported yet").at(place(token.span)));
+        }
+        self.parser.expect_keyword(Keyword::AS).map_err(from_parser)?;
+        let query = self.parser.parse_query().map_err(from_parser)?;
+        let emit = self.emit()?;
+        Ok(StatementKind::View(CreateView { materialized, name, columns, query, emit }))
+    }
+
+    fn create_relation(&mut self, kind: RelationKind) -> Result<StatementKind> {
+        self.if_not_exists();
+        let name = self.parser.parse_object_name(false).map_err(from_parser)?;
+        let Columns { columns, primary_key, watermark } = self.columns()?;
+        let mut options = None;
+        loop {
+            let token = self.parser.peek_token();
+            if self.parser.parse_keyword(Keyword::WITH) {
+                options = Some(self.options()?);
+            } else if self.parser.parse_keyword(Keyword::COMMENT) {
+                self.parser.parse_literal_string().map_err(from_parser)?;
+            } else if self.parser.parse_keyword(Keyword::AS) {
+                return Err(error("not-supported", "CREATE TABLE ... AS SELECT is not supported")
+                    .at(place(token.span))
+                    .help("CREATE MATERIALIZED VIEW name AS SELECT ... keeps a query's result"));
+            } else if is_word(&token, "FORMAT") || is_word(&token, "PARTITIONED") {
+                return Err(error("not-supported", format!("{token} is not supported here"))
+                    .at(place(token.span))
+                    .help("give the format as an option: WITH (connector = '...', format = 'json')"));
+            } else {
+                break;
+            }
+        }
+        Ok(StatementKind::Relation(CreateRelation { kind, name, columns, primary_key, watermark, options }))
+    }
+
+    fn create_sink(&mut self) -> Result<StatementKind> {
+        self.if_not_exists();
+        let name = self.parser.parse_object_name(false).map_err(from_parser)?;
+        let at = self.parser.peek_token();
+        let Columns { columns, primary_key, watermark } = self.columns()?;
+        if let Some(watermark) = watermark {
+            return Err(error("watermark-on-sink", "a sink has no watermark").at(watermark.span));
+        }
+        let (mut from, mut query, mut options, mut emit) = (None, None, Vec::new(), None);
+        loop {
+            if self.parser.parse_keyword(Keyword::FROM) {
+                from = Some(self.parser.parse_object_name(false).map_err(from_parser)?);
+            } else if self.parser.parse_keyword(Keyword::AS) {
+                query = Some(self.parser.parse_query().map_err(from_parser)?);
+            } else if self.parser.parse_keyword(Keyword::WITH) {
+                options = self.options()?;
+            } else if is_word(self.parser.peek_token_ref(), "EMIT") {
+                emit = self.emit()?;
+            } else {
+                break;
+            }
+        }
+        let forms = usize::from(from.is_some()) + usize::from(query.is_some()) + usize::from(!columns.is_empty());
+        if forms != 1 {
+            let what = if forms == 0 { "a sink needs rows" } else { "a sink takes its rows from one place" };
+            return Err(error("syntax", what).at(self.place_of(&at)).help(
+                "CREATE SINK s FROM view WITH (...), CREATE SINK s WITH (...) AS SELECT ..., \
+                 or CREATE SINK s (columns) WITH (...) and INSERT INTO s SELECT ...",
+            ));
+        }
+        Ok(StatementKind::Sink(CreateSink { name, columns, primary_key, from, query, options, emit }))
+    }
+
+    fn if_not_exists(&mut self) {
+        let _ = self.parser.parse_keywords(&[Keyword::IF, Keyword::NOT, Keyword::EXISTS]);
+    }
+
+    /// `(column type ..., PRIMARY KEY (..), WATERMARK FOR ...)`, if it stands here.
+    fn columns(&mut self) -> Result<Columns> {
+        let mut columns = Columns::default();
+        if !self.parser.consume_token(&Token::LParen) || self.parser.consume_token(&Token::RParen) {
+            return Ok(columns);
+        }
+        loop {
+            self.column_or_constraint(&mut columns)?;
+            if !self.parser.consume_token(&Token::Comma) {
+                self.expect(&Token::RParen)?;
+                return Ok(columns);
+            }
+            if self.parser.consume_token(&Token::RParen) {
+                return Ok(columns);
+            }
+        }
+    }
+
+    fn column_or_constraint(&mut self, columns: &mut Columns) -> Result<()> {
+        let [first, second] = self.parser.peek_tokens_with_location::<2>();
+        if is_word(&first, "WATERMARK") && is_word(&second, "FOR") {
+            return self.watermark(columns);
+        }
+        let constraint = is_word(&first, "CONSTRAINT")
+            || (is_word(&first, "PRIMARY") && is_word(&second, "KEY"))
+            || (is_word(&first, "FOREIGN") && is_word(&second, "KEY"))
+            || ((is_word(&first, "UNIQUE") || is_word(&first, "CHECK")) && second.token == Token::LParen);
+        if constraint {
+            return self.constraint(columns);
+        }
+        let column = self.column(&mut columns.primary_key)?;
+        if let Some(other) = columns.columns.iter().find(|other| other.name.value == column.name.value) {
+            return Err(error("duplicate-column", format!("column '{}' is declared twice", column.name.value))
+                .at(place(column.name.span))
+                .note("first declared here", Some(place(other.name.span))));
+        }
+        columns.columns.push(column);
+        Ok(())
+    }
+
+    fn watermark(&mut self, columns: &mut Columns) -> Result<()> {
+        let start = self.parser.next_token().span;
+        self.parser.next_token();
+        let column = self.parser.parse_identifier().map_err(from_parser)?;
+        let expr = if self.parser.parse_keyword(Keyword::AS) {
+            self.parser.parse_expr().map_err(from_parser)?
+        } else {
+            Expr::Identifier(column.clone())
+        };
+        let span = place(start.union(&self.parser.get_current_token().span));
+        if let Some(other) = &columns.watermark {
+            return Err(error("duplicate-watermark", "a relation has one WATERMARK clause")
+                .at(span)
+                .note("first given here", Some(other.span)));
+        }
+        columns.watermark = Some(WatermarkClause { column, expr, span });
+        Ok(())
+    }
+
+    fn constraint(&mut self, columns: &mut Columns) -> Result<()> {
+        let start = self.parser.peek_token().span;
+        let constraint = self.parser.parse_optional_table_constraint().map_err(from_parser)?;
+        let span = place(start.union(&self.parser.get_current_token().span));
+        let Some(TableConstraint::PrimaryKey(key)) = constraint else {
+            return Err(error("not-supported", "the only constraint that is supported is PRIMARY KEY").at(span));
+        };
+        if !columns.primary_key.is_empty() {
+            return Err(error("primary-key", "PRIMARY KEY is given twice").at(span));
+        }
+        for column in key.columns {
+            match column.column.expr {
+                Expr::Identifier(name) => columns.primary_key.push(name),
+                other => {
+                    let message = format!("a PRIMARY KEY is made of columns, found '{other}'");
+                    return Err(error("primary-key", message).at(place(other.span())));
+                }
+            }
+        }
+        self.not_enforced();
+        Ok(())
+    }
+
+    fn not_enforced(&mut self) {
+        if self.word("NOT") {
+            self.word("ENFORCED");
+        }
+    }
+
+    fn column(&mut self, primary_key: &mut Vec<Ident>) -> Result<Column> {
+        let name = self.parser.parse_identifier().map_err(from_parser)?;
+        let start = self.parser.peek_token();
+        if self.parser.parse_keyword(Keyword::AS) {
+            let first = self.parser.peek_token().span;
+            let expr = self.parser.parse_expr().map_err(from_parser)?;
+            let span = place(first.union(&self.parser.get_current_token().span));
+            return Ok(Column { name, kind: ColumnKind::Computed(expr), not_null: false, span });
+        }
+        if matches!(start.token, Token::Comma | Token::RParen | Token::EOF) {
+            return Err(unexpected(format!("column '{}' needs a type", name.value), place(name.span)));
+        }
+        let data_type: DataType = self.parser.parse_data_type().map_err(from_parser)?;
+        let span = place(start.span.union(&self.parser.get_current_token().span));
+        let mut column = Column { name, kind: ColumnKind::Physical(data_type), not_null: false, span };
+        loop {
+            let at = self.parser.peek_token();
+            if is_word(&at, "METADATA") {
+                return Err(error("not-supported", "METADATA columns are not supported yet").at(place(at.span)));
+            }
+            match self.parser.parse_optional_column_option().map_err(from_parser)? {
+                None => return Ok(column),
+                Some(ColumnOption::NotNull) => column.not_null = true,
+                Some(ColumnOption::Null | ColumnOption::Comment(_)) => {}
+                Some(ColumnOption::PrimaryKey(_)) => {
+                    self.not_enforced();
+                    if !primary_key.is_empty() {
+                        return Err(error("primary-key", "PRIMARY KEY is given twice")
+                            .at(place(at.span))
+                            .help("for a key of several columns write PRIMARY KEY (a, b) after them"));
+                    }
+                    primary_key.push(column.name.clone());
+                    column.not_null = true;
+                }
+                Some(ColumnOption::Generated { generation_expr: Some(expr), .. }) => {
+                    column.kind = ColumnKind::Computed(Expr::Cast {
+                        kind: sqlparser::ast::CastKind::Cast,
+                        expr: Box::new(expr),
+                        data_type: match column.kind {
+                            ColumnKind::Physical(data_type) => data_type,
+                            ColumnKind::Computed(_) => {
+                                return Err(unexpected("a column is generated once", place(at.span)));
+                            }
+                        },
+                        array: false,
+                        format: None,
+                    });
+                }
+                Some(other) => {
+                    let message = format!("column option '{other}' is not supported");
+                    return Err(error("not-supported", message).at(place(at.span)));
+                }
+            }
+        }
+    }
+}

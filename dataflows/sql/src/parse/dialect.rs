@@ -1,0 +1,121 @@
+//! The SQL dialect: sqlparser's generic one, plus what streaming SQL needs, without a fork.
+//!
+//! Two hooks do the work. `dialect()` answers "generic" so that sqlparser's own checks for that dialect hold here, and
+//! `parse_prefix` makes `TABLE bid [PARTITION BY k]` legal as a function argument: it becomes a call of [`TABLE_ARGUMENT`]
+//! that the window functions look for.
+
+use std::any::TypeId;
+
+use sqlparser::ast::{Expr, FunctionArg, FunctionArgExpr, Ident};
+use sqlparser::dialect::{Dialect, GenericDialect};
+use sqlparser::keywords::Keyword;
+use sqlparser::parser::{Parser, ParserError};
+use sqlparser::tokenizer::{Span, Token};
+
+use super::ast_function;
+
+/// Name of the call that `TABLE x [PARTITION BY a, b]` becomes.
+pub(crate) const TABLE_ARGUMENT: &str = "__table_argument";
+
+/// The dialect of job files.
+#[derive(Debug, Default)]
+pub(crate) struct JobDialect(GenericDialect);
+
+macro_rules! supports {
+    ($($flag:ident),* $(,)?) => { $(fn $flag(&self) -> bool { true })* };
+}
+
+impl Dialect for JobDialect {
+    fn dialect(&self) -> TypeId {
+        TypeId::of::<GenericDialect>()
+    }
+
+    fn is_delimited_identifier_start(&self, ch: char) -> bool {
+        ch == '"' || ch == '`'
+    }
+
+    fn is_identifier_start(&self, ch: char) -> bool {
+        self.0.is_identifier_start(ch)
+    }
+
+    fn is_identifier_part(&self, ch: char) -> bool {
+        self.0.is_identifier_part(ch)
+    }
+
+    supports!(
+        supports_group_by_expr,
+        supports_group_by_with_modifier,
+        supports_left_associative_joins_without_parens,
+        supports_window_function_null_treatment_arg,
+        supports_dictionary_syntax,
+        supports_window_clause_named_window_reference,
+        supports_select_wildcard_except,
+        support_map_literal_syntax,
+        allow_extract_custom,
+        allow_extract_single_quotes,
+        supports_extract_comma_syntax,
+        supports_parens_around_table_factor,
+        supports_values_as_table_factor,
+        supports_try_convert,
+        supports_bitwise_shift_operators,
+        supports_struct_literal,
+        supports_nested_comments,
+        supports_string_escape_constant,
+        supports_array_typedef_with_brackets,
+        supports_filter_during_aggregation,
+        supports_select_wildcard_exclude,
+        supports_select_wildcard_replace,
+        supports_select_wildcard_rename,
+        supports_interval_options,
+        supports_table_versioning,
+        supports_named_fn_args_with_rarrow_operator,
+        supports_order_by_all,
+        supports_match_recognize,
+    );
+
+    /// `FROM bid EMIT FINAL`: EMIT is not an alias.
+    fn is_table_factor_alias(&self, explicit: bool, keyword: &Keyword, parser: &mut Parser) -> bool {
+        let emit =
+            matches!(&parser.get_current_token().token, Token::Word(word) if word.value.eq_ignore_ascii_case("emit"));
+        (explicit || !emit) && self.0.is_table_factor_alias(explicit, keyword, parser)
+    }
+
+    fn is_select_item_alias(&self, explicit: bool, keyword: &Keyword, parser: &mut Parser) -> bool {
+        let emit =
+            matches!(&parser.get_current_token().token, Token::Word(word) if word.value.eq_ignore_ascii_case("emit"));
+        (explicit || !emit) && self.0.is_select_item_alias(explicit, keyword, parser)
+    }
+
+    fn parse_prefix(&self, parser: &mut Parser) -> Option<Result<Expr, ParserError>> {
+        let [first, second] = parser.peek_tokens_ref::<2>();
+        let is_table =
+            matches!(&first.token, Token::Word(word) if word.keyword == Keyword::TABLE && word.quote_style.is_none());
+        if !is_table || !matches!(&second.token, Token::Word(_)) {
+            return None;
+        }
+        let span = first.span;
+        Some(table_argument(parser, span))
+    }
+}
+
+/// `TABLE name [PARTITION BY a | PARTITION BY (a, b)]`, from the word TABLE on.
+fn table_argument(parser: &mut Parser, span: Span) -> Result<Expr, ParserError> {
+    parser.next_token();
+    let name = parser.parse_object_name(true)?;
+    let parts: Vec<Ident> = name.0.into_iter().filter_map(|part| part.as_ident().cloned()).collect();
+    let mut args = vec![Expr::CompoundIdentifier(parts)];
+    if parser.parse_keywords(&[Keyword::PARTITION, Keyword::BY]) {
+        let parenthesised = parser.consume_token(&Token::LParen);
+        loop {
+            args.push(parser.parse_expr()?);
+            if !(parenthesised && parser.consume_token(&Token::Comma)) {
+                break;
+            }
+        }
+        if parenthesised {
+            parser.expect_token(&Token::RParen)?;
+        }
+    }
+    let args = args.into_iter().map(|arg| FunctionArg::Unnamed(FunctionArgExpr::Expr(arg))).collect();
+    Ok(ast_function(TABLE_ARGUMENT, args, span))
+}

@@ -1,0 +1,116 @@
+//! The statements of a job, as written.
+
+use highwater_plan::{Emit, OptionEntry, Span};
+use sqlparser::ast::{DataType, Expr, Ident, ObjectName, Query, Statement as SqlStatement};
+
+/// One statement with its place.
+#[derive(Debug, Clone)]
+pub(crate) struct Statement {
+    /// What it says.
+    pub(crate) kind: StatementKind,
+    /// From its first word to its last token.
+    pub(crate) span: Span,
+}
+
+/// What a statement says.
+#[derive(Debug, Clone)]
+pub(crate) enum StatementKind {
+    /// `CREATE SOURCE`, `CREATE TABLE`.
+    Relation(CreateRelation),
+    /// `CREATE [MATERIALIZED] VIEW`.
+    View(CreateView),
+    /// `CREATE SINK`.
+    Sink(CreateSink),
+    /// `INSERT INTO sink SELECT ...`.
+    Insert {
+        /// The statement, for DataFusion.
+        statement: Box<SqlStatement>,
+        /// The sink.
+        target: ObjectName,
+        /// The trailing EMIT.
+        emit: Option<Emit>,
+    },
+    /// `SET name = value`.
+    Set {
+        /// Its name, dots included.
+        name: String,
+        /// Where the name stands.
+        name_span: Span,
+        /// The value, unquoted.
+        value: String,
+        /// Where the value stands.
+        value_span: Span,
+    },
+}
+
+/// Whether a relation is a stream or a table.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum RelationKind {
+    /// `CREATE SOURCE`.
+    Source,
+    /// `CREATE TABLE`.
+    Table,
+}
+
+/// `CREATE SOURCE | TABLE name (columns) WITH (options)`.
+#[derive(Debug, Clone)]
+pub(crate) struct CreateRelation {
+    pub(crate) kind: RelationKind,
+    pub(crate) name: ObjectName,
+    pub(crate) columns: Vec<Column>,
+    pub(crate) primary_key: Vec<Ident>,
+    pub(crate) watermark: Option<WatermarkClause>,
+    pub(crate) options: Option<Vec<OptionEntry>>,
+}
+
+/// `CREATE [MATERIALIZED] VIEW name [(columns)] AS query [EMIT ..]`.
+#[derive(Debug, Clone)]
+pub(crate) struct CreateView {
+    pub(crate) materialized: bool,
+    pub(crate) name: ObjectName,
+    pub(crate) columns: Vec<Ident>,
+    pub(crate) query: Box<Query>,
+    pub(crate) emit: Option<Emit>,
+}
+
+/// `CREATE SINK name ...`, one of three forms.
+#[derive(Debug, Clone)]
+pub(crate) struct CreateSink {
+    pub(crate) name: ObjectName,
+    /// `(columns)`, when rows come from an INSERT.
+    pub(crate) columns: Vec<Column>,
+    pub(crate) primary_key: Vec<Ident>,
+    /// `FROM relation`.
+    pub(crate) from: Option<ObjectName>,
+    /// `AS query`.
+    pub(crate) query: Option<Box<Query>>,
+    pub(crate) options: Vec<OptionEntry>,
+    pub(crate) emit: Option<Emit>,
+}
+
+/// A column of a relation.
+#[derive(Debug, Clone)]
+pub(crate) struct Column {
+    pub(crate) name: Ident,
+    pub(crate) kind: ColumnKind,
+    pub(crate) not_null: bool,
+    /// Where its type or expression stands.
+    pub(crate) span: Span,
+}
+
+/// Where a column's values come from.
+#[derive(Debug, Clone)]
+pub(crate) enum ColumnKind {
+    /// Decoded.
+    Physical(DataType),
+    /// Computed from the decoded ones.
+    Computed(Expr),
+}
+
+/// `WATERMARK FOR column [AS expr]`.
+#[derive(Debug, Clone)]
+pub(crate) struct WatermarkClause {
+    pub(crate) column: Ident,
+    pub(crate) expr: Expr,
+    pub(crate) span: Span,
+}

@@ -1,0 +1,140 @@
+//! The composition root: the one place that knows the planner, the runtime and the connectors at once.
+
+use std::sync::Arc;
+
+use highwater_connectors::Registry;
+use highwater_connectors::source::SourceSpec;
+use highwater_plan::{Diagnostic, Job};
+use highwater_runtime::{CreateError, CreateOptions, RunningJob, Runtime, RuntimeConfig, RuntimeError};
+
+use crate::catalog;
+
+/// Says what a [`Highwater`] is made of.
+pub struct Builder {
+    workers: usize,
+    registry: Registry,
+}
+
+impl Builder {
+    /// Sets how many worker threads run the dataflows; at least one.
+    pub fn workers(mut self, workers: usize) -> Self {
+        self.workers = workers.max(1);
+        self
+    }
+
+    /// Replaces the connectors, for programs that bring their own.
+    pub fn registry(mut self, registry: Registry) -> Self {
+        self.registry = registry;
+        self
+    }
+
+    /// Starts the worker threads.
+    pub fn start(self) -> Result<Arc<Highwater>, RuntimeError> {
+        let Builder { workers, registry } = self;
+        let runtime = Runtime::start(RuntimeConfig { workers, registry: registry.clone() })?;
+        Ok(Arc::new(Highwater { runtime, registry }))
+    }
+}
+
+/// A running Highwater: worker threads, and the jobs on them. Dropping it stops both.
+pub struct Highwater {
+    runtime: Arc<Runtime>,
+    registry: Registry,
+}
+
+/// How a job is run.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct JobOptions {
+    /// End the job when its bounded sources have ended, although others have not.
+    pub until_end: bool,
+}
+
+/// A job could not be created.
+#[derive(Debug, thiserror::Error)]
+pub enum JobError {
+    /// The name cannot be one: it stands in tokens and addresses.
+    #[error("a job cannot be named '{0}'")]
+    Name(String),
+    /// A job of this name runs.
+    #[error("there is a job named '{0}' already")]
+    Exists(String),
+    /// Its text is wrong.
+    #[error("{}", .0.first().map_or_else(String::new, ToString::to_string))]
+    Text(Vec<Diagnostic>),
+    /// The workers could not start it.
+    #[error("{0}")]
+    Engine(String),
+}
+
+impl Highwater {
+    /// Starts saying what to run; one worker, all connectors.
+    pub fn builder() -> Builder {
+        Builder { workers: 1, registry: catalog::registry() }
+    }
+
+    /// The jobs and workers.
+    pub fn runtime(&self) -> &Arc<Runtime> {
+        &self.runtime
+    }
+
+    /// Compiles `text` and starts it as `name`.
+    ///
+    /// Names are letters, digits, `_`, `-` and `.`, at most 128.
+    pub fn create_job(&self, name: &str, text: &str, options: JobOptions) -> Result<Arc<RunningJob>, JobError> {
+        if !is_job_name(name) {
+            return Err(JobError::Name(name.to_string()));
+        }
+        if self.runtime.job(name).is_some() {
+            return Err(JobError::Exists(name.to_string()));
+        }
+        let job = compile(text).map_err(JobError::Text)?;
+        self.runtime.create(name, text, job, CreateOptions { until_end: options.until_end }).map_err(|error| match error {
+            CreateError::Exists(name) => JobError::Exists(name),
+            CreateError::Diagnostics(diagnostics) => JobError::Text(diagnostics),
+            other => JobError::Engine(other.to_string()),
+        })
+    }
+
+    /// Compiles `text` and reads its sources' options, without reading a row or writing anything.
+    pub fn check(registry: &Registry, text: &str) -> Result<Job, Vec<Diagnostic>> {
+        let job = compile(text)?;
+        let wrong: Vec<Diagnostic> = job
+            .sources
+            .iter()
+            .filter_map(|source| {
+                let spec = SourceSpec {
+                    name: source.name.clone(),
+                    schema: source.schema.clone(),
+                    used: source.used.clone(),
+                    primary_key: source.primary_key.clone(),
+                    options: source.options.clone(),
+                    keeps_origin: source.keeps_late_rows,
+                    workers: 1,
+                };
+                registry.open_source(&spec).err()
+            })
+            .collect();
+        if wrong.is_empty() { Ok(job) } else { Err(wrong) }
+    }
+
+    /// The connectors jobs may name.
+    pub fn registry(&self) -> &Registry {
+        &self.registry
+    }
+}
+
+impl Drop for Highwater {
+    fn drop(&mut self) {
+        self.runtime.shutdown();
+    }
+}
+
+/// SQL text to a job.
+pub fn compile(text: &str) -> Result<Job, Vec<Diagnostic>> {
+    highwater_sql::compile(text, &highwater_sql::CompileOptions::default())
+}
+
+fn is_job_name(name: &str) -> bool {
+    let legal = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-' | b'.');
+    (1..=128).contains(&name.len()) && name.bytes().all(legal)
+}

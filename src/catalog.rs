@@ -1,0 +1,8 @@
+//! The connectors of this binary. One with a heavy library joins here, behind its own crate and feature.
+
+use highwater_connectors::Registry;
+
+/// Every connector that a job of this process may name.
+pub fn registry() -> Registry {
+    Registry::builtin()
+}

@@ -1,0 +1,196 @@
+//! The command line: what may be said, and what the process answers with.
+//!
+//! A command is a file of its own; here are their names, the exit codes, and how failures are told.
+
+mod check;
+mod client;
+mod dump;
+mod logging;
+mod progress;
+mod query;
+mod run;
+mod serve;
+mod signals;
+mod tail;
+
+use std::io::Write;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Args, Parser, Subcommand};
+use highwater::{Limits, ServeConfig};
+
+const EXIT_CODES: &str = "\
+Exit codes:
+    0  done
+    1  the job failed while running
+    2  wrong usage, or a job text that is wrong (what, where and the remedy are on standard error)
+    3  the server cannot be reached, or does not have what was asked for
+  130  interrupted twice
+
+A command whose output is cut off (`highwater tail x | head`) ends with 0.";
+
+/// Incremental stream computation: SQL jobs on timely dataflow, always-current views over HTTP.
+#[derive(Debug, Parser)]
+#[command(name = "highwater", version, about, after_help = EXIT_CODES, disable_help_subcommand = true)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Runs a job in this process and serves its views.
+    Run(run::RunArgs),
+    /// Serves without a job: jobs are created and dropped over HTTP.
+    Serve(serve::ServeArgs),
+    /// Says whether a job's text is right, without running it.
+    Check(check::CheckArgs),
+    /// Prints a job's plan with the time, update and state properties of every operator.
+    Explain(check::ExplainArgs),
+    /// Reads a view of a running service.
+    Query(query::QueryArgs),
+    /// Follows the changes of a view of a running service.
+    Tail(tail::TailArgs),
+}
+
+/// Why a command did not do what it was asked for.
+#[derive(Debug)]
+enum Failure {
+    /// The job failed while running.
+    Job(String),
+    /// Wrong usage or job text.
+    Usage(String),
+    /// No server, or not what was asked for.
+    Unreachable(String),
+    /// Interrupted before it was done.
+    Interrupted,
+}
+
+impl Failure {
+    fn code(&self) -> u8 {
+        match self {
+            Failure::Job(_) => 1,
+            Failure::Usage(_) => 2,
+            Failure::Unreachable(_) => 3,
+            Failure::Interrupted => 130,
+        }
+    }
+
+    fn message(&self) -> &str {
+        match self {
+            Failure::Job(message) | Failure::Usage(message) | Failure::Unreachable(message) => message,
+            Failure::Interrupted => "interrupted",
+        }
+    }
+}
+
+/// Where to listen, and what to grant.
+#[derive(Debug, Clone, Args)]
+struct HttpArgs {
+    /// Address to listen on [default: 127.0.0.1:8090]; port 0 takes a free one and prints it.
+    #[arg(long, value_name = "ADDR")]
+    http: Option<std::net::SocketAddr>,
+    /// A further name by which clients may address a server that listens to this machine only (a proxy in front).
+    #[arg(long = "allow-host", value_name = "NAME")]
+    allowed_hosts: Vec<String>,
+    /// Connections at a time.
+    #[arg(long, value_name = "N", default_value_t = Limits::default().connections)]
+    limit_connections: usize,
+    /// Subscribers at a time, over all views.
+    #[arg(long, value_name = "N", default_value_t = Limits::default().subscribers)]
+    limit_subscribers: usize,
+    /// Subscribers at a time of one view.
+    #[arg(long, value_name = "N", default_value_t = Limits::default().subscribers_per_view)]
+    limit_subscribers_per_view: usize,
+    /// Bytes of changes kept per view for subscribers to fetch; who falls further behind is disconnected.
+    #[arg(long, value_name = "BYTES", default_value_t = Limits::default().subscriber_bytes)]
+    limit_subscriber_bytes: usize,
+    /// Bytes of one request body.
+    #[arg(long, value_name = "BYTES", default_value_t = Limits::default().body_bytes)]
+    limit_body_bytes: usize,
+}
+
+impl HttpArgs {
+    fn config(&self) -> ServeConfig {
+        let defaults = ServeConfig::default();
+        ServeConfig {
+            address: self.http.unwrap_or(defaults.address),
+            allowed_hosts: self.allowed_hosts.clone(),
+            limits: Limits {
+                connections: self.limit_connections,
+                subscribers: self.limit_subscribers,
+                subscribers_per_view: self.limit_subscribers_per_view,
+                subscriber_bytes: self.limit_subscriber_bytes,
+                body_bytes: self.limit_body_bytes,
+                ..defaults.limits
+            },
+        }
+    }
+}
+
+/// Reads the command line, does it, and gives the process's exit code.
+pub(crate) fn main() -> ExitCode {
+    // Clap exits by itself: 0 after `--help`, 2 after wrong usage.
+    let cli = Cli::parse();
+    let done = match cli.command {
+        Command::Run(args) => run::run(&args),
+        Command::Serve(args) => serve::serve(&args),
+        Command::Check(args) => check::check(&args),
+        Command::Explain(args) => check::explain(&args),
+        Command::Query(args) => query::query(&args),
+        Command::Tail(args) => tail::tail(&args),
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => {
+            let message = failure.message().trim_end();
+            // Diagnostics begin with `error[code]` already.
+            let prefix = if message.starts_with("error") { "" } else { "error: " };
+            say(format_args!("{prefix}{message}"));
+            ExitCode::from(failure.code())
+        }
+    }
+}
+
+/// A line for a person, on standard error; nobody is told if nobody listens.
+fn say(line: std::fmt::Arguments<'_>) {
+    let _ = writeln!(std::io::stderr(), "{line}");
+}
+
+/// Reads a job's text; `-` is standard input.
+fn read_job(path: &PathBuf) -> Result<String, Failure> {
+    let read = match path.to_str() {
+        Some("-") => std::io::read_to_string(std::io::stdin()),
+        _ => std::fs::read_to_string(path),
+    };
+    read.map_err(|error| Failure::Usage(format!("cannot read the job {}: {error}", path.display())))
+}
+
+/// Renders what is wrong with the text of `path`, one paragraph each.
+fn wrong_text(path: &std::path::Path, text: &str, diagnostics: &[highwater_plan::Diagnostic]) -> Failure {
+    Failure::Usage(render(path, text, diagnostics))
+}
+
+fn render(path: &std::path::Path, text: &str, diagnostics: &[highwater_plan::Diagnostic]) -> String {
+    let name = path.display().to_string();
+    let paragraphs: Vec<String> = diagnostics.iter().map(|diagnostic| diagnostic.render(&name, text)).collect();
+    paragraphs.join("\n")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_well_formed() {
+        use clap::CommandFactory;
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn no_http_excludes_an_address() {
+        let wrong = Cli::try_parse_from(["highwater", "run", "job.sql", "--http", "127.0.0.1:0", "--no-http"]);
+        assert!(wrong.is_err());
+    }
+}

@@ -1,0 +1,210 @@
+//! `highwater run`: one job in this process, with its views on HTTP.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, RecvTimeoutError};
+use std::time::Duration;
+
+use highwater::{Highwater, JobError, JobOptions, RunningJob, Server};
+use highwater_engine::JobState;
+
+use super::dump::Dump;
+use super::progress::Progress;
+use super::signals::{self, Wake};
+use super::{Failure, HttpArgs, read_job, render, say, wrong_text};
+
+/// How long a drain waits for what was read to reach the views.
+const DRAIN: Duration = Duration::from_secs(30);
+
+const EXAMPLES: &str = "\
+Examples:
+  highwater run dataflows/jobs/trending_videos/job.sql
+  highwater run job.sql --workers 4 --http 0.0.0.0:8090
+  highwater run job.sql --until-end --no-http --dump q5=q5.jsonl
+
+The first Ctrl-C drains: what was read reaches the views, dumps are written, totals reported. The second ends at once.
+
+Exit codes: 0 done, 1 the job failed, 2 wrong usage or job text, 130 interrupted twice.";
+
+/// Arguments of `highwater run`.
+#[derive(Debug, clap::Args)]
+#[command(after_help = EXAMPLES)]
+pub(super) struct RunArgs {
+    /// The job's SQL file; `-` reads standard input.
+    job: PathBuf,
+    /// The job's name [default: the file's, or its folder's if it is `job.sql`].
+    #[arg(long)]
+    name: Option<String>,
+    /// Worker threads.
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=1024))]
+    workers: u16,
+    #[command(flatten)]
+    http: HttpArgs,
+    /// Serve nothing.
+    #[arg(long, conflicts_with = "http")]
+    no_http: bool,
+    /// End when all bounded sources are consumed.
+    #[arg(long)]
+    until_end: bool,
+    /// At the end, write the final rows of VIEW to FILE, one JSON object a line; `-` is standard output.
+    #[arg(long = "dump", value_name = "VIEW=FILE")]
+    dumps: Vec<Dump>,
+    /// No progress.
+    #[arg(long, short)]
+    quiet: bool,
+}
+
+/// Runs the job until it ends or is interrupted.
+pub(super) fn run(args: &RunArgs) -> Result<(), Failure> {
+    super::logging::start("warn");
+    let text = read_job(&args.job)?;
+    let highwater = Highwater::builder()
+        .workers(usize::from(args.workers))
+        .start()
+        .map_err(|error| Failure::Job(format!("cannot start the workers: {error}")))?;
+    // The port is taken before the job starts, so that a refused address costs nothing.
+    let server = start_server(args, &highwater)?;
+    let (wake, woken) = std::sync::mpsc::channel();
+    signals::watch(wake.clone()).map_err(|error| Failure::Job(format!("cannot watch for signals: {error}")))?;
+
+    let name = args.name.clone().unwrap_or_else(|| job_name(&args.job));
+    let mut progress = Progress::new(args.quiet);
+    let job = create(args, &highwater, &name, &text)?;
+    for dump in &args.dumps {
+        dump.check(&job)?;
+    }
+    job.handle().listen(move |_, state| {
+        if *state != JobState::Running {
+            // Nobody listens any more when the command is ending.
+            let _ = wake.send(Wake::JobOver);
+        }
+    });
+    announce(&job, server.as_ref());
+
+    let ended = follow(args, &job, &woken, &mut progress, server.is_some());
+    progress.erase();
+    if let JobState::Failed(reason) = job.handle().state() {
+        return Err(Failure::Job(format!("the job failed: {reason}")));
+    }
+    for dump in &args.dumps {
+        let rows = dump.write(&job)?;
+        say(format_args!("dumped {rows} rows of {}", dump.view));
+    }
+    let verb = if ended { "finished" } else { "stopped" };
+    say(format_args!("{verb}: {}", progress.totals(&job)));
+    for problem in job.problems() {
+        say(format_args!("warning: {problem}"));
+    }
+    Ok(())
+}
+
+fn create(args: &RunArgs, highwater: &Highwater, name: &str, text: &str) -> Result<Arc<RunningJob>, Failure> {
+    let job = highwater.create_job(name, text, JobOptions { until_end: args.until_end }).map_err(|error| match error {
+        JobError::Text(diagnostics) => wrong_text(&args.job, text, &diagnostics),
+        JobError::Name(_) | JobError::Exists(_) => {
+            Failure::Usage(format!("{error}: use letters, digits, '_', '-' and '.' (--name)"))
+        }
+        JobError::Engine(error) => Failure::Job(error),
+    })?;
+    let warnings = render(&args.job, text, job.warnings());
+    if !warnings.is_empty() {
+        say(format_args!("{}", warnings.trim_end()));
+    }
+    Ok(job)
+}
+
+fn start_server(args: &RunArgs, highwater: &Arc<Highwater>) -> Result<Option<Server>, Failure> {
+    if args.no_http {
+        return Ok(None);
+    }
+    match Server::start(Arc::clone(highwater), args.http.config()) {
+        Ok(server) => Ok(Some(server)),
+        // Batches of `--until-end` runs beside a service should not need `--no-http`.
+        Err(error) if args.until_end && args.http.http.is_none() => {
+            say(format_args!("warning: {error}; running without HTTP"));
+            Ok(None)
+        }
+        Err(error) => Err(Failure::Usage(format!("{error}; choose another address with --http, or --no-http"))),
+    }
+}
+
+/// Waits for the end of the job or an interrupt; whether the job came to its end.
+fn follow(args: &RunArgs, job: &RunningJob, woken: &Receiver<Wake>, progress: &mut Progress, serving: bool) -> bool {
+    let mut told = false;
+    loop {
+        let state = job.handle().state();
+        let over = state != JobState::Running;
+        if over && (args.until_end || !serving || state != JobState::Finished) {
+            return true;
+        }
+        if over && !told {
+            told = true;
+            progress.erase();
+            say(format_args!("all sources have ended; serving the views until Ctrl-C"));
+        }
+        match woken.recv_timeout(progress.interval()) {
+            Ok(Wake::Interrupt) => {
+                progress.erase();
+                drain(job);
+                return over;
+            }
+            Ok(Wake::JobOver) => {}
+            Err(RecvTimeoutError::Timeout) if over => {}
+            Err(RecvTimeoutError::Timeout) => progress.show(job),
+            Err(RecvTimeoutError::Disconnected) => return over,
+        }
+    }
+}
+
+/// Lets every epoch that is open now reach the views.
+fn drain(job: &RunningJob) {
+    if job.handle().state() != JobState::Running {
+        return;
+    }
+    say(format_args!("draining; Ctrl-C again ends at once"));
+    let opened = job.handle().stats().epoch_opened.load(std::sync::atomic::Ordering::Acquire);
+    let deadline = std::time::Instant::now() + DRAIN;
+    while job.handle().closed() < opened && job.handle().state() == JobState::Running {
+        if std::time::Instant::now() >= deadline {
+            say(format_args!("warning: epoch {opened} is not closed after {} s", DRAIN.as_secs()));
+            return;
+        }
+        job.wait_closed(opened, Duration::from_millis(100));
+    }
+}
+
+fn announce(job: &RunningJob, server: Option<&Server>) {
+    let Some(server) = server else { return };
+    say(format_args!("job {} on {}", job.name(), server.url()));
+    for view in job.handle().views().iter().filter(|view| !view.is_side_relation()) {
+        say(format_args!("  {}", server.view_url(view.name())));
+    }
+}
+
+/// The name of a job's file, or of its folder if the file is `job.sql`, made of what a name may hold.
+fn job_name(path: &Path) -> String {
+    let stem = |path: &Path| path.file_stem().and_then(|stem| stem.to_str()).map(str::to_string);
+    let name = match stem(path).as_deref() {
+        Some("job") => path.canonicalize().ok().and_then(|path| path.parent().and_then(stem)),
+        Some("-") | None => None,
+        Some(name) => Some(name.to_string()),
+    };
+    let legal = |c: char| if c.is_ascii_alphanumeric() || matches!(c, '_' | '-' | '.') { c } else { '_' };
+    name.map_or_else(|| "job".into(), |name| name.chars().map(legal).take(128).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_job_is_named_by_its_file_or_folder() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("nexmark q5");
+        std::fs::create_dir(&path).expect("a folder");
+        std::fs::write(path.join("job.sql"), "").expect("a file");
+        assert_eq!(job_name(&path.join("job.sql")), "nexmark_q5");
+        assert_eq!(job_name(Path::new("jobs/hot.sql")), "hot");
+        assert_eq!(job_name(Path::new("-")), "job");
+    }
+}
