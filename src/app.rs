@@ -61,6 +61,9 @@ pub enum JobError {
     /// Its text is wrong.
     #[error("{}", .0.first().map_or_else(String::new, ToString::to_string))]
     Text(Vec<Diagnostic>),
+    /// It has neither a view nor a sink.
+    #[error("the job has no materialized view and no sink; add CREATE MATERIALIZED VIEW or CREATE SINK")]
+    Nothing,
     /// The workers could not start it.
     #[error("{0}")]
     Engine(String),
@@ -91,7 +94,8 @@ impl Highwater {
         self.runtime.create(name, text, job, CreateOptions { until_end: options.until_end }).map_err(|error| match error {
             CreateError::Exists(name) => JobError::Exists(name),
             CreateError::Diagnostics(diagnostics) => JobError::Text(diagnostics),
-            other => JobError::Engine(other.to_string()),
+            CreateError::NoViewsOrSinks => JobError::Nothing,
+            CreateError::Engine(detail) => JobError::Engine(detail),
         })
     }
 

@@ -10,8 +10,8 @@
 //! let highwater = Highwater::builder().workers(2).start()?;
 //! let sql = std::fs::read_to_string("job.sql")?;
 //! let job = highwater.create_job("trending", &sql, JobOptions { until_end: true })?;
-//! job.wait_over(Duration::from_secs(60));
-//! let read = job.read_view("trending", 0, Duration::ZERO, &[], None)?;
+//! job.wait_over(Some(Duration::from_secs(60)));
+//! let read = job.read_view("trending", None, Duration::ZERO, &[], None)?;
 //! assert!(read.epoch > 0);
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```

@@ -47,7 +47,7 @@ impl Dump {
         let failed = |error: &dyn std::fmt::Display| {
             Failure::Job(format!("cannot dump view '{}' to {}: {error}", self.view, self.path.display()))
         };
-        let read = job.read_view(&self.view, 0, Duration::ZERO, &[], None).map_err(|error| failed(&error))?;
+        let read = job.read_view(&self.view, None, Duration::ZERO, &[], None).map_err(|error| failed(&error))?;
         let mut text = Vec::new();
         for batch in &read.batches {
             encode::ndjson(batch, &mut text).map_err(|error| failed(&error))?;

@@ -83,7 +83,7 @@ pub(super) fn run(args: &RunArgs) -> Result<(), Failure> {
 
     let ended = follow(args, &job, &woken, &mut progress, server.is_some());
     progress.erase();
-    if let JobState::Failed(reason) = job.handle().state() {
+    if let JobState::Failed(reason) = job.state() {
         return Err(Failure::Job(format!("the job failed: {reason}")));
     }
     for dump in &args.dumps {
@@ -104,7 +104,8 @@ fn create(args: &RunArgs, highwater: &Highwater, name: &str, text: &str) -> Resu
         JobError::Name(_) | JobError::Exists(_) => {
             Failure::Usage(format!("{error}: use letters, digits, '_', '-' and '.' (--name)"))
         }
-        JobError::Engine(error) => Failure::Job(error),
+        JobError::Nothing => Failure::Usage(error.to_string()),
+        JobError::Engine(detail) => Failure::Job(format!("cannot start the job: {detail}")),
     })?;
     let warnings = render(&args.job, text, job.warnings());
     if !warnings.is_empty() {
@@ -132,7 +133,7 @@ fn start_server(args: &RunArgs, highwater: &Arc<Highwater>) -> Result<Option<Ser
 fn follow(args: &RunArgs, job: &RunningJob, woken: &Receiver<Wake>, progress: &mut Progress, serving: bool) -> bool {
     let mut told = false;
     loop {
-        let state = job.handle().state();
+        let state = job.state();
         let over = state != JobState::Running;
         if over && (args.until_end || !serving || state != JobState::Finished) {
             return true;
@@ -158,13 +159,13 @@ fn follow(args: &RunArgs, job: &RunningJob, woken: &Receiver<Wake>, progress: &m
 
 /// Lets every epoch that is open now reach the views.
 fn drain(job: &RunningJob) {
-    if job.handle().state() != JobState::Running {
+    if job.state() != JobState::Running {
         return;
     }
     say(format_args!("draining; Ctrl-C again ends at once"));
     let opened = job.handle().stats().epoch_opened.load(std::sync::atomic::Ordering::Acquire);
     let deadline = std::time::Instant::now() + DRAIN;
-    while job.handle().closed() < opened && job.handle().state() == JobState::Running {
+    while job.handle().closed() < opened && job.state() == JobState::Running {
         if std::time::Instant::now() >= deadline {
             say(format_args!("warning: epoch {opened} is not closed after {} s", DRAIN.as_secs()));
             return;

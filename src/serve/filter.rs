@@ -10,7 +10,7 @@ use super::problem::{Code, Problem};
 use super::query::Query;
 
 /// Parameters that are not columns. A column that is named like one is asked for as `limit.eq=...`.
-const RESERVED: [&str; 5] = ["limit", "min_epoch", "timeout_ms", "job", "format"];
+const RESERVED: [&str; 4] = ["limit", "min_epoch", "timeout_ms", "format"];
 
 /// The conditions that a query puts on a view's columns.
 ///

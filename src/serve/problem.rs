@@ -41,7 +41,6 @@ codes! {
     NotAcceptable 406 "not-acceptable" "The answer does not exist in this format" "Accept application/json, application/x-ndjson, text/csv or application/vnd.apache.arrow.stream.";
     BodyTimeout 408 "body-timeout" "The body did not arrive in time" "Send the body without long pauses.";
     JobExists 409 "job-exists" "A job of this name runs already" "Choose another name, or drop the job first.";
-    AmbiguousName 409 "ambiguous-name" "Several jobs have this name" "Add `job=...` to the query.";
     NotPushable 409 "not-pushable" "This source does not take rows from clients" "Only sources with `connector = 'http'` do.";
     JobOver 409 "job-over" "The job has ended" "Its views can be read as long as it is not dropped, but nothing changes any more.";
     BodyTooLarge 413 "body-too-large" "The body is larger than allowed" "Send several smaller bodies, or raise --limit-body-bytes.";

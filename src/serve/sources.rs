@@ -1,10 +1,12 @@
 //! `POST /v1/sources/{source}`: rows pushed by a client.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use futures_util::Stream;
 use highwater_connectors::source::{PushError, PushFormat, PushRequest, PushSummary, Receipt};
-use highwater_runtime::PushFailure;
+use highwater_engine::JobState;
+use highwater_runtime::{PushFailure, RunningJob};
 use serde_json::{Value, json};
 use tokio::sync::oneshot;
 use warp::filters::BoxedFilter;
@@ -44,7 +46,7 @@ where
 {
     let name = query::segment(raw)?;
     let query = Query::parse(query)?;
-    let job = lookup::source(context, &name, query.get("job"))?;
+    let job = lookup::source(context, &name)?;
     let format = format(headers)?;
     let idempotency_key = key(headers)?;
     let wait_visible = match query.get("wait") {
@@ -65,10 +67,10 @@ where
     })
     .await
     .map_err(|error| Problem::new(Code::Internal, format!("decoding the body stopped: {error}")))?
-    .map_err(|failure| refused(&name, failure))?;
+    .map_err(refused)?;
 
-    match tokio::time::timeout(timeout, epoch).await {
-        Ok(Ok(epoch)) => {
+    match assigned_epoch(&job, epoch, timeout).await {
+        Some(epoch) => {
             if wait_visible {
                 views::wait(context, &job, epoch, timeout).await?;
             }
@@ -79,14 +81,31 @@ where
             }
             Ok(response)
         }
-        Ok(Err(_)) => Err(Problem::new(Code::JobOver, format!("job '{}' ended before it took the rows", job.name()))),
+        None if job.state() != JobState::Running => {
+            Err(Problem::new(Code::JobOver, format!("job '{}' ended before it took the rows", job.name())))
+        }
         // The rows are queued and will get their epoch; the client need not send them again.
-        Err(_) => {
+        None => {
             let mut response = json_response(&report(&summary, None));
             *response.status_mut() = StatusCode::ACCEPTED;
             Ok(response)
         }
     }
+}
+
+/// The epoch that the rows are in; `None` if the job ended or `timeout` passed before they had one.
+async fn assigned_epoch(job: &RunningJob, mut epoch: oneshot::Receiver<u64>, timeout: Duration) -> Option<u64> {
+    let assigned = async {
+        loop {
+            // A job that ends does not say so to those whose rows still wait.
+            match tokio::time::timeout(Duration::from_millis(100), &mut epoch).await {
+                Ok(epoch) => return epoch.ok(),
+                Err(_) if job.state() != JobState::Running => return None,
+                Err(_) => {}
+            }
+        }
+    };
+    tokio::time::timeout(timeout, assigned).await.ok().flatten()
 }
 
 fn report(summary: &PushSummary, token: Option<(&str, u64)>) -> Value {
@@ -100,10 +119,10 @@ fn report(summary: &PushSummary, token: Option<(&str, u64)>) -> Value {
     })
 }
 
-fn refused(source: &str, failure: PushFailure) -> Problem {
+fn refused(failure: PushFailure) -> Problem {
     match failure {
-        PushFailure::UnknownSource => Problem::new(Code::UnknownSource, format!("no source '{source}'")),
-        PushFailure::NotPushable => Problem::new(Code::NotPushable, format!("source '{source}' has another connector")),
+        unknown @ PushFailure::UnknownSource(_) => Problem::new(Code::UnknownSource, unknown.to_string()),
+        other @ PushFailure::NotPushable { .. } => Problem::new(Code::NotPushable, other.to_string()),
         PushFailure::Refused(error @ PushError::Full { rows }) => {
             Problem::new(Code::QueueFull, error.to_string()).with("queued_rows", rows.into()).retry_after(1)
         }

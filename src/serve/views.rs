@@ -78,7 +78,7 @@ pub(super) fn describe(job: &RunningJob, view: &highwater_engine::ViewHandle) ->
 async fn read(context: &Arc<Context>, raw: &str, query: &str, headers: &HeaderMap) -> Result<Response, Problem> {
     let name = query::segment(raw)?;
     let query = Query::parse(query)?;
-    let (job, view) = lookup::view(context, &name, query.get("job"))?;
+    let (job, view) = lookup::view(context, &name)?;
     let media = Media::negotiate(headers, query.get("format"))?;
     let conditions = conditions(&query, view.schema())?;
     let limit = query.number::<usize>("limit")?;
@@ -97,7 +97,7 @@ pub(super) async fn wait(context: &Context, job: &RunningJob, epoch: u64, timeou
     if job.handle().closed() >= epoch {
         return Ok(());
     }
-    match wait_closed(context.watches.of(job), epoch, timeout).await {
+    match wait_closed(context.watches.of(job), job, epoch, timeout).await {
         Waited::Closed => Ok(()),
         Waited::Over(state) => {
             let closed = job.handle().closed();
@@ -141,7 +141,7 @@ impl Answer {
 }
 
 fn rows(job: &RunningJob, view: &str, media: Media, conditions: &[Equals], limit: Option<usize>) -> Result<Answer, Problem> {
-    let ViewRead { epoch, schema, batches } = job.read_view(view, 0, Duration::ZERO, conditions, limit).map_err(unreadable)?;
+    let ViewRead { epoch, schema, batches } = job.read_view(view, None, Duration::ZERO, conditions, limit).map_err(unreadable)?;
     let token = Token::new(job.name(), epoch).to_string();
     let head = json!({ "view": view, "job": job.name(), "epoch": epoch, "token": token }).to_string();
     let head = format!("{},\"rows\":", head.trim_end_matches('}'));

@@ -57,6 +57,10 @@ fn advance(sender: &watch::Sender<Progress>, closed: Epoch, state: &JobState) {
     });
 }
 
+/// A source that cannot be read ends its job without telling the engine, whose listeners therefore do not hear of it: who
+/// waits looks again after this time.
+pub(crate) const LOOK_AGAIN: Duration = Duration::from_millis(250);
+
 /// What a wait came to.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Waited {
@@ -69,14 +73,27 @@ pub(crate) enum Waited {
 }
 
 /// Waits until `epoch` is closed.
-pub(crate) async fn wait_closed(mut progress: watch::Receiver<Progress>, epoch: Epoch, timeout: Duration) -> Waited {
+pub(crate) async fn wait_closed(mut progress: watch::Receiver<Progress>, job: &RunningJob, epoch: Epoch, timeout: Duration) -> Waited {
     let reached = |progress: &Progress| progress.closed >= epoch || progress.state != JobState::Running;
-    let waited = tokio::time::timeout(timeout, progress.wait_for(reached)).await.map(|found| found.map(|found| found.clone()));
-    match waited {
-        Ok(Ok(found)) if found.closed >= epoch => Waited::Closed,
-        Ok(Ok(found)) => Waited::Over(found.state),
-        // The sender lives in the job's listener: without it there is no job.
-        Ok(Err(_)) => Waited::Over(JobState::Dropped),
-        Err(_) => Waited::TimedOut(progress.borrow().closed),
-    }
+    let ended = async {
+        loop {
+            tokio::time::sleep(LOOK_AGAIN).await;
+            let state = job.state();
+            if state != JobState::Running {
+                return state;
+            }
+        }
+    };
+    let waited = async {
+        tokio::select! {
+            found = progress.wait_for(reached) => match found {
+                Ok(found) if found.closed >= epoch => Waited::Closed,
+                Ok(found) => Waited::Over(found.state.clone()),
+                // The sender lives in the job's listener: without it there is no job.
+                Err(_) => Waited::Over(JobState::Dropped),
+            },
+            state = ended => Waited::Over(state),
+        }
+    };
+    tokio::time::timeout(timeout, waited).await.unwrap_or_else(|_| Waited::TimedOut(job.handle().closed()))
 }

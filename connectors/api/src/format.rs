@@ -11,8 +11,8 @@ mod csv;
 mod decimal;
 mod decoder;
 mod json;
-mod text;
-mod time;
+pub(crate) mod text;
+pub(crate) mod time;
 
 use arrow::datatypes::{SchemaRef, TimeUnit};
 use highwater_plan::{Diagnostic, Field, OptionReader, Options};
@@ -21,11 +21,16 @@ use self::csv::CsvDialect;
 use self::json::Meaning;
 use self::text::Rules;
 
+pub(crate) use decoder::BatchOrigin;
 pub use decoder::{Decoded, Decoder};
+pub(crate) use json::objects as json_objects;
 
 /// The options of formats.
 pub const FORMAT_FIELDS: &[Field] = &[
-    Field { key: "format", about: "json, csv, debezium (changes as JSON) or changelog (rows with \"op\": \"+\" or \"-\"); default json" },
+    Field {
+        key: "format",
+        about: "json, csv, debezium (changes as JSON) or changelog (rows with \"op\": \"+\" or \"-\"); default json",
+    },
     Field {
         key: "format.timestamp",
         about: "what integer timestamps count: iso (milliseconds, the default), epoch_s, epoch_ms or epoch_us; ISO texts are always read",
@@ -146,9 +151,12 @@ impl Format {
         }
         Decoder::new(self.clone(), spec.clone()).map_err(|unsupported| {
             let column::Unsupported { column, data_type } = unsupported;
-            Diagnostic::error("unsupported-type", format!("column '{column}' has type {}, which cannot be decoded", column::sql_type(&data_type)))
-                .at(options.span)
-                .help("declare the column with another type, for example VARCHAR, and cast it in the query")
+            Diagnostic::error(
+                "unsupported-type",
+                format!("column '{column}' has type {}, which cannot be decoded", column::sql_type(&data_type)),
+            )
+            .at(options.span)
+            .help("declare the column with another type, for example VARCHAR, and cast it in the query")
         })
     }
 

@@ -87,7 +87,12 @@ pub trait Source: Send + Sync {
     /// Starts reading a partition after `offset`, or from where the options say if `None`.
     ///
     /// `waker` is called when rows have arrived for a reader that had none ([`Polled::Pending`]).
-    fn read(&self, partition: &PartitionId, offset: Option<&Offset>, waker: Waker) -> Result<Box<dyn PartitionReader>, SourceError>;
+    fn read(
+        &self,
+        partition: &PartitionId,
+        offset: Option<&Offset>,
+        waker: Waker,
+    ) -> Result<Box<dyn PartitionReader>, SourceError>;
 
     /// Whether it ends by itself.
     fn bounded(&self) -> bool;

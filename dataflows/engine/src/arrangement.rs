@@ -20,12 +20,16 @@
 
 mod chunk;
 mod codec;
+#[cfg(test)]
+mod random;
 mod run;
 mod seal;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::rc::Rc;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Instant;
 
 use differential_dataflow::operators::arrange::{TraceAgent, TraceWriter};
 use differential_dataflow::trace::chunk::{ChunkBatch, ChunkSpine};
@@ -97,6 +101,7 @@ fn arrange_with<'scope, P: ParallelizationContract<Time, Parcel>>(
         reader = Some(agent);
         let mut arranger = Arranger::new(writer, shared, counters, worker);
         move |(input, frontier), output| {
+            let started = Instant::now();
             input.for_each(|time, parcel| arranger.take(parcel, *time.time(), || time.retain(0)));
             while let Some((epoch, capability, deltas)) = arranger.next_complete(|epoch| frontier.less_equal(epoch)) {
                 for delta in arranger.seal(epoch, deltas) {
@@ -104,6 +109,7 @@ fn arrange_with<'scope, P: ParallelizationContract<Time, Parcel>>(
                 }
             }
             arranger.advance(&frontier.frontier().to_owned());
+            arranger.stats.busy_ns.fetch_add(started.elapsed().as_nanos() as u64, Ordering::Relaxed);
         }
     });
     let trace = reader.expect("the operator was built");
@@ -178,7 +184,7 @@ impl Arranger {
 
     fn wait(&mut self, rows: isize) {
         self.waiting_rows = self.waiting_rows.saturating_add_signed(rows);
-        self.stats.queued_rows.store(self.waiting_rows as u64, std::sync::atomic::Ordering::Relaxed);
+        self.stats.queued_rows.store(self.waiting_rows as u64, Ordering::Relaxed);
     }
 }
 

@@ -79,6 +79,12 @@ pub(crate) struct JobShared {
     pub(crate) listeners: Mutex<Vec<Listener>>,
 }
 
+impl std::fmt::Debug for JobHandle {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("JobHandle").field("name", &self.shared.name).field("closed", &self.closed()).finish_non_exhaustive()
+    }
+}
+
 impl JobHandle {
     /// The engine's number of the job.
     pub fn id(&self) -> u64 {
@@ -118,6 +124,11 @@ impl JobHandle {
     /// How it is.
     pub fn state(&self) -> JobState {
         self.shared.state.lock().expect("a state is set without panicking").clone()
+    }
+
+    /// Stops the job, whose views stay readable as of the last closed epoch; `reason` says why, to people.
+    pub fn fail(&self, reason: String) {
+        self.shared.set_state(JobState::Failed(reason));
     }
 
     /// Calls `listener` whenever [`JobHandle::closed`] grew or the state changed, on a worker's thread: it must be quick.

@@ -10,6 +10,7 @@ pub(crate) mod groups;
 pub(crate) mod join;
 pub(crate) mod late;
 pub(crate) mod map;
+pub(crate) mod preaggregate;
 pub(crate) mod sides;
 pub(crate) mod sink;
 pub(crate) mod upsert;

@@ -24,6 +24,7 @@ use crate::operator::exchange::Route;
 use crate::operator::join::{HashJoin, Window};
 use crate::operator::late::{LateGate, LateSplit, RowWindows, Watermark};
 use crate::operator::map::{Mapper, map};
+use crate::operator::preaggregate::{Partials, Preaggregate};
 use crate::operator::sides::{Errors, LateRows};
 use crate::operator::sink::SinkWriter;
 use crate::operator::upsert::Upsert;
@@ -152,32 +153,43 @@ impl<'scope> Renderer<'scope, '_> {
         let (schema, append_only) = (Arc::clone(&input.schema), input.properties.append_only);
         let name = if aggregate.calls.is_empty() { "distinct" } else { "aggregate" };
         let errors = self.errors(id, name);
-        let stream = self.stream(node.inputs[0]);
-        let route = Route::ByColumns(aggregate.keys.clone());
+        let mut stream = self.stream(node.inputs[0]);
+        let mut route = Route::ByColumns(aggregate.keys.clone());
+        // With one worker nothing travels, so there is nothing to save by adding rows up before.
+        let partials = (self.peers() > 1).then(|| Partials::of(aggregate, &schema, append_only)).flatten();
+        if partials.is_some() {
+            route = Route::ByColumns((0..aggregate.keys.len()).collect());
+        }
+        let states = partials.as_ref().map(|partials| (partials.assign(), partials.columns.clone()));
         let output = Arc::clone(&node.schema);
         let Some(windows) = row_windows(aggregate) else {
+            if let Some(partials) = partials {
+                let before = Box::new(Preaggregate { partials, gate: None });
+                stream = self.operator(id, "preaggregate", vec![Input { stream, route: Route::Here }], false, before);
+            }
             let owns_unit = self.worker() == unit_owner(self.peers());
-            let logic = Grouped::new(aggregate, &schema, append_only, output, errors, owns_unit);
+            let states = states.map(|(_, columns)| columns);
+            let logic = Grouped::new(aggregate, &schema, append_only, output, errors, owns_unit, states);
             return self.operator(id, name, vec![Input { stream, route }], false, Box::new(logic));
         };
         let time = aggregate.time_column().expect("a windowed grouping has a time column");
         let sources = input.properties.time[time].as_ref().map(|time| time.sources.clone()).unwrap_or_default();
-        let lateness = self.lateness();
-        let gate_name = format!("{name} @{id}");
-        let exchanged = self.peers() > 1;
-        let mut gate = None;
-        let mut stream = stream;
         let watermark = Watermark::of(sources.clone());
-        if exchanged && !matches!(aggregate.grouping, Grouping::Column { .. }) {
-            let stats = self.stats(id, "late");
-            let split = LateSplit { gate: self.gate(windows, &gate_name, id, &sources, Arc::clone(&stats)), watermark: watermark.clone() };
-            let input = Input { stream, route: Route::Here };
-            stream = epoch_operator(self.scope.clone(), stats, vec![input], Some(self.clock.clone()), Box::new(split));
-        } else {
-            gate = Some((windows, gate_name));
-        }
+        let named = format!("{name} @{id}");
+        let assigned = matches!(aggregate.grouping, Grouping::Assign(_));
+        let before = (self.peers() > 1 && assigned).then(|| self.stats(id, "preaggregate"));
         let stats = self.stats(id, name);
-        let gate = gate.map(|(windows, name)| self.gate(windows, &name, id, &sources, Arc::clone(&stats)));
+        let counted = before.as_ref().unwrap_or(&stats);
+        let mut gate = Some(self.gate(windows, &named, id, &sources, Arc::clone(counted)));
+        if let Some(before) = before {
+            let gate = gate.take().expect("just made");
+            let logic: Box<dyn EpochLogic> = match partials {
+                Some(partials) => Box::new(Preaggregate { partials, gate: Some((gate, watermark.clone())) }),
+                None => Box::new(LateSplit { gate, watermark: watermark.clone() }),
+            };
+            let input = Input { stream, route: Route::Here };
+            stream = epoch_operator(self.scope.clone(), before, vec![input], Some(self.clock.clone()), logic);
+        }
         let logic = Windowed::new(WindowedSpec {
             aggregate: aggregate.clone(),
             input: schema,
@@ -185,8 +197,9 @@ impl<'scope> Renderer<'scope, '_> {
             schema: output,
             errors,
             watermark,
-            lateness,
+            lateness: self.lateness(),
             gate,
+            partials: states.and_then(|(assign, columns)| Some((assign?, columns))),
         });
         let inputs = vec![Input { stream, route }];
         epoch_operator(self.scope.clone(), stats, inputs, Some(self.clock.clone()), Box::new(logic))

@@ -262,7 +262,10 @@ impl Content<'_> {
             Kind::Log(logs) => log::read(logs, self.epoch, equals, limit, &self.view.anomalies),
         }
     }
-}
 
-#[cfg(test)]
-mod tests;
+    /// Tells whether two contents are of one snapshot.
+    #[cfg(test)]
+    pub(crate) fn snapshot_address(&self) -> Vec<usize> {
+        self.snapshots.iter().map(|snapshot| Arc::as_ptr(snapshot) as usize).collect()
+    }
+}

@@ -30,6 +30,12 @@ pub struct EvalError {
 pub trait Scalar: fmt::Debug + fmt::Display + Send + Sync {
     /// Evaluates over every row of `batch`: the result has `batch.num_rows()` rows of the expression's type.
     fn evaluate(&self, batch: &RecordBatch) -> Result<ArrayRef, EvalError>;
+
+    /// Whether evaluating costs nothing per row: a column, or a field of a struct column. Such an expression is better
+    /// evaluated before a filter than after, because then only what it gives has to be filtered.
+    fn is_free(&self) -> bool {
+        false
+    }
 }
 
 /// An expression with what the planner knows of it.
@@ -75,6 +81,10 @@ struct Column(usize);
 impl Scalar for Column {
     fn evaluate(&self, batch: &RecordBatch) -> Result<ArrayRef, EvalError> {
         Ok(Arc::clone(batch.column(self.0)))
+    }
+
+    fn is_free(&self) -> bool {
+        true
     }
 }
 

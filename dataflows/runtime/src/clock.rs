@@ -19,6 +19,7 @@ pub(crate) struct SystemClock {
 
 impl SystemClock {
     /// A clock whose fixed moment is now.
+    #[allow(clippy::disallowed_methods, reason = "the one clock of this crate")]
     pub(crate) fn new() -> Self {
         SystemClock { start: Instant::now() }
     }
@@ -29,6 +30,7 @@ impl Clock for SystemClock {
         self.start.elapsed()
     }
 
+    #[allow(clippy::disallowed_methods, reason = "the one clock of this crate")]
     fn wall_micros(&self) -> i64 {
         // A clock before 1970 is wrong anyway; 1970 keeps the far-future guard on the safe side.
         SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, micros)

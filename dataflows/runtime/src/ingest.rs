@@ -91,7 +91,7 @@ impl SourceFeed {
                     }
                     Turn::Give(rows) => {
                         let piece = partition.give(batch, rows, &self.context);
-                        self.pace.gave(piece.rows(), piece.rows_and_rejects(), rows_max);
+                        self.pace.gave(piece.rows_and_rejects(), rows_max);
                         self.pass_on();
                         return Some(Ok(piece));
                     }

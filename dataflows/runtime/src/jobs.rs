@@ -11,7 +11,7 @@ use std::sync::{Arc, Mutex, RwLock};
 use std::time::{Duration, UNIX_EPOCH};
 
 use highwater_connectors::Registry;
-use highwater_engine::{Engine, EngineConfig, JobSpec};
+use highwater_engine::{Engine, EngineConfig, JobSpec, JobState};
 use highwater_plan::{Diagnostic, Job, Span};
 
 use crate::clock::{Clock, SystemClock};
@@ -19,6 +19,9 @@ use crate::open::Opening;
 use crate::running::RunningJob;
 use crate::signal::Signal;
 use crate::status::Fault;
+
+/// How long dropping waits for a job's dataflow to end: a worker first finishes the step it is in.
+const DROP_WAIT: Duration = Duration::from_secs(10);
 
 /// What a runtime is made of.
 pub struct RuntimeConfig {
@@ -136,6 +139,7 @@ impl Runtime {
         let handle = self.engine.create(spec).map_err(|error| CreateError::Engine(error.to_string()))?;
         let told = Arc::clone(&signal);
         handle.listen(move |_, _| told.notify());
+        fault.attach(handle.clone());
         Ok(RunningJob {
             name: name.to_owned(),
             text: text.to_owned(),
@@ -161,11 +165,18 @@ impl Runtime {
     }
 
     /// Ends a job and frees its names; the others are not disturbed.
+    ///
+    /// Waits until the job has ended: not to be called from one of its listeners, which run on a worker.
     pub fn drop_job(&self, name: &str) -> Result<(), NoSuchJob> {
         let _changing = self.changing.lock().expect("creating and dropping do not panic");
         let job = self.job(name).ok_or_else(|| NoSuchJob(name.to_owned()))?;
         self.jobs.write().expect("the list is changed without panicking").retain(|known| !Arc::ptr_eq(known, &job));
-        self.engine.drop_job(job.handle.id());
+        if let Err(error) = self.engine.drop_job(job.handle.id()) {
+            tracing::warn!(job = name, %error, "the job is dropped, but its dataflow is not");
+        }
+        if job.wait_over(Some(DROP_WAIT)) == JobState::Running {
+            tracing::warn!(job = name, "the job is dropped, but its dataflow has not ended yet");
+        }
         tracing::info!(job = name, "job dropped");
         Ok(())
     }

@@ -38,7 +38,6 @@ mod status;
 mod testing;
 
 pub use jobs::{CreateError, CreateOptions, NoSuchJob, Runtime, RuntimeConfig, RuntimeError};
-pub use options::SOURCE_FIELDS;
 pub use reads::{ReadError, ViewRead};
 pub use rejects::rejects_schema;
 pub use running::{PushFailure, RunningJob, SourceInfo};

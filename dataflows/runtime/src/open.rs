@@ -15,7 +15,7 @@ use highwater_plan::{Diagnostic, Job, SourceKind};
 use crate::clock::Clock;
 use crate::event_time::EventTime;
 use crate::ingest::{Partition, SourceContext, SourceFeed};
-use crate::options::{SOURCE_FIELDS, SourceOptions};
+use crate::options::SourceOptions;
 use crate::sinks::{SinkStatus, WriterSink};
 use crate::status::{Fault, PartitionStatus};
 
@@ -86,7 +86,7 @@ impl Opening<'_> {
         check_watermark(statement)?;
         opened.warnings.extend(idle_timeout_without_watermark(statement, &options));
         let workers = self.wakers.len();
-        let source = self.registry.open_source(&spec_of(statement, workers)).map_err(name_our_options)?;
+        let source = self.registry.open_source(&spec_of(statement, workers))?;
         let cannot_read = |error: SourceError| cannot_read(statement, error);
         let partitions = source.partitions().map_err(cannot_read)?;
 
@@ -161,29 +161,15 @@ fn workers_that_read(partitions: usize, workers: usize) -> std::ops::Range<usize
 }
 
 fn spec_of(source: &highwater_plan::Source, workers: usize) -> SourceSpec {
-    let (_, options) = SourceOptions::split(&source.options);
     SourceSpec {
         name: source.name.clone(),
         schema: Arc::clone(&source.schema),
         used: source.used.clone(),
         primary_key: source.primary_key.clone(),
-        options,
+        options: source.options.clone(),
         keeps_origin: source.keeps_late_rows,
         workers,
     }
-}
-
-/// A connector lists the options it knows; ours are valid as well.
-fn name_our_options(mut error: Diagnostic) -> Diagnostic {
-    if matches!(error.code, "unknown-option" | "missing-option")
-        && let Some(help) = error.help.as_mut().filter(|help| help.starts_with("valid options"))
-    {
-        for field in SOURCE_FIELDS {
-            help.push_str(", ");
-            help.push_str(field.key);
-        }
-    }
-    error
 }
 
 fn check_watermark(source: &highwater_plan::Source) -> Result<(), Diagnostic> {
@@ -229,12 +215,5 @@ mod tests {
         assert_eq!(workers_that_read(5, 3), 0..3);
         assert_eq!(workers_that_read(2, 3), 0..2);
         assert_eq!(workers_that_read(0, 3), 0..1);
-    }
-
-    #[test]
-    fn a_connectors_list_of_options_is_made_whole() {
-        let error = Diagnostic::error("unknown-option", "x").help("valid options of connector 'file': path");
-        let help = name_our_options(error).help.unwrap();
-        assert_eq!(help, "valid options of connector 'file': path, max_ahead, idle_timeout, epoch_rows_max");
     }
 }

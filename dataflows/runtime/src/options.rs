@@ -1,29 +1,14 @@
-//! The options of a source that are the runtime's and not its connector's.
+//! The options of a source that are the runtime's and not its connector's: how far ahead its rows may be, when a partition
+//! is idle, how much one epoch takes.
 //!
-//! They stand in the same `WITH (...)`. A connector refuses what it does not know, so it is given the options
-//! without these ([`SourceOptions::split`]).
+//! They stand in the same `WITH (...)`; a connector accepts them ([`COMMON_FIELDS`]) and leaves them alone.
 
 use std::time::Duration;
 
-use highwater_plan::{Diagnostic, Field, OptionReader, Options};
+use highwater_connectors::source::COMMON_FIELDS;
+use highwater_plan::{Diagnostic, OptionReader, Options};
 
-/// The options every source has, whatever its connector.
-pub const SOURCE_FIELDS: &[Field] = &[
-    Field {
-        key: "max_ahead",
-        about: "how far a row's event time may be ahead of the wall clock, or 'none'; rows beyond go to $rejects (default 1 day)",
-    },
-    Field {
-        key: "idle_timeout",
-        about: "after how long at its log's end a partition no longer holds back the watermark, or 'none' (default none)",
-    },
-    Field {
-        key: "epoch_rows_max",
-        about: "how many rows one worker reads from this source into one epoch (default: SET epoch_rows_max)",
-    },
-];
-
-/// What [`SOURCE_FIELDS`] say for one source.
+/// What the common options say for one source.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct SourceOptions {
     /// The far-future guard's limit; `None`: no guard.
@@ -46,12 +31,14 @@ pub(crate) struct MaxAhead {
 impl SourceOptions {
     /// Reads the runtime's options of the source `name`; malformed ones are errors at their place.
     pub(crate) fn read(name: &str, options: &Options) -> Result<Self, Diagnostic> {
-        let (ours, _) = Self::split(options);
+        let is_common = |key: &str| COMMON_FIELDS.iter().any(|field| field.key == key);
+        let common = options.entries.iter().filter(|entry| is_common(&entry.key)).cloned().collect();
+        let common = Options { entries: common, span: options.span };
         let what = format!("source '{name}'");
-        let reader = OptionReader::new(&ours, &what, &[SOURCE_FIELDS])?;
+        let reader = OptionReader::new(&common, &what, &[COMMON_FIELDS])?;
         let max_ahead = match duration_or_none(&reader, "max_ahead")? {
             Some(length) => {
-                length.map(|length| MaxAhead { length, text: ours.get("max_ahead").unwrap_or_default().trim().to_owned() })
+                length.map(|length| MaxAhead { length, text: common.get("max_ahead").unwrap_or_default().trim().to_owned() })
             }
             None => Some(MaxAhead { length: Duration::from_secs(86_400), text: "1 day".to_owned() }),
         };
@@ -61,13 +48,6 @@ impl SourceOptions {
             return Err(reader.invalid("epoch_rows_max", "a whole number of rows, at least 1"));
         }
         Ok(SourceOptions { max_ahead, idle_timeout, epoch_rows_max })
-    }
-
-    /// The runtime's options and the connector's.
-    pub(crate) fn split(options: &Options) -> (Options, Options) {
-        let is_ours = |key: &str| SOURCE_FIELDS.iter().any(|field| field.key == key);
-        let (ours, theirs) = options.entries.iter().cloned().partition(|entry| is_ours(&entry.key));
-        (Options { entries: ours, span: options.span }, Options { entries: theirs, span: options.span })
     }
 }
 
@@ -107,13 +87,5 @@ mod tests {
             "option 'epoch_rows_max' of source 'bid' cannot be '0'; expected a whole number of rows, at least 1"
         );
         assert!(read(&[("idle_timeout", "10")]).unwrap_err().starts_with("option 'idle_timeout' of source 'bid' cannot be '10'"));
-    }
-
-    #[test]
-    fn the_connector_sees_the_rest() {
-        let options = Options::from_pairs([("connector", "file"), ("max_ahead", "1 h"), ("path", "x")]);
-        let (ours, theirs) = SourceOptions::split(&options);
-        assert_eq!(ours.entries.len(), 1);
-        assert_eq!(theirs.entries.iter().map(|entry| entry.key.as_str()).collect::<Vec<_>>(), ["connector", "path"]);
     }
 }

@@ -40,13 +40,13 @@ impl Pace {
         if room == 0 || (whole && rows > room && epoch_has_begun) { Turn::NextEpoch } else { Turn::Give(room) }
     }
 
-    /// So many rows were given, and so many counting rejected ones: they fill epochs, too.
-    pub(crate) fn gave(&mut self, rows: usize, rows_and_rejects: usize, rows_max: usize) {
+    /// So many rows were given; rejected ones count, too.
+    pub(crate) fn gave(&mut self, rows: usize, rows_max: usize) {
         // Having got what it asked for, the engine goes on to the next epoch by itself.
         if rows >= rows_max {
             self.next_epoch();
         } else {
-            self.given += rows_and_rejects.max(1);
+            self.given += rows.max(1);
         }
     }
 
@@ -85,11 +85,11 @@ mod tests {
     #[test]
     fn an_epoch_ends_when_the_engine_has_what_it_asked_for() {
         let mut pace = Pace::new(10);
-        pace.gave(4, 6, 100);
+        pace.gave(6, 100);
         assert_eq!(pace.room(100), 4);
-        pace.gave(4, 4, 4);
+        pace.gave(4, 4);
         assert_eq!(pace.room(100), 10, "the engine is full");
-        pace.gave(0, 0, 100);
+        pace.gave(0, 100);
         assert_eq!(pace.room(100), 9, "answers without rows cannot go on for ever");
     }
 }

@@ -8,6 +8,9 @@ use highwater_engine::{Compacted, Equals, JobState, Time};
 
 use crate::running::RunningJob;
 
+/// How long a read that does not wait for an epoch tries again when the epoch it took was compacted away.
+const COMPACTED_WAIT: Duration = Duration::from_secs(1);
+
 /// A view's rows at one epoch.
 #[derive(Debug, Clone)]
 pub struct ViewRead {
@@ -68,17 +71,25 @@ impl RunningJob {
         if let Some(wanted) = min_epoch {
             let closed = self.wait_closed(wanted, timeout);
             if closed < wanted {
-                let over = self.state() != JobState::Running;
-                return Err(if over { ReadError::Over { wanted, closed } } else { ReadError::NotYet { wanted, closed } });
+                return Err(self.not_reached(wanted, closed));
             }
         }
+        let left = self.deadline(Some(timeout.max(COMPACTED_WAIT)));
         loop {
             let epoch = self.handle.closed();
-            match handle.read(epoch, equals, limit) {
+            let since = match handle.read(epoch, equals, limit) {
                 Ok(batches) => return Ok(ViewRead { epoch, schema: handle.schema().clone(), batches }),
-                // Compaction follows the closed epoch, so there is a later one to read at by now.
-                Err(Compacted { .. }) => std::thread::yield_now(),
+                Err(Compacted { since }) => since,
+            };
+            // Some workers are past the epoch that the slowest of them has closed; it follows soon.
+            let closed = self.wait_closed(since, left().unwrap_or_default());
+            if closed < since {
+                return Err(self.not_reached(since, closed));
             }
         }
+    }
+
+    fn not_reached(&self, wanted: Time, closed: Time) -> ReadError {
+        if self.state() == JobState::Running { ReadError::NotYet { wanted, closed } } else { ReadError::Over { wanted, closed } }
     }
 }

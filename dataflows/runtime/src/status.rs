@@ -3,6 +3,7 @@
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock};
 
 use highwater_connectors::source::Backlog;
+use highwater_engine::JobHandle;
 
 use crate::signal::Signal;
 
@@ -108,17 +109,32 @@ impl PartitionStatus {
 #[derive(Debug)]
 pub(crate) struct Fault {
     reason: OnceLock<String>,
+    /// The job, once it runs: a fault stops it.
+    job: OnceLock<JobHandle>,
     signal: Arc<Signal>,
 }
 
 impl Fault {
     pub(crate) fn new(signal: Arc<Signal>) -> Self {
-        Fault { reason: OnceLock::new(), signal }
+        Fault { reason: OnceLock::new(), job: OnceLock::new(), signal }
     }
 
     pub(crate) fn set(&self, reason: String) {
         if self.reason.set(reason).is_ok() {
+            self.stop_job();
             self.signal.notify();
+        }
+    }
+
+    /// Names the job that a fault stops; one that came before this stops it now.
+    pub(crate) fn attach(&self, job: JobHandle) {
+        let _ = self.job.set(job);
+        self.stop_job();
+    }
+
+    fn stop_job(&self) {
+        if let (Some(job), Some(reason)) = (self.job.get(), self.reason.get()) {
+            job.fail(reason.clone());
         }
     }
 

@@ -10,7 +10,7 @@ mod options;
 mod statement;
 mod tokens;
 
-use highwater_plan::{Diagnostic, Emit, Span};
+use highwater_plan::{Emit, Span};
 use sqlparser::ast::{
     Expr, Function, FunctionArg, FunctionArgumentList, FunctionArguments, Ident, ObjectName, Spanned, Statement as SqlStatement,
     TableObject,
@@ -19,8 +19,9 @@ use sqlparser::keywords::Keyword;
 use sqlparser::parser::Parser;
 use sqlparser::tokenizer::{Token, TokenWithSpan, Tokenizer};
 
-use crate::diagnose::{Result, error, from_parser, place};
+use crate::diagnose::{Failure, Result, error, from_parser, place};
 pub(crate) use dialect::TABLE_ARGUMENT;
+pub(crate) use tokens::friendly;
 use dialect::JobDialect;
 pub(crate) use statement::{
     Column, ColumnKind, CreateRelation, CreateSink, CreateView, RelationKind, Statement, StatementKind, WatermarkClause,
@@ -42,10 +43,7 @@ pub(crate) fn parse(text: &str) -> Result<Vec<Statement>> {
         if parser.parser.peek_token_ref().token == Token::EOF {
             return Ok(statements);
         }
-        statements.push(parser.statement().map_err(|mut e| {
-            e.span = e.span.or(Some(end));
-            e
-        })?);
+        statements.push(parser.statement().map_err(|failure| failure.or_at(end))?);
         parser.end_of_statement()?;
     }
 }
@@ -214,6 +212,6 @@ fn place_end(span: sqlparser::tokenizer::Span) -> highwater_plan::Position {
 }
 
 /// An error in a statement's own syntax.
-fn unexpected(message: impl Into<String>, span: Span) -> Box<Diagnostic> {
-    error("syntax", message).at(span).into()
+fn unexpected(message: impl Into<String>, span: Span) -> Failure {
+    error("syntax", message).at(span)
 }

@@ -13,10 +13,10 @@ use arrow::array::{
 use arrow::buffer::{Buffer, NullBuffer, OffsetBuffer};
 use arrow::compute::cast;
 use arrow::datatypes::{
-    ArrowPrimitiveType, DataType, Date32Type, Field, FieldRef, Float32Type, Float64Type, Int8Type, Int16Type, Int32Type, Int64Type,
-    IntervalMonthDayNano, IntervalUnit, Time32MillisecondType, Time32SecondType, Time64MicrosecondType, Time64NanosecondType,
-    TimeUnit, TimestampMicrosecondType, TimestampMillisecondType, TimestampNanosecondType, TimestampSecondType, UInt8Type,
-    UInt16Type, UInt32Type, UInt64Type,
+    ArrowPrimitiveType, DataType, Date32Type, Field, FieldRef, Float32Type, Float64Type, Int8Type, Int16Type, Int32Type,
+    Int64Type, IntervalMonthDayNano, IntervalUnit, Time32MillisecondType, Time32SecondType, Time64MicrosecondType,
+    Time64NanosecondType, TimeUnit, TimestampMicrosecondType, TimestampMillisecondType, TimestampNanosecondType,
+    TimestampSecondType, UInt8Type, UInt16Type, UInt32Type, UInt64Type,
 };
 use arrow::error::ArrowError;
 
@@ -411,11 +411,11 @@ pub(crate) fn sql_type(data_type: &DataType) -> String {
         DataType::Timestamp(_, Some(_)) => "TIMESTAMPTZ".into(),
         DataType::Interval(_) => "INTERVAL".into(),
         DataType::Struct(fields) => {
-            let fields: Vec<String> = fields.iter().map(|field| format!("{} {}", field.name(), sql_type(field.data_type()))).collect();
+            let fields: Vec<String> =
+                fields.iter().map(|field| format!("{} {}", field.name(), sql_type(field.data_type()))).collect();
             format!("ROW<{}>", fields.join(", "))
         }
         DataType::List(item) => format!("{}[]", sql_type(item.data_type())),
         other => other.to_string(),
     }
 }
-

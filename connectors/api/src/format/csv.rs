@@ -39,8 +39,7 @@ pub(crate) struct CsvDecoder {
 impl CsvDecoder {
     /// A decoder of the `used` columns of `schema`; records have the schema's columns in order until a header says otherwise.
     pub(crate) fn new(schema: &SchemaRef, used: &[usize], dialect: CsvDialect, rules: Rules) -> Result<Self, Unsupported> {
-        let columns =
-            used.iter().map(|column| Column::new(schema.fields()[*column].clone())).collect::<Result<Vec<_>, _>>()?;
+        let columns = used.iter().map(|column| Column::new(schema.fields()[*column].clone())).collect::<Result<Vec<_>, _>>()?;
         let places = (0..schema.fields().len()).map(|field| used.iter().position(|column| *column == field)).collect();
         Ok(CsvDecoder { columns, rows: 0, dialect, rules, places, absent: Vec::new(), scratch: Vec::new() })
     }

@@ -152,7 +152,8 @@ impl JsonDecoder {
     fn part(&mut self, text: &str, part: Range<usize>, diff: i64, key_only: bool) -> Result<(), Fault> {
         let rules = Rules { key_only, ..self.rules };
         let name = if diff > 0 { "after" } else { "before" };
-        value::object(&mut Cursor::within(text, part), &mut self.fields, self.rows, &rules).map_err(|fault| fault.within(name))?;
+        value::object(&mut Cursor::within(text, part), &mut self.fields, self.rows, &rules)
+            .map_err(|fault| fault.within(name))?;
         self.diffs.push(diff);
         self.rows += 1;
         Ok(())

@@ -166,8 +166,14 @@ pub(crate) fn refused(column: &Column, text: &[u8]) -> String {
     match &column.values {
         Values::Text(_) => "the batch's strings are longer than 2 GiB".to_string(),
         Values::Decimal { .. } if decimal::parse(text, 0).is_some() => format!("{} does not fit {expected}", excerpt(text)),
-        Values::I8(_) | Values::I16(_) | Values::I32(_) | Values::I64(_)
-        | Values::U8(_) | Values::U16(_) | Values::U32(_) | Values::U64(_) => match decimal::parse(text, 0) {
+        Values::I8(_)
+        | Values::I16(_)
+        | Values::I32(_)
+        | Values::I64(_)
+        | Values::U8(_)
+        | Values::U16(_)
+        | Values::U32(_)
+        | Values::U64(_) => match decimal::parse(text, 0) {
             Some(scaled) if !scaled.exact => format!("expected {expected}, found {}, which is not whole", excerpt(text)),
             Some(_) => format!("{} does not fit {expected}", excerpt(text)),
             None => format!("expected {expected}, found '{}'", excerpt(text)),

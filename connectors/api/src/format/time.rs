@@ -113,9 +113,7 @@ fn date(text: &[u8]) -> Option<(i64, &[u8])> {
     }
     let year = unsigned[..digits].iter().fold(0, |year, digit| year * 10 + i64::from(digit - b'0'));
     match &unsigned[digits..] {
-        [b'-', m0, m1, b'-', d0, d1, rest @ ..] => {
-            Some((days_from_civil(sign * year, two(*m0, *m1)?, two(*d0, *d1)?)?, rest))
-        }
+        [b'-', m0, m1, b'-', d0, d1, rest @ ..] => Some((days_from_civil(sign * year, two(*m0, *m1)?, two(*d0, *d1)?)?, rest)),
         _ => None,
     }
 }
@@ -236,9 +234,20 @@ mod tests {
         check("1969-12-31T23:59:59.999", Millisecond, Some(-1));
         check("0001-01-01", Second, Some(-62_135_596_800));
         check("+12345-01-01", Second, days_from_civil(12_345, 1, 1).map(|days| days * 86_400));
-        for bad in ["", "2015", "2015-02-29", "2015-07-15X", "2015-07-15T24:00:00", "2015-07-15T10:00:60", "2015-07-15T10:0",
-            "2015-07-15T10:00:00.", "2015-07-15T10:00:00 +", "2015-07-15T10:00:00+25:00", "15-07-2015", "2015-7-15"]
-        {
+        for bad in [
+            "",
+            "2015",
+            "2015-02-29",
+            "2015-07-15X",
+            "2015-07-15T24:00:00",
+            "2015-07-15T10:00:60",
+            "2015-07-15T10:0",
+            "2015-07-15T10:00:00.",
+            "2015-07-15T10:00:00 +",
+            "2015-07-15T10:00:00+25:00",
+            "15-07-2015",
+            "2015-7-15",
+        ] {
             check(bad, Millisecond, None);
         }
         check("2262-04-12", Nanosecond, None);

@@ -45,7 +45,8 @@ impl SinkConnector for FileSink {
         let place = spec.options.entry("path").and_then(|entry| entry.value_span).or(spec.options.span);
         let failed = |error: std::io::Error| {
             let missing = path.parent().is_some_and(|parent| !parent.as_os_str().is_empty() && !parent.is_dir());
-            let diagnostic = Diagnostic::error("sink-unwritable", format!("opening '{}' for writing: {error}", path.display())).at(place);
+            let diagnostic =
+                Diagnostic::error("sink-unwritable", format!("opening '{}' for writing: {error}", path.display())).at(place);
             if missing { diagnostic.help("create the directory first") } else { diagnostic }
         };
         let mut options = OpenOptions::new();

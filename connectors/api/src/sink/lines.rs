@@ -40,11 +40,7 @@ impl Lines {
         let mut lines = 0;
         for changes in changes {
             let batch = &changes.rows;
-            let (json, csv) = if self.csv {
-                (None, Some(CsvWriter::new(batch)?))
-            } else {
-                (Some(RowWriter::new(batch)?), None)
-            };
+            let (json, csv) = if self.csv { (None, Some(CsvWriter::new(batch)?)) } else { (Some(RowWriter::new(batch)?), None) };
             for row in 0..batch.num_rows() {
                 let diff = changes.diffs.as_ref().filter(|diffs| diffs.is_valid(row)).map_or(1, |diffs| diffs.value(row));
                 let op = if diff < 0 { '-' } else { '+' };

@@ -19,8 +19,8 @@ use self::paths::Paths;
 use self::records::{Next, Records};
 use self::tail::{Place, Tail};
 use super::{
-    Backlog, COMMON_FIELDS, Offset, PartitionId, PartitionReader, Polled, Reject, Source, SourceBatch, SourceConnector, SourceError,
-    SourceSpec, Waker,
+    Backlog, COMMON_FIELDS, Offset, PartitionId, PartitionReader, Polled, Reject, Source, SourceBatch, SourceConnector,
+    SourceError, SourceSpec, Waker,
 };
 use crate::format::{Decoder, FORMAT_FIELDS, Format};
 
@@ -29,7 +29,10 @@ use crate::format::{Decoder, FORMAT_FIELDS, Format};
 pub struct FileSource;
 
 const FIELDS: &[Field] = &[
-    Field { key: "path", about: "a file, a directory, or a pattern with '*' in its last part; files that end in .gz are unpacked" },
+    Field {
+        key: "path",
+        about: "a file, a directory, or a pattern with '*' in its last part; files that end in .gz are unpacked",
+    },
     Field { key: "follow", about: "whether to wait for more at the end, like tail -F; default false" },
 ];
 
@@ -65,7 +68,8 @@ impl SourceConnector for FileSource {
         let paths = Paths::new(path);
         let unreadable = |what: String| Diagnostic::error("source-unreadable", what).at(place);
         let files = paths.list().map_err(|error| {
-            unreadable(format!("reading '{path}': {error}")).help("check the path; it is taken from the directory where highwater runs")
+            unreadable(format!("reading '{path}': {error}"))
+                .help("check the path; it is taken from the directory where highwater runs")
         })?;
         if follow && let Some(packed) = files.iter().find(|file| is_packed(file)) {
             let message = format!("'{}' is packed and cannot be followed", packed.display());
@@ -73,7 +77,8 @@ impl SourceConnector for FileSource {
         }
         if !follow {
             if files.is_empty() {
-                return Err(unreadable(format!("no file matches '{path}'")).help("check the path, or wait for files with follow = 'true'"));
+                return Err(unreadable(format!("no file matches '{path}'"))
+                    .help("check the path, or wait for files with follow = 'true'"));
             }
             for file in &files {
                 File::open(file).map_err(|error| unreadable(format!("opening '{}': {error}", file.display())))?;
@@ -92,14 +97,14 @@ impl Source for Arc<Files> {
     fn read(&self, partition: &PartitionId, offset: Option<&Offset>, _: Waker) -> Result<Box<dyn PartitionReader>, SourceError> {
         let path = PathBuf::from(&*partition.0);
         let place = match offset {
-            Some(offset) => Place::parse(&offset.0).ok_or_else(|| {
-                SourceError::fatal(format!("'{}' is no position in file '{}'", offset.0, path.display()))
-            })?,
+            Some(offset) => Place::parse(&offset.0)
+                .ok_or_else(|| SourceError::fatal(format!("'{}' is no position in file '{}'", offset.0, path.display())))?,
             None => Place::default(),
         };
         let decoder = self.format.decoder(&self.spec.decoder_spec(), &self.spec.options);
         let decoder = decoder.map_err(|error| SourceError::fatal(error.to_string()))?;
-        let input = if self.follow { Input::Followed(Tail::new(path.clone(), place)) } else { Input::Unopened(path.clone(), place) };
+        let input =
+            if self.follow { Input::Followed(Tail::new(path.clone(), place)) } else { Input::Unopened(path.clone(), place) };
         let records = Records::new(self.format.clone(), place.byte, place.line);
         Ok(Box::new(Reader { files: self.clone(), path, input, records, decoder, wants_header: true, finished: false }))
     }
@@ -129,11 +134,13 @@ struct Reader {
 impl Reader {
     /// Opens the file if that is still to be done; for a followed file, finds out whether it was replaced.
     fn prepare(&mut self) -> Result<bool, SourceError> {
-        let failed = |path: &PathBuf, error: io::Error| SourceError::passing(format!("reading file '{}': {error}", path.display()));
+        let failed =
+            |path: &PathBuf, error: io::Error| SourceError::passing(format!("reading file '{}': {error}", path.display()));
         match &mut self.input {
             Input::Unopened(path, place) => {
                 let place = *place;
-                let mut file = File::open(&*path).map_err(|error| SourceError::fatal(format!("opening file '{}': {error}", path.display())))?;
+                let mut file = File::open(&*path)
+                    .map_err(|error| SourceError::fatal(format!("opening file '{}': {error}", path.display())))?;
                 let size = file.metadata().map_err(|error| failed(path, error))?.len();
                 if !is_packed(path) && size < place.byte {
                     let message = format!("file '{}' has {size} bytes, but was read up to byte {}", path.display(), place.byte);
@@ -148,7 +155,8 @@ impl Reader {
                 let input: Box<dyn Read + Send> = if is_packed(path) {
                     let mut input = flate2::read::MultiGzDecoder::new(BufReader::new(file));
                     // A packed file cannot be entered in the middle: what was read before is unpacked again.
-                    let skipped = io::copy(&mut (&mut input).take(place.byte), &mut io::sink()).map_err(|error| failed(path, error))?;
+                    let skipped =
+                        io::copy(&mut (&mut input).take(place.byte), &mut io::sink()).map_err(|error| failed(path, error))?;
                     if skipped < place.byte {
                         return Err(SourceError::fatal(format!("file '{}' is shorter than it was", path.display())));
                     }
@@ -183,7 +191,9 @@ impl Reader {
         let next = next.map_err(|error| SourceError::passing(format!("reading file '{}': {error}", self.path.display())))?;
         if let Next::Record { range, .. } = next {
             let header = records.bytes(&range);
-            self.decoder.set_header(header).map_err(|what| SourceError::fatal(format!("file '{}': {what}", self.path.display())))?;
+            self.decoder
+                .set_header(header)
+                .map_err(|what| SourceError::fatal(format!("file '{}': {what}", self.path.display())))?;
             self.wants_header = false;
         }
         Ok(())

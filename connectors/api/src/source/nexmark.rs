@@ -30,7 +30,10 @@ const FIELDS: &[Field] = &[
     Field { key: "events", about: "how many events; without it the stream has no end" },
     Field { key: "rate", about: "events per second; without it as fast as they are taken" },
     Field { key: "partitions", about: "how many partitions; default the number of workers" },
-    Field { key: "type", about: "all (event_type, person, auction and bid), or the columns of person, auction or bid; default all" },
+    Field {
+        key: "type",
+        about: "all (event_type, person, auction and bid), or the columns of person, auction or bid; default all",
+    },
 ];
 
 /// Events of one partition that stand next to each other in the stream.
@@ -79,7 +82,7 @@ impl SourceConnector for Nexmark {
         }
         let events = reader.parsed::<u64>("events", "a number of events")?;
         // All columns are checked, not only those that are used.
-        Columns::new(&spec.schema, kind).map_err(|error| error.at(error.span.or(spec.options.span)))?;
+        Columns::new(&spec.schema, kind).map_err(|error| error.at(spec.options.span))?;
         Ok(Box::new(Arc::new(Stream { spec: spec.clone(), kind, events, rate, partitions })))
     }
 }
@@ -195,8 +198,7 @@ struct Numbers {
 impl Origin for Numbers {
     fn rows(&self, rows: &[u32]) -> Result<RecordBatch, ArrowError> {
         let schema = &self.stream.spec.schema;
-        let mut columns =
-            Columns::new(schema, self.stream.kind).map_err(|error| ArrowError::SchemaError(error.to_string()))?;
+        let mut columns = Columns::new(schema, self.stream.kind).map_err(|error| ArrowError::SchemaError(error.to_string()))?;
         for row in rows {
             columns.push(self.numbers[*row as usize]);
         }

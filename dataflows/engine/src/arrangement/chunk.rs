@@ -76,9 +76,23 @@ impl RowChunk {
         self.start == self.end
     }
 
-    fn earliest(&self) -> Time {
-        let times = || (self.start..self.end).map(|index| self.run.time(index)).min();
-        self.run.constant_time().or_else(times).unwrap_or(Time::MAX)
+    /// Whether `next`, the chunk that follows, begins with an update to add to the last one here.
+    fn continues_in(&self, next: &Self, since: Time) -> bool {
+        let (last, run) = (self.end - 1, &self.run);
+        next.time(0) <= since && run.hashes()[last] == next.hashes()[0] && run.row(last) == next.row(0)
+    }
+
+    /// Advances the times without touching the rows, if no row repeats and nobody shares the run; tells whether it did.
+    fn advance_in_place(&mut self, since: Time) -> bool {
+        let repeats = |index: usize| self.run.time(index) <= since && self.run.same_row(index - 1, index);
+        // Rows of one time are distinct.
+        if self.constant_time().is_none() && (self.start + 1..self.end).any(repeats) {
+            return false;
+        }
+        let whole = self.len() == self.run.len();
+        let Some(run) = Arc::get_mut(&mut self.run).filter(|_| whole) else { return false };
+        run.advance(since);
+        true
     }
 
     /// How the first update here compares with the first there.
@@ -214,8 +228,8 @@ impl Chunk for RowChunk {
     }
 
     /// Epochs are totally ordered: of a row's updates those up to the frontier become one, in place of the last of
-    /// them, and the others stay as they are and where they are. So only where a row repeats is there anything to do
-    /// but copy, and only the last update can still have to be added to.
+    /// them, and the others stay as they are and where they are. So rows have to be moved only where one repeats, or
+    /// where the run is shared, and only the last update can still have to be added to.
     fn advance(input: &mut VecDeque<Self>, frontier: AntichainRef<Time>, done: bool, out: &mut VecDeque<Self>) {
         let Some(since) = frontier.first().copied() else {
             out.extend(input.drain(..));
@@ -224,13 +238,19 @@ impl Chunk for RowChunk {
         let rows = input.iter().map(Chunk::len).sum();
         let bytes = input.iter().map(RowChunk::row_bytes).sum();
         let mut builder = RunBuilder::new(out, rows, bytes);
-        while let Some(chunk) = input.pop_front() {
-            let run = &chunk.run;
-            let continues = builder.ends_with(run, chunk.start);
-            if !continues && chunk.earliest() >= since {
+        while let Some(mut chunk) = input.pop_front() {
+            let continues = builder.ends_with(&chunk.run, chunk.start);
+            let goes_on = input.front().is_some_and(|next| chunk.continues_in(next, since));
+            if !continues && !goes_on && chunk.advance_in_place(since) {
+                if input.is_empty() && !done {
+                    builder.finish();
+                    input.push_front(chunk);
+                    return;
+                }
                 builder.pass(chunk);
                 continue;
             }
+            let run = &chunk.run;
             let mut start = chunk.start;
             // Rows of one time are distinct: only the first can repeat what came before.
             let end = if chunk.constant_time().is_some() { chunk.start + 1 } else { chunk.end };

@@ -220,6 +220,15 @@ impl Run {
         self.hashes.extend_from_slice(&other.hashes[range]);
     }
 
+    /// Advances all times to `since`, where that keeps the updates apart.
+    pub(crate) fn advance(&mut self, since: Time) {
+        match &mut self.times {
+            Column::One(time) => *time = (*time).max(since),
+            Column::Many(times) => times.iter_mut().for_each(|time| *time = (*time).max(since)),
+        }
+        self.times.shrink();
+    }
+
     fn pop(&mut self) {
         self.hashes.pop();
         self.offsets.pop();

@@ -136,12 +136,12 @@ fn put_together(deltas: &[Delta], mut kept: Vec<(u32, Diff)>) -> Vec<Delta> {
         }
         places.push((batch, *row as usize - start));
     }
-    let pieces = places.chunks(DELTA_ROWS_MAX).zip(kept.chunks(DELTA_ROWS_MAX));
-    let piece = |(places, kept): (&[(usize, usize)], &[(u32, Diff)])| {
+    let mut pieces = Vec::new();
+    for (places, kept) in places.chunks(DELTA_ROWS_MAX).zip(kept.chunks(DELTA_ROWS_MAX)) {
         let rows = compute::interleave_record_batch(&batches, places).expect("the batches of a relation have one schema");
         let inserts = kept.iter().all(|(_, diff)| *diff == 1);
         let diffs = (!inserts).then(|| kept.iter().map(|(_, diff)| *diff).collect::<Int64Array>());
-        Delta { rows, diffs, origin: None }
-    };
-    pieces.map(piece).collect()
+        pieces.push(Delta { rows, diffs, origin: None });
+    }
+    pieces
 }

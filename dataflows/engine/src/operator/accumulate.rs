@@ -38,6 +38,21 @@ pub(crate) trait Accumulator {
 
     /// For [`Accumulator::merge`].
     fn as_any(&self) -> &dyn Any;
+
+    /// The types of the columns that [`Accumulator::partial`] gives; `None` if a group's state cannot travel in columns.
+    fn partial_types(&self) -> Option<Vec<DataType>> {
+        None
+    }
+
+    /// The state of these groups as columns.
+    fn partial(&self, _groups: &[u32]) -> Vec<ArrayRef> {
+        unreachable!("only asked for with partial types")
+    }
+
+    /// Adds states that [`Accumulator::partial`] gave: row `i` to group `groups[i]`.
+    fn update_partial(&mut self, _groups: &[u32], _columns: &[ArrayRef]) {
+        unreachable!("only asked for with partial types")
+    }
 }
 
 /// The results of an accumulator.

@@ -9,7 +9,7 @@ use arrow::datatypes::{Schema, SchemaRef};
 use highwater_plan::{Aggregate, OnError};
 
 use super::epoch::EpochLogic;
-use super::groups::{Failed, Groups, Results};
+use super::groups::{Failed, Groups, PartialColumns, Results};
 use super::sides::Errors;
 use crate::{Delta, Time};
 
@@ -24,7 +24,7 @@ pub(crate) struct Grouped {
 }
 
 impl Grouped {
-    /// `owns_unit`: this worker has the group of no columns.
+    /// `owns_unit`: this worker has the group of no columns. `partials`: rows were added up before the exchange.
     pub(crate) fn new(
         aggregate: &Aggregate,
         input: &SchemaRef,
@@ -32,8 +32,12 @@ impl Grouped {
         schema: SchemaRef,
         errors: Errors,
         owns_unit: bool,
+        partials: Option<PartialColumns>,
     ) -> Self {
         let mut groups = Groups::new(aggregate, input, append_only);
+        if let Some(columns) = partials {
+            groups = groups.of_partials(columns);
+        }
         let unit = aggregate.keys.is_empty() && owns_unit;
         if unit {
             groups.add_unit_group();

@@ -84,6 +84,24 @@ impl ExactSum {
         sum
     }
 
+    /// The sum as it travels between workers.
+    pub(crate) fn to_bytes(&self) -> Vec<u8> {
+        let counts = [self.infinite, self.negative_infinite, self.not_a_number];
+        let counts = counts.iter().flat_map(|count| count.to_le_bytes());
+        counts.chain(self.parts.iter().flat_map(|part| part.to_le_bytes())).collect()
+    }
+
+    /// What [`ExactSum::to_bytes`] gave.
+    pub(crate) fn from_bytes(bytes: &[u8]) -> Self {
+        let word = |index: usize| -> [u8; 8] { bytes[index * 8..index * 8 + 8].try_into().expect("eight bytes") };
+        ExactSum {
+            infinite: i64::from_le_bytes(word(0)),
+            negative_infinite: i64::from_le_bytes(word(1)),
+            not_a_number: i64::from_le_bytes(word(2)),
+            parts: (3..bytes.len() / 8).map(|index| f64::from_le_bytes(word(index))).collect(),
+        }
+    }
+
     /// Bytes kept beside the struct.
     pub(crate) fn bytes(&self) -> usize {
         self.parts.capacity() * size_of::<f64>()

@@ -1,9 +1,9 @@
 //! A table of groups: their keys, how many rows each has, and one accumulator per aggregate.
 
-use arrow::array::{ArrayRef, BooleanArray, Int64Array, UInt32Array};
+use arrow::array::{ArrayRef, AsArray, BooleanArray, Int64Array, UInt32Array};
 use arrow::compute;
 use arrow::compute::kernels::cmp::not_distinct;
-use arrow::datatypes::{DataType, SchemaRef};
+use arrow::datatypes::{DataType, Int64Type, SchemaRef};
 use highwater_plan::{Aggregate, AggregateCall};
 
 use super::accumulate::{Accumulator, accumulator, call_rows};
@@ -14,10 +14,21 @@ use crate::{Delta, Diff};
 pub(crate) struct Groups {
     key_columns: Vec<usize>,
     calls: Vec<AggregateCall>,
+    /// Rows are states of groups, added up elsewhere: the columns that hold them.
+    partial: Option<PartialColumns>,
     keys: Keys,
     rows: Vec<Diff>,
     accumulators: Vec<Box<dyn Accumulator>>,
     marked: Vec<bool>,
+}
+
+/// Where the columns of partial states stand in a batch.
+#[derive(Debug, Clone)]
+pub(crate) struct PartialColumns {
+    /// How many rows each state stands for.
+    pub(crate) rows: usize,
+    /// Per aggregate its columns.
+    pub(crate) calls: Vec<std::ops::Range<usize>>,
 }
 
 /// Results of groups: key columns, then one column per aggregate, row by row.
@@ -48,11 +59,34 @@ impl Groups {
         Groups {
             key_columns: aggregate.keys.clone(),
             calls: aggregate.calls.clone(),
+            partial: None,
             keys: Keys::new(&types),
             rows: Vec::new(),
             accumulators: aggregate.calls.iter().map(|call| accumulator(call, input, append_only)).collect(),
             marked: Vec::new(),
         }
+    }
+
+    /// The table takes partial states instead of rows; their key columns come first.
+    pub(crate) fn of_partials(mut self, columns: PartialColumns) -> Self {
+        self.key_columns = (0..self.key_columns.len()).collect();
+        self.partial = Some(columns);
+        self
+    }
+
+    /// Per aggregate the types of its partial state; `None` if one has none.
+    pub(crate) fn partial_types(&self) -> Option<Vec<Vec<DataType>>> {
+        self.accumulators.iter().map(|accumulator| accumulator.partial_types()).collect()
+    }
+
+    /// The states of all groups: key columns, how many rows each stands for, then each aggregate's columns.
+    pub(crate) fn partials(&self) -> Vec<ArrayRef> {
+        let numbers = self.keys.numbers();
+        let mut columns = self.keys.columns(&numbers);
+        let rows = numbers.iter().map(|number| self.rows[*number as usize]);
+        columns.push(std::sync::Arc::new(Int64Array::from_iter_values(rows)));
+        columns.extend(self.accumulators.iter().flat_map(|accumulator| accumulator.partial(&numbers)));
+        columns
     }
 
     /// How many groups there are.
@@ -153,6 +187,14 @@ impl Groups {
     }
 
     fn update(&mut self, delta: &Delta, numbers: &[u32]) {
+        if let Some(partial) = &self.partial {
+            let rows = delta.rows.column(partial.rows).as_primitive::<Int64Type>().values();
+            numbers.iter().zip(rows).for_each(|(number, rows)| self.rows[*number as usize] += rows);
+            for (columns, accumulator) in partial.calls.iter().zip(&mut self.accumulators) {
+                accumulator.update_partial(numbers, &delta.rows.columns()[columns.clone()]);
+            }
+            return;
+        }
         match delta.diff_values() {
             None => numbers.iter().for_each(|number| self.rows[*number as usize] += 1),
             Some(diffs) => numbers.iter().zip(diffs).for_each(|(number, diff)| self.rows[*number as usize] += diff),

@@ -7,15 +7,18 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Instant;
 
-use arrow::array::{Array, ArrayRef, AsArray, RecordBatch, RecordBatchOptions};
+use arrow::array::{
+    Array, ArrayRef, AsArray, BooleanArray, BooleanBufferBuilder, Int64Array, NullArray, RecordBatch, RecordBatchOptions, UInt32Array,
+};
 use arrow::buffer::BooleanBuffer;
-use arrow::datatypes::SchemaRef;
+use arrow::compute::{FilterBuilder, FilterPredicate};
+use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use highwater_plan::{EvalError, Expr, Map, Span};
 use timely::container::NoopBuilder;
 use timely::dataflow::channels::pact::Pipeline;
 use timely::dataflow::operators::generic::Operator;
 
-use crate::delta::Parcel;
+use crate::delta::{OriginRows, Parcel};
 use crate::operator::DeltaStream;
 use crate::operator::sides::Errors;
 use crate::stats::OperatorStats;
@@ -53,11 +56,20 @@ pub(crate) fn map<'scope>(
 
 /// A [`Map`] ready to be applied to batches.
 pub(crate) struct Mapper {
-    map: Map,
+    filters: Vec<Expr>,
+    output: Output,
     schema: SchemaRef,
     errors: Errors,
-    /// Set if the map only chooses columns.
-    projection: Option<Vec<usize>>,
+    /// Input columns that anything evaluated after a filter reads.
+    read: Vec<bool>,
+}
+
+/// What a map gives of the rows that pass.
+enum Output {
+    /// The input's columns at these positions.
+    Columns(Vec<usize>),
+    /// Expressions; those that are free are evaluated before the filter, and only their result is filtered.
+    Exprs(Vec<Expr>),
 }
 
 struct Failure {
@@ -68,11 +80,27 @@ struct Failure {
 impl Mapper {
     /// A map whose output has `schema`.
     pub(crate) fn new(map: Map, schema: SchemaRef, errors: Errors) -> Self {
-        let projection = match &map.exprs {
+        let columns: Option<Vec<usize>> = match &map.exprs {
             None => Some((0..schema.fields().len()).collect()),
             Some(exprs) => exprs.iter().map(Expr::as_column).collect(),
         };
-        Mapper { map, schema, errors, projection }
+        let output = match (columns, map.exprs) {
+            (Some(columns), _) => Output::Columns(columns),
+            (None, exprs) => Output::Exprs(exprs.unwrap_or_default()),
+        };
+        let mut read = Vec::new();
+        let later = map.filters.iter().filter(|filter| filter.fallible);
+        let evaluated: Vec<&Expr> = match &output {
+            Output::Columns(_) => later.collect(),
+            Output::Exprs(exprs) => later.chain(exprs.iter().filter(|expr| !expr.scalar.is_free())).collect(),
+        };
+        for column in evaluated.iter().flat_map(|expr| &expr.columns) {
+            if read.len() <= *column {
+                read.resize(column + 1, false);
+            }
+            read[*column] = true;
+        }
+        Mapper { filters: map.filters, output, schema, errors, read }
     }
 
     /// Maps `delta`, appends what is left of it to `mapped`, and gives the number of rows that failed.
@@ -96,26 +124,129 @@ impl Mapper {
     }
 
     fn evaluate(&self, delta: &Delta) -> Result<Option<Delta>, Failure> {
-        let mut kept: Option<Delta> = None;
-        for filter in &self.map.filters {
-            let current = kept.as_ref().unwrap_or(delta);
-            let passed = boolean(&evaluate(filter, &current.rows)?);
-            match passed.count_set_bits() {
-                0 => return Ok(None),
-                all if all == current.len() => {}
-                _ => kept = Some(current.filter(&passed)),
+        let Some(passed) = self.passed(delta)? else {
+            let columns = match &self.output {
+                Output::Columns(columns) => delta.columns(columns),
+                Output::Exprs(exprs) => exprs.iter().map(|expr| evaluate(expr, &delta.rows)).collect::<Result<_, _>>()?,
+            };
+            return self.delta(columns, delta.len(), delta.diffs.clone(), delta.origin.clone()).map(Some);
+        };
+        if passed.count_set_bits() == 0 {
+            return Ok(None);
+        }
+        let selection = Selection::new(passed);
+        let columns = match &self.output {
+            Output::Columns(columns) => columns.iter().map(|column| selection.column(delta.rows.column(*column))).collect(),
+            Output::Exprs(exprs) => {
+                let narrowed = selection.batch(&delta.rows, &self.read);
+                let value = |expr: &Expr| match expr.scalar.is_free() {
+                    true => evaluate(expr, &delta.rows).map(|values| selection.column(&values)),
+                    false => evaluate(expr, &narrowed),
+                };
+                exprs.iter().map(value).collect::<Result<Vec<_>, _>>()?
+            }
+        };
+        let (diffs, origin) = selection.diffs_and_origin(delta);
+        self.delta(columns, selection.rows, diffs, origin).map(Some)
+    }
+
+    /// The rows that pass every filter; `None`: all of them.
+    fn passed(&self, delta: &Delta) -> Result<Option<BooleanBuffer>, Failure> {
+        let mut passed: Option<BooleanBuffer> = None;
+        for filter in &self.filters {
+            let result = match &passed {
+                // A filter that can fail sees only the rows that the filters before it let through.
+                Some(earlier) if filter.fallible => {
+                    let selection = Selection::new(earlier.clone());
+                    let kept = boolean(&evaluate(filter, &selection.batch(&delta.rows, &self.read))?);
+                    selection.spread(&kept)
+                }
+                Some(earlier) => earlier & &boolean(&evaluate(filter, &delta.rows)?),
+                None => boolean(&evaluate(filter, &delta.rows)?),
+            };
+            match result.count_set_bits() {
+                0 => return Ok(Some(result)),
+                all if all == delta.len() => {}
+                _ => passed = Some(result),
             }
         }
-        let kept = kept.unwrap_or_else(|| delta.clone());
-        let columns: Vec<ArrayRef> = match (&self.projection, &self.map.exprs) {
-            (Some(projection), _) => kept.columns(projection),
-            (None, Some(exprs)) => exprs.iter().map(|expr| evaluate(expr, &kept.rows)).collect::<Result<_, _>>()?,
-            (None, None) => unreachable!("a map without expressions is a projection"),
-        };
-        let options = RecordBatchOptions::new().with_row_count(Some(kept.len()));
-        let rows = RecordBatch::try_new_with_options(Arc::clone(&self.schema), columns, &options)
-            .map_err(|error| Failure { error: EvalError { message: format!("result does not fit its column: {error}") }, span: None })?;
-        Ok(Some(Delta { rows, diffs: kept.diffs, origin: kept.origin }))
+        Ok(passed)
+    }
+
+    fn delta(
+        &self,
+        columns: Vec<ArrayRef>,
+        rows: usize,
+        diffs: Option<Int64Array>,
+        origin: Option<OriginRows>,
+    ) -> Result<Delta, Failure> {
+        let options = RecordBatchOptions::new().with_row_count(Some(rows));
+        let rows = RecordBatch::try_new_with_options(Arc::clone(&self.schema), columns, &options).map_err(|error| Failure {
+            error: EvalError { message: format!("result does not fit its column: {error}") },
+            span: None,
+        })?;
+        Ok(Delta { rows, diffs, origin })
+    }
+}
+
+/// The rows of a batch that passed its filters.
+struct Selection {
+    filter: FilterPredicate,
+    passed: BooleanBuffer,
+    rows: usize,
+}
+
+impl Selection {
+    fn new(passed: BooleanBuffer) -> Self {
+        let filter = FilterBuilder::new(&BooleanArray::new(passed.clone(), None)).optimize().build();
+        Selection { filter, rows: passed.count_set_bits(), passed }
+    }
+
+    fn column(&self, column: &ArrayRef) -> ArrayRef {
+        self.filter.filter(column).expect("the selection has a bit per row")
+    }
+
+    /// The selected rows of the columns that are read; the others become columns of NULLs, which cost nothing.
+    fn batch(&self, rows: &RecordBatch, read: &[bool]) -> RecordBatch {
+        let unread: ArrayRef = Arc::new(NullArray::new(self.rows));
+        let (fields, columns): (Vec<_>, Vec<_>) = rows
+            .schema_ref()
+            .fields()
+            .iter()
+            .zip(rows.columns())
+            .enumerate()
+            .map(|(index, (field, column))| match read.get(index) {
+                Some(true) => (Arc::clone(field), self.column(column)),
+                _ => (Arc::new(Field::new(field.name(), DataType::Null, true)), Arc::clone(&unread)),
+            })
+            .unzip();
+        let options = RecordBatchOptions::new().with_row_count(Some(self.rows));
+        RecordBatch::try_new_with_options(Arc::new(Schema::new(fields)), columns, &options).expect("columns of as many rows")
+    }
+
+    fn diffs_and_origin(&self, delta: &Delta) -> (Option<Int64Array>, Option<OriginRows>) {
+        let diffs = delta.diffs.as_ref().map(|diffs| {
+            let kept = self.filter.filter(diffs).expect("the selection has a bit per row");
+            Int64Array::from(kept.to_data())
+        });
+        let origin = delta.origin.as_ref().map(|origin| {
+            let rows = match &origin.rows {
+                Some(rows) => UInt32Array::from(self.filter.filter(rows).expect("the selection has a bit per row").to_data()),
+                None => self.passed.set_indices().map(|row| row as u32).collect(),
+            };
+            OriginRows { rows: Some(rows), ..origin.clone() }
+        });
+        (diffs, origin)
+    }
+
+    /// Bits of the selected rows, at the places of all rows.
+    fn spread(&self, kept: &BooleanBuffer) -> BooleanBuffer {
+        let mut spread = BooleanBufferBuilder::new(self.passed.len());
+        spread.append_n(self.passed.len(), false);
+        for (position, row) in self.passed.set_indices().enumerate() {
+            spread.set_bit(row, kept.value(position));
+        }
+        spread.finish()
     }
 }
 

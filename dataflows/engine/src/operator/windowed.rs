@@ -9,11 +9,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use arrow::array::{Array, ArrayRef, Int64Array, UInt32Array};
 use arrow::buffer::BooleanBuffer;
 use arrow::datatypes::SchemaRef;
-use highwater_plan::{Aggregate, Emit, Grouping, OnError, WindowKind, timestamp_from_micros};
+use highwater_plan::{Aggregate, Emit, Grouping, OnError, WindowAssign, WindowKind, timestamp_from_micros};
 
 use super::aggregate::give;
 use super::epoch::EpochLogic;
-use super::groups::{Groups, Results};
+use super::groups::{Groups, PartialColumns, Results};
 use super::late::{LateGate, RowWindows, Watermark};
 use super::sides::Errors;
 use crate::{Delta, Time};
@@ -33,6 +33,8 @@ pub(crate) struct Windowed {
     gate: Option<LateGate>,
     /// Set for final hopping windows that are made of panes: the slide.
     pane: Option<i64>,
+    /// Rows are partial states.
+    partials: Option<PartialColumns>,
     /// By window end, or by pane start.
     tables: BTreeMap<i64, Table>,
     numbers: Vec<u32>,
@@ -54,6 +56,8 @@ pub(crate) struct WindowedSpec {
     pub(crate) watermark: Watermark,
     pub(crate) lateness: i64,
     pub(crate) gate: Option<LateGate>,
+    /// Rows were added up before the exchange: how their windows are found, and where their states stand.
+    pub(crate) partials: Option<(WindowAssign, PartialColumns)>,
 }
 
 /// How the rows of a windowed aggregate name their windows.
@@ -68,7 +72,12 @@ pub(crate) fn row_windows(aggregate: &Aggregate) -> Option<RowWindows> {
 impl Windowed {
     /// No windows yet.
     pub(crate) fn new(spec: WindowedSpec) -> Self {
-        let windows = row_windows(&spec.aggregate).expect("the renderer sends groupings without windows elsewhere");
+        let mut windows = row_windows(&spec.aggregate).expect("the renderer sends groupings without windows elsewhere");
+        let mut partials = None;
+        if let Some((assign, columns)) = spec.partials {
+            windows = RowWindows::Assign(assign);
+            partials = Some(columns);
+        }
         let pane = match (&spec.aggregate.grouping, spec.aggregate.emit) {
             (Grouping::Assign(assign), Emit::Final) if spec.lateness == 0 => match assign.kind {
                 WindowKind::Hop { slide, size, .. } if slide < size && size % slide == 0 => Some(slide),
@@ -87,8 +96,17 @@ impl Windowed {
             lateness: spec.lateness,
             gate: spec.gate,
             pane,
+            partials,
             tables: BTreeMap::new(),
             numbers: Vec::new(),
+        }
+    }
+
+    fn groups(&self) -> Groups {
+        let groups = Groups::new(&self.aggregate, &self.input, self.append_only);
+        match &self.partials {
+            Some(columns) => groups.of_partials(columns.clone()),
+            None => groups,
         }
     }
 
@@ -103,10 +121,11 @@ impl Windowed {
             self.part(delta, &mut parts);
         }
         for (key, deltas) in parts {
-            let table = self.tables.entry(key).or_insert_with(|| Table {
-                groups: Groups::new(&self.aggregate, &self.input, self.append_only),
-                given: false,
-            });
+            if !self.tables.contains_key(&key) {
+                let groups = self.groups();
+                self.tables.insert(key, Table { groups, given: false });
+            }
+            let table = self.tables.get_mut(&key).expect("just made");
             if self.aggregate.emit == Emit::Final && !table.given {
                 for delta in &deltas {
                     table.groups.accumulate(delta, &mut self.numbers);
@@ -219,7 +238,7 @@ impl Windowed {
             .filter(|end| before < *end && *end <= watermark)
             .collect();
         for end in ends {
-            let mut window = Groups::new(&self.aggregate, &self.input, self.append_only);
+            let mut window = self.groups();
             for (_, pane) in self.tables.range(end - size..end) {
                 window.merge(&pane.groups, &mut self.numbers);
             }

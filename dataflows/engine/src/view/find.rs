@@ -123,13 +123,7 @@ impl<'a> Query<'a> {
         }
     }
 
-    fn take<'s>(
-        &self,
-        chunk: &'s RowChunk,
-        range: std::ops::Range<usize>,
-        epoch: Time,
-        updates: &mut Vec<Found<'s>>,
-    ) {
+    fn take<'s>(&self, chunk: &'s RowChunk, range: std::ops::Range<usize>, epoch: Time, updates: &mut Vec<Found<'s>>) {
         let hashes = chunk.hashes();
         for at in range {
             if chunk.time(at) <= epoch && chunk.row(at).starts_with(&self.prefix) {
@@ -174,6 +168,9 @@ fn sort_first(rows: &mut Vec<(&[u8], Diff)>, count: usize) {
         rows.select_nth_unstable_by(count - 1, |one, other| one.0.cmp(other.0));
         rows.truncate(count);
     }
+    if rows.len() < 2 {
+        return;
+    }
     // Comparing two prefixes held at hand saves most visits to the rows.
     rows.sort_by_cached_key(|(row, _)| {
         let mut prefix = [0; 16];
@@ -197,7 +194,8 @@ fn equal(column: &ArrayRef, value: &ArrayRef) -> BooleanArray {
     // Nested types have no such kernel, but an encoding.
     let fields = vec![SortField::new(column.data_type().clone())];
     let converter = RowConverter::new(fields).expect("planners allow only types that have an order");
-    let encode = |array: &ArrayRef| converter.convert_columns(&[array.clone()]).expect("a value has its column's type");
+    let encode =
+        |array: &ArrayRef| converter.convert_columns(std::slice::from_ref(array)).expect("a value has its column's type");
     let (rows, value) = (encode(column), encode(value));
     rows.iter().map(|row| Some(row == value.row(0))).collect()
 }

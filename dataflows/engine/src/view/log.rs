@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
-use arrow::array::{Array, Int64Array, UInt32Array};
+use arrow::array::{Array, ArrayRef, Int64Array, UInt32Array};
 use arrow::compute;
 use arrow::datatypes::SchemaRef;
 use arrow::record_batch::RecordBatch;
@@ -25,6 +25,9 @@ const BYTES_MAX: usize = 256 << 20;
 
 /// Rows of a block.
 const BLOCK_ROWS_MAX: usize = 8_192;
+
+/// A block is at most this part of what a worker keeps: so much goes at once when there is too much.
+const PARTS: usize = 16;
 
 /// One worker's part of a side relation.
 #[derive(Debug)]
@@ -89,11 +92,18 @@ impl Log {
 
     /// Appends rows of an epoch.
     pub(crate) fn append(&self, epoch: Time, rows: RecordBatch, diffs: Option<Int64Array>) {
+        let (rows_max, bytes_max) = (BLOCK_ROWS_MAX.min(self.rows_max / PARTS), self.bytes_max / PARTS);
+        let parts = (bytes_of(&rows) / bytes_max.max(1)).max(rows.num_rows() / rows_max.max(1)) + 1;
         let mut blocks = self.lock();
-        for start in (0..rows.num_rows()).step_by(BLOCK_ROWS_MAX) {
-            let length = BLOCK_ROWS_MAX.min(rows.num_rows() - start);
+        let mut start = 0;
+        for part in 1..=parts {
+            let length = rows.num_rows() * part / parts - start;
+            if length == 0 {
+                continue;
+            }
             let diffs = diffs.as_ref().map(|diffs| diffs.slice(start, length));
-            blocks.push(Block::new(rows.slice(start, length), diffs, vec![(epoch, length)]));
+            blocks.push(Block::new(rows.slice(start, length), diffs, vec![(epoch, length)]), rows_max, bytes_max);
+            start += length;
             while blocks.rows > self.rows_max || blocks.bytes > self.bytes_max {
                 blocks.drop_oldest();
             }
@@ -112,8 +122,8 @@ impl Log {
 }
 
 impl Blocks {
-    fn push(&mut self, mut block: Block) {
-        while let Some(last) = self.blocks.pop_back_if(|last| last.joins(&block)) {
+    fn push(&mut self, mut block: Block, rows_max: usize, bytes_max: usize) {
+        while let Some(last) = self.blocks.pop_back_if(|last| last.joins(&block, rows_max, bytes_max)) {
             self.rows -= last.rows.num_rows();
             self.bytes -= last.bytes;
             block = last.followed_by(&block);
@@ -132,12 +142,15 @@ impl Blocks {
     }
 }
 
+/// Bytes of the values, whatever else their buffers hold.
+fn bytes_of(rows: &RecordBatch) -> usize {
+    let bytes = |column: &ArrayRef| column.to_data().get_slice_memory_size().unwrap_or(column.get_array_memory_size());
+    rows.columns().iter().map(bytes).sum()
+}
+
 impl Block {
     fn new(rows: RecordBatch, diffs: Option<Int64Array>, epochs: Vec<(Time, usize)>) -> Self {
-        let column_bytes = |column: &arrow::array::ArrayRef| {
-            column.to_data().get_slice_memory_size().unwrap_or_else(|_| column.get_array_memory_size())
-        };
-        let bytes = rows.columns().iter().map(column_bytes).sum::<usize>()
+        let bytes = bytes_of(&rows)
             + diffs.as_ref().map_or(0, |diffs| diffs.len() * size_of::<Diff>())
             + epochs.len() * size_of::<(Time, usize)>()
             + size_of::<Block>();
@@ -145,9 +158,9 @@ impl Block {
     }
 
     /// Whether the two should be one: rows are copied when their block doubles.
-    fn joins(&self, next: &Block) -> bool {
-        let (rows, next) = (self.rows.num_rows(), next.rows.num_rows());
-        rows <= 2 * next && rows + next <= BLOCK_ROWS_MAX
+    fn joins(&self, next: &Block, rows_max: usize, bytes_max: usize) -> bool {
+        let (rows, more) = (self.rows.num_rows(), next.rows.num_rows());
+        rows <= 2 * more && rows + more <= rows_max && self.bytes + next.bytes <= bytes_max
     }
 
     fn followed_by(&self, next: &Block) -> Block {
@@ -265,7 +278,8 @@ impl Piece {
 fn consolidate(pieces: Vec<Piece>) -> Vec<(RecordBatch, Int64Array)> {
     let Some(first) = pieces.first() else { return Vec::new() };
     let converter = converter(&first.rows.schema());
-    let encode = |piece: &Piece| converter.convert_columns(piece.rows.columns()).expect("the batches of a relation have one schema");
+    let encode =
+        |piece: &Piece| converter.convert_columns(piece.rows.columns()).expect("the batches of a relation have one schema");
     let encoded: Vec<Rows> = pieces.iter().map(encode).collect();
     let mut places: HashMap<&[u8], (usize, usize), ahash::RandomState> = HashMap::default();
     let mut totals: Vec<Vec<Diff>> = encoded.iter().map(|rows| vec![0; rows.num_rows()]).collect();

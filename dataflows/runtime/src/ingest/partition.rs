@@ -24,6 +24,8 @@ pub(crate) struct Partition {
     wait: Wait,
     /// Failures in a row.
     failures: u32,
+    /// Whether an error has ended it.
+    failed: bool,
     /// What did not fit into an epoch.
     rest: Option<Batch>,
     watermark: PartitionWatermark,
@@ -63,6 +65,7 @@ impl Partition {
             woken,
             wait: Wait::No,
             failures: 0,
+            failed: false,
             rest: None,
             watermark: PartitionWatermark::new(),
             backlog_at: None,
@@ -122,7 +125,7 @@ impl Partition {
         status.rows += piece.rows() as u64;
         status.rejected_rows += (piece.rows_and_rejects() - piece.rows()) as u64;
         status.watermark = self.watermark.max();
-        status.state = state_of(self.watermark.activity(context.idle_timeout));
+        status.state = self.state(context);
         if let Some(end) = &piece.end {
             status.offset = Some(end.offset.0.to_string());
             status.bytes += end.bytes;
@@ -178,7 +181,9 @@ impl Partition {
     fn failed_for_good(&mut self, error: SourceError, context: &SourceContext) -> Option<Batch> {
         self.watermark.reading();
         self.reader = None;
+        self.failed = true;
         self.record(&error, context);
+        self.status.lock().state = PartitionState::Failed;
         tracing::error!(
             job = context.job, source = context.name, partition = %self.id, error = error.message,
             "reading failed for good, the job stops reading"
@@ -199,14 +204,12 @@ impl Partition {
 
     /// Writes down what the reader's answer changed.
     fn publish(&mut self, now: Duration, context: &SourceContext) {
-        let failed = context.fault.reason().is_some() && self.reader.is_none();
-        let activity = self.watermark.activity(context.idle_timeout);
         let backlog = self.reader.as_ref().map(|reader| {
             let fresh = self.backlog_at.is_some_and(|at| now.saturating_sub(at) < BACKLOG_EVERY) && self.wait == Wait::No;
             (!fresh).then(|| reader.backlog())
         });
         let mut status = self.status.lock();
-        status.state = if failed && activity != Activity::Finished { PartitionState::Failed } else { state_of(activity) };
+        status.state = self.state(context);
         match backlog {
             None => status.backlog = None,
             Some(None) => {}
@@ -216,12 +219,13 @@ impl Partition {
             }
         }
     }
-}
 
-fn state_of(activity: Activity) -> PartitionState {
-    match activity {
-        Activity::Active => PartitionState::Active,
-        Activity::Idle => PartitionState::Idle,
-        Activity::Finished => PartitionState::Finished,
+    fn state(&self, context: &SourceContext) -> PartitionState {
+        match self.watermark.activity(context.idle_timeout) {
+            _ if self.failed => PartitionState::Failed,
+            Activity::Active => PartitionState::Active,
+            Activity::Idle => PartitionState::Idle,
+            Activity::Finished => PartitionState::Finished,
+        }
     }
 }

@@ -78,6 +78,19 @@ fn a_bounded_job_runs_to_its_end() {
 }
 
 #[test]
+fn a_source_may_give_one_row_an_epoch() {
+    let world = World { scripts: vec![a_script(&[1, 2, 3, 4, 5])], ..World::default() };
+    let runtime = runtime(&world, 1);
+    let options = [("connector", "script"), ("epoch_rows_max", "1")];
+    let job = create(&runtime, "j", job("s", "v", Some("out"), &options)).unwrap();
+    assert_eq!(job.wait_over(Some(PATIENCE)), JobState::Finished);
+    let mut epochs: Vec<u64> = world.epochs.lock().unwrap().clone();
+    epochs.dedup();
+    assert_eq!(epochs.len(), 5);
+    runtime.shutdown();
+}
+
+#[test]
 fn what_was_pushed_is_read_at_its_epoch() {
     let runtime = runtime(&World::default(), 2);
     let job = create(&runtime, "j", job("s", "v", None, PUSH)).unwrap();
@@ -90,6 +103,32 @@ fn what_was_pushed_is_read_at_its_epoch() {
         assert_eq!(rows(&read), expected);
     }
     assert_eq!(job.wait_closed(u64::MAX, Duration::ZERO), job.handle().closed());
+    runtime.shutdown();
+}
+
+#[test]
+fn reads_beside_writes_see_whole_epochs_and_never_go_back() {
+    let runtime = runtime(&World::default(), 3);
+    let job = create(&runtime, "j", job("s", "v", None, PUSH)).unwrap();
+    std::thread::scope(|scope| {
+        let readers: Vec<_> = (0..2)
+            .map(|_| {
+                scope.spawn(|| {
+                    let (mut epoch, mut seen) = (0, 0);
+                    while seen < 600 {
+                        let read = job.read_view("v", None, PATIENCE, &[], None).unwrap();
+                        let count = rows(&read).len();
+                        assert!(read.epoch >= epoch && count >= seen && count % 3 == 0, "three rows are pushed at once");
+                        (epoch, seen) = (read.epoch, count);
+                    }
+                })
+            })
+            .collect();
+        for value in 0..200 {
+            push(&job, "s", &format!("{value} {value} {value}"));
+        }
+        readers.into_iter().for_each(|reader| reader.join().unwrap());
+    });
     runtime.shutdown();
 }
 
@@ -167,8 +206,8 @@ fn mistakes_in_options_are_diagnostics() {
     assert_eq!(mistake(&[("connector", "kafak")]), "unknown connector 'kafak'; connectors: script, push");
     assert_eq!(
         mistake(&[("connector", "push"), ("max_ahed", "1 h")]),
-        "unknown option 'max_ahed' for connector 'script'; valid options of connector 'script': connector, max_ahead, \
-         idle_timeout, epoch_rows_max"
+        "unknown option 'max_ahed' for connector 'script'; valid options of connector 'script': connector, \
+         idle_timeout, max_ahead, epoch_rows_max"
     );
     assert!(
         mistake(&[("connector", "push"), ("max_ahead", "soon")]).starts_with("option 'max_ahead' of source 's' cannot be 'soon'")

@@ -6,8 +6,8 @@ use arrow::array::Array;
 use highwater_connectors::Registry;
 use highwater_connectors::sink::{Changes, SinkConnector, SinkError, SinkSpec, SinkWriter};
 use highwater_connectors::source::{
-    Backlog, Offset, PartitionId, PartitionReader, Polled, PushError, PushFormat, PushHandle, PushRequest, PushSummary, Receipt,
-    Source, SourceConnector, SourceError, SourceSpec, Waker,
+    Backlog, COMMON_FIELDS, Offset, PartitionId, PartitionReader, Polled, PushError, PushFormat, PushHandle, PushRequest,
+    PushSummary, Receipt, Source, SourceConnector, SourceError, SourceSpec, Waker,
 };
 use highwater_plan::{
     Diagnostic, Emit, Field, Job, Node, Op, OptionReader, Options, Plan, Properties, Settings, Sink, SourceKind, StateBound, View,
@@ -24,6 +24,8 @@ pub(crate) struct World {
     pub(crate) pushed: Script,
     /// Event times that sinks have written, with their diffs.
     pub(crate) written: Arc<Mutex<Vec<(i64, i64)>>>,
+    /// Epochs that sinks have written.
+    pub(crate) epochs: Arc<Mutex<Vec<u64>>>,
 }
 
 impl World {
@@ -84,19 +86,17 @@ struct Connector {
     world: World,
 }
 
-const FIELDS: &[Field] = &[Field { key: "connector", about: "which one" }];
-
 impl SourceConnector for Connector {
     fn name(&self) -> &'static str {
         self.name
     }
 
     fn fields(&self) -> Vec<Field> {
-        FIELDS.to_vec()
+        COMMON_FIELDS.to_vec()
     }
 
     fn open(&self, spec: &SourceSpec) -> Result<Box<dyn Source>, Diagnostic> {
-        OptionReader::new(&spec.options, "connector 'script'", &[FIELDS])?;
+        OptionReader::new(&spec.options, "connector 'script'", &[COMMON_FIELDS])?;
         let push = self.name == "push";
         let scripts = if push { vec![self.world.pushed.clone()] } else { self.world.scripts.clone() };
         Ok(Box::new(Scripts { scripts, push }))
@@ -153,7 +153,7 @@ impl SinkConnector for Collect {
     }
 
     fn fields(&self) -> Vec<Field> {
-        FIELDS.to_vec()
+        COMMON_FIELDS.to_vec()
     }
 
     fn open(&self, _spec: &SinkSpec) -> Result<Box<dyn SinkWriter>, Diagnostic> {
@@ -162,7 +162,8 @@ impl SinkConnector for Collect {
 }
 
 impl SinkWriter for Collect {
-    fn write(&mut self, _epoch: u64, changes: &[Changes]) -> Result<(), SinkError> {
+    fn write(&mut self, epoch: u64, changes: &[Changes]) -> Result<(), SinkError> {
+        self.0.epochs.lock().unwrap().push(epoch);
         let mut written = self.0.written.lock().unwrap();
         for changes in changes {
             let diff = |row: usize| changes.diffs.as_ref().map_or(1, |diffs| diffs.value(row));

@@ -47,8 +47,9 @@ impl Binder {
                 .at(name_span)
                 .help("read the view that the sink writes"));
         }
-        let schema = exposed(&relation);
-        let raw = LogicalPlanBuilder::scan(relation.name.as_str(), relation as Arc<dyn TableSource>, None)
+        let schema = Arc::clone(&relation.schema);
+        let source = Arc::clone(&relation) as Arc<dyn TableSource>;
+        let raw = LogicalPlanBuilder::scan(relation.name.as_str(), source, None)
             .and_then(LogicalPlanBuilder::build)
             .map_err(|e| from_datafusion(&e, &places))?;
         let plan = self.optimized(raw, &places)?;
@@ -76,11 +77,6 @@ impl Binder {
     fn optimized(&self, raw: LogicalPlan, places: &Places) -> Result<LogicalPlan> {
         optimize(raw, self.catalog.config()).map_err(|e| from_datafusion(&e, places))
     }
-}
-
-/// The columns a relation shows: a source's computed ones included.
-fn exposed(relation: &Relation) -> SchemaRef {
-    Arc::clone(&relation.schema)
 }
 
 /// Plans `tree`; an identifier that is unknown but for its case is corrected, and planning starts again.

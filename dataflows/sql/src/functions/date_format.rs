@@ -92,7 +92,7 @@ fn strftime(pattern: &str) -> Option<String> {
             index = quoted(&letters, index, &mut out)?;
             continue;
         }
-        out.push_str(match (letter, count) {
+        let code = match (letter, count) {
             ('y' | 'u', 2) => "%y",
             ('y' | 'u', _) => "%Y",
             ('M' | 'L', 1) => "%-m",
@@ -116,15 +116,10 @@ fn strftime(pattern: &str) -> Option<String> {
             ('E', 1..=3) => "%a",
             ('E', _) => "%A",
             (letter, _) if letter.is_ascii_alphabetic() => return None,
-            ('%', _) => {
-                out.push_str(&"%%".repeat(count));
-                ""
-            }
-            (letter, _) => {
-                out.extend(std::iter::repeat_n(letter, count));
-                ""
-            }
-        });
+            ('%', _) => &"%%".repeat(count),
+            (letter, _) => &letter.to_string().repeat(count),
+        };
+        out.push_str(code);
         index += count;
     }
     Some(out)

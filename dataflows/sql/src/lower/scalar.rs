@@ -88,7 +88,17 @@ fn is_fallible(expr: &Expr, types: &DFSchema) -> bool {
         fallible |= match expr {
             Expr::BinaryExpr(binary) => match binary.op {
                 Operator::Plus | Operator::Minus | Operator::Multiply | Operator::Divide | Operator::Modulo => true,
-                op => !(op.is_comparison_operator() || op.is_logic_operator()),
+                Operator::Eq
+                | Operator::NotEq
+                | Operator::Lt
+                | Operator::LtEq
+                | Operator::Gt
+                | Operator::GtEq
+                | Operator::IsDistinctFrom
+                | Operator::IsNotDistinctFrom
+                | Operator::And
+                | Operator::Or => false,
+                _ => true,
             },
             Expr::Cast(cast) => {
                 let from = cast.expr.get_type(types);

@@ -84,7 +84,8 @@ pub(crate) fn object(cursor: &mut Cursor<'_>, fields: &mut Fields, row: usize, r
     }
     if filled < columns.len() {
         for column in columns.iter_mut().filter(|column| column.len == row) {
-            null(column, rules).map_err(|_| Fault::new(open, "missing, but the column is NOT NULL").within(column.field.name()))?;
+            null(column, rules)
+                .map_err(|_| Fault::new(open, "missing, but the column is NOT NULL").within(column.field.name()))?;
         }
     }
     Ok(())

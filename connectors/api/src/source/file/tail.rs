@@ -108,8 +108,10 @@ impl Tail {
         if fs::metadata(&self.path).is_ok_and(|metadata| metadata.ino() == inode) {
             return None;
         }
-        let directory = self.path.parent().filter(|parent| !parent.as_os_str().is_empty()).map_or(PathBuf::from("."), PathBuf::from);
-        let same = |path: &PathBuf| fs::metadata(path).is_ok_and(|metadata: Metadata| metadata.is_file() && metadata.ino() == inode);
+        let directory =
+            self.path.parent().filter(|parent| !parent.as_os_str().is_empty()).map_or(PathBuf::from("."), PathBuf::from);
+        let same =
+            |path: &PathBuf| fs::metadata(path).is_ok_and(|metadata: Metadata| metadata.is_file() && metadata.ino() == inode);
         let path = fs::read_dir(directory).ok()?.filter_map(|entry| Some(entry.ok()?.path())).find(same)?;
         info!(file = %self.path.display(), rotated = %path.display(), "going on in the file that was rotated");
         File::open(path).ok()

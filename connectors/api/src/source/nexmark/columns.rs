@@ -54,7 +54,8 @@ impl Columns {
                     depths[*kind as usize] = deepest.max(depths[*kind as usize]);
                 }
             }
-            let column = Column::new(declared.clone()).map_err(|_| wrong_type(declared.name(), declared.data_type(), "another"))?;
+            let column =
+                Column::new(declared.clone()).map_err(|_| wrong_type(declared.name(), declared.data_type(), "another"))?;
             columns.push((part, column));
         }
         Ok(Columns { columns, kind, depths, event: Event::default(), rows: 0 })

@@ -45,8 +45,7 @@ const HOT: usize = 100;
 const STATES: [&str; 6] = ["AZ", "CA", "ID", "OR", "WA", "WY"];
 const CITIES: [&str; 10] =
     ["Phoenix", "Los Angeles", "San Francisco", "Boise", "Portland", "Bend", "Redmond", "Seattle", "Kent", "Cheyenne"];
-const FIRST_NAMES: [&str; 11] =
-    ["Peter", "Paul", "Luke", "John", "Saul", "Vicky", "Kate", "Julie", "Sarah", "Deiter", "Walter"];
+const FIRST_NAMES: [&str; 11] = ["Peter", "Paul", "Luke", "John", "Saul", "Vicky", "Kate", "Julie", "Sarah", "Deiter", "Walter"];
 const LAST_NAMES: [&str; 9] = ["Shultz", "Abrams", "Spencer", "White", "Bartels", "Walton", "Smith", "Jones", "Noris"];
 const HOT_CHANNELS: [&str; 4] = ["Google", "Facebook", "Baidu", "Apple"];
 
@@ -91,43 +90,49 @@ const fn field(name: &'static str, holds: Holds, slot: usize, depth: u8) -> Fiel
 pub(super) fn fields(kind: Kind) -> &'static [Field] {
     use Holds::{Number, Text, Time};
     match kind {
-        Kind::Person => &const {
-            [
-                field("id", Number, 0, 0),
-                field("name", Text, 0, 1),
-                field("emailAddress", Text, 1, 1),
-                field("creditCard", Text, 2, 1),
-                field("city", Text, 3, 1),
-                field("state", Text, 4, 1),
-                field("dateTime", Time, 1, 0),
-                field("extra", Text, 5, 2),
-            ]
-        },
-        Kind::Auction => &const {
-            [
-                field("id", Number, 0, 0),
-                field("itemName", Text, 0, 1),
-                field("description", Text, 1, 1),
-                field("initialBid", Number, 1, 1),
-                field("reserve", Number, 2, 1),
-                field("dateTime", Time, 3, 0),
-                field("expires", Time, 4, 1),
-                field("seller", Number, 5, 1),
-                field("category", Number, 6, 1),
-                field("extra", Text, 2, 2),
-            ]
-        },
-        Kind::Bid => &const {
-            [
-                field("auction", Number, 0, 1),
-                field("bidder", Number, 1, 1),
-                field("price", Number, 2, 1),
-                field("channel", Text, 0, 2),
-                field("url", Text, 1, 2),
-                field("dateTime", Time, 3, 0),
-                field("extra", Text, 2, 3),
-            ]
-        },
+        Kind::Person => {
+            &const {
+                [
+                    field("id", Number, 0, 0),
+                    field("name", Text, 0, 1),
+                    field("emailAddress", Text, 1, 1),
+                    field("creditCard", Text, 2, 1),
+                    field("city", Text, 3, 1),
+                    field("state", Text, 4, 1),
+                    field("dateTime", Time, 1, 0),
+                    field("extra", Text, 5, 2),
+                ]
+            }
+        }
+        Kind::Auction => {
+            &const {
+                [
+                    field("id", Number, 0, 0),
+                    field("itemName", Text, 0, 1),
+                    field("description", Text, 1, 1),
+                    field("initialBid", Number, 1, 1),
+                    field("reserve", Number, 2, 1),
+                    field("dateTime", Time, 3, 0),
+                    field("expires", Time, 4, 1),
+                    field("seller", Number, 5, 1),
+                    field("category", Number, 6, 1),
+                    field("extra", Text, 2, 2),
+                ]
+            }
+        }
+        Kind::Bid => {
+            &const {
+                [
+                    field("auction", Number, 0, 1),
+                    field("bidder", Number, 1, 1),
+                    field("price", Number, 2, 1),
+                    field("channel", Text, 0, 2),
+                    field("url", Text, 1, 2),
+                    field("dateTime", Time, 3, 0),
+                    field("extra", Text, 2, 3),
+                ]
+            }
+        }
     }
 }
 
@@ -208,8 +213,7 @@ impl Event {
         }
         let rng = &mut SmallRng::seed_from_u64(event);
         let auction = if rng.gen_range(0..2_usize) > 0 { last_auction(number) / HOT * HOT } else { next_auction(number, rng) };
-        let bidder =
-            if rng.gen_range(0..4_usize) > 0 { last_person(number) / HOT * HOT + 1 } else { next_person(number, rng) };
+        let bidder = if rng.gen_range(0..4_usize) > 0 { last_person(number) / HOT * HOT + 1 } else { next_person(number, rng) };
         self.numbers[0] = (auction + FIRST_ID) as i64;
         self.numbers[1] = (bidder + FIRST_ID) as i64;
         self.numbers[2] = price(rng) as i64;

@@ -3,7 +3,8 @@
 use std::any::Any;
 use std::sync::Arc;
 
-use arrow::array::Int64Array;
+use arrow::array::{ArrayRef, AsArray, Int64Array};
+use arrow::datatypes::{DataType, Int64Type};
 
 use super::{Accumulator, Output, Rows};
 use crate::Diff;
@@ -33,7 +34,7 @@ impl Accumulator for Count {
 
     fn output(&self, groups: &[u32]) -> Output {
         let counts = groups.iter().map(|group| self.counts[*group as usize]);
-        let values: arrow::array::ArrayRef = Arc::new(Int64Array::from_iter_values(counts));
+        let values: ArrayRef = Arc::new(Int64Array::from_iter_values(counts));
         values.into()
     }
 
@@ -47,5 +48,20 @@ impl Accumulator for Count {
 
     fn as_any(&self) -> &dyn Any {
         self
+    }
+
+    fn partial_types(&self) -> Option<Vec<DataType>> {
+        Some(vec![DataType::Int64])
+    }
+
+    fn partial(&self, groups: &[u32]) -> Vec<ArrayRef> {
+        vec![self.output(groups).values]
+    }
+
+    fn update_partial(&mut self, groups: &[u32], columns: &[ArrayRef]) {
+        let counts = columns[0].as_primitive::<Int64Type>().values();
+        for (group, count) in groups.iter().zip(counts) {
+            self.counts[*group as usize] += count;
+        }
     }
 }

@@ -42,6 +42,8 @@ trait Codec: 'static {
 
 /// The values of one group.
 trait Values<K>: Default + Clone + 'static {
+    /// Whether one value stands for the group, so that it can travel in a column.
+    const ONE: bool;
     fn add(&mut self, key: K, diff: Diff, side: Side);
     fn merge(&mut self, other: &Self, side: Side);
     fn get(&self, side: Side) -> Option<K>;
@@ -59,6 +61,8 @@ impl<K> Default for Single<K> {
 }
 
 impl<K: Ord + Clone + 'static> Values<K> for Single<K> {
+    const ONE: bool = true;
+
     #[inline]
     fn add(&mut self, key: K, _diff: Diff, side: Side) {
         let better = match (&self.0, side) {
@@ -87,6 +91,8 @@ impl<K: Ord + Clone + 'static> Values<K> for Single<K> {
 }
 
 impl<K: Ord + Clone + 'static> Values<K> for BTreeMap<K, Diff> {
+    const ONE: bool = false;
+
     fn add(&mut self, key: K, diff: Diff, _side: Side) {
         use std::collections::btree_map::Entry;
         if diff == 0 {
@@ -178,6 +184,18 @@ impl<C: Codec, V: Values<C::Key>> Accumulator for Extreme<C, V> {
 
     fn as_any(&self) -> &dyn Any {
         self
+    }
+
+    fn partial_types(&self) -> Option<Vec<DataType>> {
+        V::ONE.then(|| vec![self.data_type.clone()])
+    }
+
+    fn partial(&self, groups: &[u32]) -> Vec<ArrayRef> {
+        vec![self.output(groups).values]
+    }
+
+    fn update_partial(&mut self, groups: &[u32], columns: &[ArrayRef]) {
+        self.update(&Rows { groups, argument: Some(&columns[0]), filter: None, diffs: None });
     }
 }
 

@@ -3,7 +3,7 @@
 use std::any::Any;
 use std::sync::Arc;
 
-use arrow::array::{Array, ArrayRef, AsArray, Decimal128Array, Float32Array, Float64Array, Int64Array, UInt64Array};
+use arrow::array::{Array, ArrayRef, AsArray, BinaryArray, Decimal128Array, Float32Array, Float64Array, Int64Array, UInt64Array};
 use arrow::compute;
 use arrow::datatypes::{DataType, Decimal128Type, Float64Type, Int64Type, UInt64Type};
 
@@ -157,6 +157,27 @@ impl Accumulator for Integers {
     fn as_any(&self) -> &dyn Any {
         self
     }
+
+    fn partial_types(&self) -> Option<Vec<DataType>> {
+        Some(vec![DataType::Decimal128(38, 0), DataType::Int64])
+    }
+
+    fn partial(&self, groups: &[u32]) -> Vec<ArrayRef> {
+        let sums = Decimal128Array::from_iter_values(groups.iter().map(|group| self.sums[*group as usize]));
+        let sums = sums.with_precision_and_scale(38, 0).expect("the widest decimal");
+        let counts = Int64Array::from_iter_values(groups.iter().map(|group| self.counts[*group as usize]));
+        vec![Arc::new(sums), Arc::new(counts)]
+    }
+
+    fn update_partial(&mut self, groups: &[u32], columns: &[ArrayRef]) {
+        let sums = columns[0].as_primitive::<Decimal128Type>().values();
+        let counts = columns[1].as_primitive::<Int64Type>().values();
+        for (row, group) in groups.iter().enumerate() {
+            let group = *group as usize;
+            self.sums[group] = self.sums[group].wrapping_add(sums[row]);
+            self.counts[group] += counts[row];
+        }
+    }
 }
 
 /// Exact sums of floats.
@@ -222,6 +243,26 @@ impl Accumulator for Floats {
 
     fn as_any(&self) -> &dyn Any {
         self
+    }
+
+    fn partial_types(&self) -> Option<Vec<DataType>> {
+        Some(vec![DataType::Binary, DataType::Int64])
+    }
+
+    fn partial(&self, groups: &[u32]) -> Vec<ArrayRef> {
+        let sums = BinaryArray::from_iter_values(groups.iter().map(|group| self.sums[*group as usize].to_bytes()));
+        let counts = Int64Array::from_iter_values(groups.iter().map(|group| self.counts[*group as usize]));
+        vec![Arc::new(sums), Arc::new(counts)]
+    }
+
+    fn update_partial(&mut self, groups: &[u32], columns: &[ArrayRef]) {
+        let sums = columns[0].as_binary::<i32>();
+        let counts = columns[1].as_primitive::<Int64Type>().values();
+        for (row, group) in groups.iter().enumerate() {
+            let group = *group as usize;
+            self.sums[group].merge(&ExactSum::from_bytes(sums.value(row)));
+            self.counts[group] += counts[row];
+        }
     }
 }
 

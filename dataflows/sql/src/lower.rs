@@ -1,0 +1,124 @@
+//! Bound queries to one graph of operators.
+//!
+//! Every variant of DataFusion's logical plan is either lowered or refused here, without a wildcard: a construct that is
+//! not maintained never becomes a wrong result. Expressions become positional, chains of filters and projections become
+//! one [`highwater_plan::Map`], and equal sub-plans become one node.
+
+mod aggregate;
+mod expr;
+mod finish;
+mod graph;
+mod join;
+mod leaf;
+mod map;
+mod output;
+mod scalar;
+mod text;
+mod window;
+
+use std::collections::HashMap;
+
+use datafusion_expr::logical_plan::{Distinct, LogicalPlan};
+use datafusion_expr::utils::split_conjunction;
+use datafusion_expr::Expr;
+use highwater_plan::{Diagnostic, Emit, Job, NodeId};
+
+use crate::bind::{Bound, WatermarkNode, WindowNode};
+use crate::diagnose::{Construct, Failure, Places, Result, error};
+use graph::Graph;
+
+/// Lowers a job.
+pub(crate) fn lower(bound: Bound) -> Result<Job> {
+    let mut lowerer = Lowerer {
+        bound: &bound,
+        graph: Graph::default(),
+        views: HashMap::new(),
+        places: Places::default(),
+        emit: Emit::Changes,
+        warnings: bound.warnings.clone(),
+    };
+    let outputs = lowerer.outputs()?;
+    finish::finish(lowerer, outputs)
+}
+
+/// The graph under construction and where in the job it stands.
+struct Lowerer<'a> {
+    bound: &'a Bound,
+    graph: Graph,
+    /// Views lowered so far, by position and emission.
+    views: HashMap<(usize, bool), NodeId>,
+    /// Of the query at hand.
+    places: Places,
+    /// When the windows of the query at hand give their results.
+    emit: Emit,
+    warnings: Vec<Diagnostic>,
+}
+
+impl Lowerer<'_> {
+    fn plan(&mut self, plan: &LogicalPlan) -> Result<NodeId> {
+        match plan {
+            LogicalPlan::TableScan(scan) => self.scan(scan),
+            LogicalPlan::Projection(project) => {
+                let input = self.plan(&project.input)?;
+                let exprs = self.positional(&project.expr, &[&project.input])?;
+                self.project(input, exprs, &names(plan))
+            }
+            LogicalPlan::Filter(filter) => {
+                let input = self.plan(&filter.input)?;
+                let parts: Vec<Expr> = split_conjunction(&filter.predicate).into_iter().cloned().collect();
+                let filters = self.positional(&parts, &[&filter.input])?;
+                self.filter(input, filters)
+            }
+            LogicalPlan::SubqueryAlias(alias) => self.plan(&alias.input),
+            LogicalPlan::Repartition(repartition) => self.plan(&repartition.input),
+            LogicalPlan::Aggregate(aggregate) => self.aggregate(aggregate, &names(plan)),
+            LogicalPlan::Distinct(Distinct::All(input)) => self.distinct(input),
+            LogicalPlan::Join(join) => self.join(join, &names(plan)),
+            LogicalPlan::Union(union) => self.union(union, &names(plan)),
+            LogicalPlan::Values(values) => self.values(values),
+            LogicalPlan::EmptyRelation(empty) => self.empty(empty),
+            // A relation has no order, so an order without a limit changes nothing.
+            LogicalPlan::Sort(sort) if sort.fetch.is_none() => self.plan(&sort.input),
+            LogicalPlan::Extension(extension) => {
+                if let Some(window) = extension.node.as_any().downcast_ref::<WindowNode>() {
+                    return self.window(window, &names(plan));
+                }
+                if let Some(watermark) = extension.node.as_any().downcast_ref::<WatermarkNode>() {
+                    return self.watermark(watermark);
+                }
+                Err(self.unsupported(extension.node.name()))
+            }
+            LogicalPlan::Distinct(Distinct::On(_)) => Err(self.unsupported("DISTINCT ON")),
+            LogicalPlan::Sort(_) | LogicalPlan::Limit(_) => Err(self.unsupported("LIMIT")),
+            LogicalPlan::Window(_) => Err(self.unsupported("OVER")),
+            LogicalPlan::Unnest(_) => Err(self.unsupported("UNNEST")),
+            LogicalPlan::RecursiveQuery(_) => Err(self.unsupported("WITH RECURSIVE")),
+            LogicalPlan::Subquery(_) => Err(error("not-supported", "this subquery could not be turned into a join")
+                .at(self.places.construct(Construct::ScalarSubquery).or(self.places.statement))
+                .help("rewrite it with an explicit JOIN")),
+            LogicalPlan::Dml(_)
+            | LogicalPlan::Ddl(_)
+            | LogicalPlan::Copy(_)
+            | LogicalPlan::Explain(_)
+            | LogicalPlan::Analyze(_)
+            | LogicalPlan::Statement(_)
+            | LogicalPlan::DescribeTable(_) => Err(self.unsupported("this statement")),
+        }
+    }
+
+    /// Expressions over the outputs of these plans, side by side.
+    fn positional(&self, exprs: &[Expr], inputs: &[&LogicalPlan]) -> Result<Vec<Expr>> {
+        let schemas: Vec<_> = inputs.iter().map(|input| input.schema().as_ref()).collect();
+        let on_error = self.bound.decisions.settings.on_error;
+        exprs.iter().map(|expr| expr::positional(expr, &schemas, on_error)).collect()
+    }
+
+    fn unsupported(&self, what: &str) -> Failure {
+        error("not-supported", format!("{what} is not supported yet")).at(self.places.statement)
+    }
+}
+
+/// A plan's output columns.
+fn names(plan: &LogicalPlan) -> Vec<String> {
+    plan.schema().fields().iter().map(|field| field.name().clone()).collect()
+}

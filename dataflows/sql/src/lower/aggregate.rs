@@ -1,0 +1,398 @@
+//! Grouping: `GROUP BY`, `DISTINCT`, and the windows that they close.
+//!
+//! A grouping directly over a window assignment assigns the windows itself, so that each window's groups are one table
+//! that is dropped whole. A grouping by a column that already holds a window's bound closes with that window.
+
+use std::sync::Arc;
+
+use arrow::datatypes::{DataType, Field, Schema, TimeUnit};
+use datafusion_common::ScalarValue;
+use datafusion_expr::{Expr, ExprSchemable, LogicalPlan, lit};
+use highwater_plan::{
+    AggregateFunction, Diagnostic, Emit, Grouping, NodeId, StateBound, TimeColumn, TimeKind, WindowAssign,
+};
+
+use super::expr::{as_column, at, columns, substitute};
+use super::graph::{Aggregate, Call, Known, Op};
+use super::window::event_time;
+use super::{Lowerer, names};
+use crate::diagnose::{Result, error};
+
+/// One aggregate function with its arguments as expressions.
+struct CallExpr {
+    function: AggregateFunction,
+    argument: Option<Expr>,
+    filter: Option<Expr>,
+    distinct: bool,
+    data_type: DataType,
+}
+
+/// A window assignment below a grouping, with the grouping's expressions over the assignment's input.
+struct Below {
+    /// The assignment's input.
+    input: NodeId,
+    assign: WindowAssign,
+    filters: Vec<Expr>,
+    keys: Vec<Expr>,
+    calls: Vec<CallExpr>,
+}
+
+impl Lowerer<'_> {
+    /// `SELECT DISTINCT`, `UNION`: a grouping by all columns.
+    pub(super) fn distinct(&mut self, input: &LogicalPlan) -> Result<NodeId> {
+        let node = self.plan(input)?;
+        let keys = (0..self.graph.nodes[node].schema.fields().len()).map(at).collect();
+        self.grouped(node, keys, Vec::new(), &names(input))
+    }
+
+    pub(super) fn aggregate(&mut self, aggregate: &datafusion_expr::logical_plan::Aggregate, names: &[String]) -> Result<NodeId> {
+        let input = self.plan(&aggregate.input)?;
+        if aggregate.group_expr.iter().any(|expr| matches!(expr, Expr::GroupingSet(_))) {
+            return Err(self.unsupported("GROUPING SETS"));
+        }
+        let keys = self.positional(&aggregate.group_expr, &[&aggregate.input])?;
+        let mut calls = Vec::with_capacity(aggregate.aggr_expr.len());
+        for (index, expr) in aggregate.aggr_expr.iter().enumerate() {
+            let data_type = aggregate.schema.field(keys.len() + index).data_type().clone();
+            calls.push(self.call(expr, &aggregate.input, data_type)?);
+        }
+        self.grouped(input, keys, calls, names)
+    }
+
+    fn call(&self, expr: &Expr, input: &LogicalPlan, data_type: DataType) -> Result<CallExpr> {
+        let call = match expr {
+            Expr::Alias(alias) => return self.call(&alias.expr, input, data_type),
+            Expr::AggregateFunction(call) => call,
+            _ => return Err(self.unsupported("this aggregate expression")),
+        };
+        let name = call.func.name();
+        let function = match name {
+            "count" => AggregateFunction::Count,
+            "sum" => AggregateFunction::Sum,
+            "min" => AggregateFunction::Min,
+            "max" => AggregateFunction::Max,
+            "avg" => AggregateFunction::Avg,
+            _ => {
+                return Err(error("not-supported", format!("aggregate function {name}() is not supported yet"))
+                    .at(self.places.function(name))
+                    .help("aggregate functions are count, sum, min, max and avg"));
+            }
+        };
+        let [argument] = &call.params.args[..] else {
+            return Err(error("not-supported", format!("{name}() of several arguments is not supported yet"))
+                .at(self.places.function(name)));
+        };
+        let argument = if function == AggregateFunction::Avg { uncast(argument, input) } else { argument };
+        let argument = self.positional(std::slice::from_ref(argument), &[input])?.remove(0);
+        let distinct = call.params.distinct && !matches!(function, AggregateFunction::Min | AggregateFunction::Max);
+        let every_row = matches!(&argument, Expr::Literal(value, _) if !value.is_null());
+        let argument = match function {
+            AggregateFunction::Count if every_row && !distinct => None,
+            _ => Some(argument),
+        };
+        let filter = match &call.params.filter {
+            Some(filter) => Some(self.positional(std::slice::from_ref(&**filter), &[input])?.remove(0)),
+            None => None,
+        };
+        let orderable = !data_type.is_nested();
+        if matches!(function, AggregateFunction::Min | AggregateFunction::Max) && !orderable {
+            return Err(error("wrong-arguments", format!("{name}() does not take arguments of type ({data_type})"))
+                .at(self.places.function(name)));
+        }
+        if matches!(function, AggregateFunction::Sum | AggregateFunction::Avg) && !data_type.is_numeric() {
+            return Err(error("not-supported", format!("{name}() of type {data_type} is not supported yet"))
+                .at(self.places.function(name)));
+        }
+        Ok(CallExpr { function, argument, filter, distinct, data_type })
+    }
+
+    fn grouped(&mut self, input: NodeId, keys: Vec<Expr>, calls: Vec<CallExpr>, names: &[String]) -> Result<NodeId> {
+        match self.window_below(input, keys, calls)? {
+            Ok(below) => self.assigning(below, names),
+            Err((keys, calls)) => self.keyed(input, keys, calls, names),
+        }
+    }
+
+    /// The window assignment that the grouping can take over, or the grouping unchanged.
+    #[expect(clippy::type_complexity, reason = "one caller")]
+    fn window_below(
+        &self,
+        input: NodeId,
+        keys: Vec<Expr>,
+        calls: Vec<CallExpr>,
+    ) -> Result<std::result::Result<Below, (Vec<Expr>, Vec<CallExpr>)>> {
+        let node = &self.graph.nodes[input];
+        let (window, filters, exprs) = match &node.op {
+            Op::Window(_) => (input, Vec::new(), None),
+            Op::Map(map) if !self.graph.kept.contains(&input) => (node.inputs[0], map.filters.clone(), map.exprs.as_ref()),
+            _ => return Ok(Err((keys, calls))),
+        };
+        let Op::Window(assign) = &self.graph.nodes[window].op else { return Ok(Err((keys, calls))) };
+        let below = self.graph.nodes[window].inputs[0];
+        let width = self.graph.nodes[below].schema.fields().len();
+        if event_time(&self.graph.nodes[below].known.time, assign.time).is_none() {
+            return Ok(Err((keys, calls)));
+        }
+        let mut all = keys.clone();
+        all.extend(calls.iter().flat_map(|call| call.argument.iter().chain(&call.filter).cloned()));
+        if let Some(exprs) = exprs {
+            match substitute(&all, exprs) {
+                Some(substituted) => all = substituted,
+                None => return Ok(Err((keys, calls))),
+            }
+        }
+        let mut rest = all.split_off(keys.len()).into_iter();
+        let plain = |expr: &Expr| columns(expr).iter().all(|column| *column < width);
+        let bound = |expr: &Expr| as_column(expr).is_some_and(|column| column >= width);
+        let fits = all.iter().all(|key| plain(key) || bound(key)) && all.iter().any(bound);
+        if !fits || !filters.iter().all(plain) || !rest.clone().all(|expr| plain(&expr)) {
+            return Ok(Err((keys, calls)));
+        }
+        let calls = calls.into_iter().map(|call| {
+            let argument = call.argument.as_ref().and_then(|_| rest.next());
+            let filter = call.filter.as_ref().and_then(|_| rest.next());
+            CallExpr { argument, filter, ..call }
+        });
+        Ok(Ok(Below { input: below, assign: assign.clone(), filters, keys: all, calls: calls.collect() }))
+    }
+
+    /// The operator puts rows into windows itself; a map restores the order of the columns.
+    fn assigning(&mut self, below: Below, names: &[String]) -> Result<NodeId> {
+        let Below { input, assign, filters, keys, calls } = below;
+        let width = self.graph.nodes[input].schema.fields().len();
+        let input = self.filter(input, filters)?;
+        let mut slots = Slots::default();
+        let time = slots.of(at(assign.time));
+        let plain: Vec<&Expr> = keys.iter().filter(|key| as_column(key).is_none_or(|column| column < width)).collect();
+        let key_slots: Vec<usize> = plain.iter().map(|key| slots.of((*key).clone())).collect();
+        let calls = lowered(calls, &mut slots);
+        let (input, slots) = self.inputs(input, slots)?;
+        let assign = WindowAssign { time: slots[time], ..assign };
+        let key_columns: Vec<usize> = key_slots.iter().map(|slot| slots[*slot]).collect();
+        let calls: Vec<Call> = calls.into_iter().map(|call| call.moved(&slots)).collect();
+        let count = key_columns.len();
+        let node = self.add_aggregate(input, key_columns, calls, Grouping::Assign(assign.clone()))?;
+
+        let mut next = 0;
+        let mut outputs = Vec::with_capacity(names.len());
+        for key in &keys {
+            outputs.push(match as_column(key).filter(|column| *column >= width) {
+                Some(column) if column == width => at(count),
+                Some(column) if column == width + 1 => at(count + 1),
+                Some(_) => window_time(at(count + 1), self.graph.nodes[node].schema.field(count + 1).data_type()),
+                None => {
+                    next += 1;
+                    at(next - 1)
+                }
+            });
+        }
+        outputs.extend((count + 2..self.graph.nodes[node].schema.fields().len()).map(at));
+        self.project(node, outputs, names)
+    }
+
+    /// Groups named by columns alone.
+    fn keyed(&mut self, input: NodeId, keys: Vec<Expr>, calls: Vec<CallExpr>, names: &[String]) -> Result<NodeId> {
+        let mut slots = Slots::default();
+        let mut key_slots: Vec<usize> = Vec::new();
+        let positions: Vec<usize> = keys
+            .iter()
+            .map(|key| {
+                let slot = slots.of(key.clone());
+                key_slots.iter().position(|known| *known == slot).unwrap_or_else(|| {
+                    key_slots.push(slot);
+                    key_slots.len() - 1
+                })
+            })
+            .collect();
+        let calls = lowered(calls, &mut slots);
+        let (input, slots) = self.inputs(input, slots)?;
+        let key_columns: Vec<usize> = key_slots.iter().map(|slot| slots[*slot]).collect();
+        let calls: Vec<Call> = calls.into_iter().map(|call| call.moved(&slots)).collect();
+        let count = key_columns.len();
+        let time = &self.graph.nodes[input].known.time;
+        let grouping = bound_key(&key_columns, time).map_or(Grouping::Keys, |(key, kind)| Grouping::Column { key, kind });
+        if grouping == Grouping::Keys {
+            self.warn_of_open_windows(input, &key_columns);
+        }
+        let node = self.add_aggregate(input, key_columns, calls, grouping)?;
+        let width = self.graph.nodes[node].schema.fields().len();
+        let outputs = positions.into_iter().chain(count..width).map(at).collect();
+        self.project(node, outputs, names)
+    }
+
+    /// The aggregate's input: `input` itself if it only reads columns, else a map that computes what it reads.
+    fn inputs(&mut self, input: NodeId, slots: Slots) -> Result<(NodeId, Vec<usize>)> {
+        let plain: Option<Vec<usize>> = slots.exprs.iter().map(as_column).collect();
+        let fuses = matches!(self.graph.nodes[input].op, Op::Source(_) | Op::Map(_)) && !self.graph.kept.contains(&input);
+        if let Some(plain) = plain
+            && (!fuses || plain.is_empty())
+        {
+            return Ok((input, plain));
+        }
+        let names: Vec<String> = slots
+            .exprs
+            .iter()
+            .enumerate()
+            .map(|(slot, expr)| match as_column(expr) {
+                Some(column) => self.graph.nodes[input].schema.field(column).name().clone(),
+                None => format!("column{}", slot + 1),
+            })
+            .collect();
+        let count = slots.exprs.len();
+        let node = self.project(input, slots.exprs, &names)?;
+        Ok((node, (0..count).collect()))
+    }
+
+    fn add_aggregate(&mut self, input: NodeId, keys: Vec<usize>, calls: Vec<Call>, grouping: Grouping) -> Result<NodeId> {
+        let below = &self.graph.nodes[input];
+        let mut fields: Vec<Field> = keys.iter().map(|key| below.schema.field(*key).clone()).collect();
+        let mut time: Vec<Option<TimeColumn>> = keys.iter().map(|key| below.known.time[*key].clone()).collect();
+        let mut unique: Vec<Vec<usize>> = vec![(0..keys.len()).collect()];
+        let mut state = StateBound::Keys;
+        match &grouping {
+            Grouping::Keys => {}
+            Grouping::Assign(assign) => {
+                let bound = below.schema.field(assign.time).data_type().clone();
+                let size = assign.kind.size();
+                let event = event_time(&below.known.time, assign.time).expect("windows are assigned by an event time");
+                for (name, kind) in
+                    [("window_start", TimeKind::WindowStart { size }), ("window_end", TimeKind::WindowEnd { size })]
+                {
+                    fields.push(Field::new(name, bound.clone(), false));
+                    time.push(Some(TimeColumn { kind, sources: event.sources.clone() }));
+                }
+                let group: Vec<usize> = (0..keys.len()).collect();
+                unique = [keys.len(), keys.len() + 1].map(|bound| [&group[..], &[bound]].concat()).to_vec();
+                state = StateBound::Window;
+            }
+            Grouping::Column { .. } => {
+                state = StateBound::Window;
+                unique.splice(0..0, without_second_bound(&time));
+            }
+        }
+        for call in &calls {
+            let nullable = call.function != AggregateFunction::Count;
+            fields.push(Field::new(call_name(call.function), call.data_type.clone(), nullable));
+            time.push(None);
+        }
+        let windowed = grouping != Grouping::Keys;
+        let emit = if windowed { self.emit } else { Emit::Changes };
+        // A group without values appears once and never changes while its input only grows.
+        let append_only = below.known.append_only && (emit == Emit::Final || (calls.is_empty() && !keys.is_empty()));
+        let known = Known { append_only, time, keys: unique, state };
+        let op = Op::Aggregate(Aggregate { keys, calls, grouping, emit });
+        self.graph.add(op, vec![input], Arc::new(Schema::new(fields)), known, self.places.statement)
+    }
+
+    /// Windows that no watermark closes stay for ever: allowed, but worth a word.
+    fn warn_of_open_windows(&mut self, input: NodeId, keys: &[usize]) {
+        let node = &self.graph.nodes[input];
+        let bounds = |window: NodeId| {
+            let width = self.graph.nodes[window].schema.fields().len();
+            width - 3..width
+        };
+        let windowed = match &node.op {
+            Op::Window(_) => keys.iter().any(|key| bounds(input).contains(key)),
+            Op::Map(map) => {
+                let below = node.inputs[0];
+                matches!(self.graph.nodes[below].op, Op::Window(_))
+                    && keys.iter().any(|key| {
+                        let column = map.exprs.as_ref().map_or(Some(*key), |exprs| as_column(&exprs[*key]));
+                        column.is_some_and(|column| bounds(below).contains(&column))
+                    })
+            }
+            _ => false,
+        };
+        let place = ["tumble", "hop"].iter().find_map(|name| {
+            self.places.functions.iter().find(|(function, _)| function.starts_with(name)).map(|(_, span)| *span)
+        });
+        let warning = Diagnostic::warning("open-windows", "without WATERMARK the state of old windows is never dropped")
+            .at(place.or(self.places.statement))
+            .help("declare WATERMARK FOR the time column on its source");
+        if windowed && !self.warnings.contains(&warning) {
+            self.warnings.push(warning);
+        }
+    }
+}
+
+/// Expressions that an aggregate reads, each once.
+#[derive(Default)]
+struct Slots {
+    exprs: Vec<Expr>,
+}
+
+impl Slots {
+    fn of(&mut self, expr: Expr) -> usize {
+        self.exprs.iter().position(|known| *known == expr).unwrap_or_else(|| {
+            self.exprs.push(expr);
+            self.exprs.len() - 1
+        })
+    }
+}
+
+fn lowered(calls: Vec<CallExpr>, slots: &mut Slots) -> Vec<Call> {
+    let lower = |call: CallExpr| Call {
+        function: call.function,
+        argument: call.argument.map(|argument| slots.of(argument)),
+        filter: call.filter.map(|filter| slots.of(filter)),
+        distinct: call.distinct,
+        data_type: call.data_type,
+    };
+    calls.into_iter().map(lower).collect()
+}
+
+impl Call {
+    fn moved(self, slots: &[usize]) -> Self {
+        Call { argument: self.argument.map(|slot| slots[slot]), filter: self.filter.map(|slot| slots[slot]), ..self }
+    }
+}
+
+/// The key column that holds a window's bound: its end if there is one, else its start.
+fn bound_key(keys: &[usize], time: &[Option<TimeColumn>]) -> Option<(usize, TimeKind)> {
+    let find = |wanted: fn(&TimeKind) -> bool| {
+        keys.iter().enumerate().find_map(|(key, column)| {
+            time[*column].as_ref().map(|time| time.kind).filter(wanted).map(|kind| (key, kind))
+        })
+    };
+    find(|kind| matches!(kind, TimeKind::WindowEnd { .. })).or_else(|| find(|kind| matches!(kind, TimeKind::WindowStart { .. })))
+}
+
+/// The group's key without a window's end where its start is there too.
+fn without_second_bound(time: &[Option<TimeColumn>]) -> Option<Vec<usize>> {
+    let kind = |column: &usize| time[*column].as_ref().map(|time| time.kind);
+    let starts: Vec<usize> = (0..time.len()).filter(|column| matches!(kind(column), Some(TimeKind::WindowStart { .. }))).collect();
+    let ends: Vec<usize> = (0..time.len()).filter(|column| matches!(kind(column), Some(TimeKind::WindowEnd { .. }))).collect();
+    match (&starts[..], &ends[..]) {
+        ([_], [end]) => Some((0..time.len()).filter(|column| column != end).collect()),
+        _ => None,
+    }
+}
+
+/// `avg` takes integers as they are: DataFusion's cast to DOUBLE would lose digits of large sums.
+fn uncast<'a>(argument: &'a Expr, input: &LogicalPlan) -> &'a Expr {
+    match argument {
+        Expr::Cast(cast)
+            if *cast.field.data_type() == DataType::Float64
+                && cast.expr.get_type(input.schema()).is_ok_and(|data_type| data_type.is_integer()) =>
+        {
+            &cast.expr
+        }
+        other => other,
+    }
+}
+
+/// The last instant of a window: its end less a millisecond, or less a second if the column counts those.
+fn window_time(end: Expr, data_type: &DataType) -> Expr {
+    let nanos = if matches!(data_type, DataType::Timestamp(TimeUnit::Second, _)) { 1_000_000_000 } else { 1_000_000 };
+    end - lit(ScalarValue::new_interval_mdn(0, 0, nanos))
+}
+
+fn call_name(function: AggregateFunction) -> &'static str {
+    match function {
+        AggregateFunction::Count => "count",
+        AggregateFunction::Sum => "sum",
+        AggregateFunction::Min => "min",
+        AggregateFunction::Max => "max",
+        AggregateFunction::Avg => "avg",
+    }
+}

@@ -1,0 +1,239 @@
+//! The finished graph as a [`Job`]: unused nodes and columns dropped, expressions compiled.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use arrow::datatypes::{Field, Schema, SchemaRef};
+use datafusion_expr::{Expr, LogicalPlan};
+use highwater_plan::{self as plan, Grouping, Job, NodeId, Plan, Properties, Sink, Source, View, Watermark};
+
+use super::Lowerer;
+use super::expr::{columns, remap};
+use super::graph::{Map, Node, Op, typed};
+use super::map::is_identity;
+use super::output::Outputs;
+use super::scalar::compile;
+use crate::bind::{BoundSource, BoundWatermark};
+use crate::diagnose::{Result, error};
+
+/// Makes the job.
+pub(super) fn finish(lowerer: Lowerer<'_>, outputs: Outputs) -> Result<Job> {
+    let roots: Vec<NodeId> = outputs.views.iter().map(|(_, node)| *node).chain(outputs.sinks.iter().copied()).collect();
+    let reachable = lowerer.graph.upstream(roots.iter().copied());
+    let watermarks = lowerer.bound.sources.iter().map(|source| watermark_exprs(&lowerer, source)).collect::<Result<Vec<_>>>()?;
+    let used = used_columns(&lowerer, &reachable, &roots, &watermarks);
+
+    let mut finished = Plan::default();
+    let mut ids: BTreeMap<NodeId, NodeId> = BTreeMap::new();
+    for id in reachable {
+        let node = &lowerer.graph.nodes[id];
+        let inputs: Vec<NodeId> = node.inputs.iter().map(|input| ids[input]).collect();
+        let source = node.inputs.first().and_then(|input| source_of(&lowerer.graph.nodes[*input]));
+        let pruned = source.map(|source| pruned(node, &used[source])).unwrap_or_else(|| node.clone());
+        let nothing = match &pruned.op {
+            Op::Map(Map { filters, exprs: Some(exprs) }) => {
+                filters.is_empty() && is_identity(exprs, finished.nodes[inputs[0]].schema.fields().len())
+            }
+            _ => false,
+        };
+        let finished_id = match nothing && finished.nodes[inputs[0]].properties.time == pruned.known.time {
+            true => inputs[0],
+            false => {
+                let node = finished_node(&pruned, inputs, &finished, &used)?;
+                finished.push(node)
+            }
+        };
+        ids.insert(id, finished_id);
+    }
+
+    let late = late_sources(&finished);
+    let sources = lowerer.bound.sources.iter().zip(watermarks).enumerate().map(|(index, (source, watermark))| {
+        finished_source(source, watermark, used[index].clone(), late.contains(&index))
+    });
+    let sources = sources.collect::<Result<Vec<Source>>>()?;
+    let views = outputs.views.iter().map(|(index, node)| {
+        let view = &lowerer.bound.views[*index];
+        let node = ids[node];
+        let schema = named(&finished, node, &view.query.schema);
+        let all = || (0..schema.fields().len()).collect();
+        let key = finished.nodes[node].properties.unique_key.clone().unwrap_or_else(all);
+        View { name: view.name.clone(), node, schema, key, emit: view.emit, span: Some(view.span) }
+    });
+    let views: Vec<View> = views.collect();
+    let sinks = lowerer.bound.sinks.iter().zip(&outputs.sinks).map(|(sink, node)| {
+        let node = ids[node];
+        let properties = &finished.nodes[node].properties;
+        Sink {
+            name: sink.name.clone(),
+            node,
+            schema: named(&finished, node, &sink.schema),
+            key: sink.key.clone().or_else(|| properties.unique_key.clone()),
+            emit: sink.emit,
+            append_only: properties.append_only,
+            options: sink.options.clone(),
+            span: Some(sink.span),
+        }
+    });
+    let sinks: Vec<Sink> = sinks.collect();
+    let settings = lowerer.bound.decisions.settings.clone();
+    Ok(Job { sources, plan: finished, views, sinks, settings, warnings: lowerer.warnings })
+}
+
+/// The event time and the watermark of a source, over its physical columns.
+fn watermark_exprs(lowerer: &Lowerer<'_>, source: &BoundSource) -> Result<Option<(Expr, Expr)>> {
+    let Some(BoundWatermark { plan: LogicalPlan::Projection(project), span, .. }) = &source.watermark else { return Ok(None) };
+    let mut exprs = lowerer.positional(&project.expr, &[&project.input])?.into_iter();
+    match (exprs.next(), exprs.next()) {
+        (Some(event_time), Some(watermark)) => Ok(Some((event_time, watermark))),
+        _ => Err(error("internal-planner-error", "a watermark lost its expressions").at(*span).help("please report this together with the job's text")),
+    }
+}
+
+/// Physical columns of each source that some operator, its watermark or its key reads, ascending.
+fn used_columns(
+    lowerer: &Lowerer<'_>,
+    reachable: &[NodeId],
+    roots: &[NodeId],
+    watermarks: &[Option<(Expr, Expr)>],
+) -> Vec<Vec<usize>> {
+    let sources = &lowerer.bound.sources;
+    let mut used: Vec<Vec<usize>> = sources.iter().map(|source| source.primary_key.clone()).collect();
+    for (used, watermark) in used.iter_mut().zip(watermarks) {
+        if let Some((event_time, watermark)) = watermark {
+            used.extend(columns(event_time));
+            used.extend(columns(watermark));
+        }
+    }
+    for id in reachable {
+        let node = &lowerer.graph.nodes[*id];
+        if let Some(source) = source_of(node).filter(|_| roots.contains(id)) {
+            used[source].extend(0..sources[source].schema.fields().len());
+        }
+        for source in node.inputs.iter().filter_map(|input| source_of(&lowerer.graph.nodes[*input])) {
+            match &node.op {
+                Op::Map(Map { filters, exprs: Some(exprs) }) => {
+                    used[source].extend(filters.iter().chain(exprs).flat_map(columns));
+                }
+                _ => used[source].extend(0..sources[source].schema.fields().len()),
+            }
+        }
+    }
+    for used in &mut used {
+        used.sort_unstable();
+        used.dedup();
+    }
+    used
+}
+
+fn source_of(node: &Node) -> Option<usize> {
+    match node.op {
+        Op::Source(source) => Some(source),
+        _ => None,
+    }
+}
+
+/// A reader of a source whose unused columns are gone. Only maps that project can lose some.
+fn pruned(node: &Node, used: &[usize]) -> Node {
+    let Op::Map(Map { filters, exprs: Some(exprs) }) = &node.op else { return node.clone() };
+    let moved = |column: usize| used.binary_search(&column).expect("columns that are read are used");
+    let map = Map {
+        filters: filters.iter().map(|expr| remap(expr, moved)).collect(),
+        exprs: Some(exprs.iter().map(|expr| remap(expr, moved)).collect()),
+    };
+    Node { op: Op::Map(map), ..node.clone() }
+}
+
+fn finished_node(node: &Node, inputs: Vec<NodeId>, done: &Plan, used: &[Vec<usize>]) -> Result<plan::Node> {
+    let types = typed(inputs.iter().map(|input| done.nodes[*input].schema.as_ref()))?;
+    let compiled = |exprs: &[Expr]| exprs.iter().map(|expr| compile(expr, &types, node.span)).collect::<Result<Vec<plan::Expr>>>();
+    let map = |map: &Map| {
+        let exprs = map.exprs.as_ref().map(|exprs| compiled(exprs)).transpose()?;
+        Ok::<plan::Map, crate::diagnose::Failure>(plan::Map { filters: compiled(&map.filters)?, exprs })
+    };
+    let mut schema = Arc::clone(&node.schema);
+    let mut time = node.known.time.clone();
+    let mut unique_key = node.known.keys.first().cloned();
+    let op = match &node.op {
+        Op::Source(source) => {
+            let projection = used[*source].clone();
+            schema = Arc::new(schema.project(&projection).expect("used columns are columns of the source"));
+            time = projection.iter().map(|column| time[*column].clone()).collect();
+            let position = |column: &usize| projection.iter().position(|used| used == column);
+            unique_key = unique_key.and_then(|key| key.iter().map(position).collect());
+            plan::Op::Source { source: *source, projection }
+        }
+        Op::Constant(rows) => plan::Op::Constant { rows: rows.clone() },
+        Op::Map(fused) => plan::Op::Map(map(fused)?),
+        Op::Window(assign) => plan::Op::Window(assign.clone()),
+        Op::Aggregate(aggregate) => plan::Op::Aggregate(plan::Aggregate {
+            keys: aggregate.keys.clone(),
+            calls: aggregate
+                .calls
+                .iter()
+                .map(|call| plan::AggregateCall {
+                    function: call.function,
+                    argument: call.argument,
+                    filter: call.filter,
+                    distinct: call.distinct,
+                    data_type: call.data_type.clone(),
+                })
+                .collect(),
+            grouping: aggregate.grouping.clone(),
+            emit: aggregate.emit,
+        }),
+        Op::Join(join) => plan::Op::Join(plan::Join {
+            on: join.on.clone(),
+            nulls_equal: join.nulls_equal,
+            map: map(&join.map)?,
+            window: join.window.clone(),
+        }),
+        Op::Union => plan::Op::Union,
+    };
+    let properties = Properties { append_only: node.known.append_only, time, unique_key, state: node.known.state.clone() };
+    Ok(plan::Node { op, inputs, schema, properties, span: node.span })
+}
+
+fn finished_source(source: &BoundSource, watermark: Option<(Expr, Expr)>, used: Vec<usize>, late: bool) -> Result<Source> {
+    let moved = |column: usize| used.binary_search(&column).expect("columns of a watermark are used");
+    let watermark = match (watermark, &source.watermark) {
+        (Some((event_time, value)), Some(bound)) => {
+            let schema = source.schema.project(&used).expect("used columns are columns of the source");
+            let types = typed([&schema])?;
+            let compiled = |expr: &Expr| compile(&remap(expr, moved), &types, Some(bound.span));
+            Some(Watermark { column: bound.column.clone(), event_time: compiled(&event_time)?, expr: compiled(&value)? })
+        }
+        _ => None,
+    };
+    Ok(Source {
+        name: source.name.clone(),
+        kind: source.kind,
+        schema: Arc::clone(&source.schema),
+        used,
+        primary_key: source.primary_key.clone(),
+        watermark,
+        options: source.options.clone(),
+        keeps_late_rows: late,
+        span: Some(source.span),
+    })
+}
+
+/// Sources whose watermarks close some window: their rows can be late.
+fn late_sources(done: &Plan) -> Vec<usize> {
+    let mut sources = Vec::new();
+    for node in &done.nodes {
+        let plan::Op::Aggregate(aggregate) = &node.op else { continue };
+        if aggregate.grouping == Grouping::Keys {
+            continue;
+        }
+        let time = aggregate.time_column().and_then(|column| done.nodes[node.inputs[0]].properties.time[column].as_ref());
+        sources.extend(time.into_iter().flat_map(|time| time.sources.clone()));
+    }
+    sources
+}
+
+/// A node's columns under the names that a query gives them.
+fn named(done: &Plan, node: NodeId, names: &SchemaRef) -> SchemaRef {
+    let fields = done.nodes[node].schema.fields().iter().zip(names.fields());
+    let fields: Vec<Field> = fields.map(|(field, name)| field.as_ref().clone().with_name(name.name())).collect();
+    Arc::new(Schema::new(fields))
+}

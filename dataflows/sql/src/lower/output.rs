@@ -1,0 +1,103 @@
+//! Views and sinks: the roots of the graph, and what EMIT FINAL asks of the operators below them.
+
+use highwater_plan::{Emit, Grouping, NodeId, Span};
+
+use super::Lowerer;
+use super::graph::Op;
+use super::window::event_time;
+use crate::bind::BoundQuery;
+use crate::diagnose::{Places, Result, error};
+
+/// The root nodes of a job.
+pub(super) struct Outputs {
+    /// Position of a materialised view among the bound views, and its node.
+    pub(super) views: Vec<(usize, NodeId)>,
+    /// A node for each sink.
+    pub(super) sinks: Vec<NodeId>,
+}
+
+impl Lowerer<'_> {
+    /// Lowers every view and sink, in the order of their statements.
+    pub(super) fn outputs(&mut self) -> Result<Outputs> {
+        let mut outputs = Outputs { views: Vec::new(), sinks: Vec::new() };
+        for (index, view) in self.bound.views.iter().enumerate() {
+            let node = match self.view(index, view.emit) {
+                Ok(node) => node,
+                // A plain view may be a cross join that its reader restricts.
+                Err(failure) if !view.materialized && failure.0.code == "join-without-equality" => continue,
+                Err(failure) => return Err(failure),
+            };
+            if view.emit == Emit::Final {
+                self.check_final(node, view.span)?;
+            }
+            if view.materialized {
+                outputs.views.push((index, node));
+            }
+        }
+        for sink in &self.bound.sinks {
+            let mut nodes = Vec::with_capacity(sink.queries.len());
+            for query in &sink.queries {
+                nodes.push(self.query(query, sink.emit)?);
+            }
+            let node = match nodes[..] {
+                [node] => node,
+                _ => self.all_rows(nodes, sink.schema.clone())?,
+            };
+            if sink.emit == Emit::Final {
+                self.check_final(node, sink.span)?;
+            }
+            outputs.sinks.push(node);
+        }
+        Ok(outputs)
+    }
+
+    /// A view's rows; with `emit` final, those of its windows once they are closed.
+    pub(super) fn view(&mut self, index: usize, emit: Emit) -> Result<NodeId> {
+        let view = &self.bound.views[index];
+        let is_final = emit == Emit::Final || view.emit == Emit::Final;
+        if let Some(node) = self.views.get(&(index, is_final)) {
+            return Ok(*node);
+        }
+        let emit = if is_final { Emit::Final } else { Emit::Changes };
+        let node = self.query(&view.query, emit)?;
+        if view.materialized && emit == view.emit {
+            self.graph.kept.insert(node);
+        }
+        self.views.insert((index, is_final), node);
+        Ok(node)
+    }
+
+    fn query(&mut self, query: &BoundQuery, emit: Emit) -> Result<NodeId> {
+        let places: Places = std::mem::replace(&mut self.places, query.places.clone());
+        let outer = std::mem::replace(&mut self.emit, emit);
+        let node = self.plan(&query.plan).map_err(|failure| failure.or_at(self.places.statement));
+        self.places = places;
+        self.emit = outer;
+        node
+    }
+
+    /// EMIT FINAL gives each window once: so there must be windows, they must close, and nothing may change later.
+    fn check_final(&self, root: NodeId, span: Span) -> Result<()> {
+        const HELP: &str = "declare WATERMARK FOR the time column on its source and group by TUMBLE or HOP of it, or use EMIT CHANGES";
+        let mut closes = false;
+        for id in self.graph.upstream([root]) {
+            let node = &self.graph.nodes[id];
+            let below = node.inputs.first().map(|input| &self.graph.nodes[*input]);
+            match (&node.op, below) {
+                (Op::Window(assign), Some(below)) if event_time(&below.known.time, assign.time).is_none() => {
+                    return Err(error("emit-final", "EMIT FINAL needs windows that a watermark closes: these have none").at(span).help(HELP));
+                }
+                (Op::Aggregate(aggregate), Some(below)) => {
+                    closes |= aggregate.grouping != Grouping::Keys;
+                    if aggregate.grouping == Grouping::Keys && !below.known.append_only {
+                        return Err(error("emit-final", "EMIT FINAL cannot be given: a grouping without windows is never final over rows that change")
+                            .at(node.span.unwrap_or(span))
+                            .help("group by the window too, or use EMIT CHANGES"));
+                    }
+                }
+                _ => {}
+            }
+        }
+        if closes { Ok(()) } else { Err(error("emit-final", "EMIT FINAL needs windows that a watermark closes").at(span).help(HELP)) }
+    }
+}

@@ -1,0 +1,145 @@
+//! `/v1/jobs`: create, list, inspect, drop.
+
+use std::sync::Arc;
+
+use futures_util::Stream;
+use highwater_plan::explain;
+use serde::Deserialize;
+use serde_json::{Value, json};
+use warp::filters::BoxedFilter;
+use warp::http::header::{CONTENT_TYPE, HeaderValue, LOCATION};
+use warp::http::{HeaderMap, Response as HttpResponse, StatusCode};
+use warp::reply::Response;
+use warp::{Buf, Filter};
+
+use super::problem::{Code, Problem};
+use super::query::{self, Query};
+use super::respond::{answer, json_response, text_response, with};
+use super::{Context, body, lookup, status};
+use crate::{JobError, JobOptions};
+
+pub(super) fn routes(context: &Arc<Context>) -> BoxedFilter<(Response,)> {
+    let all = || warp::path!("v1" / "jobs").and(with(context));
+    let one = || warp::path!("v1" / "jobs" / String).and(with(context));
+    let list = all().and(warp::get()).then(|context: Arc<Context>| async move { answer("GET /v1/jobs", list(&context)) });
+    let create = all()
+        .and(warp::post())
+        .and(query::raw())
+        .and(warp::header::headers_cloned())
+        .and(warp::body::stream())
+        .then(|context: Arc<Context>, query: String, headers: HeaderMap, body| async move {
+            answer("POST /v1/jobs", create(&context, &query, &headers, body).await)
+        });
+    let inspect = one().and(warp::get()).then(|name: String, context: Arc<Context>| async move {
+        answer("GET /v1/jobs/{name}", inspect(&context, &name))
+    });
+    let drop = one().and(warp::delete()).then(|name: String, context: Arc<Context>| async move {
+        answer("DELETE /v1/jobs/{name}", drop_job(&context, &name).await)
+    });
+    let plan = warp::path!("v1" / "jobs" / String / "plan").and(with(context)).and(warp::get()).then(
+        |name: String, context: Arc<Context>| async move { answer("GET /v1/jobs/{name}/plan", plan(&context, &name)) },
+    );
+    list.or(create).unify().or(inspect).unify().or(drop).unify().or(plan).unify().boxed()
+}
+
+fn list(context: &Context) -> Result<Response, Problem> {
+    let jobs: Vec<Value> = context.highwater.runtime().jobs().iter().map(|job| status::summary(job)).collect();
+    Ok(json_response(&json!({ "jobs": jobs })))
+}
+
+fn inspect(context: &Context, name: &str) -> Result<Response, Problem> {
+    let job = lookup::job(context, &query::segment(name)?)?;
+    Ok(json_response(&status::report(&job)))
+}
+
+fn plan(context: &Context, name: &str) -> Result<Response, Problem> {
+    let job = lookup::job(context, &query::segment(name)?)?;
+    Ok(text_response("text/plain; charset=utf-8", explain(job.handle().job())))
+}
+
+async fn drop_job(context: &Arc<Context>, name: &str) -> Result<Response, Problem> {
+    let name = query::segment(name)?;
+    lookup::job(context, &name)?;
+    let owned = Arc::clone(context);
+    let dropped = tokio::task::spawn_blocking(move || owned.highwater.runtime().drop_job(&name)).await;
+    match dropped {
+        Ok(Ok(())) => {
+            let mut response = HttpResponse::default();
+            *response.status_mut() = StatusCode::NO_CONTENT;
+            Ok(response)
+        }
+        Ok(Err(error)) => Err(Problem::new(Code::UnknownJob, error.to_string())),
+        Err(error) => Err(Problem::new(Code::Internal, format!("dropping the job stopped: {error}"))),
+    }
+}
+
+/// What a client asks to run.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct NewJob {
+    name: Option<String>,
+    sql: String,
+    #[serde(default)]
+    until_end: bool,
+}
+
+async fn create<S, B>(context: &Arc<Context>, query: &str, headers: &HeaderMap, body: S) -> Result<Response, Problem>
+where
+    S: Stream<Item = Result<B, warp::Error>>,
+    B: Buf,
+{
+    let query = Query::parse(query)?;
+    let body = body::receive(context, headers, body).await?;
+    let new = new_job(&query, headers, &body.bytes)?;
+    let name = new.name.clone().unwrap_or_else(|| free_name(context));
+    let owned = Arc::clone(context);
+    let created = tokio::task::spawn_blocking(move || {
+        let made = owned.highwater.create_job(&name, &new.sql, JobOptions { until_end: new.until_end });
+        made.map_err(|error| refused(&name, &new.sql, error))
+    });
+    let job = created.await.map_err(|error| Problem::new(Code::Internal, format!("creating the job stopped: {error}")))??;
+    let mut response = json_response(&status::report(&job));
+    *response.status_mut() = StatusCode::CREATED;
+    if let Ok(location) = HeaderValue::try_from(format!("/v1/jobs/{}", job.name())) {
+        response.headers_mut().insert(LOCATION, location);
+    }
+    Ok(response)
+}
+
+/// Reads `{"name", "sql"}`, or SQL text with the name in the query.
+fn new_job(query: &Query, headers: &HeaderMap, body: &[u8]) -> Result<NewJob, Problem> {
+    let content_type = headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
+    let mut new = if content_type.starts_with("application/json") {
+        serde_json::from_slice(body).map_err(|error| Problem::new(Code::BadBody, format!("the body is no job: {error}")))?
+    } else {
+        let sql = std::str::from_utf8(body)
+            .map_err(|error| Problem::new(Code::BadBody, format!("the body is not UTF-8: {error}")))?;
+        NewJob { name: None, sql: sql.to_string(), until_end: false }
+    };
+    if let Some(name) = query.get("name") {
+        new.name = Some(name.to_string());
+    }
+    match query.get("until_end") {
+        None => {}
+        Some("true" | "") => new.until_end = true,
+        Some("false") => new.until_end = false,
+        Some(other) => return Err(Problem::new(Code::BadQuery, format!("'until_end' is true or false, not '{other}'"))),
+    }
+    Ok(new)
+}
+
+fn free_name(context: &Context) -> String {
+    let runtime = context.highwater.runtime();
+    let names = (1..).map(|number| format!("job-{number}"));
+    names.into_iter().find(|name| runtime.job(name).is_none()).expect("there are more numbers than jobs")
+}
+
+fn refused(name: &str, text: &str, error: JobError) -> Problem {
+    match error {
+        JobError::Name(_) => Problem::new(Code::BadName, error.to_string()),
+        JobError::Exists(_) => Problem::new(Code::JobExists, error.to_string()),
+        JobError::Text(diagnostics) => Problem::diagnostics(name, text, &diagnostics),
+        JobError::Nothing => Problem::new(Code::InvalidJob, error.to_string()).with("diagnostics", json!([])),
+        JobError::Engine(detail) => Problem::new(Code::Internal, detail),
+    }
+}
