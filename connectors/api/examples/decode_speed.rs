@@ -121,7 +121,13 @@ fn nexmark_lines(schema: Schema) -> Result<Vec<u8>, Box<dyn std::error::Error>> 
     Ok(lines)
 }
 
-fn decode(name: &str, body: &[u8], schema: &Schema, used: &[usize], pairs: &[(&str, &str)]) -> Result<(), Box<dyn std::error::Error>> {
+fn decode(
+    name: &str,
+    body: &[u8],
+    schema: &Schema,
+    used: &[usize],
+    pairs: &[(&str, &str)],
+) -> Result<(), Box<dyn std::error::Error>> {
     let options = Options::from_pairs(pairs.iter().copied());
     let format = Format::from_options(&OptionReader::new(&options, "the format", &[FORMAT_FIELDS])?)?;
     let spec =

@@ -74,3 +74,6 @@ pub struct SinkError {
     /// Lower case, names the target and what was attempted.
     pub message: String,
 }
+
+#[cfg(test)]
+mod tests;

@@ -43,7 +43,7 @@ use timely::progress::Antichain;
 
 pub(crate) use self::chunk::RowChunk;
 pub(crate) use self::codec::RowCodec;
-use self::seal::Sealer;
+pub(crate) use self::seal::Sealer;
 use crate::delta::Parcel;
 use crate::operator::exchange;
 use crate::stats::OperatorStats;

@@ -136,11 +136,10 @@ fn clock(text: &[u8]) -> Option<(i64, i64, &[u8])> {
             if digits == 0 {
                 return None;
             }
-            let mut nanos = 0;
-            for place in 0..9 {
-                let digit = if place < digits { fraction[place] - b'0' } else { 0 };
-                nanos = nanos * 10 + i64::from(digit);
-            }
+            const PLACES: [i64; 10] = [1_000_000_000, 100_000_000, 10_000_000, 1_000_000, 100_000, 10_000, 1_000, 100, 10, 1];
+            let kept = digits.min(9);
+            let value = fraction[..kept].iter().fold(0, |value, digit| value * 10 + i64::from(digit - b'0'));
+            let nanos = value * PLACES[kept];
             Some((second_of_day, nanos, &fraction[digits..]))
         }
         _ => Some((second_of_day, 0, rest)),

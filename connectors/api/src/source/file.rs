@@ -175,7 +175,7 @@ impl Reader {
                     self.records = Records::new(self.files.format.clone(), place.byte, place.line);
                     self.wants_header = true;
                     if place.byte > 0 && self.files.format.has_header() {
-                        let mut head = tail.from_start().map_err(|error| failed(&self.path, error))?;
+                        let mut head = tail.head().map_err(|error| failed(&self.path, error))?;
                         self.decoder_header(&mut head)?;
                     }
                 }

@@ -339,3 +339,19 @@ fn an_epoch_of_many_rows_is_cut_and_sorted() {
     }
     assert!(view.bytes() > 0);
 }
+
+/// Many small epochs leave few batches, and few versions of rows that changed often.
+#[test]
+fn history_is_forgotten_as_it_grows() {
+    let mut history = vec![Epoch { epoch: 0, updates: (0..50).map(|n| (("0".to_owned(), Some(n)), 1)).collect(), closes: true }];
+    for epoch in 1..3_000 {
+        let row = |version: Time| (format!("{}", version / 50), Some(epoch as i64 % 50));
+        history.push(Epoch { epoch, updates: vec![(row(epoch - epoch.min(50)), -1), (row(epoch), 1)], closes: true });
+    }
+    let (contents, _) = expected(&history);
+    let view = run(2, history, |_, _| {});
+    let (last, content) = contents.last().expect("there are epochs");
+    assert_eq!(content.len(), 50);
+    assert_eq!(read(&view, *last, &[], None), expanded(content));
+    assert!(view.bytes() < 20_000, "{} bytes for 50 rows", view.bytes());
+}

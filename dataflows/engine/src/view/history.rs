@@ -102,7 +102,13 @@ fn changed(codec: &RowCodec, epoch: Time, batches: &[Arc<[RowChunk]>]) -> Change
 
 #[cfg(test)]
 mod tests {
+    use arrow::array::{ArrayRef, StringArray};
+    use arrow::datatypes::{DataType, Field, Schema};
+    use arrow::record_batch::RecordBatch;
+
     use super::*;
+    use crate::Delta;
+    use crate::arrangement::Sealer;
 
     #[test]
     fn the_oldest_epochs_go_but_never_the_last_few() {
@@ -121,5 +127,25 @@ mod tests {
         assert_eq!(epochs(45, 55), Ok(vec![50]));
         assert_eq!(epochs(90, 95), Ok(vec![]));
         assert_eq!(epochs(90, 30), Ok(vec![]));
+    }
+
+    #[test]
+    fn bytes_are_bounded() {
+        let schema = Arc::new(Schema::new(vec![Field::new("text", DataType::Utf8, false)]));
+        let codec = Arc::new(RowCodec::new(schema.clone(), &[0]));
+        let mut sealer = Sealer::new(Arc::clone(&codec));
+        let history = Mutex::new(History::with_limits(10_000, EPOCHS_MAX));
+        for epoch in 1..=50 {
+            let text: ArrayRef = Arc::new(StringArray::from(vec![format!("{epoch} ").repeat(300)]));
+            let rows = RecordBatch::try_new(schema.clone(), vec![text]).expect("columns fit");
+            let sealed = sealer.seal(epoch, vec![Delta::insert(rows)]);
+            history.lock().expect("no panic").push(epoch, &sealed.chunks);
+        }
+        assert!(history.lock().expect("no panic").bytes <= 10_000);
+        let since = history.lock().expect("no panic").since;
+        assert!((30..=46).contains(&since), "some epochs fit: all after {since}");
+        let followed = changes(&codec, [&history].into_iter(), since, 49).expect("these are kept");
+        assert_eq!(followed.iter().map(|changed| changed.epoch).collect::<Vec<_>>(), (since + 1..50).collect::<Vec<_>>());
+        assert_eq!(changes(&codec, [&history].into_iter(), since - 1, 49).map(|_| ()), Err(Compacted { since }));
     }
 }

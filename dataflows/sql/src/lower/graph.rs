@@ -104,14 +104,6 @@ impl Graph {
         Ok(self.nodes.len() - 1)
     }
 
-    /// The types an expression over this node's inputs sees.
-    pub(super) fn input_types(&self, inputs: &[NodeId]) -> Result<Arc<DFSchema>> {
-        match inputs {
-            [input] => Ok(Arc::clone(&self.nodes[*input].typed)),
-            inputs => typed(inputs.iter().map(|input| self.nodes[*input].schema.as_ref())),
-        }
-    }
-
     /// A node and all that it reads, ascending.
     pub(super) fn upstream(&self, roots: impl IntoIterator<Item = NodeId>) -> Vec<NodeId> {
         let mut seen = vec![false; self.nodes.len()];

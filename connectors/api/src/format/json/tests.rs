@@ -110,13 +110,17 @@ fn what_does_not_fit_is_named_with_its_place() {
     bad(nested.clone(), "{\"a\":\"x\"}", "column 'v.a': expected BIGINT, found 'x' at byte 10");
     bad(nested.clone(), "{}", "column 'v.a': missing, but the column is NOT NULL at byte 5");
     bad(nested, "{\"a\":null}", "column 'v.a': null, but the column is NOT NULL at byte 10");
-    bad(Timestamp(TimeUnit::Nanosecond, None), "\"3000-01-01\"",
-        "column 'v': expected TIMESTAMP such as '2024-05-01 12:00:00.000' or an epoch number, found '3000-01-01' at byte 5");
+    bad(
+        Timestamp(TimeUnit::Nanosecond, None),
+        "\"3000-01-01\"",
+        "column 'v': expected TIMESTAMP such as '2024-05-01 12:00:00.000' or an epoch number, found '3000-01-01' at byte 5",
+    );
 }
 
 #[test]
 fn a_row_that_fails_leaves_nothing_behind() {
-    let row = DataType::Struct(ArrowFields::from(vec![Field::new("x", DataType::Int64, true), Field::new("s", DataType::Utf8, true)]));
+    let row =
+        DataType::Struct(ArrowFields::from(vec![Field::new("x", DataType::Int64, true), Field::new("s", DataType::Utf8, true)]));
     let list = DataType::List(Arc::new(Field::new("item", DataType::Int64, true)));
     let mut decoder = decoder(&[("a", DataType::Utf8), ("r", row), ("l", list), ("z", DataType::Int64)], Meaning::Row, &[]);
     let records = [
@@ -133,7 +137,8 @@ fn a_row_that_fails_leaves_nothing_behind() {
     let failed = records.iter().filter(|record| decoder.decode(record.as_bytes()).is_err()).count();
     assert_eq!((failed, decoder.rows()), (4, 3));
     let arrays = arrays(&mut decoder);
-    let batch = arrow::record_batch::RecordBatch::try_from_iter(["a", "r", "l", "z"].into_iter().zip(arrays)).expect("equal lengths");
+    let batch =
+        arrow::record_batch::RecordBatch::try_from_iter(["a", "r", "l", "z"].into_iter().zip(arrays)).expect("equal lengths");
     let mut text = Vec::new();
     encode::ndjson(&batch, &mut text).expect("JSON");
     let expected = r#"{"a":"one","r":{"x":1,"s":"p"},"l":[1,2],"z":1}
@@ -199,13 +204,20 @@ fn debezium_without_a_key_is_a_bag() {
         r#"{"id":1}"#,
         r#"{"op":"m"}"#,
     ];
-    assert_eq!(changes(&[], &records), [
-        "'before' is missing in a change with op 'u' at byte 0",
-        "column 'after.id': expected BIGINT, found 'x' at byte 50",
-        "op 't' (truncate) cannot be applied: delete the rows instead at byte 0",
-        "expected a change with 'op', 'before' and 'after' at byte 0",
-        "+1 1 a", "-1 1 a", "+1 1 b", "+1 2 s", "-1 1 b",
-    ]);
+    assert_eq!(
+        changes(&[], &records),
+        [
+            "'before' is missing in a change with op 'u' at byte 0",
+            "column 'after.id': expected BIGINT, found 'x' at byte 50",
+            "op 't' (truncate) cannot be applied: delete the rows instead at byte 0",
+            "expected a change with 'op', 'before' and 'after' at byte 0",
+            "+1 1 a",
+            "-1 1 a",
+            "+1 1 b",
+            "+1 2 s",
+            "-1 1 b",
+        ]
+    );
 }
 
 #[test]
@@ -252,8 +264,12 @@ fn signed_rows() {
 
 #[test]
 fn bodies_of_objects() {
-    let found = |body: &str| objects(body).map(|ranges| ranges.into_iter().map(|range| body[range].to_string()).collect::<Vec<_>>());
-    assert_eq!(found(r#" [ {"a":1} , 2] {"b":[3]}{}[] "#), Ok(vec!["{\"a\":1}".into(), "2".into(), "{\"b\":[3]}".into(), "{}".into()]));
+    let found =
+        |body: &str| objects(body).map(|ranges| ranges.into_iter().map(|range| body[range].to_string()).collect::<Vec<_>>());
+    assert_eq!(
+        found(r#" [ {"a":1} , 2] {"b":[3]}{}[] "#),
+        Ok(vec!["{\"a\":1}".into(), "2".into(), "{\"b\":[3]}".into(), "{}".into()])
+    );
     assert_eq!(found(""), Ok(Vec::new()));
     for body in ["[", "[1,]", "{\"a\":1", "[1 2]", "]"] {
         assert!(found(body).is_err(), "{body}");

@@ -153,12 +153,12 @@ impl Properties<'_> {
             data_type if numeric(data_type) => {
                 let (lowest, highest) = range(data_type);
                 let min = self.number("min", "a whole number")?.unwrap_or(0);
-                let max = self.number("max", "a whole number")?.unwrap_or(999.min(highest).max(min));
-                if min > max || min < lowest {
-                    return Err(self.invalid("min", format!("a whole number from {lowest} to {max}")));
-                }
+                let max = self.number("max", "a whole number")?.unwrap_or(999.max(min).min(highest));
                 if max > highest {
                     return Err(self.invalid("max", format!("a whole number up to {highest}")));
+                }
+                if min > max || min < lowest {
+                    return Err(self.invalid("min", format!("a whole number from {lowest} to {max}")));
                 }
                 Kind::Integer { min, max, skew }
             }

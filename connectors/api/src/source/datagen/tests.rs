@@ -43,7 +43,8 @@ fn error(columns: &[(&str, DataType)], pairs: &[(&str, &str)]) -> String {
 
 #[test]
 fn rows_are_a_function_of_seed_and_number() {
-    let inner = DataType::Struct(Fields::from(vec![Column_::new("x", DataType::Int16, true), Column_::new("y", DataType::Utf8, true)]));
+    let inner =
+        DataType::Struct(Fields::from(vec![Column_::new("x", DataType::Int16, true), Column_::new("y", DataType::Utf8, true)]));
     let columns = [
         ("id", DataType::Int64),
         ("name", DataType::Utf8),
@@ -87,7 +88,13 @@ fn rows_are_a_function_of_seed_and_number() {
 #[test]
 fn choices_and_numbers_are_skewed() {
     let columns = [("video", DataType::Utf8), ("n", DataType::Int32)];
-    let pairs = [("rows", "20000"), ("fields.video.values", "cat, dog,cow"), ("fields.video.skew", "1.5"), ("fields.n.skew", "1"), ("fields.n.max", "99")];
+    let pairs = [
+        ("rows", "20000"),
+        ("fields.video.values", "cat, dog,cow"),
+        ("fields.video.skew", "1.5"),
+        ("fields.n.skew", "1"),
+        ("fields.n.max", "99"),
+    ];
     let batches = read(&spec(&columns, &pairs), None, 100_000);
     let mut videos = BTreeMap::new();
     batches[0].rows.column(0).as_string::<i32>().iter().flatten().for_each(|video| *videos.entry(video).or_insert(0) += 1);
@@ -104,7 +111,10 @@ fn mistakes_in_fields_are_named() {
         let error = error(&columns, &[pair]);
         assert!(error.contains(expected), "{error}");
     };
-    check(("fields.ix.kind", "random"), "unknown option 'fields.ix.kind' for connector 'datagen'; fields.<column>.<property>, where <column> is one of id, at, s");
+    check(
+        ("fields.ix.kind", "random"),
+        "unknown option 'fields.ix.kind' for connector 'datagen'; fields.<column>.<property>, where <column> is one of id, at, s",
+    );
     check(("fields.id.knd", "random"), "unknown option 'fields.id.knd'");
     check(("fields.id.kind", "rnd"), "expected sequence, random, choice or now");
     check(("fields.id.max", "128"), "expected a whole number up to 127");

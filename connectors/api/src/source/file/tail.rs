@@ -148,7 +148,7 @@ impl Tail {
     }
 
     /// The open file's beginning, for its header; its position is left alone.
-    pub(super) fn from_start(&mut self) -> io::Result<impl Read + use<>> {
+    pub(super) fn head(&mut self) -> io::Result<impl Read + use<>> {
         let mut file = self.file();
         let position = file.stream_position()?;
         file.seek(SeekFrom::Start(0))?;

@@ -83,10 +83,13 @@ fn a_file_is_read_to_its_end_with_rejects_and_origins() {
     let Polled::Batch(batch) = reader.poll(100).expect("no errors") else { panic!("there are rows") };
     assert_eq!(batch.rows.column(0).as_primitive::<Int64Type>().values().to_vec(), [1, 2, 3]);
     let reasons: Vec<&str> = batch.rejects.iter().map(|reject| reject.reason.as_str()).collect();
-    assert_eq!(reasons, [
-        "line 3: not valid JSON: expected an object, found 'n' at byte 0",
-        "line 5: not valid JSON: expected an object, found '\\0' at byte 0",
-    ]);
+    assert_eq!(
+        reasons,
+        [
+            "line 3: not valid JSON: expected an object, found 'n' at byte 0",
+            "line 5: not valid JSON: expected an object, found '\\0' at byte 0",
+        ]
+    );
     assert_eq!((batch.rejects[0].offset.0.as_ref(), batch.rejects[0].raw.as_slice()), ("18", &b"nonsense"[..]));
     assert_eq!((batch.bytes, batch.offset.0.as_ref()), (53, "byte 53 line 6"));
     let whole = batch.origin.expect("asked for").rows(&[2, 0, 1]).expect("rows");
@@ -102,7 +105,11 @@ fn reading_goes_on_at_any_offset() {
     let directory = tempfile::tempdir().expect("a directory");
     for (name, pairs, text) in [
         ("a.jsonl", &[][..], rows(0..10)),
-        ("a.csv", &[("format", "csv")][..], "s,id\n".to_string() + &(0..10).map(|id| format!("\"x\n\",{id}\n")).collect::<String>()),
+        (
+            "a.csv",
+            &[("format", "csv")][..],
+            "s,id\n".to_string() + &(0..10).map(|id| format!("\"x\n\",{id}\n")).collect::<String>(),
+        ),
     ] {
         let plain = directory.path().join(name);
         fs::write(&plain, &text).expect("writing");
@@ -182,7 +189,10 @@ fn a_followed_file_grows_rotates_and_is_truncated() {
     append(&path, &rows(7..9));
     let got = drain(&mut *reader);
     assert_eq!(got.ids, [6, 7, 8]);
-    assert_eq!(got.offset, Some(Offset::new(format_args!("byte 42 line 2 inode {}", fs::metadata(&path).expect("a file").ino()))));
+    assert_eq!(
+        got.offset,
+        Some(Offset::new(format_args!("byte 36 line 2 inode {}", fs::metadata(&path).expect("a file").ino())))
+    );
 
     // Truncated and written again.
     fs::write(&path, rows(9..10)).expect("writing");
@@ -242,8 +252,9 @@ fn csv_rejects_name_line_and_column() {
     let got = drain(&mut *reader(&*source, None));
     assert_eq!(got.ids, [1, 3]);
     assert_eq!(got.rejects, ["line 3: column 'id': expected BIGINT, found 'x'@17", "line 5: 2 fields, expected 3@27"]);
-    assert_eq!(got.bytes, 40);
+    assert_eq!(got.bytes, 38);
     let source = FileSource.open(&spec(&path, &[("format", "csv"), ("csv.header", "false"), ("csv.delimiter", "tab")]));
     let got = drain(&mut *reader(&*source.expect("good options"), None));
-    assert_eq!((got.ids.len(), got.rejects.len()), (0, 5));
+    // A quote in the middle of a field is a letter, so the quoted line feed is one too.
+    assert_eq!((got.ids.len(), got.rejects.len()), (0, 6));
 }

@@ -52,20 +52,29 @@ fn bodies_become_one_batch_and_everyone_is_told() {
         let source = open(&[], keeps_origin);
         let woken = Arc::new(AtomicUsize::new(0));
         let counter = woken.clone();
-        let mut reader = read(&*source, Arc::new(move || drop(counter.fetch_add(1, Ordering::Relaxed))));
+        let mut reader = read(
+            &*source,
+            Arc::new(move || {
+                counter.fetch_add(1, Ordering::Relaxed);
+            }),
+        );
         let push = source.push_handle().expect("it is pushed to");
         assert!(poll(&mut *reader).is_none());
         let told = Told::default();
-        let summary = push.push(request(PushFormat::Ndjson, "{\"id\":1,\"s\":\"a\"}\r\n\nx\n{\"s\":\"b\"}\n{\"id\":2}", None), tell(&told));
-        assert_eq!(summary, Ok(PushSummary {
-            accepted: 2,
-            rejected: 2,
-            reasons: vec![
-                "line 3: not valid JSON: expected an object, found 'x' at byte 0".into(),
-                "line 4: column 'id': missing, but the column is NOT NULL at byte 0".into(),
-            ],
-            duplicate: false,
-        }));
+        let summary =
+            push.push(request(PushFormat::Ndjson, "{\"id\":1,\"s\":\"a\"}\r\n\nx\n{\"s\":\"b\"}\n{\"id\":2}", None), tell(&told));
+        assert_eq!(
+            summary,
+            Ok(PushSummary {
+                accepted: 2,
+                rejected: 2,
+                reasons: vec![
+                    "line 3: not valid JSON: expected an object, found 'x' at byte 0".into(),
+                    "line 4: column 'id': missing, but the column is NOT NULL at byte 0".into(),
+                ],
+                duplicate: false,
+            })
+        );
         push.push(request(PushFormat::Json, "[{\"id\":3}, {\"id\":4}]", None), tell(&told)).expect("taken");
         push.push(request(PushFormat::Csv, "s,id\nq,5\n", None), tell(&told)).expect("taken");
         assert_eq!(push.depth().rows, 5);

@@ -83,7 +83,14 @@ fn known(number: u64, event: Known) -> String {
     match event {
         Known::Person(e) => format!(
             r#"{{"event_type":0,"person":{{"id":{},"name":"{}","emailAddress":"{}","creditCard":"{}","city":"{}","state":"{}","dateTime":"{}","extra":"{}"}},"auction":null,"bid":null}}"#,
-            e.id, e.name, e.email_address, e.credit_card, e.city, e.state, time(at), e.extra
+            e.id,
+            e.name,
+            e.email_address,
+            e.credit_card,
+            e.city,
+            e.state,
+            time(at),
+            e.extra
         ),
         Known::Auction(e) => format!(
             r#"{{"event_type":1,"person":null,"auction":{{"id":{},"itemName":"{}","description":"{}","initialBid":{},"reserve":{},"dateTime":"{}","expires":"{}","seller":{},"category":{},"extra":"{}"}},"bid":null}}"#,
@@ -100,7 +107,13 @@ fn known(number: u64, event: Known) -> String {
         ),
         Known::Bid(e) => format!(
             r#"{{"event_type":2,"person":null,"auction":null,"bid":{{"auction":{},"bidder":{},"price":{},"channel":"{}","url":"{}","dateTime":"{}","extra":"{}"}}}}"#,
-            e.auction, e.bidder, e.price, e.channel, e.url, time(at), e.extra
+            e.auction,
+            e.bidder,
+            e.price,
+            e.channel,
+            e.url,
+            time(at),
+            e.extra
         ),
     }
 }
@@ -207,7 +220,9 @@ fn what_the_stream_does_not_have_is_named() {
         open("seller", DataType::Int64, "bid"),
         "connector 'nexmark' has no column 'seller'; columns: auction, bidder, price, channel, url, dateTime, extra"
     );
-    assert!(open("price", DataType::Utf8, "bid").contains("'price' of connector 'nexmark' cannot be VARCHAR; declare it as BIGINT"));
+    assert!(
+        open("price", DataType::Utf8, "bid").contains("'price' of connector 'nexmark' cannot be VARCHAR; declare it as BIGINT")
+    );
     assert!(open("bids", DataType::Int64, "all").contains("event_type, person, auction, bid"));
     assert!(open("bid", DataType::Int64, "all").contains("ROW<auction, bidder"));
 }

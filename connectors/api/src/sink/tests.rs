@@ -1,0 +1,80 @@
+//! What sinks write, and what they say when they cannot.
+
+use std::fs;
+use std::sync::Arc;
+
+use arrow::array::{ArrayRef, Int64Array, RecordBatch, StringArray};
+use arrow::datatypes::{DataType, Field as Column, Schema};
+use highwater_plan::Options;
+
+use super::*;
+use crate::Registry;
+
+fn spec(append_only: bool, pairs: &[(&str, &str)]) -> SinkSpec {
+    SinkSpec {
+        name: "out".into(),
+        schema: Arc::new(Schema::new(vec![Column::new("id", DataType::Int64, true), Column::new("s", DataType::Utf8, true)])),
+        key: None,
+        append_only,
+        emit: Emit::Changes,
+        options: Options::from_pairs(pairs.iter().copied()),
+    }
+}
+
+fn changes(diffs: Option<Vec<i64>>) -> [Changes; 1] {
+    let ids: ArrayRef = Arc::new(Int64Array::from(vec![1, 2, 3]));
+    let texts: ArrayRef = Arc::new(StringArray::from(vec![Some("a"), None, Some("c,d")]));
+    let rows = RecordBatch::try_from_iter_with_nullable([("id", ids, true), ("s", texts, true)]).expect("equal lengths");
+    [Changes { rows, diffs: diffs.map(Int64Array::from) }]
+}
+
+#[test]
+fn a_file_has_rows_or_signed_rows() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let path = directory.path().join("out");
+    let name = path.to_string_lossy();
+    let check = |append_only, pairs: &[(&str, &str)], expected: &str| {
+        let pairs = [&[("connector", "file"), ("path", &*name)], pairs].concat();
+        let mut writer = Registry::builtin().open_sink(&spec(append_only, &pairs)).expect("good options");
+        let diffs = (!append_only).then(|| vec![2, -1, 0]);
+        writer.write(9, &changes(diffs)).expect("there is room");
+        writer.flush().expect("there is room");
+        assert_eq!(fs::read_to_string(&path).expect("written"), expected);
+    };
+    let plain = "{\"id\":1,\"s\":\"a\"}\n{\"id\":2,\"s\":null}\n{\"id\":3,\"s\":\"c,d\"}\n";
+    check(true, &[], plain);
+    check(true, &[("append", "true")], &plain.repeat(2));
+    check(
+        false,
+        &[],
+        "{\"op\":\"+\",\"epoch\":9,\"id\":1,\"s\":\"a\"}\n{\"op\":\"+\",\"epoch\":9,\"id\":1,\"s\":\"a\"}\n{\"op\":\"-\",\"epoch\":9,\"id\":2,\"s\":null}\n",
+    );
+    check(true, &[("format", "csv")], "id,s\n1,a\n2,\n3,\"c,d\"\n");
+    check(false, &[("format", "csv")], "op,epoch,id,s\n+,9,1,a\n+,9,1,a\n-,9,2,\n");
+}
+
+#[test]
+fn what_cannot_be_written_is_named() {
+    let open = |pairs: &[(&str, &str)]| Registry::builtin().open_sink(&spec(true, pairs)).err().expect("a mistake").to_string();
+    assert!(open(&[("connector", "file"), ("path", "/nowhere/out")]).contains("'/nowhere/out' for writing"));
+    assert!(open(&[("connector", "file"), ("path", "/nowhere/out")]).contains("create the directory first"));
+    assert!(open(&[("connector", "file")]).contains("needs the option 'path'"));
+    assert!(open(&[("connector", "fil")]).contains("connectors: file, stdout, blackhole"));
+    assert!(open(&[("connector", "stdout"), ("format", "xml")]).contains("expected json, csv"));
+    assert!(open(&[]).contains("needs the option 'connector'"));
+}
+
+#[test]
+fn a_full_disk_is_an_error_that_names_the_file() {
+    let mut writer = Registry::builtin()
+        .open_sink(&spec(true, &[("connector", "file"), ("path", "/dev/full")]))
+        .expect("the device can be opened");
+    let error = writer.write(1, &changes(None)).expect_err("no space left");
+    assert!(error.message.contains("writing to '/dev/full'"), "{error}");
+}
+
+#[test]
+fn a_blackhole_takes_everything() {
+    let mut writer = Registry::builtin().open_sink(&spec(true, &[("connector", "blackhole")])).expect("good options");
+    writer.write(1, &changes(None)).and_then(|()| writer.flush()).expect("it takes everything");
+}

@@ -1,0 +1,223 @@
+//! The content of every view after every epoch, from all rows so far.
+//!
+//! Each operator is a function from its inputs' content to its own, applied anew at every epoch. Two remember something.
+//! An operator with windows refuses rows of closed windows, so it has to know *when* a row came: it keeps the rows that it
+//! accepted, and its content is a function of those. A table with a primary key goes through its rows in order.
+//!
+//! In epoch `e` a window takes rows if its end, plus the allowed lateness, is after `W(e-1)`. With `EMIT FINAL` a window
+//! is in the content from the first epoch on whose `W(e)` has reached its end. The result of a window that has closed stays.
+
+mod aggregate;
+mod expression;
+mod join;
+mod source;
+mod window;
+
+use highwater_engine::Time;
+use highwater_plan::{Job, NodeId, OnError, Op, Plan};
+
+use self::expression::RowMap;
+use crate::history::History;
+use crate::multiset::Multiset;
+
+/// What must be seen of a job.
+#[derive(Debug, Clone)]
+pub struct Expected {
+    /// The epochs, ascending, the first is 0.
+    pub epochs: Vec<Time>,
+    /// Per view its content after each epoch.
+    pub views: Vec<Vec<Multiset>>,
+    /// Per view the net number of rows in `$errors` after each epoch.
+    pub view_errors: Vec<Vec<i64>>,
+    /// Per sink the sum of all changes through each epoch.
+    pub sinks: Vec<Vec<Multiset>>,
+    /// The net number of rows in all `$late` relations after each epoch.
+    pub late: Vec<i64>,
+}
+
+impl Expected {
+    /// The position of the last epoch that is not after `time`.
+    pub fn at(&self, time: Time) -> usize {
+        self.epochs.partition_point(|epoch| *epoch <= time) - 1
+    }
+}
+
+/// Why there is no expectation.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Unfit {
+    /// The plan says something of an operator that is not so.
+    #[error("{0}")]
+    PlanIsWrong(String),
+    /// It would take too long.
+    #[error("too many rows")]
+    TooLarge,
+}
+
+/// Distinct rows that an operator may have.
+const ROWS_MAX: usize = 3_000;
+
+/// An operator's content after each epoch, and what it did not let through.
+#[derive(Debug, Clone, Default)]
+struct Evaluated {
+    content: Vec<Multiset>,
+    /// Net number of rows that failed, after each epoch.
+    errors: Vec<i64>,
+    /// Net number of rows that were late, after each epoch.
+    late: Vec<i64>,
+}
+
+impl Evaluated {
+    fn of(content: Vec<Multiset>) -> Self {
+        let epochs = content.len();
+        Evaluated { content, errors: vec![0; epochs], late: vec![0; epochs] }
+    }
+}
+
+/// What operators may look at.
+struct Context<'a> {
+    job: &'a Job,
+    history: &'a History,
+    epochs: usize,
+    /// Per epoch and source.
+    watermarks: Vec<Vec<i64>>,
+}
+
+impl Context<'_> {
+    /// The smallest watermark of these sources after an epoch; nothing is known of no sources.
+    fn watermark(&self, epoch: usize, sources: &[usize]) -> i64 {
+        sources.iter().map(|source| self.watermarks[epoch][*source]).min().unwrap_or(i64::MIN)
+    }
+
+    /// The smallest watermark of these sources before an epoch.
+    fn watermark_before(&self, epoch: usize, sources: &[usize]) -> i64 {
+        if epoch == 0 { i64::MIN } else { self.watermark(epoch - 1, sources) }
+    }
+
+    /// Whether a window takes rows in this epoch.
+    fn is_open(&self, epoch: usize, sources: &[usize], end: i64) -> bool {
+        let lateness = i128::try_from(self.job.settings.allowed_lateness.as_micros()).unwrap_or(i128::MAX);
+        i128::from(end) + lateness > i128::from(self.watermark_before(epoch, sources))
+    }
+}
+
+/// Evaluates a job over what it was given.
+pub fn evaluate(job: &Job, history: &History) -> Result<Expected, Unfit> {
+    let epochs = history.epochs();
+    let context = Context { job, history, epochs: epochs.len(), watermarks: history.watermarks(job) };
+    let roots: Vec<NodeId> = job.views.iter().map(|view| view.node).chain(job.sinks.iter().map(|sink| sink.node)).collect();
+    let live = upstream(&job.plan, &roots);
+    let mut nodes: Vec<Evaluated> = Vec::new();
+    for id in 0..job.plan.nodes.len() {
+        let evaluated = if live[id] { evaluate_node(&context, id, &nodes)? } else { Evaluated::default() };
+        if live[id] {
+            check_properties(&job.plan, id, &evaluated)?;
+        }
+        nodes.push(evaluated);
+    }
+    let sum = |of: &dyn Fn(NodeId) -> &'static str, root: Option<NodeId>| -> Vec<i64> {
+        let within = root.map_or_else(|| live.clone(), |root| upstream(&job.plan, &[root]));
+        let total = |epoch: usize| {
+            let counted = (0..nodes.len()).filter(|id| within[*id]);
+            counted.map(|id| if of(id) == "late" { nodes[id].late[epoch] } else { nodes[id].errors[epoch] }).sum()
+        };
+        (0..epochs.len()).map(total).collect()
+    };
+    Ok(Expected {
+        views: job.views.iter().map(|view| nodes[view.node].content.clone()).collect(),
+        view_errors: job.views.iter().map(|view| sum(&|_| "errors", Some(view.node))).collect(),
+        sinks: job.sinks.iter().map(|sink| nodes[sink.node].content.clone()).collect(),
+        late: sum(&|_| "late", None),
+        epochs,
+    })
+}
+
+fn evaluate_node(context: &Context<'_>, id: NodeId, nodes: &[Evaluated]) -> Result<Evaluated, Unfit> {
+    let node = &context.job.plan.nodes[id];
+    let input = |place: usize| &nodes[node.inputs[place]].content;
+    let input_schema = |place: usize| &context.job.plan.nodes[node.inputs[place]].schema;
+    let evaluated = match &node.op {
+        Op::Source { source, projection } => Evaluated::of(source::content(context, *source, projection)),
+        Op::Constant { rows } => {
+            let rows: Multiset = crate::value::rows_of(rows).into_iter().map(|row| (row, 1)).collect();
+            Evaluated::of(vec![rows; context.epochs])
+        }
+        Op::Map(map) => {
+            let mut map = RowMap::new(map, input_schema(0), &node.schema);
+            let mut evaluated = Evaluated::of(vec![Multiset::default(); context.epochs]);
+            for (epoch, rows) in input(0).iter().enumerate() {
+                for (row, diff) in rows.iter() {
+                    map.apply(row, diff, &mut evaluated.content[epoch], &mut evaluated.errors[epoch]).map_err(|e| wrong(id, &e))?;
+                }
+            }
+            evaluated
+        }
+        Op::Window(assign) => Evaluated::of(input(0).iter().map(|rows| window::assigned(rows, assign, &node.schema)).collect()),
+        Op::Aggregate(aggregate) => aggregate::content(context, id, aggregate, input(0)),
+        Op::Join(join) => join::content(context, id, join, [input(0), input(1)])?,
+        Op::Union => {
+            let mut content = vec![Multiset::default(); context.epochs];
+            for place in 0..node.inputs.len() {
+                content.iter_mut().zip(input(place)).for_each(|(all, rows)| all.add_all(rows, 1));
+            }
+            Evaluated::of(content)
+        }
+    };
+    if evaluated.content.iter().any(|rows| rows.distinct() > ROWS_MAX) {
+        return Err(Unfit::TooLarge);
+    }
+    Ok(evaluated)
+}
+
+/// Which nodes are among these or read by them.
+fn upstream(plan: &Plan, roots: &[NodeId]) -> Vec<bool> {
+    let mut live = vec![false; plan.nodes.len()];
+    roots.iter().for_each(|root| live[*root] = true);
+    for id in (0..plan.nodes.len()).rev() {
+        if live[id] {
+            plan.nodes[id].inputs.iter().for_each(|input| live[*input] = true);
+        }
+    }
+    live
+}
+
+/// Holds what the plan says of an operator against its content.
+fn check_properties(plan: &Plan, id: NodeId, evaluated: &Evaluated) -> Result<(), Unfit> {
+    let node = &plan.nodes[id];
+    let fields = node.schema.fields();
+    for (epoch, rows) in evaluated.content.iter().enumerate() {
+        if let Some((row, _)) = rows.iter().find(|(_, diff)| *diff < 0) {
+            return Err(wrong(id, &format!("after epoch {epoch} it has a row less than none: {}", crate::value::show(row))));
+        }
+        if let Some((row, _)) = rows.iter().find(|(row, _)| row.iter().zip(fields).any(|(value, field)| value.is_null() && !field.is_nullable())) {
+            return Err(wrong(id, &format!("a column that is not nullable has a NULL in {}", crate::value::show(row))));
+        }
+        if let Some((row, _)) = rows.iter().find(|(row, _)| row.len() != fields.len()) {
+            return Err(wrong(id, &format!("{} columns are declared, a row is {}", fields.len(), crate::value::show(row))));
+        }
+        if node.properties.append_only && epoch > 0 {
+            let change = rows.minus(&evaluated.content[epoch - 1]);
+            if let Some((row, _)) = change.iter().find(|(_, diff)| *diff < 0) {
+                return Err(wrong(id, &format!("it is said to be append-only but retracts {}", crate::value::show(row))));
+            }
+        }
+        if let Some(key) = &node.properties.unique_key {
+            let mut seen = std::collections::BTreeSet::new();
+            for (row, diff) in rows.iter() {
+                let values: Vec<_> = key.iter().map(|column| row[*column].clone()).collect();
+                if diff != 1 || !seen.insert(values) {
+                    return Err(wrong(id, &format!("{key:?} is said to be a unique key but is not that of {}", crate::value::show(row))));
+                }
+            }
+        }
+    }
+    Ok(())
+}
+
+fn wrong(id: NodeId, what: &str) -> Unfit {
+    Unfit::PlanIsWrong(format!("operator {id} of the plan: {what}"))
+}
+
+/// Whether results that cannot be represented are given as NULL.
+fn keeps_failed(context: &Context<'_>) -> bool {
+    context.job.settings.on_error == OnError::Null
+}

@@ -1,0 +1,36 @@
+//! What a source or table holds.
+
+use std::collections::BTreeMap;
+
+use highwater_plan::SourceKind;
+
+use super::Context;
+use crate::multiset::Multiset;
+use crate::value::{Row, Value};
+
+/// The content after each epoch: of a table with a primary key the last row per key, otherwise all rows.
+pub(super) fn content(context: &Context<'_>, source: usize, projection: &[usize]) -> Vec<Multiset> {
+    let declared = &context.job.sources[source];
+    let upserts = declared.kind == SourceKind::Table && !declared.primary_key.is_empty();
+    let read = |row: &Row| -> Row { projection.iter().map(|column| row[*column].clone()).collect() };
+    let mut content = Vec::new();
+    for through in context.history.epochs() {
+        let feeds = context.history.feeds.iter().filter(|feed| feed.source == source);
+        let rows = feeds.flat_map(|feed| &feed.batches).filter(|batch| batch.epoch <= through).flat_map(|batch| &batch.rows);
+        content.push(if upserts {
+            // No key is in two feeds, so the order between feeds does not matter.
+            let mut last: BTreeMap<Vec<Value>, Row> = BTreeMap::new();
+            for (row, diff) in rows {
+                let key = declared.primary_key.iter().map(|column| row[*column].clone()).collect();
+                match *diff > 0 {
+                    true => last.insert(key, read(row)),
+                    false => last.remove(&key),
+                };
+            }
+            last.into_values().map(|row| (row, 1)).collect()
+        } else {
+            rows.map(|(row, diff)| (read(row), *diff)).collect()
+        });
+    }
+    content
+}

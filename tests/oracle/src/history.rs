@@ -1,0 +1,119 @@
+//! What a job was given, by epoch: all that its views' content depends on.
+
+use std::collections::BTreeSet;
+
+use arrow::array::ArrayRef;
+use highwater_engine::Time;
+use highwater_plan::{Job, Source};
+
+use crate::value::{Row, batch_of, micros, values_of};
+
+/// Everything that the feeds of a job gave.
+#[derive(Debug, Clone, Default)]
+pub struct History {
+    /// One entry per feed.
+    pub feeds: Vec<FeedHistory>,
+    /// The epoch in which the job ended, if it did.
+    pub ended: Option<Time>,
+}
+
+/// What one feed gave.
+#[derive(Debug, Clone)]
+pub struct FeedHistory {
+    /// Index into [`Job::sources`].
+    pub source: usize,
+    /// In the order it was given.
+    pub batches: Vec<TakenBatch>,
+}
+
+/// A batch and the epoch that the engine put it in.
+#[derive(Debug, Clone)]
+pub struct TakenBatch {
+    /// The epoch.
+    pub epoch: Time,
+    /// Physical rows and multiplicities.
+    pub rows: Vec<(Row, i64)>,
+    /// What the feed said of itself.
+    pub mark: Mark,
+}
+
+/// What a feed says of the rows that are still to come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Mark {
+    /// There may be some.
+    Active,
+    /// Not for a while.
+    Idle,
+    /// There are none.
+    Finished,
+}
+
+impl History {
+    /// The epochs that were opened for something, ascending; 0, at which constants are given, is the first.
+    pub fn epochs(&self) -> Vec<Time> {
+        let taken = self.feeds.iter().flat_map(|feed| &feed.batches).map(|batch| batch.epoch);
+        let epochs: BTreeSet<Time> = std::iter::once(0).chain(taken).chain(self.ended).collect();
+        epochs.into_iter().collect()
+    }
+
+    /// Per epoch (as [`History::epochs`] lists them) and source the watermark after that epoch, in microseconds.
+    ///
+    /// That of a source is the smallest over its feeds that are neither idle nor finished; infinity when all have
+    /// finished. It never goes back.
+    pub fn watermarks(&self, job: &Job) -> Vec<Vec<i64>> {
+        let feeds: Vec<(usize, Vec<(Time, FeedMark)>)> =
+            self.feeds.iter().map(|feed| (feed.source, feed_marks(&job.sources[feed.source], feed))).collect();
+        let mut current = vec![i64::MIN; job.sources.len()];
+        let mut all = Vec::new();
+        for epoch in self.epochs() {
+            let ended = self.ended.is_some_and(|last| last <= epoch);
+            for (source, current) in current.iter_mut().enumerate().filter(|_| epoch > 0) {
+                let said = feeds.iter().filter(|(of, _)| *of == source).map(|(_, marks)| {
+                    let before = marks.iter().rev().find(|(at, _)| *at <= epoch);
+                    before.map_or(FeedMark { mark: Mark::Active, watermark: i64::MIN }, |(_, mark)| *mark)
+                });
+                let said: Vec<FeedMark> = said.collect();
+                let holding = said.iter().filter(|said| said.mark == Mark::Active).map(|said| said.watermark).min();
+                let idle = said.iter().any(|said| said.mark == Mark::Idle);
+                assert!(holding.is_some() || !idle || ended, "the oracle does not know the clock: one feed is never idle");
+                let next = if ended { i64::MAX } else { holding.unwrap_or(i64::MAX) };
+                *current = next.max(*current);
+            }
+            all.push(current.clone());
+        }
+        all
+    }
+}
+
+/// What a feed has said as of an epoch.
+#[derive(Debug, Clone, Copy)]
+struct FeedMark {
+    mark: Mark,
+    watermark: i64,
+}
+
+fn feed_marks(source: &Source, feed: &FeedHistory) -> Vec<(Time, FeedMark)> {
+    let mut watermark = i64::MIN;
+    let mut marks = Vec::new();
+    for batch in &feed.batches {
+        watermark = watermark.max(watermark_of(source, &batch.rows));
+        marks.push((batch.epoch, FeedMark { mark: batch.mark, watermark }));
+    }
+    marks
+}
+
+/// The largest watermark that these rows of a source give.
+pub fn watermark_of(source: &Source, rows: &[(Row, i64)]) -> i64 {
+    let Some(watermark) = &source.watermark else { return i64::MIN };
+    let schema = source.schema.project(&source.used).expect("used columns are columns of the source");
+    let rows: Vec<Row> = rows.iter().map(|(row, _)| used(source, row)).collect();
+    let batch = batch_of(&schema.into(), &rows).expect("a script's rows fit their source");
+    let values: ArrayRef = watermark.expr.scalar.evaluate(&batch).expect("watermarks of the oracle's jobs do not fail");
+    let times = values_of(&values).into_iter().filter_map(|value| micros(&value, values.data_type()));
+    times.max().unwrap_or(i64::MIN)
+}
+
+/// The columns of a physical row that the job reads.
+pub fn used(source: &Source, row: &Row) -> Row {
+    source.used.iter().map(|column| row[*column].clone()).collect()
+}
