@@ -2,6 +2,7 @@
 //!
 //! A command is a file of its own; here are their names, the exit codes, and how failures are told.
 
+mod bench;
 mod check;
 mod client;
 mod dump;
@@ -52,6 +53,8 @@ enum Command {
     Query(query::QueryArgs),
     /// Follows the changes of a view of a running service.
     Tail(tail::TailArgs),
+    /// Runs a benchmark.
+    Bench(bench::BenchArgs),
 }
 
 /// Why a command did not do what it was asked for.
@@ -63,8 +66,6 @@ enum Failure {
     Usage(String),
     /// No server, or not what was asked for.
     Unreachable(String),
-    /// Interrupted before it was done.
-    Interrupted,
 }
 
 impl Failure {
@@ -73,14 +74,12 @@ impl Failure {
             Failure::Job(_) => 1,
             Failure::Usage(_) => 2,
             Failure::Unreachable(_) => 3,
-            Failure::Interrupted => 130,
         }
     }
 
     fn message(&self) -> &str {
         match self {
             Failure::Job(message) | Failure::Usage(message) | Failure::Unreachable(message) => message,
-            Failure::Interrupted => "interrupted",
         }
     }
 }
@@ -140,6 +139,7 @@ pub(crate) fn main() -> ExitCode {
         Command::Explain(args) => check::explain(&args),
         Command::Query(args) => query::query(&args),
         Command::Tail(args) => tail::tail(&args),
+        Command::Bench(args) => bench::run(&args),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,

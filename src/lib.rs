@@ -21,6 +21,7 @@
 //! ([`app`], [`catalog`]), and the only one that knows HTTP ([`serve`], the only module that sees `warp`).
 
 pub mod app;
+pub mod bench;
 pub mod catalog;
 pub mod config;
 pub mod serve;

@@ -70,9 +70,11 @@ VIEWS = {
               max(dep_delay) AS worst, count(DISTINCT tailnum) AS planes
             FROM departures JOIN airlines USING (carrier) GROUP BY 1, 2""",
         'wet': """
-            SELECT origin, iif(precip > 0, 'true', 'false') AS wet, count(*) AS departures, sum(dep_delay) AS delay_minutes
-            FROM departures JOIN (SELECT origin, hour_start, max(precip) AS precip FROM weather GROUP BY 1, 2) USING (origin)
-            WHERE hour_start = substr(scheduled_at, 1, 13) || ':00:00' GROUP BY 1, 2""",
+            SELECT origin, iif(precip > 0, 'true', 'false') AS wet, sum(n) AS departures, sum(minutes) AS delay_minutes
+            FROM (SELECT origin, substr(scheduled_at, 1, 13) || ':00:00' AS hour_start, count(*) AS n, sum(dep_delay) AS minutes
+                  FROM departures GROUP BY 1, 2)
+            JOIN (SELECT origin, hour_start, max(precip) AS precip FROM weather GROUP BY 1, 2) USING (origin, hour_start)
+            GROUP BY 1, 2""",
     },
 }
 

@@ -10,7 +10,7 @@ use super::Failure;
 #[derive(Debug, Clone, clap::Args)]
 pub(super) struct UrlArgs {
     /// The service's address.
-    #[arg(long, value_name = "URL", default_value = "http://127.0.0.1:8090", env = "HIGHWATER_URL")]
+    #[arg(long, value_name = "URL", default_value = "http://127.0.0.1:8090")]
     pub(super) url: String,
 }
 

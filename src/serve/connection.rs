@@ -76,7 +76,7 @@ pub(crate) async fn accept(
     loop {
         let accepted = tokio::select! {
             accepted = listener.accept() => accepted,
-            _ = stopped.wait_for(|stopped| *stopped) => return,
+            () = stop(&mut stopped) => return,
         };
         let stream = match accepted {
             Ok((stream, _)) => stream,
@@ -106,6 +106,11 @@ pub(crate) async fn accept(
             }
         }
     }
+}
+
+/// Waits until the server is to stop, or is gone.
+async fn stop(stopped: &mut watch::Receiver<bool>) {
+    let _ = stopped.wait_for(|stopped| *stopped).await;
 }
 
 /// Says that there are too many connections, and takes what the client has sent so that it hears it.
@@ -148,7 +153,7 @@ async fn serve(
             tracing::debug!(%error, "a connection ended early");
         },
         () = cut.0.notified() => {}
-        _ = stopped.wait_for(|stopped| *stopped) => {
+        () = stop(&mut stopped) => {
             connection.as_mut().graceful_shutdown();
             let _ = tokio::time::timeout(FAREWELL, connection).await;
         }
@@ -158,7 +163,7 @@ async fn serve(
 /// Answers one request: refuses, routes, catches panics, counts.
 async fn respond<S>(context: &Context, service: S, admitted: Result<(), Problem>, mut request: Request<Incoming>) -> Response
 where
-    S: Service<Request<Incoming>, Response = Response, Error = std::convert::Infallible>,
+    S: Service<Request<Incoming>, Response = Response, Error = std::convert::Infallible, Future: Send>,
 {
     let path = request.uri().path().to_string();
     // hyper leaves the body away when it answers HEAD.

@@ -59,11 +59,15 @@ where
 
     let (assigned, epoch) = oneshot::channel();
     // A client that no longer waits for its token has its rows in all the same.
-    let receipt = Receipt(Box::new(move |epoch| drop(assigned.send(epoch))));
+    let receipt = Receipt(Box::new(move |epoch| {
+        let _ = assigned.send(epoch);
+    }));
     let (pushed_to, source) = (Arc::clone(&job), name.clone());
     let summary = tokio::task::spawn_blocking(move || {
-        let body::Body { bytes, _room } = body;
-        pushed_to.push(&source, PushRequest { format, body: bytes, idempotency_key }, receipt)
+        // What is left of the body keeps its room until the rows are decoded.
+        let mut body = body;
+        let request = PushRequest { format, body: std::mem::take(&mut body.bytes), idempotency_key };
+        pushed_to.push(&source, request, receipt)
     })
     .await
     .map_err(|error| Problem::new(Code::Internal, format!("decoding the body stopped: {error}")))?

@@ -38,6 +38,11 @@ impl Registry {
         self.sinks.iter().map(Arc::as_ref)
     }
 
+    /// Adds this registry's sink connectors to another.
+    pub fn sinks_into(&self, other: &mut Registry) {
+        other.sinks.extend(self.sinks.iter().cloned());
+    }
+
     /// Adds a source connector.
     pub fn add_source(&mut self, connector: Arc<dyn SourceConnector>) {
         self.sources.push(connector);

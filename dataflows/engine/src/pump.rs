@@ -7,7 +7,7 @@
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use highwater_plan::OutputNames;
 
@@ -27,8 +27,8 @@ pub(crate) struct EpochGate {
     in_flight_max: usize,
     /// The last opened epoch.
     current: AtomicU64,
-    /// Opened and not yet closed.
-    open: Mutex<VecDeque<Time>>,
+    /// Opened and not yet closed, and when.
+    open: Mutex<VecDeque<(Time, Instant)>>,
     /// Feeds that the job's end waits for.
     unfinished: AtomicUsize,
     /// The epoch in which all feeds are ended; 0 while there is none.
@@ -68,7 +68,7 @@ impl EpochGate {
             return current;
         }
         let next = wall_ms().max(current + 1);
-        open.push_back(next);
+        open.push_back((next, now()));
         self.current.store(next, Ordering::Release);
         self.stats.epoch_opened.store(next, Ordering::Relaxed);
         self.stats.epochs_open.store(open.len() as u64, Ordering::Relaxed);
@@ -77,13 +77,17 @@ impl EpochGate {
         next
     }
 
-    /// Forgets the epochs before `frontier` (all, if there is none) and gives the last of them.
-    fn close_before(&self, frontier: Option<Time>) -> Option<Time> {
+    /// Forgets the epochs before `frontier` (all, if there is none); says whether there was one.
+    fn close_before(&self, frontier: Option<Time>) -> bool {
         let mut open = self.open.lock().expect("nothing panics under this lock");
-        let mut closed = None;
-        while open.front().is_some_and(|epoch| frontier.is_none_or(|frontier| *epoch < frontier)) {
-            closed = open.pop_front();
+        let mut closed = false;
+        while let Some((epoch, opened)) = open.front().copied()
+            && frontier.is_none_or(|frontier| epoch < frontier)
+        {
+            open.pop_front();
+            closed = true;
             self.stats.epochs_closed.fetch_add(1, Ordering::Relaxed);
+            self.stats.epoch_latency.record(now().saturating_duration_since(opened));
         }
         self.stats.epochs_open.store(open.len() as u64, Ordering::Relaxed);
         closed
@@ -113,7 +117,7 @@ impl EpochGate {
             return last;
         }
         let next = wall_ms().max(self.current() + 1).max(mine + 1);
-        open.push_back(next);
+        open.push_back((next, now()));
         self.current.store(next, Ordering::Release);
         self.last.store(next, Ordering::Release);
         self.stats.epoch_opened.store(next, Ordering::Relaxed);
@@ -123,9 +127,12 @@ impl EpochGate {
     }
 }
 
-#[expect(clippy::disallowed_methods, reason = "the one place where epochs come from the clock")]
 fn wall_ms() -> Time {
     SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis() as Time)
+}
+
+fn now() -> Instant {
+    Instant::now()
 }
 
 /// A feed on its worker.
@@ -355,13 +362,16 @@ impl Pump {
                 arrangement.publish(closed);
             }
             self.closed = closed;
-            self.gate.close_before(frontier);
+            // Only a worker that found the gate full waits for this.
+            let made_room = self.gate.close_before(frontier);
             self.shared.published[self.worker].store(closed, Ordering::Release);
             for running in &mut self.feeds {
                 running.feed.closed(closed);
             }
             self.shared.tell();
-            (self.gate.wake_all)();
+            if made_room {
+                (self.gate.wake_all)();
+            }
         }
         if over && self.shared.closed() >= self.gate.current() {
             self.shared.set_state(JobState::Finished);

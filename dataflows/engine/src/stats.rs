@@ -1,8 +1,12 @@
 //! Counters of a running job: per operator and worker, per source. Relaxed atomics, written by one worker each.
 
+mod latency;
+
 use std::sync::Arc;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
+
+pub use latency::LatencyHistogram;
 
 /// A job's counters.
 #[derive(Debug, Default)]
@@ -17,6 +21,8 @@ pub struct JobStats {
     pub epochs_open: AtomicU64,
     /// How many epochs were closed.
     pub epochs_closed: AtomicU64,
+    /// How long epochs took from opening to publication.
+    pub epoch_latency: LatencyHistogram,
 }
 
 impl JobStats {

@@ -134,8 +134,8 @@ impl ViewHandle {
     /// Shape:  batches of at most 8,192 rows, at most `limit` rows in all; ordered by key, then by the other columns,
     ///         NULL first. A side relation: in the order of arrival.
     /// Time:   `epoch` must be closed, see [`crate::JobHandle::closed`].
-    /// Cost:   with a value for each key column a binary search in each of one worker's batches, about a microsecond;
-    ///         otherwise a pass over all rows, and a sort of those found.
+    /// Cost:   with a value for each key column a binary search in each of one worker's batches; otherwise a pass over
+    ///         all rows, and a sort of those found.
     /// Errors: [`Compacted`] if the epoch is too old by now. Try again with a newer one.
     pub fn read(&self, epoch: Time, equals: &[Equals], limit: Option<usize>) -> Result<Vec<RecordBatch>, Compacted> {
         let Kind::Arranged { codec, parts } = &self.kind else {

@@ -27,6 +27,7 @@ use sqlparser::ast::{ObjectName, Spanned};
 pub(crate) use catalog::{Catalog, Relation, Target};
 pub(crate) use nodes::{WatermarkNode, WindowNode};
 pub(crate) use settings::Decisions;
+pub(crate) use types::sql_type;
 
 use crate::diagnose::{Failure, Places, Result, error, known_place, place};
 use crate::parse::{CreateSink, CreateView, Statement, StatementKind};

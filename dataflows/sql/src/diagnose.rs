@@ -71,6 +71,8 @@ pub(crate) struct Places {
     pub(crate) statement: Option<Span>,
     /// Called functions, lower case, in order.
     pub(crate) functions: Vec<(String, Span)>,
+    /// Columns and their fields, as written.
+    pub(crate) idents: Vec<(String, Span)>,
     /// Joins and subqueries by kind.
     pub(crate) constructs: Vec<(Construct, Span)>,
 }
@@ -88,12 +90,27 @@ pub(crate) enum Construct {
     ScalarSubquery,
     /// DISTINCT or UNION without ALL.
     Distinct,
+    /// The condition of WHERE or HAVING.
+    Condition,
 }
 
 impl Places {
     /// Where a function is called, else the statement.
     pub(crate) fn function(&self, name: &str) -> Option<Span> {
         let found = self.functions.iter().find(|(function, _)| function == name).map(|(_, span)| *span);
+        found.or(self.statement)
+    }
+
+    /// Where a column or field is named, else the statement.
+    pub(crate) fn ident(&self, name: &str) -> Option<Span> {
+        let found = self.idents.iter().find(|(ident, _)| ident == name).map(|(_, span)| *span);
+        found.or(self.statement)
+    }
+
+    /// Where the first window function is called, else the statement.
+    pub(crate) fn window(&self) -> Option<Span> {
+        let is_window = |name: &str| name.starts_with("tumble") || name.starts_with("hop");
+        let found = self.functions.iter().find(|(name, _)| is_window(name)).map(|(_, span)| *span);
         found.or(self.statement)
     }
 

@@ -16,11 +16,9 @@ use std::sync::Arc;
 
 use arrow::array::{Array, ArrayRef, AsArray, Int64Array, StringArray};
 use arrow::datatypes::{DataType, Int64Type, TimeUnit};
-use datafusion_common::{DataFusionError, Result, exec_datafusion_err};
+use datafusion_common::{DataFusionError, Result, exec_datafusion_err, plan_err};
 use datafusion_expr::simplify::{ExprSimplifyResult, SimplifyContext};
 use datafusion_expr::{ColumnarValue, Expr, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature, Volatility};
-
-use crate::diagnose::error;
 
 /// All functions of this module.
 pub(crate) fn all() -> Vec<Arc<ScalarUDF>> {
@@ -33,6 +31,12 @@ pub(crate) fn all() -> Vec<Arc<ScalarUDF>> {
     ];
     functions.extend(parts::functions());
     functions
+}
+
+/// How a function of this module is called.
+pub(crate) fn usage(name: &str) -> Option<String> {
+    let function = all().into_iter().find(|function| function.name() == name)?;
+    Some(function.inner().downcast_ref::<Function>()?.usage())
 }
 
 /// What an argument must be; it is cast to that.
@@ -108,7 +112,8 @@ impl ScalarUDFImpl for Function {
         let coerced: Option<Vec<DataType>> = found.iter().zip(&kinds).map(|(found, kind)| coerced(found, *kind)).collect();
         match coerced {
             Some(types) if fits => Ok(types),
-            _ => Err(self.wrong_arguments(found).into()),
+            // DataFusion names the function and the types itself.
+            _ => plan_err!("{}", self.usage()),
         }
     }
 
@@ -125,7 +130,7 @@ impl ScalarUDFImpl for Function {
 }
 
 impl Function {
-    fn wrong_arguments(&self, found: &[DataType]) -> crate::diagnose::Failure {
+    fn usage(&self) -> String {
         let word = |kind: &Kind| match kind {
             Kind::Text => "string",
             Kind::Whole => "integer",
@@ -133,9 +138,7 @@ impl Function {
         };
         let expected: Vec<&str> = self.required.iter().map(word).collect();
         let optional: String = self.optional.iter().map(|kind| format!(" [, {}]", word(kind))).collect();
-        let found: Vec<String> = found.iter().map(|found| found.to_string()).collect();
-        error("wrong-arguments", format!("{}() does not take arguments of type ({})", self.name, found.join(", ")))
-            .help(format!("write {}({}{optional})", self.name, expected.join(", ")))
+        format!("write {}({}{optional})", self.name, expected.join(", "))
     }
 }
 

@@ -47,7 +47,7 @@ fn push_value(values: &mut Values, text: &[u8], rules: &Rules) -> Option<()> {
             let scaled = decimal::parse(text, i32::from(*scale))?;
             values.push(decimal::fits(scaled.value, *precision).then_some(scaled.value)?);
         }
-        Values::Date(values) => values.push(time::parse_date(text).or_else(|| integer(text))?),
+        Values::Date(values) => values.push(time::parse_date(text).or_else(|| days(text))?),
         Values::Time32(values, unit) => values.push(i32::try_from(time_of_day(text, *unit, rules)?).ok()?),
         Values::Time64(values, unit) => values.push(time_of_day(text, *unit, rules)?),
         Values::Interval(values) => {
@@ -92,6 +92,11 @@ fn integer<T: TryFrom<i64> + TryFrom<i128>>(text: &[u8]) -> Option<T> {
 #[inline]
 fn timestamp(text: &[u8], unit: TimeUnit, rules: &Rules) -> Option<i64> {
     time::parse_timestamp(text, unit).or_else(|| from_epoch(text, rules.epoch, unit))
+}
+
+/// Days since the Unix epoch, within the years 1 to 9999: `20240101` is a mistake, not a day in the year 57,000.
+fn days(text: &[u8]) -> Option<i32> {
+    integer(text).filter(|days| (-719_162..=2_932_896).contains(days))
 }
 
 fn time_of_day(text: &[u8], unit: TimeUnit, rules: &Rules) -> Option<i64> {

@@ -1,7 +1,8 @@
 //! Files of records: read to their end, or followed as they grow.
 //!
 //! One partition per file. Offsets are bytes, so reading goes on exactly where a checkpoint left it. A followed file may
-//! grow, be truncated, be replaced by another (rotation), vanish and come back; see [`tail`].
+//! grow, be truncated, be replaced by another (rotation), vanish and come back; see [`tail`]. A directory or a pattern that
+//! is followed gets new partitions as files appear, so it must not match the names that rotation gives to old files.
 
 mod paths;
 mod records;

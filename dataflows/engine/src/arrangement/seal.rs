@@ -44,8 +44,7 @@ impl Sealer {
 
     /// Consolidates all changes of an epoch.
     ///
-    /// Cost: encoding plus a sort by hash, about 100 ns an update; the deltas are passed on without a copy unless rows
-    /// cancelled or repeated.
+    /// Cost: encoding plus a sort by hash; the deltas are passed on without a copy unless rows cancelled or repeated.
     pub(crate) fn seal(&mut self, epoch: Time, deltas: Vec<Delta>) -> Sealed {
         for delta in &deltas {
             self.codec.encode(&delta.rows, &mut self.encoded);

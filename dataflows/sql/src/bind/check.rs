@@ -145,6 +145,11 @@ impl Checker<'_> {
         {
             return Err(later(&format!("GROUP BY ... {modifier}"), select.select_token.0.span));
         }
+        for condition in select.selection.iter().chain(&select.having) {
+            if let Some(span) = known_place(condition.span()) {
+                self.places.constructs.push((Construct::Condition, span));
+            }
+        }
         if select.from.len() > 1
             && let Some(span) = known_place(select.from[1].relation.span())
         {
@@ -197,6 +202,7 @@ impl Checker<'_> {
                 }
                 let text = name.to_string().to_lowercase();
                 if args.is_some() {
+                    self.places.functions.extend(known_place(name.span()).map(|place| (text.clone(), place)));
                     return window_function(&text, span);
                 }
                 self.readable(name)
@@ -246,6 +252,20 @@ impl Checker<'_> {
             Expr::Rollup(_) => Err(later("ROLLUP", expr.span()).help("write a UNION ALL of one GROUP BY for each set")),
             Expr::Cube(_) => Err(later("CUBE", expr.span()).help("write a UNION ALL of one GROUP BY for each set")),
             Expr::GroupingSets(_) => Err(later("GROUPING SETS", expr.span()).help("write a UNION ALL of one GROUP BY for each set")),
+            Expr::Identifier(ident) => {
+                self.places.idents.extend(known_place(ident.span).map(|place| (ident.value.clone(), place)));
+                Ok(())
+            }
+            Expr::CompoundIdentifier(idents) => {
+                let named = idents.iter().filter_map(|ident| Some((ident.value.clone(), known_place(ident.span)?)));
+                self.places.idents.extend(named);
+                Ok(())
+            }
+            Expr::Substring { substring_from: None, substring_for: None, expr: text, .. } => {
+                Err(error("wrong-arguments", "substring() needs a start")
+                    .at(known_place(text.span()))
+                    .help("write substring(text FROM start FOR length), or substr(text, start, length)"))
+            }
             Expr::Subquery(_) => {
                 if let Some(span) = known_place(expr.span()) {
                     self.places.constructs.push((Construct::ScalarSubquery, span));

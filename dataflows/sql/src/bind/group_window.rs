@@ -17,6 +17,7 @@ use datafusion_optimizer::analyzer::AnalyzerRule;
 
 use super::nodes::{WINDOW_COLUMNS, WindowNode};
 use super::tvf::{interval_micros, window_kind};
+use super::types::sql_type;
 use crate::diagnose::error;
 
 /// `tumble(ts, size)` or `hop(ts, slide, size)` as a value: a struct of the window's start and end.
@@ -48,7 +49,7 @@ impl ScalarUDFImpl for WindowMarker {
 
     fn return_type(&self, args: &[DataType]) -> Result<DataType> {
         let Some(time @ DataType::Timestamp(..)) = args.first() else {
-            let found = args.first().map_or("nothing".to_string(), |found| found.to_string());
+            let found = args.first().map_or("nothing".to_string(), sql_type);
             let message = format!("the first argument of {} must be a TIMESTAMP, found {found}", self.name.to_uppercase());
             return Err(error("window-argument", message).into());
         };

@@ -15,6 +15,7 @@ use datafusion_expr::logical_plan::{Extension, LogicalPlan, UserDefinedLogicalNo
 use datafusion_expr::{Expr, ExprSchemable};
 use highwater_plan::WindowKind;
 
+use super::types::sql_type;
 use crate::diagnose::error;
 
 /// Names of the columns that a window assignment adds.
@@ -40,7 +41,7 @@ impl WindowNode {
     ) -> Result<Self> {
         let found = time.get_type(input.schema())?;
         let DataType::Timestamp(unit, zone) = found else {
-            return Err(error("window-argument", format!("the time column of a window must be a TIMESTAMP, {time} is {found}")).into());
+            return Err(error("window-argument", format!("the time column of a window must be a TIMESTAMP, {time} is {}", sql_type(&found))).into());
         };
         let mut fields: Vec<(Option<TableReference>, Arc<Field>)> =
             input.schema().iter().map(|(qualifier, field)| (qualifier.cloned(), Arc::clone(field))).collect();

@@ -6,11 +6,14 @@ use arrow::datatypes::DataType;
 use datafusion_common::config::ConfigOptions;
 use datafusion_common::tree_node::{Transformed, TreeNode};
 use datafusion_common::{DFSchema, Result};
-use datafusion_expr::{Expr, ExprSchemable, LogicalPlan};
+use datafusion_expr::expr_rewriter::NamePreserver;
+use datafusion_expr::{Expr, ExprSchemable, LogicalPlan, Operator};
 use datafusion_optimizer::analyzer::AnalyzerRule;
-use datafusion_optimizer::{Analyzer, Optimizer, OptimizerContext};
+use datafusion_optimizer::simplify_expressions::SimplifyExpressions;
+use datafusion_optimizer::{Analyzer, Optimizer, OptimizerContext, OptimizerRule};
 
 use super::group_window::GroupWindows;
+use crate::diagnose::error;
 
 /// Rules that are left out, with the reason.
 const LEFT_OUT: [&str; 7] = [
@@ -30,22 +33,77 @@ const LEFT_OUT: [&str; 7] = [
 ];
 
 /// Types, windows and constants resolved; no rule that changes the plan's shape.
-pub(crate) fn analyze(plan: LogicalPlan, config: &Arc<ConfigOptions>) -> Result<LogicalPlan> {
+fn analyze(plan: LogicalPlan, config: &Arc<ConfigOptions>) -> Result<LogicalPlan> {
     let mut rules: Vec<Arc<dyn AnalyzerRule + Send + Sync>> = vec![Arc::new(GroupWindows), Arc::new(PlainStrings)];
     rules.extend(Analyzer::new().rules);
+    rules.push(Arc::new(CheckedConstants));
     Analyzer::with_rules(rules).execute_and_check(plan, config, |_, _| {})
+}
+
+/// Expressions made simpler, the plan's shape kept.
+pub(crate) fn simplify(plan: LogicalPlan, config: &Arc<ConfigOptions>) -> Result<LogicalPlan> {
+    let rule: Arc<dyn OptimizerRule + Send + Sync> = Arc::new(SimplifyExpressions::new());
+    Optimizer::with_rules(vec![rule]).optimize(analyze(plan, config)?, &context(config), |_, _| {})
+}
+
+fn context(config: &Arc<ConfigOptions>) -> OptimizerContext {
+    // Without a start time `now()` stays a call: folded into a constant it would be wrong from the second row on.
+    OptimizerContext::new_with_config_options(Arc::clone(config))
+        .without_query_execution_start_time()
+        .with_skip_failing_rules(false)
+        .with_max_passes(8)
 }
 
 /// The plan that is lowered.
 pub(crate) fn optimize(plan: LogicalPlan, config: &Arc<ConfigOptions>) -> Result<LogicalPlan> {
     let plan = analyze(plan, config)?;
-    // Without a start time `now()` stays a call: folded into a constant it would be wrong from the second row on.
-    let context = OptimizerContext::new_with_config_options(Arc::clone(config))
-        .without_query_execution_start_time()
-        .with_skip_failing_rules(false)
-        .with_max_passes(8);
     let rules = Optimizer::new().rules.into_iter().filter(|rule| !LEFT_OUT.contains(&rule.name())).collect();
-    Optimizer::with_rules(rules).optimize(plan, &context, |_, _| {})
+    Optimizer::with_rules(rules).optimize(plan, &context(config), |_, _| {})
+}
+
+/// Computes sums, differences and products of integer constants: DataFusion would let them wrap.
+#[derive(Debug)]
+struct CheckedConstants;
+
+impl AnalyzerRule for CheckedConstants {
+    fn name(&self) -> &str {
+        "checked_constants"
+    }
+
+    fn analyze(&self, plan: LogicalPlan, _: &ConfigOptions) -> Result<LogicalPlan> {
+        let plan = plan.transform_up_with_subqueries(|node| {
+            let names = NamePreserver::new(&node);
+            node.map_expressions(|expr| {
+                let name = names.save(&expr);
+                let expr = expr.transform_up(checked_constant)?;
+                Ok(Transformed::new(name.restore(expr.data), expr.transformed, expr.tnr))
+            })
+        })?;
+        Ok(plan.data)
+    }
+}
+
+fn checked_constant(expr: Expr) -> Result<Transformed<Expr>> {
+    let Expr::BinaryExpr(binary) = &expr else { return Ok(Transformed::no(expr)) };
+    let (Expr::Literal(left, _), Expr::Literal(right, _)) = (&*binary.left, &*binary.right) else {
+        return Ok(Transformed::no(expr));
+    };
+    if !left.data_type().is_integer() || left.data_type() != right.data_type() || left.is_null() || right.is_null() {
+        return Ok(Transformed::no(expr));
+    }
+    let value = match binary.op {
+        Operator::Plus => left.add_checked(right),
+        Operator::Minus => left.sub_checked(right),
+        Operator::Multiply => left.mul_checked(right),
+        _ => return Ok(Transformed::no(expr)),
+    };
+    match value {
+        Ok(value) => Ok(Transformed::yes(Expr::Literal(value, None))),
+        Err(_) => {
+            let message = format!("a constant expression fails: integer overflow in {left} {} {right}", binary.op);
+            Err(error("constant-error", message).help("CAST one side to DECIMAL or DOUBLE").into())
+        }
+    }
 }
 
 /// Casts the few functions that return `Utf8View` to `Utf8`: one string type throughout.
@@ -63,7 +121,7 @@ impl AnalyzerRule for PlainStrings {
             for input in node.inputs() {
                 schema.merge(input.schema());
             }
-            let names = datafusion_expr::expr_rewriter::NamePreserver::new(&node);
+            let names = NamePreserver::new(&node);
             node.map_expressions(|expr| {
                 let name = names.save(&expr);
                 let expr = expr.transform_up(|expr| {

@@ -65,8 +65,14 @@ impl Binder {
             check(&**source, &self.catalog, &mut places, &mut self.bound.warnings)?;
         }
         rewrite(statement);
-        let raw = resolve(statement.clone(), |tree| self.catalog.planner().sql_statement_to_plan(tree))
-            .map_err(|e| from_datafusion(&e, &places))?;
+        let raw = resolve(statement.clone(), |tree| self.catalog.planner().sql_statement_to_plan(tree)).map_err(|e| {
+            if !e.to_string().contains("Column count doesn't match insert query") {
+                return from_datafusion(&e, &places);
+            }
+            let columns: Vec<&str> = sink.schema.fields().iter().map(|field| field.name().as_str()).collect();
+            let message = format!("the query does not give the {} columns of sink '{}'", columns.len(), sink.name);
+            error("column-count", message).at(span).help(format!("columns of the sink: {}", columns.join(", ")))
+        })?;
         let LogicalPlan::Dml(dml) = raw else {
             return Err(error("not-supported", "only INSERT INTO sink SELECT is supported").at(span));
         };

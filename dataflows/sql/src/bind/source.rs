@@ -12,7 +12,7 @@ use sqlparser::ast::{self, Ident};
 
 use super::catalog::{Relation, Target};
 use super::nodes::WatermarkNode;
-use super::optimize::analyze;
+use super::optimize::simplify;
 use super::query::resolve;
 use super::rewrite::rewrite;
 use super::{Binder, BoundSource, BoundWatermark, types};
@@ -176,7 +176,7 @@ impl Binder {
         };
         let data_type = event_time.get_type(scan.schema()).map_err(|e| from_datafusion(&e, places))?;
         if !matches!(data_type, DataType::Timestamp(..)) {
-            return Err(error("watermark-type", format!("the column of a watermark must be a TIMESTAMP, '{name}' is {data_type}"))
+            return Err(error("watermark-type", format!("the column of a watermark must be a TIMESTAMP, '{name}' is {}", types::sql_type(&data_type)))
                 .at(at)
                 .help(format!("declare '{name}' as TIMESTAMP(3), or compute a column: ts AS CAST(... AS TIMESTAMP(3))")));
         }
@@ -197,10 +197,10 @@ impl Binder {
         let plan = LogicalPlanBuilder::from(scan)
             .project(project)
             .and_then(LogicalPlanBuilder::build)
-            .and_then(|plan| analyze(plan, self.catalog.config()))
+            .and_then(|plan| simplify(plan, self.catalog.config()))
             .map_err(|e| from_datafusion(&e, places).or_at(clause.span))?;
         if !matches!(plan.schema().field(1).data_type(), DataType::Timestamp(..)) {
-            let message = format!("a watermark must be a TIMESTAMP, this is {}", plan.schema().field(1).data_type());
+            let message = format!("a watermark must be a TIMESTAMP, this is {}", types::sql_type(plan.schema().field(1).data_type()));
             return Err(error("watermark-type", message)
                 .at(clause.span)
                 .help(format!("for example WATERMARK FOR {name} AS {name} - INTERVAL '5' SECOND")));

@@ -3,12 +3,14 @@
 use datafusion_common::{DataFusionError, SchemaError};
 use highwater_plan::{Diagnostic, Span};
 
-use super::{Failure, Places, did_you_mean, error};
+use super::{Construct, Failure, Places, did_you_mean, error};
 
 /// A DataFusion error as ours, with the best place known.
 pub(crate) fn from_datafusion(e: &DataFusionError, places: &Places) -> Failure {
     if let Some(ours) = carried(e) {
-        return Failure(Box::new(ours.clone())).or_at(places.statement);
+        let window = matches!(ours.code, "misplaced-window" | "window-argument");
+        let place = if window { places.window() } else { places.statement };
+        return Failure(Box::new(ours.clone())).or_at(place);
     }
     let span = e.diagnostic().and_then(|diagnostic| diagnostic.span).map(span).or(places.statement);
     if let DataFusionError::SchemaError(schema, _) = root(e) {
@@ -24,11 +26,21 @@ pub(crate) fn from_datafusion(e: &DataFusionError, places: &Places) -> Failure {
         let near = between(&full, "Did you mean '", "'").map(|near| format!("did you mean '{near}'?"));
         return error("unknown-function", format!("unknown function '{name}'")).at(span).maybe_help(near);
     }
+    if let Some(name) = between(&full, "Field ", " not found in struct") {
+        return error("unknown-field", format!("unknown field '{name}'")).at(places.ident(&name));
+    }
+    let condition = full.contains("non-boolean predicate");
+    if condition {
+        let found = full.rsplit(" returning ").next().map(with_sql_types).unwrap_or_default();
+        return error("type-mismatch", format!("a condition must be BOOLEAN, this is {found}"))
+            .at(places.construct(Construct::Condition).or(places.statement))
+            .help("compare it with something");
+    }
     let notes = e.diagnostic().map(|d| d.notes.clone()).unwrap_or_default();
     let help = e.diagnostic().and_then(|d| d.helps.first().map(|help| help.message.clone()));
-    let mut failure = classify(&message.unwrap_or(full)).at(span).maybe_help(help);
+    let mut failure = classify(&message.unwrap_or(full)).at(span).maybe_help(help.map(|help| crate::parse::friendly(&help)));
     for note in notes {
-        failure = failure.note(crate::parse::friendly(&note.message), note.span.map(self::span));
+        failure = failure.note(with_sql_types(&crate::parse::friendly(&note.message)), note.span.map(self::span));
     }
     failure
 }
@@ -96,9 +108,10 @@ fn signature(text: &str, places: &Places) -> Option<Failure> {
         Some((name, types)) => (name, Some(types.trim_end_matches(')').to_string())),
         None => (call.as_str(), None),
     };
+    let types = types.or_else(|| between(text, "but received ", ")").and_then(|found| found.split_once("(DataType: ").map(|(_, t)| t.to_string())));
     let what = match types {
         Some(types) if types.is_empty() => format!("{name}() does not work without arguments"),
-        Some(types) => format!("{name}() does not take arguments of type ({types})"),
+        Some(types) => format!("{name}() does not take arguments of type ({})", with_sql_types(&types)),
         None => {
             let reason = text.split_once(&format!("'{name}'")).map(|(_, reason)| reason.trim()).unwrap_or_default();
             let reason = reason.split('\n').next().unwrap_or_default();
@@ -106,16 +119,19 @@ fn signature(text: &str, places: &Places) -> Option<Failure> {
             format!("wrong arguments for {name}(): {}", crate::parse::friendly(reason))
         }
     };
+    let usage = crate::functions::usage(&name.to_lowercase());
     Some(
         error("wrong-arguments", what)
             .at(places.function(&name.to_lowercase()))
-            .help("convert them with CAST(x AS type), or check their number"),
+            .help(usage.unwrap_or_else(|| "convert them with CAST(x AS type), or check their number".into())),
     )
 }
 
 fn classify(text: &str) -> Failure {
     let first = text.lines().next().unwrap_or_default();
-    let message = crate::parse::friendly(first);
+    // Some of DataFusion's messages end in a dump of the syntax tree.
+    let first = first.split(" {").next().unwrap_or(first);
+    let message = with_sql_types(&crate::parse::friendly(first));
     let lower = first.to_lowercase();
     let code = if lower.contains("not implemented") || lower.contains("not supported") || lower.contains("unsupported") {
         "not-supported"
@@ -127,6 +143,29 @@ fn classify(text: &str) -> Failure {
         "invalid-query"
     };
     error(code, message)
+}
+
+/// Arrow's names of types as SQL writes them.
+fn with_sql_types(text: &str) -> String {
+    const NAMES: [(&str, &str); 16] = [
+        ("Utf8View", "VARCHAR"),
+        ("Utf8", "VARCHAR"),
+        ("Int64", "BIGINT"),
+        ("Int32", "INT"),
+        ("Int16", "SMALLINT"),
+        ("Int8", "TINYINT"),
+        ("Float64", "DOUBLE"),
+        ("Float32", "REAL"),
+        ("Boolean", "BOOLEAN"),
+        ("Date32", "DATE"),
+        ("Decimal128", "DECIMAL"),
+        ("Timestamp(s)", "TIMESTAMP(0)"),
+        ("Timestamp(ms)", "TIMESTAMP(3)"),
+        ("Timestamp(µs)", "TIMESTAMP(6)"),
+        ("Timestamp(ns)", "TIMESTAMP(9)"),
+        ("Interval(MonthDayNano)", "INTERVAL"),
+    ];
+    NAMES.iter().fold(text.to_string(), |text, (arrow, sql)| text.replace(arrow, sql))
 }
 
 /// The innermost error that is not a mere wrapper.

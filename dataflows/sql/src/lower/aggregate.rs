@@ -16,6 +16,7 @@ use super::expr::{as_column, at, columns, substitute};
 use super::graph::{Aggregate, Call, Known, Op};
 use super::window::event_time;
 use super::{Lowerer, names};
+use crate::bind::sql_type;
 use crate::diagnose::{Result, error};
 
 /// One aggregate function with its arguments as expressions.
@@ -96,11 +97,11 @@ impl Lowerer<'_> {
         };
         let orderable = !data_type.is_nested();
         if matches!(function, AggregateFunction::Min | AggregateFunction::Max) && !orderable {
-            return Err(error("wrong-arguments", format!("{name}() does not take arguments of type ({data_type})"))
+            return Err(error("wrong-arguments", format!("{name}() does not take arguments of type ({})", sql_type(&data_type)))
                 .at(self.places.function(name)));
         }
         if matches!(function, AggregateFunction::Sum | AggregateFunction::Avg) && !data_type.is_numeric() {
-            return Err(error("not-supported", format!("{name}() of type {data_type} is not supported yet"))
+            return Err(error("not-supported", format!("{name}() of type {} is not supported yet", sql_type(&data_type)))
                 .at(self.places.function(name)));
         }
         Ok(CallExpr { function, argument, filter, distinct, data_type })
@@ -303,11 +304,8 @@ impl Lowerer<'_> {
             }
             _ => false,
         };
-        let place = ["tumble", "hop"].iter().find_map(|name| {
-            self.places.functions.iter().find(|(function, _)| function.starts_with(name)).map(|(_, span)| *span)
-        });
         let warning = Diagnostic::warning("open-windows", "without WATERMARK the state of old windows is never dropped")
-            .at(place.or(self.places.statement))
+            .at(self.places.window())
             .help("declare WATERMARK FOR the time column on its source");
         if windowed && !self.warnings.contains(&warning) {
             self.warnings.push(warning);

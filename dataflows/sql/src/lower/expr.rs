@@ -77,6 +77,7 @@ fn hardened(expr: Expr, types: &DFSchema, on_error: OnError) -> Expr {
             },
             None => Expr::Negative(inner),
         },
+        Expr::Cast(Cast { expr, field }) if expr.get_type(types).is_ok_and(|found| found == *field.data_type()) => *expr,
         Expr::Cast(Cast { expr, field }) if on_error == OnError::Null => Expr::TryCast(TryCast { expr, field }),
         Expr::BinaryExpr(BinaryExpr { left, op: op @ (Operator::Divide | Operator::Modulo), right }) if on_error == OnError::Null => {
             let zero = right.get_type(types).ok().and_then(|data_type| ScalarValue::new_zero(&data_type).ok());

@@ -12,6 +12,7 @@ use highwater_plan::{JoinWindow, NodeId, StateBound, TimeColumn, TimeKind};
 use super::Lowerer;
 use super::expr::{as_column, at, remap};
 use super::graph::{Join, Known, Map, Op};
+use crate::bind::sql_type;
 use crate::diagnose::{Construct, Failure, Result, error};
 
 impl Lowerer<'_> {
@@ -41,7 +42,7 @@ impl Lowerer<'_> {
         for (l, r) in &on {
             let (l, r) = (left_node.schema.field(*l).data_type(), right_node.schema.field(*r).data_type());
             if l != r {
-                return Err(error("type-mismatch", format!("a join compares {l} with {r}"))
+                return Err(error("type-mismatch", format!("a join compares {} with {}", sql_type(l), sql_type(r)))
                     .at(self.places.construct(Construct::InnerJoin).or(self.places.statement))
                     .help("CAST one side to the other's type"));
             }
@@ -103,13 +104,18 @@ impl Lowerer<'_> {
             JoinType::Left | JoinType::Right | JoinType::Full => format!("{} JOIN", kind.to_string().to_uppercase()),
             _ => "this kind of join".into(),
         };
-        error("not-supported", format!("{what} is not supported yet")).at(outer.or(self.places.statement)).help("joins are inner joins")
+        error("not-supported", format!("{what} is not supported yet")).at(outer.or(self.places.statement)).help("JOIN keeps the rows that have a match")
     }
 
     fn no_equality(&self) -> Failure {
         let place = [Construct::CrossJoin, Construct::InnerJoin, Construct::ScalarSubquery]
             .iter()
             .find_map(|construct| self.places.construct(*construct));
+        if place.is_some() && place == self.places.construct(Construct::ScalarSubquery) {
+            return error("not-supported", "a subquery compared by anything but '=' is not supported yet")
+                .at(place)
+                .help("give both sides a column to join on with '='");
+        }
         error("join-without-equality", "this join has no equality condition: all pairs of rows would be compared")
             .at(place.or(self.places.statement))
             .help("join on equal columns: ON a.id = b.id")

@@ -6,8 +6,12 @@ use arrow::array::{AsArray, BooleanArray};
 use arrow::compute::filter_record_batch;
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use arrow::record_batch::{RecordBatch, RecordBatchOptions};
-use datafusion_expr::Expr;
-use highwater_plan::{NodeId, StateBound, TimeColumn};
+use datafusion_common::tree_node::{Transformed, TreeNode};
+use datafusion_common::{DFSchemaRef, ScalarValue};
+use datafusion_expr::simplify::SimplifyContext;
+use datafusion_expr::{Expr, ExprSchemable, Operator};
+use datafusion_optimizer::simplify_expressions::ExprSimplifier;
+use highwater_plan::{NodeId, StateBound, TimeColumn, TimeKind};
 
 use super::Lowerer;
 use super::expr::{as_column, at, span, substitute, volatile};
@@ -88,6 +92,27 @@ impl Lowerer<'_> {
                 _ => {}
             }
         }
+        let mut known = known;
+        let exprs = match exprs {
+            Some(exprs) if !identity => {
+                // Through a fused chain more may be seen than step by step.
+                for (time, expr) in known.time.iter_mut().zip(&exprs) {
+                    *time = time.take().or_else(|| time_of(expr, &node.known.time));
+                }
+                known.keys.extend(projected_keys(&node.known.keys, &exprs));
+                Some(with_known_values(exprs, &filters, &node.typed))
+            }
+            _ => {
+                known.keys.extend(node.known.keys.iter().cloned());
+                None
+            }
+        };
+        known.keys = known.keys.iter().fold(Vec::new(), |mut keys, key| {
+            if !keys.contains(key) {
+                keys.push(key.clone());
+            }
+            keys
+        });
         let place = exprs.iter().flatten().chain(&filters).find_map(span).or(self.places.statement);
         self.graph.add(Op::Map(Map { filters, exprs }), vec![input], schema, known, place)
     }
@@ -141,6 +166,34 @@ impl Lowerer<'_> {
     }
 }
 
+/// Where a filter says that a column equals a constant, the constant for the column: a choice by it falls away.
+fn with_known_values(exprs: Vec<Expr>, filters: &[Expr], types: &DFSchemaRef) -> Vec<Expr> {
+    let values: Vec<(&Expr, &Expr)> = filters.iter().filter_map(|filter| known_value(filter, types)).collect();
+    let simplifier = ExprSimplifier::new(SimplifyContext::builder().with_schema(Arc::clone(types)).build());
+    let simpler = |expr: &Expr| {
+        let Expr::Case(_) = expr else { return None };
+        let replaced = expr.clone().transform_up(|expr| {
+            Ok(match values.iter().find(|(column, _)| **column == expr) {
+                Some((_, value)) => Transformed::yes((*value).clone()),
+                None => Transformed::no(expr),
+            })
+        });
+        let simple = simplifier.simplify(replaced.ok().filter(|replaced| replaced.transformed)?.data).ok()?;
+        (simple.get_type(types).ok()? == expr.get_type(types).ok()?).then_some(simple)
+    };
+    exprs.into_iter().map(|expr| simpler(&expr).unwrap_or(expr)).collect()
+}
+
+/// `column = constant`, for types whose equal values are the same value.
+fn known_value<'a>(filter: &'a Expr, types: &DFSchemaRef) -> Option<(&'a Expr, &'a Expr)> {
+    let Expr::BinaryExpr(binary) = filter else { return None };
+    let (column, value) = (&*binary.left, &*binary.right);
+    let (Operator::Eq, Some(_), Expr::Literal(literal, _)) = (binary.op, as_column(column), value) else { return None };
+    let data_type = column.get_type(types).ok()?;
+    let exact = data_type.is_integer() || matches!(data_type, DataType::Utf8 | DataType::Boolean);
+    (exact && literal.data_type() == data_type && !literal.is_null()).then_some((column, value))
+}
+
 /// Whether expressions are all columns of an input, in order.
 pub(super) fn is_identity(exprs: &[Expr], columns: usize) -> bool {
     exprs.len() == columns && exprs.iter().enumerate().all(|(index, expr)| as_column(expr) == Some(index))
@@ -181,8 +234,19 @@ pub(super) fn time_of(expr: &Expr, input: &[Option<TimeColumn>]) -> Option<TimeC
     match expr {
         Expr::Column(_) => input[as_column(expr).expect("it is a column")].clone(),
         Expr::Cast(cast) if matches!(cast.field.data_type(), DataType::Timestamp(..)) => time_of(&cast.expr, input),
+        // A window's last instant, as the window functions make it, is an event time again.
+        Expr::BinaryExpr(binary) if binary.op == Operator::Minus && is_window_time_gap(&binary.right) => {
+            let end = time_of(&binary.left, input)?;
+            matches!(end.kind, TimeKind::WindowEnd { .. }).then_some(TimeColumn { kind: TimeKind::Event, sources: end.sources })
+        }
         _ => None,
     }
+}
+
+/// From a window's end to its time: a millisecond, or a second in columns that count those.
+fn is_window_time_gap(expr: &Expr) -> bool {
+    let Expr::Literal(ScalarValue::IntervalMonthDayNano(Some(gap)), _) = expr else { return false };
+    gap.months == 0 && gap.days == 0 && matches!(gap.nanoseconds, 1_000_000 | 1_000_000_000)
 }
 
 /// Keys all of whose columns survive a projection.

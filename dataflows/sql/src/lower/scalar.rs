@@ -17,7 +17,8 @@ use datafusion_physical_expr::{PhysicalExpr, create_physical_expr};
 use highwater_plan::{EvalError, Expr as PlanExpr, Scalar, Span};
 
 use super::expr::{as_column, columns, internal, span};
-use super::text::{sql_type, text};
+use super::text::text;
+use crate::bind::sql_type;
 use crate::diagnose::Result;
 
 /// Compiles a positional expression over columns of these types.

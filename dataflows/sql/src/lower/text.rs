@@ -1,9 +1,10 @@
 //! Expressions as text: positional, stable and readable, so that equal text over equal inputs is the same computation.
 
-use arrow::datatypes::{DataType, TimeUnit};
 use arrow::util::display::{ArrayFormatter, FormatOptions};
 use datafusion_common::ScalarValue;
 use datafusion_expr::{Expr, Operator};
+
+use crate::bind::sql_type;
 
 /// `(#0 * 908)`, `CAST(#1 AS VARCHAR)`, `upper(#2)`.
 pub(super) fn text(expr: &Expr) -> String {
@@ -116,34 +117,4 @@ fn interval(months: i32, days: i32, nanos: i64) -> String {
         });
     }
     parts.join(" ")
-}
-
-/// A type as SQL writes it.
-pub(super) fn sql_type(data_type: &DataType) -> String {
-    match data_type {
-        DataType::Boolean => "BOOLEAN".into(),
-        DataType::Int8 => "TINYINT".into(),
-        DataType::Int16 => "SMALLINT".into(),
-        DataType::Int32 => "INT".into(),
-        DataType::Int64 => "BIGINT".into(),
-        DataType::Float32 => "REAL".into(),
-        DataType::Float64 => "DOUBLE".into(),
-        DataType::Decimal128(precision, scale) | DataType::Decimal256(precision, scale) => format!("DECIMAL({precision}, {scale})"),
-        DataType::Utf8 | DataType::Utf8View | DataType::LargeUtf8 => "VARCHAR".into(),
-        DataType::Binary => "BYTES".into(),
-        DataType::Date32 => "DATE".into(),
-        DataType::Time32(_) | DataType::Time64(_) => "TIME".into(),
-        DataType::Timestamp(unit, zone) => {
-            let precision = match unit {
-                TimeUnit::Second => 0,
-                TimeUnit::Millisecond => 3,
-                TimeUnit::Microsecond => 6,
-                TimeUnit::Nanosecond => 9,
-            };
-            let zone = if zone.is_some() { " WITH TIME ZONE" } else { "" };
-            format!("TIMESTAMP({precision}){zone}")
-        }
-        DataType::Interval(_) => "INTERVAL".into(),
-        other => other.to_string(),
-    }
 }

@@ -55,7 +55,7 @@ impl Lowerer<'_> {
             key.push(fields.len() - 3);
             key
         }));
-        let place = self.places.function(if assign.kind.slide() == assign.kind.size() { "tumble" } else { "hop" });
+        let place = self.places.window();
         self.graph.add(Op::Window(assign), vec![input], Arc::new(Schema::new(fields)), known, place)
     }
 }

@@ -339,12 +339,14 @@ mod tests {
         cursor.skip().is_ok() && cursor.end().is_ok()
     }
 
-    fn serde_accepts(text: &str) -> bool {
-        // `Value` also checks surrogates, which `IgnoredAny` does not; big exponents are fine for a value that is skipped.
+    /// Holds the cursor against `Value`, which also checks surrogates, as `IgnoredAny` does not.
+    fn agrees(text: &str) -> Result<(), TestCaseError> {
         match serde_json::from_str::<serde_json::Value>(text) {
-            Ok(_) => true,
-            Err(error) => error.to_string().starts_with("number out of range"),
+            // It stops at a number that is too large and does not look at the rest; a skipped number may be of any size.
+            Err(error) if error.to_string().starts_with("number out of range") => {}
+            parsed => prop_assert_eq!(accepts(text), parsed.is_ok(), "{}", text),
         }
+        Ok(())
     }
 
     #[test]
@@ -388,7 +390,7 @@ mod tests {
     proptest! {
         #[test]
         fn agrees_with_serde_json(text in r#"[\[\]{},:"\\0-9eE.+\-u a-dn\u{1}é]{0,24}|(\{"a":)?[\[ "0-9nultrefase,\]\}]{0,20}"#) {
-            prop_assert_eq!(accepts(&text), serde_accepts(&text), "{}", text);
+            agrees(&text)?;
         }
 
         #[test]
@@ -397,7 +399,7 @@ mod tests {
             let at = at % text.len();
             text[at] = byte;
             let text = String::from_utf8(text).expect("bytes below 128");
-            prop_assert_eq!(accepts(&text), serde_accepts(&text), "{}", text);
+            agrees(&text)?;
         }
 
         #[test]

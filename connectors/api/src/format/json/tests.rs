@@ -98,6 +98,7 @@ fn what_does_not_fit_is_named_with_its_place() {
     bad(Float64, "1e999", "column 'v': 1e999 does not fit DOUBLE at byte 5");
     bad(Decimal128(4, 2), "100", "column 'v': 100 does not fit DECIMAL(4, 2) at byte 5");
     bad(Date32, "\"2023-02-29\"", "column 'v': expected DATE, found '2023-02-29' at byte 5");
+    bad(Date32, "20240101", "column 'v': expected DATE, found '20240101' at byte 5");
     bad(Binary, "\"a?\"", "column 'v': expected BYTEA, found 'a?' at byte 5");
     bad(Utf8, r#""\ud83d""#, "column 'v': not valid JSON: unexpected end of hex escape at byte 5");
     bad(Utf8, "\"a\tb\"", "column 'v': not valid JSON: control character in a string at byte 7");
@@ -147,6 +148,21 @@ fn a_row_that_fails_leaves_nothing_behind() {
 "#;
     assert_eq!(String::from_utf8_lossy(&text), expected);
     assert_eq!(decoder.rows(), 0);
+}
+
+#[test]
+fn a_null_struct_may_have_fields_that_are_not_null() {
+    let row = DataType::Struct(ArrowFields::from(vec![
+        Field::new("x", DataType::Int64, false),
+        Field::new("s", DataType::Utf8, false),
+    ]));
+    let mut decoder = decoder(&[("r", row)], Meaning::Row, &[]);
+    for record in [r#"{"r":null}"#, "{}", r#"{"r":{"x":1,"s":"a"}}"#, "{}"] {
+        decoder.decode(record.as_bytes()).expect("a good record");
+    }
+    let array = arrays(&mut decoder).remove(0);
+    assert_eq!((array.len(), array.null_count()), (4, 3));
+    assert_eq!(array.as_struct().column(0).as_primitive::<Int64Type>().value(2), 1);
 }
 
 #[test]

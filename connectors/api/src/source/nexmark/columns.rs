@@ -98,7 +98,7 @@ impl Columns {
 fn push(column: &mut Column, field: &Field, event: &Event) {
     match (field.holds, &mut column.values) {
         (Holds::Text, Values::Text(values)) => {
-            let pushed = values.push(event.texts[field.slot].as_bytes());
+            let pushed = values.push(&event.texts[field.slot]);
             assert!(pushed, "a batch of nexmark texts stays below 2 GiB");
             column.pushed();
         }

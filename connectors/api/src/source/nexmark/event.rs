@@ -8,7 +8,7 @@ use std::sync::LazyLock;
 
 use rand::rngs::SmallRng;
 use rand::seq::SliceRandom;
-use rand::{Rng, SeedableRng};
+use rand::{Rng, RngCore, SeedableRng};
 
 /// What an event is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -55,7 +55,7 @@ pub(super) struct Event {
     /// Numbers by [`Field::slot`].
     pub(super) numbers: [i64; 7],
     /// Texts by [`Field::slot`].
-    pub(super) texts: [String; 6],
+    pub(super) texts: [Vec<u8>; 6],
 }
 
 /// A field of an event.
@@ -157,16 +157,16 @@ impl Event {
         set(name, [pick(&FIRST_NAMES, rng), " ", pick(&LAST_NAMES, rng)]);
         email.clear();
         letters(7, email, rng);
-        email.push('@');
+        email.push(b'@');
         letters(5, email, rng);
-        email.push_str(".com");
+        email.extend_from_slice(b".com");
         card.clear();
         for group in 0..4 {
             let number: i32 = rng.gen_range(0..10_000);
             if group > 0 {
-                card.push(' ');
+                card.push(b' ');
             }
-            card.push_str(&format!("{number:04}"));
+            card.extend_from_slice(format!("{number:04}").as_bytes());
         }
         set(city, [pick(&CITIES, rng)]);
         set(state, [pick(&STATES, rng)]);
@@ -236,23 +236,33 @@ impl Event {
     }
 }
 
-fn set<const N: usize>(text: &mut String, parts: [&str; N]) {
+fn set<const N: usize>(text: &mut Vec<u8>, parts: [&str; N]) {
     text.clear();
-    parts.iter().for_each(|part| text.push_str(part));
+    parts.iter().for_each(|part| text.extend_from_slice(part.as_bytes()));
 }
 
 fn pick(texts: &[&'static str], rng: &mut SmallRng) -> &'static str {
     texts.choose(rng).expect("the list is not empty")
 }
 
-fn letters(count: usize, text: &mut String, rng: &mut SmallRng) {
-    for _ in 0..count {
-        text.push(char::from(rng.gen_range(b'a'..=b'z')));
+/// Appends letters as `gen_range(b'a'..=b'z')` draws them: this is its method, with the constants worked out.
+fn letters(count: usize, text: &mut Vec<u8>, rng: &mut SmallRng) {
+    const RANGE: u32 = 26;
+    const ZONE: u32 = u32::MAX - (u32::MAX - RANGE + 1) % RANGE;
+    let start = text.len();
+    text.resize(start + count, 0);
+    for letter in &mut text[start..] {
+        *letter = loop {
+            let drawn = u64::from(rng.next_u32()) * u64::from(RANGE);
+            if drawn as u32 <= ZONE {
+                break b'a' + (drawn >> 32) as u8;
+            }
+        };
     }
 }
 
 /// The text that brings an event of `size` bytes to about `average`.
-fn padding(size: usize, average: usize, text: &mut String, rng: &mut SmallRng) {
+fn padding(size: usize, average: usize, text: &mut Vec<u8>, rng: &mut SmallRng) {
     text.clear();
     if size > average {
         return;

@@ -1,0 +1,1 @@
+CREATE SOURCE s (a, b BIGINT) WITH (connector = 'file');

@@ -1,0 +1,1 @@
+CREATE SOURCE s (a BIGINT, b BIGINT, a VARCHAR) WITH (connector = 'file');

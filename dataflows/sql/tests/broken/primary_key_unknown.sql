@@ -1,0 +1,1 @@
+CREATE TABLE t (id BIGINT, name VARCHAR, PRIMARY KEY (idd));

@@ -1,0 +1,1 @@
+SET on_error = 'ignore';

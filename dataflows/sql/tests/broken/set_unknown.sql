@@ -1,0 +1,1 @@
+SET epoch_in_flight = 3;

@@ -1,0 +1,1 @@
+CREATE SOURCE s (a MAP(VARCHAR, BIGINT)) WITH (connector = 'file');

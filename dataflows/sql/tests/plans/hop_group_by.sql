@@ -1,0 +1,7 @@
+CREATE SOURCE bid (
+  auction BIGINT, bidder BIGINT, price BIGINT, channel VARCHAR, ts TIMESTAMP(3),
+  WATERMARK FOR ts AS ts - INTERVAL '4' SECOND
+) WITH (connector = 'kafka', topic = 'bid');
+CREATE MATERIALIZED VIEW v AS
+SELECT HOP_START(ts, INTERVAL '1' SECOND, INTERVAL '5' SECOND) AS starts, avg(price) AS mean
+FROM bid GROUP BY HOP(ts, INTERVAL '1' SECOND, INTERVAL '5' SECOND);

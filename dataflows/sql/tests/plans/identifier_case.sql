@@ -1,0 +1,2 @@
+CREATE SOURCE s (Id BIGINT, `dateTime` TIMESTAMP(3)) WITH (connector = 'file');
+CREATE MATERIALIZED VIEW v AS SELECT id, S.datetime FROM S WHERE ID > 3;

@@ -1,0 +1,6 @@
+SET on_error = null;
+CREATE SOURCE bid (
+  auction BIGINT, bidder BIGINT, price BIGINT, channel VARCHAR, ts TIMESTAMP(3),
+  WATERMARK FOR ts AS ts - INTERVAL '4' SECOND
+) WITH (connector = 'kafka', topic = 'bid');
+CREATE MATERIALIZED VIEW v AS SELECT CAST(channel AS BIGINT) AS n, price / bidder AS ratio, price % bidder AS rest FROM bid;

@@ -1,0 +1,139 @@
+//! `highwater bench`: benchmarks for people to run on their own machine.
+
+use std::io::Write;
+
+use clap::{Args, Subcommand, ValueEnum};
+use highwater::bench::nexmark::{EventSource, NexmarkBench, NexmarkResult};
+use highwater::bench::recompute::{RecomputeBench, RecomputeResult};
+
+use super::Failure;
+
+/// Arguments of `highwater bench`.
+#[derive(Debug, Args)]
+pub(crate) struct BenchArgs {
+    #[command(subcommand)]
+    bench: Bench,
+}
+
+#[derive(Debug, Subcommand)]
+enum Bench {
+    /// Nexmark queries at full speed: events/s, state, peak memory, epoch latency.
+    Nexmark(NexmarkArgs),
+    /// The time to apply a change against the time to compute everything again.
+    Recompute(RecomputeArgs),
+}
+
+#[derive(Debug, Args)]
+struct NexmarkArgs {
+    /// Queries, separated by commas; all if absent.
+    #[arg(long, value_delimiter = ',')]
+    queries: Vec<String>,
+    /// Events per query.
+    #[arg(long, default_value_t = 2_000_000)]
+    events: u64,
+    /// Worker threads.
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=256))]
+    workers: u16,
+    /// Where events come from.
+    #[arg(long, value_enum, default_value_t = SourceArg::Memory)]
+    source: SourceArg,
+    /// Print one JSON object per query.
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Debug, Clone, Copy, ValueEnum)]
+enum SourceArg {
+    /// Arrow batches that are ready before the clock starts.
+    Memory,
+    /// A file of JSON lines, written before the clock starts.
+    Json,
+    /// The generator.
+    Generator,
+}
+
+#[derive(Debug, Args)]
+struct RecomputeArgs {
+    /// Rows loaded, separated by commas.
+    #[arg(long, value_delimiter = ',', default_values_t = [10_000, 100_000, 1_000_000])]
+    rows: Vec<usize>,
+    /// Worker threads.
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=256))]
+    workers: u16,
+    /// Print one JSON object per result.
+    #[arg(long)]
+    json: bool,
+}
+
+/// Runs a benchmark.
+pub(crate) fn run(args: &BenchArgs) -> Result<(), Failure> {
+    let mut out = std::io::stdout().lock();
+    match &args.bench {
+        Bench::Nexmark(args) => nexmark(args, &mut out),
+        Bench::Recompute(args) => recompute(args, &mut out),
+    }
+}
+
+fn nexmark(args: &NexmarkArgs, out: &mut impl Write) -> Result<(), Failure> {
+    let known = NexmarkBench::all();
+    if let Some(unknown) = args.queries.iter().find(|query| !known.contains(&query.as_str())) {
+        return Err(Failure::Usage(format!("unknown query '{unknown}'; there are {}", known.join(", "))));
+    }
+    let source = match args.source {
+        SourceArg::Memory => EventSource::Memory,
+        SourceArg::Json => EventSource::Json,
+        SourceArg::Generator => EventSource::Generator,
+    };
+    let bench = NexmarkBench { queries: args.queries.clone(), events: args.events, workers: usize::from(args.workers), source };
+    if !args.json {
+        let _ = writeln!(
+            out,
+            "{:<8}{:>14}{:>10}{:>10}{:>12}{:>12}{:>12}{:>12}{:>12}",
+            "query", "events/s", "seconds", "source s", "output", "state MB", "peak+ MB", "epoch p50", "epoch p99"
+        );
+    }
+    let results = bench.run(|result| {
+        let _ = if args.json { print_json(out, result) } else { print_nexmark(out, result) };
+    });
+    results.map(drop).map_err(|error| Failure::Job(error.to_string()))
+}
+
+fn print_nexmark(out: &mut impl Write, result: &NexmarkResult) -> std::io::Result<()> {
+    writeln!(
+        out,
+        "{:<8}{:>14.0}{:>10.3}{:>10.3}{:>12}{:>12.1}{:>12.1}{:>10.2}ms{:>10.2}ms",
+        result.query,
+        result.events_per_second,
+        result.seconds,
+        result.source_seconds,
+        result.output_rows,
+        result.state_bytes_max as f64 / 1e6,
+        result.peak_bytes_added as f64 / 1e6,
+        result.epoch_us_p50 as f64 / 1e3,
+        result.epoch_us_p99 as f64 / 1e3,
+    )
+}
+
+fn recompute(args: &RecomputeArgs, out: &mut impl Write) -> Result<(), Failure> {
+    let bench = RecomputeBench { sizes: args.rows.clone(), workers: usize::from(args.workers), ..RecomputeBench::default() };
+    if !args.json {
+        let _ = writeln!(out, "{:>10}{:>10}{:>16}{:>18}{:>12}", "rows", "changed", "update us", "recompute us", "ratio");
+    }
+    let results = bench.run(|result| {
+        let _ = if args.json { print_json(out, result) } else { print_recompute(out, result) };
+    });
+    results.map(drop).map_err(|error| Failure::Job(error.to_string()))
+}
+
+fn print_recompute(out: &mut impl Write, result: &RecomputeResult) -> std::io::Result<()> {
+    writeln!(
+        out,
+        "{:>10}{:>10}{:>16.0}{:>18.0}{:>12.0}",
+        result.rows, result.changed, result.update_us, result.recompute_us, result.ratio
+    )
+}
+
+fn print_json(out: &mut impl Write, result: &impl serde::Serialize) -> std::io::Result<()> {
+    serde_json::to_writer(&mut *out, result)?;
+    writeln!(out)
+}

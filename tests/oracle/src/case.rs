@@ -1,0 +1,95 @@
+//! One case: a text, a script and a number of workers; and what came of it.
+
+use std::sync::Arc;
+
+use highwater_engine::{Engine, EngineConfig};
+use highwater_plan::{Job, explain};
+use highwater_sql::{CompileOptions, compile};
+
+use crate::compare::{Mismatch, compare};
+use crate::drive::{DriveError, Observed, drive};
+use crate::evaluate::{Unfit, evaluate};
+use crate::script::Script;
+
+/// What a job was seen to do wrong.
+#[derive(Debug, Clone)]
+pub enum Fault {
+    /// The engine failed.
+    Drive(DriveError),
+    /// The plan says something that is not so.
+    Plan(String),
+    /// A relation does not hold what it must.
+    Mismatch(Box<Mismatch>),
+}
+
+impl std::fmt::Display for Fault {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Fault::Drive(error) => write!(f, "{error}"),
+            Fault::Plan(what) => f.write_str(what),
+            Fault::Mismatch(mismatch) => {
+                let Mismatch { relation, epoch, expected, got } = &**mismatch;
+                write!(f, "{relation}, after epoch {epoch}\nexpected:\n{expected}got:\n{got}")
+            }
+        }
+    }
+}
+
+/// What came of a case.
+#[derive(Debug, Clone)]
+pub enum Outcome {
+    /// All is as it must be.
+    Right(Box<Observed>),
+    /// Something is not.
+    Wrong(Fault),
+    /// The oracle did not look: the case is too large.
+    Skipped,
+}
+
+/// Compiles a job's text.
+pub fn compiled(sql: &str) -> Result<Arc<Job>, String> {
+    compile(sql, &CompileOptions::default()).map(Arc::new).map_err(|diagnostics| {
+        let lines = diagnostics.iter().map(|diagnostic| format!("{}: {} {:?}", diagnostic.code, diagnostic.message, diagnostic.span));
+        lines.collect::<Vec<_>>().join("\n")
+    })
+}
+
+/// Runs a job on an engine and compares.
+pub fn run(engine: &Engine, job: &Arc<Job>, script: &Script) -> Outcome {
+    let observed = match drive(engine, job, script) {
+        Ok(observed) => observed,
+        Err(error) => return Outcome::Wrong(Fault::Drive(error)),
+    };
+    let expected = match evaluate(job, &observed.history) {
+        Ok(expected) => expected,
+        Err(Unfit::TooLarge) => return Outcome::Skipped,
+        Err(Unfit::PlanIsWrong(what)) => return Outcome::Wrong(Fault::Plan(what)),
+    };
+    match compare(job, &expected, &observed) {
+        None => Outcome::Right(Box::new(observed)),
+        Some(mismatch) => Outcome::Wrong(Fault::Mismatch(Box::new(mismatch))),
+    }
+}
+
+/// An engine of its own for one run.
+pub fn run_alone(workers: usize, job: &Arc<Job>, script: &Script) -> Outcome {
+    let engine = Engine::start(EngineConfig { workers }).expect("threads can be started");
+    run(&engine, job, script)
+}
+
+/// Runs a text with a script on 1, 2 and 4 workers.
+///
+/// # Panics
+///
+/// If the text does not compile, the script cannot be read, or something is wrong: for tests.
+pub fn check(sql: &str, script: &str) {
+    let job = compiled(sql).unwrap_or_else(|error| panic!("{error}"));
+    let script = Script::parse(script, &job).unwrap_or_else(|error| panic!("{error}"));
+    for workers in [1, 2, 4] {
+        match run_alone(workers, &job, &script) {
+            Outcome::Right(_) => {}
+            Outcome::Skipped => panic!("the case is too large"),
+            Outcome::Wrong(fault) => panic!("{workers} workers: {fault}\n{}", explain(&job)),
+        }
+    }
+}

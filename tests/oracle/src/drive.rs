@@ -1,0 +1,243 @@
+//! Runs a job on an engine and writes down all that can be seen of it.
+//!
+//! The engine opens epochs by itself, so a script's steps are let through a gate: when step `k` is opened, every feed gives
+//! its batches of that step, and their receipts tell which epochs they got. Then the driver waits until the last of those
+//! epochs is closed and reads all views. In the other mode all steps are open from the start, several epochs are in flight,
+//! and views are read at whatever epoch happens to be closed.
+//!
+//! At the end the changes of every epoch are read from the views' histories: so the content after *every* epoch is known,
+//! whether the driver came by then or not.
+
+mod feed;
+mod sink;
+
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use arrow::array::Array;
+use highwater_engine::{Changed, Engine, FeedSpec, JobHandle, JobSpec, JobState, Time, ViewHandle};
+use highwater_plan::{Job, OutputNames};
+
+use self::feed::{ScriptedFeed, Stage};
+use self::sink::Written;
+use crate::history::{FeedHistory, History, Mark, TakenBatch};
+use crate::multiset::Multiset;
+use crate::script::Script;
+use crate::value::{Row, rows_of};
+
+/// Without a sign of life for this long the job has stalled.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// All that was seen of a job.
+#[derive(Debug, Clone, Default)]
+pub struct Observed {
+    /// What it took, and in which epochs.
+    pub history: History,
+    /// The last closed epoch.
+    pub closed: Time,
+    /// Views read while the job ran.
+    pub reads: Vec<Read>,
+    /// Per view its changes.
+    pub views: Vec<Vec<Change>>,
+    /// Per view the changes of its `$errors`.
+    pub errors: Vec<Vec<Change>>,
+    /// Per source the changes of its `$late`.
+    pub late: Vec<Vec<Change>>,
+    /// Per sink what was written to it.
+    pub sinks: Vec<Vec<Change>>,
+}
+
+/// All views at one epoch.
+#[derive(Debug, Clone)]
+pub struct Read {
+    /// The epoch.
+    pub epoch: Time,
+    /// Per view its rows.
+    pub views: Vec<Multiset>,
+}
+
+/// What an epoch changed.
+#[derive(Debug, Clone)]
+pub struct Change {
+    /// The epoch.
+    pub epoch: Time,
+    /// Rows and multiplicities.
+    pub rows: Vec<(Row, i64)>,
+}
+
+/// The engine did not do its part.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum DriveError {
+    /// The job failed.
+    #[error("the job failed: {0}")]
+    Failed(String),
+    /// Nothing happened any more.
+    #[error("the job stalled in {0}")]
+    Stalled(String),
+    /// Something was seen that cannot be, whatever the job.
+    #[error("{0}")]
+    Broken(String),
+}
+
+/// Runs a job through its script. The job is dropped at the end.
+pub fn drive(engine: &Engine, job: &Arc<Job>, script: &Script) -> Result<Observed, DriveError> {
+    let stage = Arc::new(Stage::new(script));
+    let feeds = script.feeds.iter().enumerate().map(|(index, feed)| {
+        let source = job.sources.iter().position(|source| source.name == feed.source).expect("a script's sources are the job's");
+        let scripted = ScriptedFeed::new(index, feed, &job.sources[source], source, script, Arc::clone(&stage));
+        FeedSpec { source, worker: feed.worker, bounded: true, feed: Box::new(scripted) }
+    });
+    let feeds = feeds.collect();
+    let written: Vec<Arc<Mutex<Vec<Change>>>> = job.sinks.iter().map(|_| Arc::default()).collect();
+    let sinks = written.iter().map(|rows| Box::new(Written::new(Arc::clone(rows))) as _).collect();
+    let spec = JobSpec { name: "case".into(), job: Arc::clone(job), feeds, sinks, until_end: false };
+    let handle = engine.create(spec).map_err(|error| DriveError::Failed(error.to_string()))?;
+    let signal = Arc::clone(&stage);
+    handle.listen(move |_, _| signal.tell());
+    let run = Run { engine, job, script, stage: &stage, handle: &handle };
+    let seen = run.through();
+    let dropped = engine.drop_job(handle.id()).map_err(|error| DriveError::Failed(error.to_string()));
+    let mut observed = seen?;
+    dropped?;
+    for rows in written {
+        observed.sinks.push(rows.lock().expect("sinks do not panic").clone());
+    }
+    Ok(observed)
+}
+
+struct Run<'a> {
+    engine: &'a Engine,
+    job: &'a Job,
+    script: &'a Script,
+    stage: &'a Stage,
+    handle: &'a JobHandle,
+}
+
+impl Run<'_> {
+    fn through(&self) -> Result<Observed, DriveError> {
+        let mut observed = Observed::default();
+        let steps = self.script.steps() + usize::from(self.script.finishes);
+        if self.script.awaited {
+            for step in 0..steps {
+                self.open(step + 1);
+                self.await_step(step)?;
+                observed.reads.push(self.read()?);
+            }
+        } else {
+            self.open(steps);
+            let mut last = 0;
+            while !self.is_through(steps) {
+                self.wait("reading along", || self.handle.closed() > last || self.is_through(steps))?;
+                last = self.handle.closed();
+                if last > 0 && observed.reads.len() < 12 {
+                    observed.reads.push(self.read()?);
+                }
+            }
+            observed.reads.push(self.read()?);
+        }
+        if self.script.finishes {
+            self.wait("finishing", || self.handle.state() == JobState::Finished)?;
+            observed.reads.push(self.read()?);
+        }
+        observed.closed = self.handle.closed();
+        observed.history = self.history(observed.closed);
+        let changes = |name: &str| self.changes(name, observed.closed);
+        observed.views = self.job.views.iter().map(|view| changes(&view.name)).collect::<Result<_, _>>()?;
+        observed.errors = self.job.views.iter().map(|view| changes(&OutputNames::errors(&view.name))).collect::<Result<_, _>>()?;
+        observed.late = self.job.sources.iter().map(|source| changes(&OutputNames::late(&source.name))).collect::<Result<_, _>>()?;
+        for view in &self.job.views {
+            let anomalies = self.view(&view.name)?.anomalies();
+            if anomalies > 0 {
+                return Err(DriveError::Broken(format!("view {} was found to retract more than it has", view.name)));
+            }
+        }
+        Ok(observed)
+    }
+
+    /// Lets all feeds give the steps before `steps`.
+    fn open(&self, steps: usize) {
+        self.stage.open(steps);
+        (0..self.engine.workers()).for_each(|worker| self.engine.waker(worker)());
+    }
+
+    /// Waits until all that belongs to a step is closed.
+    fn await_step(&self, step: usize) -> Result<(), DriveError> {
+        self.wait("giving a step", || self.stage.taken(step + 1).is_some())?;
+        let last = self.stage.taken(step + 1).expect("just waited for");
+        self.wait("closing a step", || self.handle.closed() >= last)
+    }
+
+    fn is_through(&self, steps: usize) -> bool {
+        self.stage.taken(steps).is_some_and(|last| self.handle.closed() >= last)
+    }
+
+    fn wait(&self, doing: &str, done: impl Fn() -> bool) -> Result<(), DriveError> {
+        match self.stage.wait(PATIENCE, || done() || self.failed().is_some()) {
+            true => self.failed().map_or(Ok(()), |why| Err(DriveError::Failed(why))),
+            false => Err(DriveError::Stalled(format!("{doing}, closed epoch {}", self.handle.closed()))),
+        }
+    }
+
+    fn failed(&self) -> Option<String> {
+        match self.handle.state() {
+            JobState::Failed(why) => Some(why),
+            _ => None,
+        }
+    }
+
+    fn view(&self, name: &str) -> Result<&Arc<ViewHandle>, DriveError> {
+        self.handle.view(name).ok_or_else(|| DriveError::Broken(format!("there is no relation {name}")))
+    }
+
+    /// All views at one closed epoch.
+    fn read(&self) -> Result<Read, DriveError> {
+        loop {
+            let epoch = self.handle.closed();
+            let views = self.job.views.iter().map(|view| Ok(self.view(&view.name)?.at(epoch))).collect::<Result<Vec<_>, _>>()?;
+            let Ok(views) = views.into_iter().collect::<Result<Vec<_>, _>>() else { continue };
+            let rows = |batches: Vec<arrow::record_batch::RecordBatch>| batches.iter().flat_map(rows_of).map(|row| (row, 1)).collect();
+            return Ok(Read { epoch, views: views.iter().map(|view| rows(view.read(&[], None))).collect() });
+        }
+    }
+
+    fn changes(&self, name: &str, closed: Time) -> Result<Vec<Change>, DriveError> {
+        let view = self.view(name)?;
+        let changes = view.changes(0, closed).map_err(|error| DriveError::Broken(format!("{name}: {error}")))?;
+        let mut last = 0;
+        let mut all = Vec::new();
+        for Changed { epoch, rows, diffs } in changes {
+            if epoch <= last || epoch > closed || rows.num_rows() == 0 {
+                return Err(DriveError::Broken(format!("{name}: the changes of epoch {epoch} stand after those of {last}")));
+            }
+            last = epoch;
+            let rows: Vec<(Row, i64)> = rows_of(&rows).into_iter().zip(diffs.values().iter().copied()).collect();
+            if rows.iter().any(|(_, diff)| *diff == 0) || diffs.null_count() > 0 {
+                return Err(DriveError::Broken(format!("{name}: a change of epoch {epoch} changes nothing")));
+            }
+            all.push(Change { epoch, rows });
+        }
+        Ok(all)
+    }
+
+    fn history(&self, closed: Time) -> History {
+        let receipts = self.stage.state().receipts.clone();
+        let feeds = self.script.feeds.iter().enumerate().map(|(index, feed)| {
+            let source = self.job.sources.iter().position(|source| source.name == feed.source).expect("it was found before");
+            let taken = receipts.iter().filter(|((of, _), _)| *of == index);
+            let batches = taken.map(|((_, number), epoch)| {
+                let batch = feed.batches.get(*number);
+                let last = number + 1 >= feed.batches.len() + usize::from(!feed.ends_with_rows);
+                let mark = match batch.is_some_and(|batch| batch.idle) {
+                    _ if last && self.script.finishes => Mark::Finished,
+                    true => Mark::Idle,
+                    false => Mark::Active,
+                };
+                TakenBatch { epoch: *epoch, rows: batch.map(|batch| batch.rows.clone()).unwrap_or_default(), mark }
+            });
+            FeedHistory { source, batches: batches.filter(|batch| batch.epoch <= closed).collect() }
+        });
+        let feeds = feeds.collect();
+        let ended = (self.handle.state() == JobState::Finished).then_some(closed);
+        History { feeds, ended }
+    }
+}

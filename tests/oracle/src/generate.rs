@@ -1,0 +1,75 @@
+//! Random jobs as SQL text, and random scripts for them, from a seed.
+//!
+//! The text goes through the planner like a person's. A generated query is meant to be one that can be maintained; now and
+//! then it is not, and then the case is skipped and counted.
+
+mod expr;
+mod names;
+mod query;
+mod random;
+mod rows;
+mod sources;
+
+use highwater_plan::Job;
+
+pub use self::random::Random;
+use self::query::Queries;
+use self::sources::Declared;
+use crate::script::Script;
+
+/// A job's text, one entry per statement.
+#[derive(Debug, Clone)]
+pub struct Text {
+    /// The statements, without semicolons.
+    pub statements: Vec<String>,
+}
+
+impl Text {
+    /// The whole text.
+    pub fn sql(&self) -> String {
+        self.statements.iter().map(|statement| format!("{statement};\n")).collect()
+    }
+}
+
+/// A random job and what is needed to make scripts for it.
+#[derive(Debug, Clone)]
+pub struct Generated {
+    /// Its text.
+    pub text: Text,
+    sources: Vec<Declared>,
+}
+
+/// The job of a seed.
+pub fn generate(seed: u64) -> Generated {
+    let mut random = Random::new(seed);
+    let sources = sources::declare(&mut random);
+    let mut statements = settings(&mut random);
+    statements.extend(sources.iter().map(Declared::statement));
+    statements.extend(Queries::new(&mut random, &sources).statements());
+    Generated { text: Text { statements }, sources }
+}
+
+impl Generated {
+    /// A script for the job; the same for every number of workers.
+    pub fn script(&self, seed: u64, job: &Job) -> Script {
+        rows::script(&mut Random::new(seed ^ 0x5c1e_27ab), &self.sources, job)
+    }
+}
+
+fn settings(random: &mut Random) -> Vec<String> {
+    let mut statements = Vec::new();
+    if random.chance(30) {
+        let lateness = random.pick(&["1 s", "2 seconds", "500 ms", "5 s"]);
+        statements.push(format!("SET allowed_lateness = '{lateness}'"));
+    }
+    if random.chance(20) {
+        statements.push(format!("SET epochs_in_flight = {}", random.range(1, 4)));
+    }
+    if random.chance(15) {
+        statements.push(format!("SET epoch_rows_max = {}", random.range(1, 6)));
+    }
+    if random.chance(10) {
+        statements.push("SET on_error = null".into());
+    }
+    statements
+}

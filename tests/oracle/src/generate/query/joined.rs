@@ -1,0 +1,111 @@
+//! Inner joins on equal columns.
+
+use super::{From, Items, Queries, Query};
+use crate::generate::expr::predicate;
+use crate::generate::names::{Column, Kind, Role};
+
+impl Queries<'_> {
+    pub(super) fn join(&mut self) -> Query {
+        let left = self.from("l");
+        let right = if self.random.chance(20) {
+            let relation = left.sql.strip_suffix(" AS l").filter(|sql| !sql.starts_with('(')).map(str::to_string);
+            match relation {
+                Some(relation) => From {
+                    sql: format!("{relation} AS r"),
+                    columns: renamed(&left.columns),
+                    depth: left.depth,
+                },
+                None => self.from("r"),
+            }
+        } else {
+            self.from("r")
+        };
+        self.join_of(left, right)
+    }
+
+    /// Two groupings by windows of one length, joined by the window.
+    pub(super) fn window_join(&mut self) -> Query {
+        let size = *self.random.one_of(&[1_000, 2_000, 4_000]);
+        let sides = ["l", "r"].map(|alias| {
+            let existing = self.relation(|relation| relation.windows() == Some(size));
+            match existing {
+                Some(relation) if self.random.chance(60) => {
+                    From { sql: format!("{} AS {alias}", relation.name), columns: relation.columns_of(alias), depth: relation.depth }
+                }
+                _ => {
+                    let query = self.window_group_sized(size);
+                    let columns = query.columns.iter().map(|column| Column { name: format!("{alias}.{}", column.name), ..column.clone() });
+                    From { sql: format!("({}) AS {alias}", query.sql), columns: columns.collect(), depth: query.depth }
+                }
+            }
+        });
+        let [left, right] = sides;
+        self.join_of(left, right)
+    }
+
+    fn join_of(&mut self, left: From, right: From) -> Query {
+        let mut on = Vec::new();
+        let mut windowed = false;
+        for one in &left.columns {
+            let same = right.columns.iter().find(|other| other.role == one.role);
+            if let (Role::Start(_) | Role::End(_), Some(other)) = (one.role, same)
+                && self.random.chance(85)
+            {
+                on.push(format!("{} = {}", one.name, other.name));
+                windowed = true;
+            }
+        }
+        let wanted = if on.is_empty() { self.random.range(1, 2) } else { self.random.range(0, 1) };
+        for _ in 0..20 {
+            if on.len() as i64 >= wanted + if windowed { 1 } else { 0 } {
+                break;
+            }
+            let one = self.random.one_of(&left.columns);
+            let fitting: Vec<&Column> = right.columns.iter().filter(|other| comparable(one, other)).collect();
+            if !fitting.is_empty() {
+                let other = *self.random.one_of(&fitting);
+                let equality = if self.random.chance(12) { "IS NOT DISTINCT FROM" } else { "=" };
+                on.push(format!("{} {equality} {}", one.name, other.name));
+            }
+        }
+        if on.is_empty() {
+            return self.project();
+        }
+        let both: Vec<Column> = left.columns.iter().chain(&right.columns).cloned().collect();
+        if self.random.chance(25) {
+            on.push(predicate(self.random, &both, 1));
+        }
+        let items = self.joined_items(&both);
+        let on = on.join(" AND ");
+        let sql = match self.random.chance(20) {
+            true => format!("SELECT {} FROM {}, {} WHERE {on}", items.sql(), left.sql, right.sql),
+            false => {
+                let condition = self.condition(&both, 25);
+                format!("SELECT {} FROM {} JOIN {} ON {on}{condition}", items.sql(), left.sql, right.sql)
+            }
+        };
+        let depth = left.depth.max(right.depth);
+        Query { sql, columns: items.columns, closes: windowed, depth }
+    }
+
+    fn joined_items(&mut self, columns: &[Column]) -> Items {
+        let mut items = self.items(columns);
+        // A time that both sides have says nothing certain of the pair: let the planner decide, and do not rely on it.
+        for column in &mut items.columns {
+            if column.role == Role::Event && self.random.chance(50) {
+                column.role = Role::None;
+            }
+        }
+        items
+    }
+}
+
+fn renamed(columns: &[Column]) -> Vec<Column> {
+    let rename = |column: &Column| Column { name: format!("r{}", &column.name[1..]), ..column.clone() };
+    columns.iter().map(rename).collect()
+}
+
+/// Whether equality of two columns is a sensible join.
+fn comparable(one: &Column, other: &Column) -> bool {
+    one.kind == other.kind && one.kind != Kind::Boolean
+}
