@@ -100,8 +100,10 @@ impl Highwater {
     }
 
     /// Compiles `text` and reads its sources' options, without reading a row or writing anything.
-    pub fn check(registry: &Registry, text: &str) -> Result<Job, Vec<Diagnostic>> {
-        let job = compile(text)?;
+    ///
+    /// The options of sinks are only read when a job starts: opening a sink makes its file.
+    pub fn check(registry: &Registry, text: &str) -> Result<Job, JobError> {
+        let job = compile(text).map_err(JobError::Text)?;
         let wrong: Vec<Diagnostic> = job
             .sources
             .iter()
@@ -118,7 +120,11 @@ impl Highwater {
                 registry.open_source(&spec).err()
             })
             .collect();
-        if wrong.is_empty() { Ok(job) } else { Err(wrong) }
+        match job {
+            _ if !wrong.is_empty() => Err(JobError::Text(wrong)),
+            job if job.views.is_empty() && job.sinks.is_empty() => Err(JobError::Nothing),
+            job => Ok(job),
+        }
     }
 
     /// The connectors jobs may name.

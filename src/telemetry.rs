@@ -38,7 +38,7 @@ metrics! {
     EPOCHS_CLOSED "counter" "highwater_epochs_closed_total" "Epochs whose changes are in every view";
     EPOCHS_OPEN "gauge" "highwater_epochs_open" "Epochs that are open behind the outputs";
     EPOCH_LAG "gauge" "highwater_epoch_lag_ms" "Age of the last closed epoch while a later one is open, else 0";
-    SOURCE_ROWS "counter" "highwater_source_rows_total" "Rows decoded";
+    SOURCE_ROWS "counter" "highwater_source_rows_total" "Rows read, rejected ones included";
     SOURCE_BYTES "counter" "highwater_source_bytes_total" "Bytes read, rejected rows included";
     SOURCE_LATE "counter" "highwater_source_late_rows_total" "Rows refused by an operator because their windows were closed";
     SOURCE_REJECTED "counter" "highwater_source_rejected_rows_total" "Rows that could not be decoded or were too far ahead";

@@ -3,7 +3,7 @@
 use std::io::Write;
 use std::path::PathBuf;
 
-use highwater::{Highwater, catalog};
+use highwater::{Highwater, JobError, catalog};
 
 use super::{Failure, read_job, render, say, wrong_text};
 
@@ -46,7 +46,10 @@ pub(super) fn explain(args: &ExplainArgs) -> Result<(), Failure> {
 
 fn compile(path: &PathBuf) -> Result<highwater_plan::Job, Failure> {
     let text = read_job(path)?;
-    let job = Highwater::check(&catalog::registry(), &text).map_err(|wrong| wrong_text(path, &text, &wrong))?;
+    let job = Highwater::check(&catalog::registry(), &text).map_err(|error| match error {
+        JobError::Text(diagnostics) => wrong_text(path, &text, &diagnostics),
+        other => Failure::Usage(other.to_string()),
+    })?;
     let warnings = render(path, &text, &job.warnings);
     if !warnings.is_empty() {
         say(format_args!("{}", warnings.trim_end()));

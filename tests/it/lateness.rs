@@ -67,11 +67,11 @@ const LATE: &str = r#"
 {"id": 20, "at": "1970-01-01T00:00:00", "late_watermark": "2024-05-01T12:02:50", "late_from": "1970-01-01T00:00:00", "late_to": "1970-01-01T00:01:00", "late_windows": 1}
 {"id": 22, "at": "2024-05-01T12:02:30", "late_watermark": "2024-05-01T12:03:49", "late_from": "2024-05-01T12:02:00", "late_to": "2024-05-01T12:03:00", "late_windows": 1}"#;
 
-/// The end of each reason, in the order of the rows.
+/// What rejected rows hold, and what their reasons say.
 const REASONS: [(&str, &str); 4] = [
-    ("10", "expected a string"),
-    ("eleven", "id"),
-    ("yesterday", "at"),
+    ("\"id\": 10", "string without an end"),
+    ("eleven", "column 'id'"),
+    ("yesterday", "column 'at'"),
     ("9999-01-01", "ahead of the clock"),
 ];
 

@@ -1,7 +1,13 @@
-//! Tests of the whole: SQL text and rows in, views out. One binary, because linking it is dear.
+//! Tests of the whole: SQL text and rows in, views out; the service over real HTTP; the command as a process. One binary,
+//! because linking it is dear.
 
+#![allow(clippy::unwrap_used, reason = "a test that finds nothing to unwrap has failed, and says where")]
+
+mod command;
 mod flights;
 mod jobs;
 mod lateness;
 mod md5;
 mod rows;
+mod serve;
+mod service;

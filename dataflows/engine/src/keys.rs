@@ -13,6 +13,9 @@ use hashbrown::hash_table::Entry;
 
 use crate::hash::{hash_bytes, mix};
 
+/// The number of a key that [`Keys::find`] does not know.
+pub(crate) const ABSENT: u32 = u32::MAX;
+
 /// A set of keys, each with a number below [`Keys::bound`].
 pub(crate) struct Keys {
     table: Table,
@@ -81,6 +84,18 @@ impl Keys {
             Table::One(table) => table.intern(columns, rows, numbers, &mut self.free, &mut self.live),
             Table::Two(table) => table.intern(columns, rows, numbers, &mut self.free, &mut self.live),
             Table::Rows(table) => table.intern(columns, numbers, &mut self.free, &mut self.live),
+        }
+    }
+
+    /// The number of each row's key, [`ABSENT`] if there is none, into `numbers`, which is overwritten.
+    pub(crate) fn find(&self, columns: &[ArrayRef], rows: usize, numbers: &mut Vec<u32>) {
+        numbers.clear();
+        numbers.reserve(rows);
+        match &self.table {
+            Table::Unit => numbers.resize(rows, if self.live > 0 { 0 } else { ABSENT }),
+            Table::One(table) => table.find(columns, rows, numbers),
+            Table::Two(table) => table.find(columns, rows, numbers),
+            Table::Rows(table) => table.find(columns, numbers),
         }
     }
 
@@ -224,6 +239,13 @@ impl<const N: usize> Fixed<N> {
         });
     }
 
+    fn find(&self, columns: &[ArrayRef], rows: usize, numbers: &mut Vec<u32>) {
+        Self::each_key(columns, rows, |key| {
+            let number = self.index.find(key.hash(), |number| self.keys[*number as usize] == key);
+            numbers.push(number.copied().unwrap_or(ABSENT));
+        });
+    }
+
     fn columns(&self, numbers: &[u32]) -> Vec<ArrayRef> {
         (0..N)
             .map(|column| {
@@ -299,6 +321,18 @@ impl Encoded {
         }
     }
 
+    fn find(&self, columns: &[ArrayRef], numbers: &mut Vec<u32>) {
+        let rows = self.converter.convert_columns(columns).expect("key columns have the converter's types");
+        for row in rows.iter() {
+            let bytes = row.data();
+            let hash = hash_bytes(0, bytes);
+            let same = |entry: &(u64, u32)| {
+                entry.0 == hash && &self.arena[Self::bytes_of(&self.slots, &self.arena, entry.1)] == bytes
+            };
+            numbers.push(self.index.find(hash, same).map_or(ABSENT, |entry| entry.1));
+        }
+    }
+
     fn columns(&self, numbers: &[u32]) -> Vec<ArrayRef> {
         let parser = self.converter.parser();
         let rows = numbers.iter().map(|number| parser.parse(&self.arena[Self::bytes_of(&self.slots, &self.arena, *number)]));
@@ -363,7 +397,11 @@ mod tests {
             assert_eq!(back, column);
         }
         let distinct = keys.len();
+        keys.find(&columns, rows, &mut second);
+        assert_eq!(first, second);
         keys.remove(first[0]);
+        keys.find(&columns, rows, &mut second);
+        assert_eq!(second[0], ABSENT);
         assert_eq!(keys.len(), distinct - 1);
         assert_eq!(keys.numbers().len(), distinct - 1);
         keys.intern(&columns, rows, &mut second);

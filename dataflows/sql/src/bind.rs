@@ -29,7 +29,7 @@ pub(crate) use nodes::{WatermarkNode, WindowNode};
 pub(crate) use settings::Decisions;
 pub(crate) use types::sql_type;
 
-use crate::diagnose::{Failure, Places, Result, error, known_place, place};
+use crate::diagnose::{Failure, Item, Places, Result, error, known_place, place};
 use crate::parse::{CreateSink, CreateView, Statement, StatementKind};
 
 /// A job whose statements make sense one by one.
@@ -39,6 +39,8 @@ pub(crate) struct Bound {
     pub(crate) sinks: Vec<BoundSink>,
     pub(crate) decisions: Decisions,
     pub(crate) warnings: Vec<Diagnostic>,
+    /// Expressions of all statements, to find those that fail on a row.
+    pub(crate) items: Vec<Item>,
 }
 
 /// `CREATE SOURCE`, `CREATE TABLE`.
@@ -97,7 +99,8 @@ pub(crate) struct BoundSink {
 pub(crate) fn bind(statements: Vec<Statement>) -> Result<Bound> {
     let decisions = settings::decide(&statements)?;
     let catalog = Catalog::new(decisions.lower_identifiers);
-    let bound = Bound { sources: Vec::new(), views: Vec::new(), sinks: Vec::new(), decisions, warnings: Vec::new() };
+    let bound =
+        Bound { sources: Vec::new(), views: Vec::new(), sinks: Vec::new(), decisions, warnings: Vec::new(), items: Vec::new() };
     let mut binder = Binder { catalog, bound };
     for statement in statements {
         let span = statement.span;
@@ -121,9 +124,9 @@ impl Binder {
         let span = statement.span;
         match statement.kind {
             StatementKind::Set { .. } => Ok(()),
-            StatementKind::Relation(relation) => self.relation(relation, span),
+            StatementKind::Relation(relation) => self.relation(*relation, span),
             StatementKind::View(view) => self.view(view, span),
-            StatementKind::Sink(sink) => self.sink(sink, span),
+            StatementKind::Sink(sink) => self.sink(*sink, span),
             StatementKind::Insert { mut statement, target, emit } => self.insert(&mut statement, &target, emit, span),
         }
     }

@@ -4,6 +4,7 @@
 //! thing, with a place and a remedy. What has no place of its own gets the statement's.
 
 mod datafusion;
+mod places;
 mod suggest;
 
 use highwater_plan::{Diagnostic, Position, Span};
@@ -11,6 +12,7 @@ use sqlparser::parser::ParserError;
 use sqlparser::tokenizer::Location;
 
 pub(crate) use datafusion::{from_datafusion, misspelt_case};
+pub(crate) use places::{Construct, Item, Places};
 pub(crate) use suggest::{closest, did_you_mean};
 
 /// The first error of a job.
@@ -64,69 +66,12 @@ impl From<Failure> for datafusion_common::DataFusionError {
     }
 }
 
-/// Where construct and function names of a statement stand: what DataFusion's plans forget.
-#[derive(Debug, Clone, Default)]
-pub(crate) struct Places {
-    /// The statement.
-    pub(crate) statement: Option<Span>,
-    /// Called functions, lower case, in order.
-    pub(crate) functions: Vec<(String, Span)>,
-    /// Columns and their fields, as written.
-    pub(crate) idents: Vec<(String, Span)>,
-    /// Joins and subqueries by kind.
-    pub(crate) constructs: Vec<(Construct, Span)>,
-}
-
-/// A construct whose place is worth knowing after planning.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Construct {
-    /// LEFT, RIGHT or FULL JOIN.
-    OuterJoin,
-    /// `FROM a, b` or CROSS JOIN.
-    CrossJoin,
-    /// JOIN ... ON.
-    InnerJoin,
-    /// A subquery as a value.
-    ScalarSubquery,
-    /// DISTINCT or UNION without ALL.
-    Distinct,
-    /// The condition of WHERE or HAVING.
-    Condition,
-}
-
-impl Places {
-    /// Where a function is called, else the statement.
-    pub(crate) fn function(&self, name: &str) -> Option<Span> {
-        let found = self.functions.iter().find(|(function, _)| function == name).map(|(_, span)| *span);
-        found.or(self.statement)
-    }
-
-    /// Where a column or field is named, else the statement.
-    pub(crate) fn ident(&self, name: &str) -> Option<Span> {
-        let found = self.idents.iter().find(|(ident, _)| ident == name).map(|(_, span)| *span);
-        found.or(self.statement)
-    }
-
-    /// Where the first window function is called, else the statement.
-    pub(crate) fn window(&self) -> Option<Span> {
-        let is_window = |name: &str| name.starts_with("tumble") || name.starts_with("hop");
-        let found = self.functions.iter().find(|(name, _)| is_window(name)).map(|(_, span)| *span);
-        found.or(self.statement)
-    }
-
-    /// Where a construct stands, if it does.
-    pub(crate) fn construct(&self, construct: Construct) -> Option<Span> {
-        self.constructs.iter().find(|(kind, _)| *kind == construct).map(|(_, span)| *span)
-    }
-}
-
 /// A token's place; sqlparser's ends are exclusive, ours are not.
 pub(crate) fn place(span: sqlparser::tokenizer::Span) -> Span {
     let start = position(span.start);
     let mut end = position(span.end);
-    if end.line == start.line && end.column > start.column {
-        end.column -= 1;
-    } else if end.line > start.line && end.column > 1 {
+    let first = if end.line == start.line { start.column } else { 1 };
+    if end.column > first {
         end.column -= 1;
     }
     Span { start, end }
@@ -157,9 +102,7 @@ fn split_place(message: &str) -> (&str, Option<Span>) {
     let Some(index) = message.rfind(" at Line: ") else { return (message, None) };
     let mut numbers = message[index + " at Line: ".len()..].split(", Column: ").map(str::parse::<u64>);
     match (numbers.next(), numbers.next()) {
-        (Some(Ok(line)), Some(Ok(column))) if line > 0 => {
-            (&message[..index], Some(Span::new((line, column), (line, column))))
-        }
+        (Some(Ok(line)), Some(Ok(column))) if line > 0 => (&message[..index], Some(Span::new((line, column), (line, column)))),
         _ => (&message[..index], None),
     }
 }

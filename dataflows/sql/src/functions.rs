@@ -8,6 +8,7 @@ mod date_format;
 mod parts;
 mod regexp_extract;
 mod split_index;
+mod timestampadd;
 mod timestampdiff;
 
 use std::fmt;
@@ -27,6 +28,7 @@ pub(crate) fn all() -> Vec<Arc<ScalarUDF>> {
         date_format::function(),
         regexp_extract::function(),
         split_index::function(),
+        timestampadd::function(),
         timestampdiff::function(),
     ];
     functions.extend(parts::functions());

@@ -18,13 +18,13 @@ mod window;
 
 use std::collections::HashMap;
 
+use datafusion_expr::Expr;
 use datafusion_expr::logical_plan::{Distinct, LogicalPlan};
 use datafusion_expr::utils::split_conjunction;
-use datafusion_expr::Expr;
 use highwater_plan::{Diagnostic, Emit, Job, NodeId};
 
 use crate::bind::{Bound, WatermarkNode, WindowNode};
-use crate::diagnose::{Construct, Failure, Places, Result, error};
+use crate::diagnose::{Construct, Failure, Item, Places, Result, error};
 use graph::Graph;
 
 /// Lowers a job.
@@ -110,7 +110,15 @@ impl Lowerer<'_> {
     fn positional(&self, exprs: &[Expr], inputs: &[&LogicalPlan]) -> Result<Vec<Expr>> {
         let schemas: Vec<_> = inputs.iter().map(|input| input.schema().as_ref()).collect();
         let on_error = self.bound.decisions.settings.on_error;
-        exprs.iter().map(|expr| expr::positional(expr, &schemas, on_error)).collect()
+        exprs
+            .iter()
+            .map(|expr| {
+                let (names, words) = expr::mentions(expr);
+                let place = Item::find(&self.places.items, &names, &words);
+                let place = place.or_else(|| Item::find(&self.bound.items, &names, &words));
+                expr::positional(expr, &schemas, on_error).map(|found| expr::placed(found, place))
+            })
+            .collect()
     }
 
     fn unsupported(&self, what: &str) -> Failure {

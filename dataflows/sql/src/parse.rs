@@ -20,12 +20,12 @@ use sqlparser::parser::Parser;
 use sqlparser::tokenizer::{Token, TokenWithSpan, Tokenizer};
 
 use crate::diagnose::{Failure, Result, error, from_parser, place};
-pub(crate) use dialect::TABLE_ARGUMENT;
-pub(crate) use tokens::friendly;
 use dialect::JobDialect;
+pub(crate) use dialect::TABLE_ARGUMENT;
 pub(crate) use statement::{
     Column, ColumnKind, CreateRelation, CreateSink, CreateView, RelationKind, Statement, StatementKind, WatermarkClause,
 };
+pub(crate) use tokens::friendly;
 
 /// Parses a job's text.
 pub(crate) fn parse(text: &str) -> Result<Vec<Statement>> {
@@ -137,9 +137,7 @@ impl JobParser<'_> {
         let TableObject::TableName(target) = insert.table.clone() else {
             return Err(error("syntax", "expected the name of a sink after INSERT INTO").at(place(start.span)));
         };
-        let values = insert.source.as_ref().map(|query| {
-            matches!(&*query.body, sqlparser::ast::SetExpr::Values(_))
-        });
+        let values = insert.source.as_ref().map(|query| matches!(&*query.body, sqlparser::ast::SetExpr::Values(_)));
         if values != Some(false) {
             return Err(error("not-supported", "INSERT of VALUES is not supported yet")
                 .at(place(target.span()))

@@ -9,6 +9,7 @@ use highwater_sql::{CompileOptions, compile};
 use crate::compare::{Mismatch, compare};
 use crate::drive::{DriveError, Observed, drive};
 use crate::evaluate::{Unfit, evaluate};
+use crate::history::History;
 use crate::script::Script;
 
 /// What a job was seen to do wrong.
@@ -49,7 +50,7 @@ pub enum Outcome {
 /// Compiles a job's text.
 pub fn compiled(sql: &str) -> Result<Arc<Job>, String> {
     compile(sql, &CompileOptions::default()).map(Arc::new).map_err(|diagnostics| {
-        let lines = diagnostics.iter().map(|diagnostic| format!("{}: {} {:?}", diagnostic.code, diagnostic.message, diagnostic.span));
+        let lines = diagnostics.iter().map(|diagnostic| format!("{}: {} {:?}", diagnostic.code, diagnostic.message, diagnostic.span) + &format!(" {:?}", diagnostic.notes));
         lines.collect::<Vec<_>>().join("\n")
     })
 }
@@ -58,11 +59,18 @@ pub fn compiled(sql: &str) -> Result<Arc<Job>, String> {
 pub fn run(engine: &Engine, job: &Arc<Job>, script: &Script) -> Outcome {
     let observed = match drive(engine, job, script) {
         Ok(observed) => observed,
-        Err(error) => return Outcome::Wrong(Fault::Drive(error)),
+        // A plan that is wrong may well be why the engine failed: it is the better message then.
+        Err(error) => {
+            return Outcome::Wrong(match evaluate(job, &History::imagined(job, script)) {
+                Err(Unfit::PlanIsWrong(what)) => Fault::Plan(format!("{what}
+({error})")),
+                _ => Fault::Drive(error),
+            });
+        }
     };
     let expected = match evaluate(job, &observed.history) {
         Ok(expected) => expected,
-        Err(Unfit::TooLarge) => return Outcome::Skipped,
+        Err(Unfit::TooLarge | Unfit::NeedsClock) => return Outcome::Skipped,
         Err(Unfit::PlanIsWrong(what)) => return Outcome::Wrong(Fault::Plan(what)),
     };
     match compare(job, &expected, &observed) {

@@ -26,7 +26,9 @@ pub struct Mismatch {
 pub fn compare(job: &Job, expected: &Expected, observed: &Observed) -> Option<Mismatch> {
     let contents = job.views.iter().enumerate().find_map(|(view, declared)| {
         let name = format!("changes of view {}", declared.name);
-        compare_changes(&name, &expected.epochs, &expected.views[view], &observed.views[view], observed.closed)
+        let content = &expected.views[view];
+        // Changes at 0, before the first epoch, can only be seen in what the first read gives.
+        compare_changes(&name, &expected.epochs, content, &content[0], &observed.views[view], observed.closed)
     });
     let reads = || {
         observed.reads.iter().filter(|read| read.epoch > 0).find_map(|read| {
@@ -45,25 +47,27 @@ pub fn compare(job: &Job, expected: &Expected, observed: &Observed) -> Option<Mi
         job.sinks.iter().enumerate().find_map(|(sink, declared)| {
             let name = format!("sink {}", declared.name);
             let changes: Vec<Change> = observed.sinks[sink].iter().filter(|change| change.epoch <= observed.closed).cloned().collect();
-            let mut wanted = expected.sinks[sink].clone();
-            if changes.first().is_some_and(|first| first.epoch == 0) {
-                wanted[0] = Multiset::default();
-            }
             let retracts = declared.append_only && changes.iter().flat_map(|change| &change.rows).any(|(_, diff)| *diff < 0);
             if retracts {
                 let show = changes.iter().map(|change| format!("{change:?}\n")).collect();
                 return Some(Mismatch { relation: name, epoch: 0, expected: "no retraction".into(), got: show });
             }
-            compare_changes(&name, &expected.epochs, &wanted, &changes, observed.closed)
+            compare_changes(&name, &expected.epochs, &expected.sinks[sink], &Multiset::default(), &changes, observed.closed)
         })
     };
     contents.or_else(reads).or_else(sinks).or_else(|| compare_counts(job, expected, observed))
 }
 
 /// Adds up changes and compares the sum after every epoch in which something happened.
-fn compare_changes(relation: &str, epochs: &[Time], expected: &[Multiset], changes: &[Change], closed: Time) -> Option<Mismatch> {
-    // Changes at 0, before the first epoch, can only be seen in what the first read gives.
-    let mut current = expected[0].clone();
+fn compare_changes(
+    relation: &str,
+    epochs: &[Time],
+    expected: &[Multiset],
+    start: &Multiset,
+    changes: &[Change],
+    closed: Time,
+) -> Option<Mismatch> {
+    let mut current = start.clone();
     let mut last = 0;
     let at = |time: Time| epochs.partition_point(|epoch| *epoch <= time) - 1;
     let times: BTreeSet<Time> = epochs.iter().copied().chain(changes.iter().map(|change| change.epoch)).collect();

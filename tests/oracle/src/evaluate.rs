@@ -48,6 +48,9 @@ pub enum Unfit {
     /// The plan says something of an operator that is not so.
     #[error("{0}")]
     PlanIsWrong(String),
+    /// All feeds of a source are idle at once.
+    #[error("the watermark follows the clock")]
+    NeedsClock,
     /// It would take too long.
     #[error("too many rows")]
     TooLarge,
@@ -103,7 +106,8 @@ impl Context<'_> {
 /// Evaluates a job over what it was given.
 pub fn evaluate(job: &Job, history: &History) -> Result<Expected, Unfit> {
     let epochs = history.epochs();
-    let context = Context { job, history, epochs: epochs.len(), watermarks: history.watermarks(job) };
+    let watermarks = history.watermarks(job).ok_or(Unfit::NeedsClock)?;
+    let context = Context { job, history, epochs: epochs.len(), watermarks };
     let roots: Vec<NodeId> = job.views.iter().map(|view| view.node).chain(job.sinks.iter().map(|sink| sink.node)).collect();
     let live = upstream(&job.plan, &roots);
     let mut nodes: Vec<Evaluated> = Vec::new();

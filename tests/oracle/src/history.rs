@@ -6,6 +6,7 @@ use arrow::array::ArrayRef;
 use highwater_engine::Time;
 use highwater_plan::{Job, Source};
 
+use crate::script::{Batch, Script};
 use crate::value::{Row, batch_of, micros, values_of};
 
 /// Everything that the feeds of a job gave.
@@ -49,6 +50,16 @@ pub enum Mark {
 }
 
 impl History {
+    /// What a job would be given if every step were an epoch.
+    pub fn imagined(job: &Job, script: &Script) -> History {
+        let feeds = script.feeds.iter().map(|feed| {
+            let taken = |batch: &Batch| TakenBatch { epoch: batch.step as Time + 1, rows: batch.rows.clone(), mark: Mark::Active };
+            let source = job.sources.iter().position(|source| source.name == feed.source).expect("a script's sources are the job's");
+            FeedHistory { source, batches: feed.batches.iter().map(taken).collect() }
+        });
+        History { feeds: feeds.collect(), ended: script.finishes.then_some(script.steps() as Time + 1) }
+    }
+
     /// The epochs that were opened for something, ascending; 0, at which constants are given, is the first.
     pub fn epochs(&self) -> Vec<Time> {
         let taken = self.feeds.iter().flat_map(|feed| &feed.batches).map(|batch| batch.epoch);
@@ -59,8 +70,9 @@ impl History {
     /// Per epoch (as [`History::epochs`] lists them) and source the watermark after that epoch, in microseconds.
     ///
     /// That of a source is the smallest over its feeds that are neither idle nor finished; infinity when all have
-    /// finished. It never goes back.
-    pub fn watermarks(&self, job: &Job) -> Vec<Vec<i64>> {
+    /// finished. It never goes back. `None` if all feeds of a source are idle at once: then it follows the clock, which is not
+    /// known here.
+    pub fn watermarks(&self, job: &Job) -> Option<Vec<Vec<i64>>> {
         let feeds: Vec<(usize, Vec<(Time, FeedMark)>)> =
             self.feeds.iter().map(|feed| (feed.source, feed_marks(&job.sources[feed.source], feed))).collect();
         let mut current = vec![i64::MIN; job.sources.len()];
@@ -75,13 +87,15 @@ impl History {
                 let said: Vec<FeedMark> = said.collect();
                 let holding = said.iter().filter(|said| said.mark == Mark::Active).map(|said| said.watermark).min();
                 let idle = said.iter().any(|said| said.mark == Mark::Idle);
-                assert!(holding.is_some() || !idle || ended, "the oracle does not know the clock: one feed is never idle");
+                if holding.is_none() && idle && !ended {
+                    return None;
+                }
                 let next = if ended { i64::MAX } else { holding.unwrap_or(i64::MAX) };
                 *current = next.max(*current);
             }
             all.push(current.clone());
         }
-        all
+        Some(all)
     }
 }
 

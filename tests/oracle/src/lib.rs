@@ -24,5 +24,5 @@ pub mod generate;
 pub mod history;
 pub mod multiset;
 pub mod script;
-//pub mod shrink;
+pub mod shrink;
 pub mod value;

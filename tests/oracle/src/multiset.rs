@@ -36,6 +36,11 @@ impl Multiset {
         self.0.iter().map(|(row, diff)| (row, *diff))
     }
 
+    /// A row's multiplicity.
+    pub fn count(&self, row: &Row) -> i64 {
+        self.0.get(row).copied().unwrap_or(0)
+    }
+
     /// Number of distinct rows.
     pub fn distinct(&self) -> usize {
         self.0.len()

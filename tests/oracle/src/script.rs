@@ -12,6 +12,7 @@ use std::fmt::{self, Write as _};
 
 use highwater_plan::Job;
 
+use crate::multiset::Multiset;
 use crate::value::{Row, Value, show};
 
 /// The feeds of a job.
@@ -87,6 +88,22 @@ impl Script {
 }
 
 impl FeedScript {
+    /// Leaves out retractions of rows that are not there, which a real source would not give.
+    pub fn drop_invalid(&mut self, job: &Job) {
+        let Some(source) = job.sources.iter().find(|source| source.name == self.source) else { return };
+        if !source.primary_key.is_empty() {
+            return;
+        }
+        let mut held = Multiset::default();
+        for batch in &mut self.batches {
+            batch.rows.retain(|(row, diff)| {
+                let there = *diff > 0 || held.count(row) > 0;
+                held.add(row.clone(), if there { *diff } else { 0 });
+                there
+            });
+        }
+    }
+
     fn line(&mut self, step: usize, rest: &str, job: &Job) -> Option<()> {
         if self.batches.last().is_none_or(|batch| batch.step != step) || rest == "/" {
             self.batches.push(Batch { step, ..Batch::default() });

@@ -1,5 +1,5 @@
 //! placeholder
-use highwater_oracle::case::{Fault, Outcome, compiled, run_alone};
+use highwater_oracle::case::{Outcome, compiled, run_alone};
 use highwater_oracle::generate::generate;
 
 #[test]
@@ -27,7 +27,10 @@ fn probe() {
             Outcome::Wrong(fault) => {
                 wrong += 1;
                 println!("seed {seed} WRONG {fault}\n{sql}");
-                if count == 1 { println!("{}\n{script}", highwater_plan::explain(&job)); }
+                if std::env::var("SHRINK").is_ok() {
+                    let failing = highwater_oracle::shrink::Failing { text: generated.text.clone(), script: script.clone(), workers, fault };
+                    println!("SHRUNK {}", failing.shrink().report());
+                } else if count == 1 { println!("{}\n{script}", highwater_plan::explain(&job)); }
             }
         }
         println!("seed {seed} took {:?} rows {}", started.elapsed(), script.rows());

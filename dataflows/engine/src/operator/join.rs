@@ -20,7 +20,7 @@ use super::epoch::EpochLogic;
 use super::late::{LateGate, RowWindows, Watermark};
 use super::map::Mapper;
 use super::windowed::split;
-use crate::keys::Keys;
+use crate::keys::{ABSENT, Keys};
 use crate::{Delta, Diff, Time};
 
 /// Rows of one output batch.
@@ -105,16 +105,33 @@ impl HashJoin {
 
     fn join(&mut self, epoch: Time, end: i64, changes: &[Vec<Delta>; 2], output: &mut Vec<Delta>) {
         let layout = &self.layout;
-        let table = self.tables.entry(end).or_insert_with(|| Table {
-            keys: Keys::new(&layout.types),
-            sides: [0, 1].map(|side| Side::new(&layout.kept_types[side], layout.append_only[side])),
-        });
+        let table = self.tables.entry(end).or_insert_with(|| Table::new(layout));
         for side in [0, 1] {
             for delta in &changes[side] {
                 table.apply(epoch, side, delta, layout, &self.mapper, output);
             }
         }
         table.forget_empty_keys(layout);
+    }
+
+    /// Joins all rows of a window that came with the epoch that closes it: only the smaller side is stored, and neither
+    /// is kept.
+    fn join_once(&self, epoch: Time, changes: &[Vec<Delta>; 2], output: &mut Vec<Delta>) {
+        let layout = &self.layout;
+        let rows = |side: usize| changes[side].iter().map(Delta::len).sum::<usize>();
+        let smaller = usize::from(rows(1) < rows(0));
+        if rows(smaller) == 0 {
+            return;
+        }
+        let mut table = Table::new(layout);
+        for delta in &changes[smaller] {
+            table.apply(epoch, smaller, delta, layout, &self.mapper, output);
+        }
+        let mut numbers = Vec::new();
+        for delta in &changes[1 - smaller] {
+            table.keys.find(&delta.columns(&layout.on[1 - smaller]), delta.len(), &mut numbers);
+            table.probe(epoch, 1 - smaller, delta, &numbers, layout, &self.mapper, output);
+        }
     }
 }
 
@@ -143,7 +160,10 @@ impl EpochLogic for HashJoin {
         window.watermark.advance(watermarks);
         let closed = window.watermark.current.saturating_sub(window.lateness);
         for (end, changes) in parts {
-            self.join(epoch, end, &changes, output);
+            match end <= closed && !self.tables.contains_key(&end) {
+                true => self.join_once(epoch, &changes, output),
+                false => self.join(epoch, end, &changes, output),
+            }
         }
         while let Some(first) = self.tables.first_entry() {
             if *first.key() > closed {
@@ -190,17 +210,46 @@ impl Layout {
 }
 
 impl Table {
+    fn new(layout: &Layout) -> Self {
+        Table {
+            keys: Keys::new(&layout.types),
+            sides: [0, 1].map(|side| Side::new(&layout.kept_types[side], layout.append_only[side])),
+        }
+    }
+
     /// Joins a change of one side with the other side, then takes it into its own.
     fn apply(&mut self, epoch: Time, side: usize, delta: &Delta, layout: &Layout, mapper: &Mapper, output: &mut Vec<Delta>) {
         let mut numbers = Vec::new();
         self.keys.intern(&delta.columns(&layout.on[side]), delta.len(), &mut numbers);
         let bound = self.keys.bound();
         self.sides.iter_mut().for_each(|side| side.resize(bound));
-        let kept = delta.columns(&layout.kept[side]);
+        self.probe(epoch, side, delta, &numbers, layout, mapper, output);
+        self.sides[side].insert(&numbers, &delta.columns(&layout.kept[side]), delta);
+    }
+
+    /// Joins a change of one side, whose keys have these numbers, with the other side.
+    #[expect(clippy::too_many_arguments, reason = "everything that a batch of pairs is made from")]
+    fn probe(
+        &self,
+        epoch: Time,
+        side: usize,
+        delta: &Delta,
+        numbers: &[u32],
+        layout: &Layout,
+        mapper: &Mapper,
+        output: &mut Vec<Delta>,
+    ) {
         let other = &self.sides[1 - side];
+        if other.len() == 0 {
+            return;
+        }
+        let kept = delta.columns(&layout.kept[side]);
         let retracts = delta.diffs.is_some() || !layout.append_only[1 - side];
         let mut pairs = Pairs::default();
         for (row, number) in numbers.iter().enumerate() {
+            if *number == ABSENT {
+                continue;
+            }
             let mut stored = other.first(*number);
             while stored != NONE {
                 pairs.fresh.push(row as u32);
@@ -215,7 +264,6 @@ impl Table {
             }
         }
         pairs.give(epoch, side, &kept, other, layout, mapper, output);
-        self.sides[side].insert(&numbers, &kept, delta);
     }
 
     /// Frees the numbers of keys that neither side has rows of any more.

@@ -211,18 +211,25 @@ impl ContextProvider for Catalog {
     }
 
     fn udf_names(&self) -> Vec<String> {
-        self.scalars.keys().cloned().collect()
+        sorted(self.scalars.keys())
     }
 
     fn higher_order_function_names(&self) -> Vec<String> {
-        self.higher_order.keys().cloned().collect()
+        sorted(self.higher_order.keys())
     }
 
     fn udaf_names(&self) -> Vec<String> {
-        self.aggregates.keys().cloned().collect()
+        sorted(self.aggregates.keys())
     }
 
     fn udwf_names(&self) -> Vec<String> {
-        self.windows.keys().cloned().collect()
+        sorted(self.windows.keys())
     }
+}
+
+/// Names in one order, so that of two equally near ones always the same is suggested.
+fn sorted<'a>(names: impl Iterator<Item = &'a String>) -> Vec<String> {
+    let mut names: Vec<String> = names.cloned().collect();
+    names.sort();
+    names
 }

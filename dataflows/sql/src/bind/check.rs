@@ -8,13 +8,13 @@ use std::ops::ControlFlow;
 
 use highwater_plan::Diagnostic;
 use sqlparser::ast::{
-    Distinct, Expr, Function, GroupByExpr, JoinConstraint, JoinOperator, LimitClause, Query, Select, SetExpr, SetOperator,
-    SetQuantifier, Spanned, TableFactor, Visit, Visitor,
+    BinaryOperator, Distinct, Expr, Function, GroupByExpr, JoinConstraint, JoinOperator, LimitClause, Query, Select, SelectItem,
+    SetExpr, SetOperator, SetQuantifier, Spanned, TableFactor, Visit, Visitor,
 };
 
 use super::catalog::{Catalog, Target};
 use super::tvf::is_window_function;
-use crate::diagnose::{Construct, Failure, Places, Result, error, known_place};
+use crate::diagnose::{Construct, Failure, Item, Places, Result, error, known_place};
 
 /// Checks a query (or an INSERT) and notes places and warnings.
 pub(crate) fn check(tree: &impl Visit, catalog: &Catalog, places: &mut Places, warnings: &mut Vec<Diagnostic>) -> Result<()> {
@@ -113,7 +113,9 @@ impl Checker<'_> {
                     self.places.constructs.push((Construct::Distinct, place));
                 }
             }
-            SetOperator::Intersect => return ControlFlow::Break(later("INTERSECT", span).help("join the two sides on all their columns")),
+            SetOperator::Intersect => {
+                return ControlFlow::Break(later("INTERSECT", span).help("join the two sides on all their columns"));
+            }
             SetOperator::Except | SetOperator::Minus => return ControlFlow::Break(later("EXCEPT", span)),
         }
         self.set_expr(left)?;
@@ -125,7 +127,9 @@ impl Checker<'_> {
             let span = exprs.first().map_or_else(|| select.span(), Spanned::span);
             return Err(later("DISTINCT ON", span));
         }
-        if select.distinct.is_some() && let Some(span) = known_place(select.select_token.0.span) {
+        if select.distinct.is_some()
+            && let Some(span) = known_place(select.select_token.0.span)
+        {
             self.places.constructs.push((Construct::Distinct, span));
         }
         if let Some(qualify) = &select.qualify {
@@ -145,6 +149,7 @@ impl Checker<'_> {
         {
             return Err(later(&format!("GROUP BY ... {modifier}"), select.select_token.0.span));
         }
+        self.items(select);
         for condition in select.selection.iter().chain(&select.having) {
             if let Some(span) = known_place(condition.span()) {
                 self.places.constructs.push((Construct::Condition, span));
@@ -161,6 +166,30 @@ impl Checker<'_> {
             }
         }
         Ok(())
+    }
+
+    /// Remembers the expressions, to find those that fail on a row.
+    fn items(&mut self, select: &Select) {
+        let mut exprs: Vec<&Expr> = Vec::new();
+        for item in &select.projection {
+            if let SelectItem::UnnamedExpr(expr) | SelectItem::ExprWithAlias { expr, .. } = item {
+                exprs.push(expr);
+            }
+        }
+        if let GroupByExpr::Expressions(keys, _) = &select.group_by {
+            exprs.extend(keys);
+        }
+        for condition in select.selection.iter().chain(&select.having) {
+            conjuncts(condition, &mut exprs);
+        }
+        for join in select.from.iter().flat_map(|table| &table.joins) {
+            if let JoinOperator::Join(JoinConstraint::On(condition)) | JoinOperator::Inner(JoinConstraint::On(condition)) =
+                &join.join_operator
+            {
+                conjuncts(condition, &mut exprs);
+            }
+        }
+        self.places.items.extend(exprs.into_iter().filter_map(Item::new));
     }
 
     fn join(&mut self, operator: &JoinOperator, span: sqlparser::tokenizer::Span) -> Result<()> {
@@ -195,7 +224,9 @@ impl Checker<'_> {
                     return Err(later("TABLESAMPLE", span));
                 }
                 if !with_hints.is_empty() || !index_hints.is_empty() {
-                    return Err(error("not-supported", "table hints are not supported").at(known_place(span)).help("remove them"));
+                    return Err(error("not-supported", "table hints are not supported")
+                        .at(known_place(span))
+                        .help("remove them"));
                 }
                 if *with_ordinality {
                     return Err(later("WITH ORDINALITY", span));
@@ -241,9 +272,8 @@ impl Checker<'_> {
     fn expr(&mut self, expr: &Expr) -> Result<()> {
         match expr {
             Expr::Function(function) => self.function(function),
-            Expr::Exists { negated, .. } => {
-                Err(later(if *negated { "NOT EXISTS" } else { "EXISTS" }, expr.span()).help("write a JOIN with SELECT DISTINCT of the keys"))
-            }
+            Expr::Exists { negated, .. } => Err(later(if *negated { "NOT EXISTS" } else { "EXISTS" }, expr.span())
+                .help("write a JOIN with SELECT DISTINCT of the keys")),
             Expr::InSubquery { negated, .. } => {
                 Err(later(if *negated { "NOT IN (subquery)" } else { "IN (subquery)" }, expr.span())
                     .help("write a JOIN with SELECT DISTINCT of the subquery's column"))
@@ -251,7 +281,9 @@ impl Checker<'_> {
             Expr::AnyOp { .. } | Expr::AllOp { .. } => Err(later("ANY or ALL", expr.span())),
             Expr::Rollup(_) => Err(later("ROLLUP", expr.span()).help("write a UNION ALL of one GROUP BY for each set")),
             Expr::Cube(_) => Err(later("CUBE", expr.span()).help("write a UNION ALL of one GROUP BY for each set")),
-            Expr::GroupingSets(_) => Err(later("GROUPING SETS", expr.span()).help("write a UNION ALL of one GROUP BY for each set")),
+            Expr::GroupingSets(_) => {
+                Err(later("GROUPING SETS", expr.span()).help("write a UNION ALL of one GROUP BY for each set"))
+            }
             Expr::Identifier(ident) => {
                 self.places.idents.extend(known_place(ident.span).map(|place| (ident.value.clone(), place)));
                 Ok(())
@@ -301,12 +333,26 @@ impl Checker<'_> {
             "unnest" => Err(later("UNNEST", span)),
             _ => {
                 let window = name.split('_').next().unwrap_or_default();
-                if matches!(window, "session" | "cumulate") && (name == window || name.contains("_start") || name.contains("_end") || name.contains("_rowtime")) {
+                if matches!(window, "session" | "cumulate")
+                    && (name == window || name.contains("_start") || name.contains("_end") || name.contains("_rowtime"))
+                {
                     return Err(later(&window.to_uppercase(), span).help("windows are TUMBLE and HOP"));
                 }
                 Ok(())
             }
         }
+    }
+}
+
+/// The parts of `a AND b AND c`.
+fn conjuncts<'a>(expr: &'a Expr, parts: &mut Vec<&'a Expr>) {
+    match expr {
+        Expr::BinaryOp { left, op: BinaryOperator::And, right } => {
+            conjuncts(left, parts);
+            conjuncts(right, parts);
+        }
+        Expr::Nested(inner) => conjuncts(inner, parts),
+        other => parts.push(other),
     }
 }
 

@@ -137,12 +137,7 @@ fn expand(aggregate: Aggregate, number: usize) -> Result<Transformed<LogicalPlan
     let mut columns: Vec<Expr> = grouped.schema().columns().into_iter().map(Expr::Column).collect();
     let (old_qualifier, old_field) = aggregate.schema.qualified_field(position);
     let window = datafusion_functions::core::named_struct()
-        .call(vec![
-            lit(WINDOW_COLUMNS[0]),
-            columns[position].clone(),
-            lit(WINDOW_COLUMNS[1]),
-            columns[position + 1].clone(),
-        ])
+        .call(vec![lit(WINDOW_COLUMNS[0]), columns[position].clone(), lit(WINDOW_COLUMNS[1]), columns[position + 1].clone()])
         .alias_qualified(old_qualifier.cloned(), old_field.name());
     columns.splice(position..position + 2, [window]);
     Ok(Transformed::yes(LogicalPlanBuilder::from(grouped).project(columns)?.build()?))

@@ -16,8 +16,7 @@ pub(super) fn name_items(select: &mut Select) {
             }
         }
     }
-    let names: Vec<Option<String>> =
-        select.projection.iter().enumerate().map(|(index, item)| item_name(item, index)).collect();
+    let names: Vec<Option<String>> = select.projection.iter().enumerate().map(|(index, item)| item_name(item, index)).collect();
     for (index, item) in select.projection.iter_mut().enumerate() {
         let SelectItem::UnnamedExpr(expr) = item else { continue };
         if matches!(expr, Expr::Identifier(_) | Expr::CompoundIdentifier(_)) {

@@ -41,7 +41,11 @@ impl WindowNode {
     ) -> Result<Self> {
         let found = time.get_type(input.schema())?;
         let DataType::Timestamp(unit, zone) = found else {
-            return Err(error("window-argument", format!("the time column of a window must be a TIMESTAMP, {time} is {}", sql_type(&found))).into());
+            return Err(error(
+                "window-argument",
+                format!("the time column of a window must be a TIMESTAMP, {time} is {}", sql_type(&found)),
+            )
+            .into());
         };
         let mut fields: Vec<(Option<TableReference>, Arc<Field>)> =
             input.schema().iter().map(|(qualifier, field)| (qualifier.cloned(), Arc::clone(field))).collect();
@@ -150,11 +154,7 @@ impl UserDefinedLogicalNodeCore for WatermarkNode {
     }
 
     fn with_exprs_and_inputs(&self, mut exprs: Vec<Expr>, mut inputs: Vec<LogicalPlan>) -> Result<Self> {
-        Ok(WatermarkNode {
-            input: Arc::new(inputs.swap_remove(0)),
-            column: exprs.swap_remove(0),
-            source: self.source,
-        })
+        Ok(WatermarkNode { input: Arc::new(inputs.swap_remove(0)), column: exprs.swap_remove(0), source: self.source })
     }
 
     fn necessary_children_exprs(&self, output: &[usize]) -> Option<Vec<Vec<usize>>> {

@@ -125,8 +125,8 @@ impl AnalyzerRule for PlainStrings {
             node.map_expressions(|expr| {
                 let name = names.save(&expr);
                 let expr = expr.transform_up(|expr| {
-                    let view = matches!(&expr, Expr::ScalarFunction(_))
-                        && matches!(expr.get_type(&schema), Ok(DataType::Utf8View));
+                    let view =
+                        matches!(&expr, Expr::ScalarFunction(_)) && matches!(expr.get_type(&schema), Ok(DataType::Utf8View));
                     Ok(if view { Transformed::yes(datafusion_expr::cast(expr, DataType::Utf8)) } else { Transformed::no(expr) })
                 })?;
                 Ok(Transformed::new(name.restore(expr.data), expr.transformed, expr.tnr))

@@ -23,6 +23,7 @@ impl Binder {
     pub(super) fn query(&mut self, query: Query, columns: &[String], span: Span) -> Result<(LogicalPlan, BoundQuery)> {
         let mut places = Places { statement: Some(span), ..Places::default() };
         check(&query, &self.catalog, &mut places, &mut self.bound.warnings)?;
+        self.bound.items.extend(places.items.iter().cloned());
         let head = top_select(&query.body).cloned();
         let mut tree = Box::new(query);
         rewrite(&mut *tree);
@@ -63,6 +64,7 @@ impl Binder {
             && let Some(source) = &insert.source
         {
             check(&**source, &self.catalog, &mut places, &mut self.bound.warnings)?;
+            self.bound.items.extend(places.items.iter().cloned());
         }
         rewrite(statement);
         let raw = resolve(statement.clone(), |tree| self.catalog.planner().sql_statement_to_plan(tree)).map_err(|e| {

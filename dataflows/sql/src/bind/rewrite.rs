@@ -3,8 +3,8 @@
 use std::ops::ControlFlow;
 
 use sqlparser::ast::{
-    BinaryOperator, CeilFloorKind, DateTimeField, Expr, Function, FunctionArg, FunctionArgExpr, FunctionArguments, Ident, Interval,
-    Select, SelectItem, Spanned, TableFactor, Value, VisitMut, VisitorMut,
+    BinaryOperator, CeilFloorKind, DateTimeField, Expr, Function, FunctionArg, FunctionArgExpr, FunctionArguments, Ident,
+    Interval, Select, SelectItem, Spanned, TableFactor, Value, VisitMut, VisitorMut,
 };
 use sqlparser::tokenizer::Span;
 
@@ -85,10 +85,10 @@ fn rewritten_call(name: &str, mut args: Vec<Expr>, span: Span) -> Option<Expr> {
         }
         ("timestampadd", 3) => {
             let (time, count, unit) = (args.pop()?, args.pop()?, unit(&args.pop()?)?);
-            let length = match &count {
-                Expr::Value(value) => interval(&format!("{} {unit}", value.value)),
-                count => binary(count.clone(), BinaryOperator::Multiply, interval(&format!("1 {unit}"))),
+            let Expr::Value(value) = &count else {
+                return Some(call("timestampadd", vec![text(&unit), count, time], span));
             };
+            let length = interval(&format!("{} {unit}", value.value));
             Some(Expr::Nested(Box::new(binary(time, BinaryOperator::Plus, length))))
         }
         ("timestampdiff", 3) => {

@@ -40,7 +40,9 @@ fn set(decisions: &mut Decisions, name: &str, name_span: Span, value: &str, valu
     match name {
         "epochs_in_flight" => settings.epochs_in_flight = count(value).ok_or_else(|| invalid("a whole number from 1 up"))?,
         "epoch_rows_max" => settings.epoch_rows_max = count(value).ok_or_else(|| invalid("a whole number from 1 up"))?,
-        "allowed_lateness" => settings.allowed_lateness = duration(value).ok_or_else(|| invalid("a length of time such as '10 s' or '1 minute'"))?,
+        "allowed_lateness" => {
+            settings.allowed_lateness = duration(value).ok_or_else(|| invalid("a length of time such as '10 s' or '1 minute'"))?
+        }
         "on_error" => {
             settings.on_error = match value.to_ascii_lowercase().as_str() {
                 "fail" => OnError::Fail,

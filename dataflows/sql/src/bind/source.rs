@@ -16,7 +16,7 @@ use super::optimize::simplify;
 use super::query::resolve;
 use super::rewrite::rewrite;
 use super::{Binder, BoundSource, BoundWatermark, types};
-use crate::diagnose::{Places, Result, did_you_mean, error, from_datafusion, place};
+use crate::diagnose::{Item, Places, Result, did_you_mean, error, from_datafusion, place};
 use crate::parse::{Column, ColumnKind, CreateRelation, RelationKind, WatermarkClause};
 
 /// Formats whose rows retract others.
@@ -60,6 +60,11 @@ impl Binder {
                 .project(columns.iter().map(|(name, expr)| expr.clone().alias(name)))
                 .and_then(LogicalPlanBuilder::build)
                 .map_err(|e| from_datafusion(&e, &places))?;
+        }
+        for column in &relation.columns {
+            if let ColumnKind::Computed(expr) = &column.kind {
+                self.bound.items.extend(Item::new(expr));
+            }
         }
         let mut watermark = None;
         if let Some(clause) = &relation.watermark {
@@ -176,9 +181,12 @@ impl Binder {
         };
         let data_type = event_time.get_type(scan.schema()).map_err(|e| from_datafusion(&e, places))?;
         if !matches!(data_type, DataType::Timestamp(..)) {
-            return Err(error("watermark-type", format!("the column of a watermark must be a TIMESTAMP, '{name}' is {}", types::sql_type(&data_type)))
-                .at(at)
-                .help(format!("declare '{name}' as TIMESTAMP(3), or compute a column: ts AS CAST(... AS TIMESTAMP(3))")));
+            return Err(error(
+                "watermark-type",
+                format!("the column of a watermark must be a TIMESTAMP, '{name}' is {}", types::sql_type(&data_type)),
+            )
+            .at(at)
+            .help(format!("declare '{name}' as TIMESTAMP(3), or compute a column: ts AS CAST(... AS TIMESTAMP(3))")));
         }
         let value = self.expr(&clause.expr, plan.schema(), places).map_err(|failure| failure.or_at(clause.span))?;
         let value = value
@@ -200,7 +208,8 @@ impl Binder {
             .and_then(|plan| simplify(plan, self.catalog.config()))
             .map_err(|e| from_datafusion(&e, places).or_at(clause.span))?;
         if !matches!(plan.schema().field(1).data_type(), DataType::Timestamp(..)) {
-            let message = format!("a watermark must be a TIMESTAMP, this is {}", types::sql_type(plan.schema().field(1).data_type()));
+            let message =
+                format!("a watermark must be a TIMESTAMP, this is {}", types::sql_type(plan.schema().field(1).data_type()));
             return Err(error("watermark-type", message)
                 .at(clause.span)
                 .help(format!("for example WATERMARK FOR {name} AS {name} - INTERVAL '5' SECOND")));

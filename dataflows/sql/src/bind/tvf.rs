@@ -118,9 +118,12 @@ fn table_argument(arg: AstExpr, function: &str, span: Option<Span>) -> std::resu
                 None => Err(usage(function, span)),
             }
         }
-        other => Err(error("window-argument", format!("the first argument of {} is a relation, found '{other}'", function.to_uppercase()))
-            .at(known_place(other.span()).or(span))
-            .help(usage_text(function))),
+        other => Err(error(
+            "window-argument",
+            format!("the first argument of {} is a relation, found '{other}'", function.to_uppercase()),
+        )
+        .at(known_place(other.span()).or(span))
+        .help(usage_text(function))),
     }
 }
 
@@ -170,7 +173,8 @@ pub(crate) fn interval_micros(expr: &Expr) -> std::result::Result<i64, Failure> 
             Ok(i64::from(value.days) * DAY + i64::from(value.milliseconds) * 1_000)
         }
         Expr::Literal(ScalarValue::IntervalMonthDayNano(_) | ScalarValue::IntervalYearMonth(_), _) => {
-            Err(error("window-argument", "a window's length cannot be in months or years").help("their length varies: give days or less"))
+            Err(error("window-argument", "a window's length cannot be in months or years")
+                .help("their length varies: give days or less"))
         }
         other => Err(error("window-argument", format!("a window's length must be a constant INTERVAL, found {other}"))
             .help("for example INTERVAL '10' SECOND")),
@@ -207,7 +211,9 @@ fn usage(function: &str, span: Option<Span>) -> Failure {
             .at(span)
             .help("table functions are TUMBLE and HOP");
     }
-    error("window-argument", format!("wrong number of arguments for {}", function.to_uppercase())).at(span).help(usage_text(function))
+    error("window-argument", format!("wrong number of arguments for {}", function.to_uppercase()))
+        .at(span)
+        .help(usage_text(function))
 }
 
 fn usage_text(function: &str) -> String {

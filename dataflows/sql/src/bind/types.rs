@@ -23,9 +23,33 @@ impl TypePlanner for JobTypes {
 }
 
 const NAMES: [&str; 27] = [
-    "BIGINT", "INT", "INTEGER", "SMALLINT", "TINYINT", "REAL", "FLOAT", "DOUBLE", "DECIMAL", "NUMERIC", "BOOLEAN", "VARCHAR",
-    "TEXT", "STRING", "CHAR", "BYTES", "BYTEA", "VARBINARY", "DATE", "TIME", "TIMESTAMP", "TIMESTAMPTZ", "INTERVAL", "ARRAY",
-    "ROW", "STRUCT", "TIMESTAMP_LTZ",
+    "BIGINT",
+    "INT",
+    "INTEGER",
+    "SMALLINT",
+    "TINYINT",
+    "REAL",
+    "FLOAT",
+    "DOUBLE",
+    "DECIMAL",
+    "NUMERIC",
+    "BOOLEAN",
+    "VARCHAR",
+    "TEXT",
+    "STRING",
+    "CHAR",
+    "BYTES",
+    "BYTEA",
+    "VARBINARY",
+    "DATE",
+    "TIME",
+    "TIMESTAMP",
+    "TIMESTAMPTZ",
+    "INTERVAL",
+    "ARRAY",
+    "ROW",
+    "STRUCT",
+    "TIMESTAMP_LTZ",
 ];
 
 /// The Arrow type of a SQL type.
@@ -57,14 +81,17 @@ pub(crate) fn data_type(sql_type: &SqlType) -> Result<DataType> {
         SqlType::Datetime(precision) => DataType::Timestamp(unit(*precision, sql_type)?, None),
         SqlType::Interval { .. } => DataType::Interval(IntervalUnit::MonthDayNano),
         SqlType::Array(
-            ArrayElemTypeDef::AngleBracket(inner) | ArrayElemTypeDef::SquareBracket(inner, _) | ArrayElemTypeDef::Parenthesis(inner),
+            ArrayElemTypeDef::AngleBracket(inner)
+            | ArrayElemTypeDef::SquareBracket(inner, _)
+            | ArrayElemTypeDef::Parenthesis(inner),
         ) => DataType::List(Arc::new(Field::new_list_field(data_type(inner)?, true))),
         SqlType::Struct(fields, _) => {
             let mut out: Vec<Field> = Vec::with_capacity(fields.len());
             for field in fields {
                 let Some(name) = &field.field_name else {
-                    return Err(error("unsupported-type", "each field of a ROW needs a name")
-                        .help("write ROW<id BIGINT, name VARCHAR>"));
+                    return Err(
+                        error("unsupported-type", "each field of a ROW needs a name").help("write ROW<id BIGINT, name VARCHAR>")
+                    );
                 };
                 out.push(Field::new(&name.value, data_type(&field.field_type)?, true));
             }
@@ -136,7 +163,9 @@ pub(crate) fn sql_type(data_type: &DataType) -> String {
         DataType::Int64 => "BIGINT".into(),
         DataType::Float32 => "REAL".into(),
         DataType::Float64 => "DOUBLE".into(),
-        DataType::Decimal128(precision, scale) | DataType::Decimal256(precision, scale) => format!("DECIMAL({precision}, {scale})"),
+        DataType::Decimal128(precision, scale) | DataType::Decimal256(precision, scale) => {
+            format!("DECIMAL({precision}, {scale})")
+        }
         DataType::Utf8 | DataType::Utf8View | DataType::LargeUtf8 => "VARCHAR".into(),
         DataType::Binary => "BYTES".into(),
         DataType::Date32 => "DATE".into(),

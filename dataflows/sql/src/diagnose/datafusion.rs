@@ -61,8 +61,7 @@ pub(crate) fn misspelt_case(e: &DataFusionError) -> Option<(String, String, Opti
     };
     if let Some(relation) = &field.relation {
         let relation = relation.table();
-        let mut names =
-            valid_fields.iter().flat_map(|f| f.relation.iter().map(|r| r.table()).chain([f.name.as_str()]));
+        let mut names = valid_fields.iter().flat_map(|f| f.relation.iter().map(|r| r.table()).chain([f.name.as_str()]));
         if let Some(meant) = meant(relation, &mut names) {
             return Some((relation.to_string(), meant, span));
         }
@@ -83,11 +82,9 @@ fn from_schema(schema: &SchemaError, span: Option<Span>) -> Failure {
                 .at(span.or(field.spans.first().map(self::span)))
                 .maybe_help(did_you_mean(&field.name, "columns here", &names))
         }
-        SchemaError::AmbiguousReference { field } => {
-            error("ambiguous-column", format!("column '{}' is ambiguous", field.name))
-                .at(span)
-                .help(format!("several relations have it: write relation.{}", field.name))
-        }
+        SchemaError::AmbiguousReference { field } => error("ambiguous-column", format!("column '{}' is ambiguous", field.name))
+            .at(span)
+            .help(format!("several relations have it: write relation.{}", field.name)),
         SchemaError::DuplicateQualifiedField { name, .. } | SchemaError::DuplicateUnqualifiedField { name } => {
             error("duplicate-column", format!("column '{name}' appears twice"))
                 .at(span)
@@ -108,7 +105,9 @@ fn signature(text: &str, places: &Places) -> Option<Failure> {
         Some((name, types)) => (name, Some(types.trim_end_matches(')').to_string())),
         None => (call.as_str(), None),
     };
-    let types = types.or_else(|| between(text, "but received ", ")").and_then(|found| found.split_once("(DataType: ").map(|(_, t)| t.to_string())));
+    let types = types.or_else(|| {
+        between(text, "but received ", ")").and_then(|found| found.split_once("(DataType: ").map(|(_, t)| t.to_string()))
+    });
     let what = match types {
         Some(types) if types.is_empty() => format!("{name}() does not work without arguments"),
         Some(types) => format!("{name}() does not take arguments of type ({})", with_sql_types(&types)),

@@ -34,8 +34,7 @@ pub(super) fn functions() -> Vec<Arc<ScalarUDF>> {
 }
 
 fn part(name: &'static str, simplify: Simplify) -> Arc<ScalarUDF> {
-    let function = Function::new(name, &[Kind::Time], DataType::Int32, |_, _| {
-        exec_err!("parts of times are planned as date_part")
-    });
+    let function =
+        Function::new(name, &[Kind::Time], DataType::Int32, |_, _| exec_err!("parts of times are planned as date_part"));
     Function { simplify: Some(simplify), ..function }.build()
 }

@@ -8,9 +8,7 @@ use std::sync::Arc;
 use arrow::datatypes::{DataType, Field, Schema, TimeUnit};
 use datafusion_common::ScalarValue;
 use datafusion_expr::{Expr, ExprSchemable, LogicalPlan, lit};
-use highwater_plan::{
-    AggregateFunction, Diagnostic, Emit, Grouping, NodeId, StateBound, TimeColumn, TimeKind, WindowAssign,
-};
+use highwater_plan::{AggregateFunction, Diagnostic, Emit, Grouping, NodeId, StateBound, TimeColumn, TimeKind, WindowAssign};
 
 use super::expr::{as_column, at, columns, substitute};
 use super::graph::{Aggregate, Call, Known, Op};
@@ -348,9 +346,9 @@ impl Call {
 /// The key column that holds a window's bound: its end if there is one, else its start.
 fn bound_key(keys: &[usize], time: &[Option<TimeColumn>]) -> Option<(usize, TimeKind)> {
     let find = |wanted: fn(&TimeKind) -> bool| {
-        keys.iter().enumerate().find_map(|(key, column)| {
-            time[*column].as_ref().map(|time| time.kind).filter(wanted).map(|kind| (key, kind))
-        })
+        keys.iter()
+            .enumerate()
+            .find_map(|(key, column)| time[*column].as_ref().map(|time| time.kind).filter(wanted).map(|kind| (key, kind)))
     };
     find(|kind| matches!(kind, TimeKind::WindowEnd { .. })).or_else(|| find(|kind| matches!(kind, TimeKind::WindowStart { .. })))
 }
@@ -358,7 +356,8 @@ fn bound_key(keys: &[usize], time: &[Option<TimeColumn>]) -> Option<(usize, Time
 /// The group's key without a window's end where its start is there too.
 fn without_second_bound(time: &[Option<TimeColumn>]) -> Option<Vec<usize>> {
     let kind = |column: &usize| time[*column].as_ref().map(|time| time.kind);
-    let starts: Vec<usize> = (0..time.len()).filter(|column| matches!(kind(column), Some(TimeKind::WindowStart { .. }))).collect();
+    let starts: Vec<usize> =
+        (0..time.len()).filter(|column| matches!(kind(column), Some(TimeKind::WindowStart { .. }))).collect();
     let ends: Vec<usize> = (0..time.len()).filter(|column| matches!(kind(column), Some(TimeKind::WindowEnd { .. }))).collect();
     match (&starts[..], &ends[..]) {
         ([_], [end]) => Some((0..time.len()).filter(|column| column != end).collect()),

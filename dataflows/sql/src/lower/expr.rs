@@ -7,10 +7,10 @@ use std::collections::HashMap;
 
 use arrow::datatypes::DataType;
 use datafusion_common::tree_node::{Transformed, TreeNode, TreeNodeRecursion};
-use datafusion_common::{Column, DFSchema, ScalarValue};
+use datafusion_common::{Column, DFSchema, ScalarValue, Spans};
 use datafusion_expr::expr::{Cast, TryCast};
 use datafusion_expr::{BinaryExpr, Expr, ExprSchemable, Operator, Volatility};
-use highwater_plan::{OnError, Span};
+use highwater_plan::{OnError, Position, Span};
 use sqlparser::tokenizer::Location;
 
 use crate::diagnose::{Result, error, place};
@@ -52,7 +52,8 @@ pub(super) fn positional(expr: &Expr, schemas: &[&DFSchema], on_error: OnError) 
         }
         None
     };
-    let checked = expr.clone().transform_up(|expr| Ok(Transformed::yes(hardened(expr, &types, on_error)))).map_err(internal)?.data;
+    let checked =
+        expr.clone().transform_up(|expr| Ok(Transformed::yes(hardened(expr, &types, on_error)))).map_err(internal)?.data;
     let positional = checked.transform_up(|expr| match expr {
         Expr::Column(column) => {
             let index = find(&column)
@@ -79,12 +80,12 @@ fn hardened(expr: Expr, types: &DFSchema, on_error: OnError) -> Expr {
         },
         Expr::Cast(Cast { expr, field }) if expr.get_type(types).is_ok_and(|found| found == *field.data_type()) => *expr,
         Expr::Cast(Cast { expr, field }) if on_error == OnError::Null => Expr::TryCast(TryCast { expr, field }),
-        Expr::BinaryExpr(BinaryExpr { left, op: op @ (Operator::Divide | Operator::Modulo), right }) if on_error == OnError::Null => {
+        Expr::BinaryExpr(BinaryExpr { left, op: op @ (Operator::Divide | Operator::Modulo), right })
+            if on_error == OnError::Null =>
+        {
             let zero = right.get_type(types).ok().and_then(|data_type| ScalarValue::new_zero(&data_type).ok());
             let right = match zero {
-                Some(zero) => {
-                    Box::new(datafusion_functions::core::nullif().call(vec![*right, Expr::Literal(zero, None)]))
-                }
+                Some(zero) => Box::new(datafusion_functions::core::nullif().call(vec![*right, Expr::Literal(zero, None)])),
                 None => right,
             };
             Expr::BinaryExpr(BinaryExpr { left, op, right })
@@ -153,7 +154,7 @@ pub(super) fn substitute(outer: &[Expr], inner: &[Expr]) -> Option<Vec<Expr>> {
     let replaced = outer.iter().map(|expr| {
         let replaced = expr.clone().transform_up(|expr| {
             Ok(match &expr {
-                Expr::Column(column) => Transformed::yes(inner[position(column)].clone()),
+                Expr::Column(column) => Transformed::yes(with_spans(inner[position(column)].clone(), &column.spans)),
                 _ => Transformed::no(expr),
             })
         });
@@ -162,15 +163,54 @@ pub(super) fn substitute(outer: &[Expr], inner: &[Expr]) -> Option<Vec<Expr>> {
     Some(replaced.collect())
 }
 
+/// Columns without a place of their own stand where their reader does.
+fn with_spans(expr: Expr, spans: &Spans) -> Expr {
+    let placed = expr.transform_up(|expr| {
+        Ok(match expr {
+            Expr::Column(mut column) if column.spans.0.is_empty() => {
+                column.spans = spans.clone();
+                Transformed::yes(Expr::Column(column))
+            }
+            other => Transformed::no(other),
+        })
+    });
+    placed.expect("moving columns does not fail").data
+}
+
 /// Whether computing it twice costs next to nothing.
 fn is_cheap(expr: &Expr) -> bool {
     match expr {
         Expr::Column(_) | Expr::Literal(..) => true,
-        Expr::ScalarFunction(call) => {
-            matches!(call.func.name(), "get_field" | "named_struct") && call.args.iter().all(is_cheap)
-        }
+        Expr::ScalarFunction(call) => matches!(call.func.name(), "get_field" | "named_struct") && call.args.iter().all(is_cheap),
         _ => false,
     }
+}
+
+/// The columns, and the functions and operators, that a planned expression mentions; lower case.
+pub(super) fn mentions(expr: &Expr) -> (Vec<String>, Vec<String>) {
+    let (mut names, mut words) = (Vec::new(), Vec::new());
+    let walk = expr.apply(|expr| {
+        match expr {
+            Expr::Column(column) => names.push(column.name.to_lowercase()),
+            Expr::BinaryExpr(binary) => words.push(binary.op.to_string().to_lowercase()),
+            Expr::ScalarFunction(call) => words.push(call.func.name().to_lowercase()),
+            Expr::Cast(_) | Expr::TryCast(_) => words.push("cast".into()),
+            _ => {}
+        }
+        Ok(TreeNodeRecursion::Continue)
+    });
+    walk.expect("walking does not fail");
+    (names, words)
+}
+
+/// The same expression, whose columns stand at a place in the job's text.
+pub(super) fn placed(expr: Expr, place: Option<Span>) -> Expr {
+    let Some(place) = place else { return expr };
+    let location = |at: Position| datafusion_common::Location { line: at.line, column: at.column };
+    // Ends are exclusive there.
+    let end = Position { line: place.end.line, column: place.end.column + 1 };
+    let span = datafusion_common::Span::new(location(place.start), location(end));
+    with_spans(expr, &Spans(vec![span]))
 }
 
 /// The first volatile function that an expression calls.

@@ -47,9 +47,13 @@ pub(super) fn finish(lowerer: Lowerer<'_>, outputs: Outputs) -> Result<Job> {
     }
 
     let late = late_sources(&finished);
-    let sources = lowerer.bound.sources.iter().zip(watermarks).enumerate().map(|(index, (source, watermark))| {
-        finished_source(source, watermark, used[index].clone(), late.contains(&index))
-    });
+    let sources = lowerer
+        .bound
+        .sources
+        .iter()
+        .zip(watermarks)
+        .enumerate()
+        .map(|(index, (source, watermark))| finished_source(source, watermark, used[index].clone(), late.contains(&index)));
     let sources = sources.collect::<Result<Vec<Source>>>()?;
     let views = outputs.views.iter().map(|(index, node)| {
         let view = &lowerer.bound.views[*index];
@@ -85,7 +89,9 @@ fn watermark_exprs(lowerer: &Lowerer<'_>, source: &BoundSource) -> Result<Option
     let mut exprs = lowerer.positional(&project.expr, &[&project.input])?.into_iter();
     match (exprs.next(), exprs.next()) {
         (Some(event_time), Some(watermark)) => Ok(Some((event_time, watermark))),
-        _ => Err(error("internal-planner-error", "a watermark lost its expressions").at(*span).help("please report this together with the job's text")),
+        _ => Err(error("internal-planner-error", "a watermark lost its expressions")
+            .at(*span)
+            .help("please report this together with the job's text")),
     }
 }
 
@@ -119,6 +125,10 @@ fn used_columns(
         }
     }
     for used in &mut used {
+        if used.is_empty() {
+            // A batch of no columns would have no length.
+            used.push(0);
+        }
         used.sort_unstable();
         used.dedup();
     }
@@ -145,7 +155,8 @@ fn pruned(node: &Node, used: &[usize]) -> Node {
 
 fn finished_node(node: &Node, inputs: Vec<NodeId>, done: &Plan, used: &[Vec<usize>]) -> Result<plan::Node> {
     let types = typed(inputs.iter().map(|input| done.nodes[*input].schema.as_ref()))?;
-    let compiled = |exprs: &[Expr]| exprs.iter().map(|expr| compile(expr, &types, node.span)).collect::<Result<Vec<plan::Expr>>>();
+    let compiled =
+        |exprs: &[Expr]| exprs.iter().map(|expr| compile(expr, &types, node.span)).collect::<Result<Vec<plan::Expr>>>();
     let map = |map: &Map| {
         let exprs = map.exprs.as_ref().map(|exprs| compiled(exprs)).transpose()?;
         Ok::<plan::Map, crate::diagnose::Failure>(plan::Map { filters: compiled(&map.filters)?, exprs })

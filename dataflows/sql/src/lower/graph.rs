@@ -7,9 +7,7 @@ use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use arrow::record_batch::RecordBatch;
 use datafusion_common::DFSchema;
 use datafusion_expr::{Expr, ExprSchemable};
-use highwater_plan::{
-    AggregateFunction, Emit, Grouping, JoinWindow, NodeId, Span, StateBound, TimeColumn, WindowAssign,
-};
+use highwater_plan::{AggregateFunction, Emit, Grouping, JoinWindow, NodeId, Span, StateBound, TimeColumn, WindowAssign};
 
 use super::expr::internal;
 use crate::diagnose::Result;
@@ -91,11 +89,17 @@ pub(super) struct Graph {
 
 impl Graph {
     /// Adds an operator, or gives the equal one that is there already.
-    pub(super) fn add(&mut self, op: Op, inputs: Vec<NodeId>, schema: SchemaRef, known: Known, span: Option<Span>) -> Result<NodeId> {
-        let equal = self
-            .nodes
-            .iter()
-            .position(|node| node.inputs == inputs && node.known.time == known.time && same_types(&node.schema, &schema) && node.op == op);
+    pub(super) fn add(
+        &mut self,
+        op: Op,
+        inputs: Vec<NodeId>,
+        schema: SchemaRef,
+        known: Known,
+        span: Option<Span>,
+    ) -> Result<NodeId> {
+        let equal = self.nodes.iter().position(|node| {
+            node.inputs == inputs && node.known.time == known.time && same_types(&node.schema, &schema) && node.op == op
+        });
         if let Some(id) = equal {
             return Ok(id);
         }
@@ -118,8 +122,7 @@ impl Graph {
 }
 
 fn same_types(a: &Schema, b: &Schema) -> bool {
-    a.fields().len() == b.fields().len()
-        && a.fields().iter().zip(b.fields()).all(|(a, b)| a.data_type() == b.data_type())
+    a.fields().len() == b.fields().len() && a.fields().iter().zip(b.fields()).all(|(a, b)| a.data_type() == b.data_type())
 }
 
 /// Schemas side by side under positional names.

@@ -104,7 +104,9 @@ impl Lowerer<'_> {
             JoinType::Left | JoinType::Right | JoinType::Full => format!("{} JOIN", kind.to_string().to_uppercase()),
             _ => "this kind of join".into(),
         };
-        error("not-supported", format!("{what} is not supported yet")).at(outer.or(self.places.statement)).help("JOIN keeps the rows that have a match")
+        error("not-supported", format!("{what} is not supported yet"))
+            .at(outer.or(self.places.statement))
+            .help("JOIN keeps the rows that have a match")
     }
 
     fn no_equality(&self) -> Failure {
@@ -143,7 +145,8 @@ fn joined(sides: &[&Known; 2], on: &[(usize, usize)], left_width: usize, windowe
 
 fn joined_keys(left: &Known, right: &Known, on: &[(usize, usize)], left_width: usize) -> Vec<Vec<usize>> {
     let shifted = |key: &Vec<usize>| key.iter().map(|column| column + left_width).collect::<Vec<usize>>();
-    let unique = |keys: &[Vec<usize>], columns: &[usize]| keys.iter().any(|key| key.iter().all(|column| columns.contains(column)));
+    let unique =
+        |keys: &[Vec<usize>], columns: &[usize]| keys.iter().any(|key| key.iter().all(|column| columns.contains(column)));
     let (left_on, right_on): (Vec<usize>, Vec<usize>) = on.iter().copied().unzip();
     let mut keys: Vec<Vec<usize>> = Vec::new();
     if unique(&right.keys, &right_on) {
@@ -152,7 +155,9 @@ fn joined_keys(left: &Known, right: &Known, on: &[(usize, usize)], left_width: u
     if unique(&left.keys, &left_on) {
         keys.extend(right.keys.iter().map(shifted));
     }
-    if keys.is_empty() && let (Some(l), Some(r)) = (left.keys.first(), right.keys.first()) {
+    if keys.is_empty()
+        && let (Some(l), Some(r)) = (left.keys.first(), right.keys.first())
+    {
         // A column that equals one of the left key adds nothing.
         let equal = |column: &usize| on.iter().any(|(l_on, r_on)| r_on == column && l.contains(l_on));
         let rest = r.iter().filter(|column| !equal(column)).map(|column| column + left_width);
@@ -170,7 +175,12 @@ fn joined_keys(left: &Known, right: &Known, on: &[(usize, usize)], left_width: u
         });
         let mut swapped: Vec<usize> = swapped.collect();
         let mut seen = Vec::new();
-        swapped.retain(|column| !seen.contains(column) && { seen.push(*column); true });
+        swapped.retain(|column| {
+            !seen.contains(column) && {
+                seen.push(*column);
+                true
+            }
+        });
         swapped
     };
     let variants: Vec<Vec<usize>> = keys.iter().flat_map(|key| [swap(key, true), swap(key, false)]).collect();

@@ -26,7 +26,9 @@ impl Lowerer<'_> {
             Target::Source(source) => self.source(source)?,
             Target::View(view) => self.view(view, self.emit)?,
             Target::Sink(_) => {
-                return Err(error("sink-read", format!("'{}' is a sink and cannot be read", relation.name)).at(self.places.statement));
+                return Err(
+                    error("sink-read", format!("'{}' is a sink and cannot be read", relation.name)).at(self.places.statement)
+                );
             }
         };
         if let Some(columns) = &scan.projection {
@@ -87,11 +89,8 @@ impl Lowerer<'_> {
         }
         let arrays = columns.into_iter().map(ScalarValue::iter_to_array).collect::<datafusion_common::Result<Vec<ArrayRef>>>();
         let arrays = arrays.map_err(internal)?;
-        let fields: Vec<Field> = fields
-            .iter()
-            .zip(&arrays)
-            .map(|(field, array)| Field::new(field.name(), array.data_type().clone(), true))
-            .collect();
+        let fields: Vec<Field> =
+            fields.iter().zip(&arrays).map(|(field, array)| Field::new(field.name(), array.data_type().clone(), true)).collect();
         let schema = Arc::new(Schema::new(fields));
         let rows = RecordBatch::try_new(Arc::clone(&schema), arrays).map_err(|e| internal(e.into()))?;
         self.constant(rows)

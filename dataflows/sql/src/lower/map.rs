@@ -9,7 +9,7 @@ use arrow::record_batch::{RecordBatch, RecordBatchOptions};
 use datafusion_common::tree_node::{Transformed, TreeNode};
 use datafusion_common::{DFSchemaRef, ScalarValue};
 use datafusion_expr::simplify::SimplifyContext;
-use datafusion_expr::{Expr, ExprSchemable, Operator};
+use datafusion_expr::{Expr, ExprSchemable, Operator, cast, lit};
 use datafusion_optimizer::simplify_expressions::ExprSimplifier;
 use highwater_plan::{NodeId, StateBound, TimeColumn, TimeKind};
 
@@ -35,6 +35,7 @@ impl Lowerer<'_> {
     pub(super) fn project(&mut self, input: NodeId, exprs: Vec<Expr>, names: &[String]) -> Result<NodeId> {
         self.check_volatile(&exprs, input)?;
         let node = &self.graph.nodes[input];
+        let exprs: Vec<Expr> = exprs.into_iter().map(|expr| plain_string(expr, &node.typed)).collect();
         let mut fields: Vec<Field> = Vec::with_capacity(exprs.len());
         for (expr, name) in exprs.iter().zip(names) {
             fields.push(field(expr, name, &node.typed)?);
@@ -51,6 +52,10 @@ impl Lowerer<'_> {
     /// Columns of `input`, by position.
     pub(super) fn select(&mut self, input: NodeId, columns: &[usize]) -> Result<NodeId> {
         let schema = &self.graph.nodes[input].schema;
+        if columns.is_empty() {
+            // Rows without columns still count; one constant column keeps them ordinary batches.
+            return self.project(input, vec![lit(true)], &["row".to_string()]);
+        }
         let names: Vec<String> = columns.iter().map(|index| schema.field(*index).name().clone()).collect();
         self.project(input, columns.iter().map(|index| at(*index)).collect(), &names)
     }
@@ -103,6 +108,9 @@ impl Lowerer<'_> {
                 Some(with_known_values(exprs, &filters, &node.typed))
             }
             _ => {
+                for (time, below) in known.time.iter_mut().zip(&node.known.time) {
+                    *time = time.take().or_else(|| below.clone());
+                }
                 known.keys.extend(node.known.keys.iter().cloned());
                 None
             }
@@ -163,6 +171,14 @@ impl Lowerer<'_> {
             .at(self.places.function(&name))
             .help("evaluate it in a view directly on an append-only source")),
         }
+    }
+}
+
+/// Strings are `Utf8` in every operator's output.
+fn plain_string(expr: Expr, types: &DFSchemaRef) -> Expr {
+    match expr.get_type(types) {
+        Ok(DataType::Utf8View | DataType::LargeUtf8) => cast(expr, DataType::Utf8),
+        _ => expr,
     }
 }
 

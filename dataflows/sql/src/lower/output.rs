@@ -78,26 +78,36 @@ impl Lowerer<'_> {
 
     /// EMIT FINAL gives each window once: so there must be windows, they must close, and nothing may change later.
     fn check_final(&self, root: NodeId, span: Span) -> Result<()> {
-        const HELP: &str = "declare WATERMARK FOR the time column on its source and group by TUMBLE or HOP of it, or use EMIT CHANGES";
+        const HELP: &str =
+            "declare WATERMARK FOR the time column on its source and group by TUMBLE or HOP of it, or use EMIT CHANGES";
         let mut closes = false;
         for id in self.graph.upstream([root]) {
             let node = &self.graph.nodes[id];
             let below = node.inputs.first().map(|input| &self.graph.nodes[*input]);
             match (&node.op, below) {
                 (Op::Window(assign), Some(below)) if event_time(&below.known.time, assign.time).is_none() => {
-                    return Err(error("emit-final", "EMIT FINAL needs windows that a watermark closes: these have none").at(span).help(HELP));
+                    return Err(error("emit-final", "EMIT FINAL needs windows that a watermark closes: these have none")
+                        .at(span)
+                        .help(HELP));
                 }
                 (Op::Aggregate(aggregate), Some(below)) => {
                     closes |= aggregate.grouping != Grouping::Keys;
                     if aggregate.grouping == Grouping::Keys && !below.known.append_only {
-                        return Err(error("emit-final", "EMIT FINAL cannot be given: a grouping without windows is never final over rows that change")
-                            .at(node.span.unwrap_or(span))
-                            .help("group by the window too, or use EMIT CHANGES"));
+                        return Err(error(
+                            "emit-final",
+                            "EMIT FINAL cannot be given: a grouping without windows is never final over rows that change",
+                        )
+                        .at(node.span.unwrap_or(span))
+                        .help("group by the window too, or use EMIT CHANGES"));
                     }
                 }
                 _ => {}
             }
         }
-        if closes { Ok(()) } else { Err(error("emit-final", "EMIT FINAL needs windows that a watermark closes").at(span).help(HELP)) }
+        if closes {
+            Ok(())
+        } else {
+            Err(error("emit-final", "EMIT FINAL needs windows that a watermark closes").at(span).help(HELP))
+        }
     }
 }

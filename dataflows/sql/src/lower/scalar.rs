@@ -32,7 +32,7 @@ pub(super) fn compile(expr: &Expr, types: &DFSchema, place: Option<Span>) -> Res
     let physical = create_physical_expr(expr, types, &ExecutionProps::new(), &PhysicalPlanningContext::default())
         .and_then(checked)
         .map_err(internal)?;
-    let scalar = Compiled { physical, data_type: data_type.clone(), text: text(expr) };
+    let scalar = Compiled { physical, data_type: data_type.clone(), text: text(expr), free: is_free(expr) };
     Ok(PlanExpr {
         scalar: Arc::new(scalar),
         data_type,
@@ -57,12 +57,24 @@ fn checked(expr: Arc<dyn PhysicalExpr>) -> datafusion_common::Result<Arc<dyn Phy
     .data()
 }
 
+/// Whether it is a column or a field of a struct column: evaluated without touching a row.
+fn is_free(expr: &Expr) -> bool {
+    match expr {
+        Expr::Column(_) => true,
+        Expr::ScalarFunction(call) if call.func.name() == "get_field" => {
+            call.args.first().is_some_and(is_free) && call.args[1..].iter().all(|arg| matches!(arg, Expr::Literal(..)))
+        }
+        _ => false,
+    }
+}
+
 /// A compiled expression.
 #[derive(Debug)]
 struct Compiled {
     physical: Arc<dyn PhysicalExpr>,
     data_type: DataType,
     text: String,
+    free: bool,
 }
 
 impl fmt::Display for Compiled {
@@ -79,6 +91,10 @@ impl Scalar for Compiled {
             return Ok(array);
         }
         arrow::compute::cast(&array, &self.data_type).map_err(|e| EvalError { message: message(&e.into()) })
+    }
+
+    fn is_free(&self) -> bool {
+        self.free
     }
 }
 
@@ -105,9 +121,10 @@ fn is_fallible(expr: &Expr, types: &DFSchema) -> bool {
                 let from = cast.expr.get_type(types);
                 !from.is_ok_and(|from| always_fits(&from, cast.field.data_type()))
             }
-            Expr::ScalarFunction(call) => {
-                !matches!(call.func.name(), "get_field" | "named_struct" | "coalesce" | "nullif" | "lower" | "upper" | "character_length")
-            }
+            Expr::ScalarFunction(call) => !matches!(
+                call.func.name(),
+                "get_field" | "named_struct" | "coalesce" | "nullif" | "lower" | "upper" | "character_length"
+            ),
             Expr::Negative(_) | Expr::HigherOrderFunction(_) => true,
             _ => false,
         };
@@ -173,7 +190,9 @@ fn arrow_message(e: &ArrowError) -> String {
 
 /// "Cannot cast string 'abc' to value of Int64 type" with SQL's name of the type.
 fn cast_message(text: &str) -> Option<String> {
-    let (value, rest) = text.strip_prefix("Cannot cast string ")?.rsplit_once(" to value of ")?;
+    let string = text.strip_prefix("Cannot cast string ").and_then(|rest| rest.rsplit_once(" to value of "));
+    let number = || text.strip_prefix("Can't cast value ").and_then(|rest| rest.rsplit_once(" to type "));
+    let (value, rest) = string.or_else(number)?;
     let name = rest.strip_suffix(" type").unwrap_or(rest);
     let name = name.parse::<DataType>().map_or(name.to_string(), |data_type| sql_type(&data_type));
     Some(format!("cannot cast {value} to {name}"))

@@ -4,7 +4,9 @@ use sqlparser::ast::{ColumnOption, DataType, Expr, Ident, Spanned, TableConstrai
 use sqlparser::keywords::Keyword;
 use sqlparser::tokenizer::Token;
 
-use super::statement::{Column, ColumnKind, CreateRelation, CreateSink, CreateView, RelationKind, StatementKind, WatermarkClause};
+use super::statement::{
+    Column, ColumnKind, CreateRelation, CreateSink, CreateView, RelationKind, StatementKind, WatermarkClause,
+};
 use super::tokens::is_word;
 use super::{JobParser, quoted, unexpected};
 use crate::diagnose::{Result, error, from_parser, place};
@@ -42,9 +44,7 @@ impl JobParser<'_> {
         } else {
             error("syntax", format!("cannot create {}", quoted(&token)))
         };
-        Err(what
-            .at(self.place_of(&token))
-            .help("what can be created: SOURCE, TABLE, VIEW, MATERIALIZED VIEW, SINK"))
+        Err(what.at(self.place_of(&token)).help("what can be created: SOURCE, TABLE, VIEW, MATERIALIZED VIEW, SINK"))
     }
 
     fn create_view(&mut self, materialized: bool) -> Result<StatementKind> {
@@ -55,7 +55,7 @@ impl JobParser<'_> {
             columns = self.parser.parse_comma_separated(|parser| parser.parse_identifier()).map_err(from_parser)?;
             self.expect(&Token::RParen)?;
         }
-        if self.parser.peek_keyword(Keyword::WITH) {
+        if is_word(self.parser.peek_token_ref(), "WITH") {
             let token = self.parser.peek_token();
             return Err(error("not-supported", "options of a view are not supported yet").at(place(token.span)));
         }
@@ -72,7 +72,7 @@ impl JobParser<'_> {
         let mut options = None;
         loop {
             let token = self.parser.peek_token();
-            if self.parser.parse_keyword(Keyword::WITH) {
+            if self.word("WITH") {
                 options = Some(self.options()?);
             } else if self.parser.parse_keyword(Keyword::COMMENT) {
                 self.parser.parse_literal_string().map_err(from_parser)?;
@@ -88,7 +88,7 @@ impl JobParser<'_> {
                 break;
             }
         }
-        Ok(StatementKind::Relation(CreateRelation { kind, name, columns, primary_key, watermark, options }))
+        Ok(StatementKind::Relation(Box::new(CreateRelation { kind, name, columns, primary_key, watermark, options })))
     }
 
     fn create_sink(&mut self) -> Result<StatementKind> {
@@ -105,7 +105,7 @@ impl JobParser<'_> {
                 from = Some(self.parser.parse_object_name(false).map_err(from_parser)?);
             } else if self.parser.parse_keyword(Keyword::AS) {
                 query = Some(self.parser.parse_query().map_err(from_parser)?);
-            } else if self.parser.parse_keyword(Keyword::WITH) {
+            } else if self.word("WITH") {
                 options = self.options()?;
             } else if is_word(self.parser.peek_token_ref(), "EMIT") {
                 emit = self.emit()?;
@@ -121,7 +121,7 @@ impl JobParser<'_> {
                  or CREATE SINK s (columns) WITH (...) and INSERT INTO s SELECT ...",
             ));
         }
-        Ok(StatementKind::Sink(CreateSink { name, columns, primary_key, from, query, options, emit }))
+        Ok(StatementKind::Sink(Box::new(CreateSink { name, columns, primary_key, from, query, options, emit })))
     }
 
     fn if_not_exists(&mut self) {
@@ -223,7 +223,7 @@ impl JobParser<'_> {
             let first = self.parser.peek_token().span;
             let expr = self.parser.parse_expr().map_err(from_parser)?;
             let span = place(first.union(&self.parser.get_current_token().span));
-            return Ok(Column { name, kind: ColumnKind::Computed(expr), not_null: false, span });
+            return Ok(Column { name, kind: ColumnKind::Computed(Box::new(expr)), not_null: false, span });
         }
         if matches!(start.token, Token::Comma | Token::RParen | Token::EOF) {
             return Err(unexpected(format!("column '{}' needs a type", name.value), place(name.span)));
@@ -251,7 +251,7 @@ impl JobParser<'_> {
                     column.not_null = true;
                 }
                 Some(ColumnOption::Generated { generation_expr: Some(expr), .. }) => {
-                    column.kind = ColumnKind::Computed(Expr::Cast {
+                    column.kind = ColumnKind::Computed(Box::new(Expr::Cast {
                         kind: sqlparser::ast::CastKind::Cast,
                         expr: Box::new(expr),
                         data_type: match column.kind {
@@ -262,7 +262,7 @@ impl JobParser<'_> {
                         },
                         array: false,
                         format: None,
-                    });
+                    }));
                 }
                 Some(other) => {
                     let message = format!("column option '{other}' is not supported");

@@ -73,29 +73,30 @@ impl Dialect for JobDialect {
         supports_match_recognize,
     );
 
-    /// `FROM bid EMIT FINAL`: EMIT is not an alias.
+    /// `FROM bid EMIT FINAL`: EMIT is not an alias, nor is the WITH before options.
     fn is_table_factor_alias(&self, explicit: bool, keyword: &Keyword, parser: &mut Parser) -> bool {
-        let emit =
-            matches!(&parser.get_current_token().token, Token::Word(word) if word.value.eq_ignore_ascii_case("emit"));
-        (explicit || !emit) && self.0.is_table_factor_alias(explicit, keyword, parser)
+        (explicit || !ends_query(&parser.get_current_token().token)) && self.0.is_table_factor_alias(explicit, keyword, parser)
     }
 
     fn is_select_item_alias(&self, explicit: bool, keyword: &Keyword, parser: &mut Parser) -> bool {
-        let emit =
-            matches!(&parser.get_current_token().token, Token::Word(word) if word.value.eq_ignore_ascii_case("emit"));
-        (explicit || !emit) && self.0.is_select_item_alias(explicit, keyword, parser)
+        (explicit || !ends_query(&parser.get_current_token().token)) && self.0.is_select_item_alias(explicit, keyword, parser)
     }
 
     fn parse_prefix(&self, parser: &mut Parser) -> Option<Result<Expr, ParserError>> {
         let [first, second] = parser.peek_tokens_ref::<2>();
-        let is_table =
-            matches!(&first.token, Token::Word(word) if word.keyword == Keyword::TABLE && word.quote_style.is_none());
+        let is_table = matches!(&first.token, Token::Word(word) if word.keyword == Keyword::TABLE && word.quote_style.is_none());
         if !is_table || !matches!(&second.token, Token::Word(_)) {
             return None;
         }
         let span = first.span;
         Some(table_argument(parser, span))
     }
+}
+
+/// Whether a word stands behind a query.
+fn ends_query(token: &Token) -> bool {
+    matches!(token, Token::Word(word) if word.quote_style.is_none()
+        && (word.value.eq_ignore_ascii_case("emit") || word.value.eq_ignore_ascii_case("with")))
 }
 
 /// `TABLE name [PARTITION BY a | PARTITION BY (a, b)]`, from the word TABLE on.

@@ -16,11 +16,11 @@ pub(crate) struct Statement {
 #[derive(Debug, Clone)]
 pub(crate) enum StatementKind {
     /// `CREATE SOURCE`, `CREATE TABLE`.
-    Relation(CreateRelation),
+    Relation(Box<CreateRelation>),
     /// `CREATE [MATERIALIZED] VIEW`.
     View(CreateView),
     /// `CREATE SINK`.
-    Sink(CreateSink),
+    Sink(Box<CreateSink>),
     /// `INSERT INTO sink SELECT ...`.
     Insert {
         /// The statement, for DataFusion.
@@ -104,7 +104,7 @@ pub(crate) enum ColumnKind {
     /// Decoded.
     Physical(DataType),
     /// Computed from the decoded ones.
-    Computed(Expr),
+    Computed(Box<Expr>),
 }
 
 /// `WATERMARK FOR column [AS expr]`.

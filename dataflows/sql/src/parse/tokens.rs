@@ -6,13 +6,19 @@ use sqlparser::tokenizer::{Location, Token, TokenWithSpan, Word};
 
 use crate::diagnose::place;
 
-/// `ROW <a BIGINT, ..>` becomes `STRUCT <..>`, which sqlparser knows; `ROW (a BIGINT, ..)` stays an error of its own.
+/// `ROW <a BIGINT, ..>` becomes `STRUCT <..>`, which sqlparser knows. The WITH of `WITH (..)` is no keyword: behind a FROM
+/// sqlparser would read the options of a sink as hints for the table.
 pub(super) fn rewrite(mut tokens: Vec<TokenWithSpan>) -> Vec<TokenWithSpan> {
-    let solid: Vec<usize> =
-        (0..tokens.len()).filter(|index| !matches!(tokens[*index].token, Token::Whitespace(_))).collect();
+    let solid: Vec<usize> = (0..tokens.len()).filter(|index| !matches!(tokens[*index].token, Token::Whitespace(_))).collect();
     for pair in solid.windows(2) {
         if is_word(&tokens[pair[0]], "ROW") && tokens[pair[1]].token == Token::Lt {
             tokens[pair[0]].token = Token::Word(Word { value: "STRUCT".into(), quote_style: None, keyword: Keyword::STRUCT });
+        }
+        if is_word(&tokens[pair[0]], "WITH")
+            && tokens[pair[1]].token == Token::LParen
+            && let Token::Word(word) = &mut tokens[pair[0]].token
+        {
+            word.keyword = Keyword::NoKeyword;
         }
     }
     tokens
@@ -34,16 +40,18 @@ pub(super) fn last_place(tokens: &[TokenWithSpan]) -> Span {
 
 /// sqlparser's message in the house's style: lower case, no "Expected:".
 pub(crate) fn friendly(message: &str) -> String {
-    let message = message.trim().trim_end_matches('.').replace("Expected: ", "expected ").replace(", found: EOF", ", found the end of the text");
+    let message = message
+        .trim()
+        .trim_end_matches('.')
+        .replace("Expected: ", "expected ")
+        .replace(", found: EOF", ", found the end of the text");
     let message = match message.split_once(", found: ") {
         Some((expected, found)) => format!("{expected}, found '{found}'"),
         None => message,
     };
     let mut chars = message.chars();
     match chars.next() {
-        Some(first) if !message.chars().nth(1).is_some_and(char::is_uppercase) => {
-            first.to_lowercase().chain(chars).collect()
-        }
+        Some(first) if !message.chars().nth(1).is_some_and(char::is_uppercase) => first.to_lowercase().chain(chars).collect(),
         _ => message,
     }
 }

@@ -94,7 +94,7 @@ pub(super) fn predicate(random: &mut Random, columns: &[Column], depth: usize) -
     let column = random.one_of(columns).clone();
     let (name, kind) = (&column.name, column.kind);
     let compared = if random.chance(60) { literal(random, kind) } else { expr(random, columns, kind, depth.min(1)) };
-    match random.below(8) {
+    let condition = match random.below(8) {
         0 => format!("{name} IS NULL"),
         1 => format!("{name} IS NOT NULL"),
         2 if kind == Kind::Boolean => name.clone(),
@@ -105,7 +105,8 @@ pub(super) fn predicate(random: &mut Random, columns: &[Column], depth: usize) -
         5 => format!("{name} <> {compared}"),
         6 if kind != Kind::Boolean => format!("{name} {} {compared}", random.pick(&["<", ">", "<=", ">="])),
         _ => format!("{name} = {compared}"),
-    }
+    };
+    format!("({condition})")
 }
 
 fn case(random: &mut Random, columns: &[Column], kind: Kind, depth: usize) -> String {

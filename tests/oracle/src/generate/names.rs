@@ -62,8 +62,4 @@ impl Relation {
             _ => None,
         })
     }
-
-    pub(super) fn with_role(&self, role: Role) -> Option<&Column> {
-        self.columns.iter().find(|column| column.role == role)
-    }
 }

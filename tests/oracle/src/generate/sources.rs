@@ -26,11 +26,16 @@ pub(super) struct Declared {
     types: Vec<String>,
     /// Milliseconds that rows may be out of order; `None`: no watermark.
     pub(super) bound_ms: Option<i64>,
-    /// Column types' unit of the timestamp column in milliseconds times a thousand.
+    /// About where event times begin.
     pub(super) base_ms: i64,
 }
 
 impl Declared {
+    /// Whether its timestamps are whole seconds.
+    pub(super) fn counts_seconds(&self) -> bool {
+        self.types.iter().any(|sql| sql == "TIMESTAMP(0)")
+    }
+
     /// `CREATE SOURCE ...`.
     pub(super) fn statement(&self) -> String {
         let mut parts: Vec<String> =
@@ -98,7 +103,7 @@ fn payload(random: &mut Random, least: usize, most: usize) -> (Vec<Column>, Vec<
 fn with_time(random: &mut Random, columns: &mut Vec<Column>, types: &mut Vec<String>, watermark: bool) -> Option<i64> {
     let role = if watermark { Role::Event } else { Role::None };
     columns.push(Column { name: "ts".into(), kind: Kind::Timestamp, role });
-    types.push(random.pick(&["TIMESTAMP(3)", "TIMESTAMP(3)", "TIMESTAMP", "TIMESTAMP(0)", "TIMESTAMP(9)"]).to_string());
+    types.push(random.pick(&["TIMESTAMP(3)", "TIMESTAMP(3)", "TIMESTAMP(3)", "TIMESTAMP", "TIMESTAMP", "TIMESTAMP(0)", "TIMESTAMP(9)"]).to_string());
     watermark.then(|| *random.one_of(&[0, 500, 1_000, 2_000, 4_000]))
 }
 

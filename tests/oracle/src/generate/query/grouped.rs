@@ -5,14 +5,14 @@ use crate::generate::expr::{expr, predicate};
 use crate::generate::names::{Column, Kind, Role};
 
 /// Windows as they are written.
-pub(super) struct Windows {
+struct Windows {
     function: &'static str,
     /// Slide (only of HOP), size, perhaps offset.
     lengths: Vec<i64>,
 }
 
 impl Windows {
-    pub(super) fn size(&self) -> i64 {
+    fn size(&self) -> i64 {
         if self.function == "TUMBLE" { self.lengths[0] } else { self.lengths[1] }
     }
 
@@ -23,7 +23,7 @@ impl Windows {
 
 impl Queries<'_> {
     /// Random windows, of this size if one is given.
-    pub(super) fn windows(&mut self, size: Option<i64>) -> Windows {
+    fn windows(&mut self, size: Option<i64>) -> Windows {
         let size = size.unwrap_or_else(|| *self.random.one_of(&[1_000, 2_000, 2_000, 3_000, 5_000, 500]));
         let mut windows = match self.random.chance(50) {
             true => Windows { function: "TUMBLE", lengths: vec![size] },
@@ -35,11 +35,16 @@ impl Queries<'_> {
         if self.random.chance(15) {
             windows.lengths.push(*self.random.one_of(&[200, 1_000, 300, -400]));
         }
+        for length in &mut windows.lengths {
+            *length = (*length).div_euclid(self.finest_ms) * self.finest_ms;
+        }
+        let sizes = if windows.function == "TUMBLE" { 1 } else { 2 };
+        windows.lengths[..sizes].iter_mut().for_each(|length| *length = (*length).max(self.finest_ms));
         windows
     }
 
     /// Aggregate calls over these columns.
-    pub(super) fn calls(&mut self, items: &mut Items, columns: &[Column], least: i64) {
+    fn calls(&mut self, items: &mut Items, columns: &[Column], least: i64) {
         for _ in 0..self.random.range(least, 3) {
             let (sql, kind) = self.call(columns);
             items.add(&sql, kind, Role::None);
@@ -209,7 +214,7 @@ impl Queries<'_> {
             }
             self.table_function(&from.sql, &time.name, windows)
         };
-        self.calls(&mut items, &columns, 0);
+        self.calls(&mut items, &columns, i64::from(crate::generate::avoid()));
         let condition = self.condition(&columns, 35);
         let having = self.having(&columns);
         let sql = format!("SELECT {} FROM {from_sql}{condition} GROUP BY {}{having}", items.sql(), keys.join(", "));
