@@ -34,13 +34,18 @@ use std::sync::Mutex;
 use std::time::Duration;
 
 use tokio::sync::{Semaphore, watch as channel};
+use tokio::task::JoinHandle;
 use warp::Filter;
 use warp::filters::BoxedFilter;
 use warp::reply::Response;
 
+use crate::Highwater;
 use crate::config::{Limits, ServeConfig};
 use crate::telemetry::HttpCounters;
-use crate::Highwater;
+
+/// Threads that read, encode and decode. Waiting takes none, so these are as many as may compute at a time; what they
+/// take, the workers lack.
+const COMPUTING: usize = 16;
 
 /// The server could not start.
 #[derive(Debug, thiserror::Error)]
@@ -73,7 +78,7 @@ pub(crate) struct Context {
 pub struct Server {
     address: SocketAddr,
     stop: channel::Sender<bool>,
-    threads: Mutex<Option<tokio::runtime::Runtime>>,
+    running: Mutex<Option<(tokio::runtime::Runtime, JoinHandle<()>)>>,
 }
 
 impl Server {
@@ -81,6 +86,7 @@ impl Server {
     pub fn start(highwater: Arc<Highwater>, config: ServeConfig) -> Result<Server, ServeError> {
         let threads = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(2)
+            .max_blocking_threads(COMPUTING)
             .thread_name("http")
             .enable_all()
             .build()
@@ -94,15 +100,15 @@ impl Server {
             highwater,
             watches: watch::Watches::default(),
             hubs: hub::Hubs::default(),
-            bodies: Arc::new(Semaphore::new(limits.bodies_bytes / 1024)),
+            bodies: Arc::new(Semaphore::new((limits.bodies_bytes / 1024).min(Semaphore::MAX_PERMITS))),
             http: HttpCounters::default(),
             limits,
         });
         let (stop, stopped) = channel::channel(false);
         let routes = routes(&context);
-        threads.spawn(connection::accept(listener, context, routes, guard, stopped));
+        let accepting = threads.spawn(connection::accept(listener, context, routes, guard, stopped));
         tracing::info!(%address, "listening");
-        Ok(Server { address, stop, threads: Mutex::new(Some(threads)) })
+        Ok(Server { address, stop, running: Mutex::new(Some((threads, accepting))) })
     }
 
     /// Where it listens, with the port that the system chose.
@@ -128,11 +134,12 @@ impl Server {
         format!("{}/v1/views/{view}", self.url())
     }
 
-    /// Stops listening, lets running answers end for a moment, and closes every connection.
+    /// Stops listening, lets running answers end for a moment, and closes every connection. Blocks for that moment.
     pub fn stop(&self) {
-        let threads = self.threads.lock().expect("the threads are taken without panicking").take();
-        if let Some(threads) = threads {
+        let running = self.running.lock().expect("the threads are taken without panicking").take();
+        if let Some((threads, accepting)) = running {
             let _ = self.stop.send(true);
+            let _ = threads.block_on(async { tokio::time::timeout(connection::FAREWELL * 2, accepting).await });
             threads.shutdown_timeout(Duration::from_secs(2));
         }
     }

@@ -34,7 +34,7 @@ where
     let mut body = pin!(body);
     let announced = headers.get(CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse::<usize>().ok());
     if announced.is_some_and(|length| length > limits.body_bytes) {
-        discard(body.as_mut(), limits.body_bytes * DISCARD, limits.stall_time).await;
+        discard(body.as_mut(), limits.body_bytes.saturating_mul(DISCARD), limits.stall_time).await;
         return Err(too_large(limits.body_bytes));
     }
     let mut received = Body { bytes: Vec::with_capacity(announced.unwrap_or(0).min(1 << 20)), _room: Vec::new() };
@@ -49,7 +49,7 @@ where
         let mut piece = piece.map_err(|error| Problem::new(Code::BadBody, format!("the body broke off: {error}")))?;
         let length = received.bytes.len() + piece.remaining();
         if length > limits.body_bytes {
-            discard(body.as_mut(), limits.body_bytes * DISCARD, limits.stall_time).await;
+            discard(body.as_mut(), limits.body_bytes.saturating_mul(DISCARD), limits.stall_time).await;
             return Err(too_large(limits.body_bytes));
         }
         while room < length {

@@ -52,13 +52,7 @@ enum Start {
     Stranger,
 }
 
-fn subscribe(
-    context: &Arc<Context>,
-    raw: &str,
-    query: &str,
-    headers: &HeaderMap,
-    cut: Option<Cut>,
-) -> Result<Response, Problem> {
+fn subscribe(context: &Arc<Context>, raw: &str, query: &str, headers: &HeaderMap, cut: Option<Cut>) -> Result<Response, Problem> {
     let name = query::segment(raw)?;
     let query = Query::parse(query)?;
     if let Some((unknown, _)) = query.0.iter().find(|(name, _)| !matches!(name.as_str(), "after" | "snapshot")) {

@@ -36,7 +36,10 @@ const BUFFER_BYTES: usize = 64 * 1024;
 const REFUSALS: usize = 64;
 
 /// How long a connection may still answer after the server was asked to stop.
-const FAREWELL: Duration = Duration::from_millis(500);
+pub(crate) const FAREWELL: Duration = Duration::from_millis(500);
+
+/// More connections than a machine has ports; semaphores have a limit of their own.
+const PLACES_MAX: usize = 1 << 20;
 
 /// The means to cut a connection; an extension of its requests.
 #[derive(Debug, Clone, Default)]
@@ -63,7 +66,7 @@ pub(crate) fn listen(config: &ServeConfig) -> std::io::Result<TcpListener> {
     socket.listen(1_024)
 }
 
-/// Accepts connections until told to stop.
+/// Accepts connections until told to stop, and then waits for those that are open to end.
 pub(crate) async fn accept(
     listener: TcpListener,
     context: Arc<Context>,
@@ -71,12 +74,13 @@ pub(crate) async fn accept(
     guard: Guard,
     mut stopped: watch::Receiver<bool>,
 ) {
-    let room = Arc::new(Semaphore::new(context.limits.connections));
+    let places = context.limits.connections.min(PLACES_MAX);
+    let room = Arc::new(Semaphore::new(places));
     let refusals = Arc::new(Semaphore::new(REFUSALS));
     loop {
         let accepted = tokio::select! {
             accepted = listener.accept() => accepted,
-            () = stop(&mut stopped) => return,
+            () = stop(&mut stopped) => break,
         };
         let stream = match accepted {
             Ok((stream, _)) => stream,
@@ -106,6 +110,8 @@ pub(crate) async fn accept(
             }
         }
     }
+    drop(listener);
+    let _ = room.acquire_many(places as u32).await;
 }
 
 /// Waits until the server is to stop, or is gone.

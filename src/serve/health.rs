@@ -14,16 +14,17 @@ use super::respond::{answer, json_response, text_response, with};
 use crate::telemetry;
 
 pub(super) fn routes(context: &Arc<Context>) -> BoxedFilter<(Response,)> {
-    let healthy = warp::path!("healthz").and(warp::get()).then(|| async {
-        answer("GET /healthz", Ok(text_response("text/plain", "ok\n")))
-    });
+    let healthy = warp::path!("healthz")
+        .and(warp::get())
+        .then(|| async { answer("GET /healthz", Ok(text_response("text/plain", "ok\n"))) });
     let ready = warp::path!("readyz")
         .and(warp::get())
         .and(with(context))
         .then(|context: Arc<Context>| async move { answer("GET /readyz", Ok(ready(&context))) });
-    let metrics = warp::path!("metrics").and(warp::get()).and(with(context)).then(|context: Arc<Context>| async move {
-        answer("GET /metrics", Ok(metrics(&context)))
-    });
+    let metrics = warp::path!("metrics")
+        .and(warp::get())
+        .and(with(context))
+        .then(|context: Arc<Context>| async move { answer("GET /metrics", Ok(metrics(&context))) });
     let errors = warp::path!("errors" / String)
         .and(warp::get())
         .then(|code: String| async move { answer("GET /errors/{code}", page(&code)) });
@@ -33,8 +34,7 @@ pub(super) fn routes(context: &Arc<Context>) -> BoxedFilter<(Response,)> {
 /// Ready is who takes jobs and answers reads; a failed job is reported, but it is no reason to send clients elsewhere.
 fn ready(context: &Context) -> Response {
     let jobs = context.highwater.runtime().jobs();
-    let failed: Vec<&str> =
-        jobs.iter().filter(|job| matches!(job.state(), JobState::Failed(_))).map(|job| job.name()).collect();
+    let failed: Vec<&str> = jobs.iter().filter(|job| matches!(job.state(), JobState::Failed(_))).map(|job| job.name()).collect();
     json_response(&json!({ "ready": true, "jobs": jobs.len(), "failed": failed }))
 }
 

@@ -22,23 +22,21 @@ pub(super) fn routes(context: &Arc<Context>) -> BoxedFilter<(Response,)> {
     let all = || warp::path!("v1" / "jobs").and(with(context));
     let one = || warp::path!("v1" / "jobs" / String).and(with(context));
     let list = all().and(warp::get()).then(|context: Arc<Context>| async move { answer("GET /v1/jobs", list(&context)) });
-    let create = all()
-        .and(warp::post())
-        .and(query::raw())
-        .and(warp::header::headers_cloned())
-        .and(warp::body::stream())
-        .then(|context: Arc<Context>, query: String, headers: HeaderMap, body| async move {
+    let create = all().and(warp::post()).and(query::raw()).and(warp::header::headers_cloned()).and(warp::body::stream()).then(
+        |context: Arc<Context>, query: String, headers: HeaderMap, body| async move {
             answer("POST /v1/jobs", create(&context, &query, &headers, body).await)
-        });
-    let inspect = one().and(warp::get()).then(|name: String, context: Arc<Context>| async move {
-        answer("GET /v1/jobs/{name}", inspect(&context, &name))
-    });
+        },
+    );
+    let inspect = one()
+        .and(warp::get())
+        .then(|name: String, context: Arc<Context>| async move { answer("GET /v1/jobs/{name}", inspect(&context, &name)) });
     let drop = one().and(warp::delete()).then(|name: String, context: Arc<Context>| async move {
         answer("DELETE /v1/jobs/{name}", drop_job(&context, &name).await)
     });
-    let plan = warp::path!("v1" / "jobs" / String / "plan").and(with(context)).and(warp::get()).then(
-        |name: String, context: Arc<Context>| async move { answer("GET /v1/jobs/{name}/plan", plan(&context, &name)) },
-    );
+    let plan = warp::path!("v1" / "jobs" / String / "plan")
+        .and(with(context))
+        .and(warp::get())
+        .then(|name: String, context: Arc<Context>| async move { answer("GET /v1/jobs/{name}/plan", plan(&context, &name)) });
     list.or(create).unify().or(inspect).unify().or(drop).unify().or(plan).unify().boxed()
 }
 
@@ -112,8 +110,8 @@ fn new_job(query: &Query, headers: &HeaderMap, body: &[u8]) -> Result<NewJob, Pr
     let mut new = if content_type.starts_with("application/json") {
         serde_json::from_slice(body).map_err(|error| Problem::new(Code::BadBody, format!("the body is no job: {error}")))?
     } else {
-        let sql = std::str::from_utf8(body)
-            .map_err(|error| Problem::new(Code::BadBody, format!("the body is not UTF-8: {error}")))?;
+        let sql =
+            std::str::from_utf8(body).map_err(|error| Problem::new(Code::BadBody, format!("the body is not UTF-8: {error}")))?;
         NewJob { name: None, sql: sql.to_string(), until_end: false }
     };
     if let Some(name) = query.get("name") {

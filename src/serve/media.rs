@@ -53,8 +53,7 @@ impl Media {
             .filter_map(|(media, _, full)| quality(full).map(|(_, quality)| (*media, quality)))
             .filter(|(_, quality)| *quality > 0)
             .max_by_key(|(_, quality)| *quality);
-        best.map(|(media, _)| media)
-            .ok_or_else(|| Problem::new(Code::NotAcceptable, format!("nothing that '{ranges}' accepts")))
+        best.map(|(media, _)| media).ok_or_else(|| Problem::new(Code::NotAcceptable, format!("nothing that '{ranges}' accepts")))
     }
 
     /// Its `Content-Type`.

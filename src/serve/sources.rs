@@ -76,7 +76,9 @@ where
     match assigned_epoch(&job, epoch, timeout).await {
         Some(epoch) => {
             if wait_visible {
-                views::wait(context, &job, epoch, timeout).await?;
+                // The rows are in whether or not they are visible in time, so the client needs their token.
+                let token = Token::new(job.name(), epoch).to_string();
+                views::wait(context, &job, epoch, timeout).await.map_err(|late| late.with("token", token.into()))?;
             }
             let token = Token::new(job.name(), epoch).to_string();
             let mut response = json_response(&report(&summary, Some((&token, epoch))));

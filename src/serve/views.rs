@@ -9,13 +9,14 @@ use futures_util::stream;
 use highwater_engine::Equals;
 use highwater_runtime::{ReadError, RunningJob, ViewRead};
 use serde_json::{Value, json};
+use warp::Filter;
 use warp::filters::BoxedFilter;
 use warp::http::header::{CONTENT_TYPE, HeaderValue, VARY};
 use warp::http::{HeaderMap, Response as HttpResponse};
 use warp::hyper::body::Bytes;
 use warp::reply::{Reply, Response};
-use warp::Filter;
 
+use super::Context;
 use super::filter::conditions;
 use super::lookup;
 use super::media::{Encoder, Media};
@@ -24,7 +25,6 @@ use super::query::{self, Query};
 use super::respond::{answer, json_response, with};
 use super::token::Token;
 use super::watch::{Waited, wait_closed};
-use super::Context;
 
 /// Answers up to this size are sent whole, with their length; larger ones piece by piece, made as the client takes them.
 const PIECE_BYTES: usize = 256 * 1024;
@@ -101,7 +101,8 @@ pub(super) async fn wait(context: &Context, job: &RunningJob, epoch: u64, timeou
         Waited::Closed => Ok(()),
         Waited::Over(state) => {
             let closed = job.handle().closed();
-            let detail = format!("job '{}' is {} at epoch {closed}, before {epoch}", job.name(), super::status::state_name(&state));
+            let detail =
+                format!("job '{}' is {} at epoch {closed}, before {epoch}", job.name(), super::status::state_name(&state));
             Err(Problem::new(Code::JobOver, detail).with("closed", Value::from(closed)))
         }
         Waited::TimedOut(closed) => {
@@ -116,6 +117,8 @@ struct Answer {
     media: Media,
     token: String,
     epoch: u64,
+    /// How the job is: rows of one that failed are as of when it did.
+    state: &'static str,
     first: Vec<u8>,
     rest: Option<Pieces>,
 }
@@ -132,6 +135,7 @@ impl Answer {
         let headers = response.headers_mut();
         headers.insert(CONTENT_TYPE, HeaderValue::from_static(self.media.content_type()));
         headers.insert(VARY, HeaderValue::from_static("accept"));
+        headers.insert("highwater-state", HeaderValue::from_static(self.state));
         headers.insert("highwater-epoch", HeaderValue::from(self.epoch));
         if let Ok(token) = HeaderValue::try_from(self.token) {
             headers.insert("highwater-token", token);
@@ -143,7 +147,8 @@ impl Answer {
 fn rows(job: &RunningJob, view: &str, media: Media, conditions: &[Equals], limit: Option<usize>) -> Result<Answer, Problem> {
     let ViewRead { epoch, schema, batches } = job.read_view(view, None, Duration::ZERO, conditions, limit).map_err(unreadable)?;
     let token = Token::new(job.name(), epoch).to_string();
-    let head = json!({ "view": view, "job": job.name(), "epoch": epoch, "token": token }).to_string();
+    let state = super::status::state_name(&job.state());
+    let head = json!({ "view": view, "job": job.name(), "epoch": epoch, "token": token, "state": state }).to_string();
     let head = format!("{},\"rows\":", head.trim_end_matches('}'));
     let mut first = Vec::new();
     let encoder = Encoder::start(media, &schema, &head, &mut first).map_err(unencodable)?;
@@ -152,7 +157,7 @@ fn rows(job: &RunningJob, view: &str, media: Media, conditions: &[Equals], limit
         pieces.next(&mut first).map_err(unencodable)?;
     }
     let rest = (!pieces.finished).then_some(pieces);
-    Ok(Answer { media, token, epoch, first, rest })
+    Ok(Answer { media, token, epoch, state, first, rest })
 }
 
 fn unreadable(error: ReadError) -> Problem {

@@ -73,7 +73,12 @@ pub(crate) enum Waited {
 }
 
 /// Waits until `epoch` is closed.
-pub(crate) async fn wait_closed(mut progress: watch::Receiver<Progress>, job: &RunningJob, epoch: Epoch, timeout: Duration) -> Waited {
+pub(crate) async fn wait_closed(
+    mut progress: watch::Receiver<Progress>,
+    job: &RunningJob,
+    epoch: Epoch,
+    timeout: Duration,
+) -> Waited {
     let reached = |progress: &Progress| progress.closed >= epoch || progress.state != JobState::Running;
     let ended = async {
         loop {

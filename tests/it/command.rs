@@ -56,7 +56,11 @@ fn a_dump_may_go_to_standard_output() {
 fn a_wrong_job_is_rendered_and_exits_with_2() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("wrong.sql");
-    std::fs::write(&path, "CREATE SOURCE s (a BIGINT)\nWITH (connector = 'http', colour = 'red');\nCREATE MATERIALIZED VIEW v AS SELECT a FROM s;").unwrap();
+    std::fs::write(
+        &path,
+        "CREATE SOURCE s (a BIGINT)\nWITH (connector = 'http', colour = 'red');\nCREATE MATERIALIZED VIEW v AS SELECT a FROM s;",
+    )
+    .unwrap();
     let path = path.display().to_string();
     for command in ["check", "run"] {
         let output = highwater(&[command, &path]);

@@ -100,7 +100,8 @@ impl Service {
     }
 
     pub(crate) fn post(&self, path: &str, headers: &[(&str, &str)], body: &[u8]) -> Reply {
-        let request = headers.iter().fold(self.agent.post(self.url(path)), |request, (name, value)| request.header(*name, *value));
+        let request =
+            headers.iter().fold(self.agent.post(self.url(path)), |request, (name, value)| request.header(*name, *value));
         reply(request.send(body).unwrap())
     }
 

@@ -15,6 +15,9 @@ fn a_job_is_created_listed_inspected_and_dropped() {
     assert_eq!(listed["jobs"][0]["job"], "shop");
     assert_eq!(listed["jobs"][0]["views"], json!(["copy", "totals"]));
 
+    // Workers make their operators when they come to it; a row that is visible has passed all of them.
+    let token = service.push("{\"id\":1}\n");
+    service.rows("totals", "", &token);
     let report = service.get("/v1/jobs/shop").ok();
     assert_eq!(report["sql"], EVENTS);
     assert_eq!(report["sources"][0]["source"], "events");
@@ -50,7 +53,10 @@ fn a_job_may_come_as_json_and_without_a_name() {
 #[test]
 fn a_wrong_text_is_told_with_its_place() {
     let service = Service::start();
-    let reply = service.create("wrong", "CREATE SOURCE s (a BIGINT)\nWITH (connector = 'http', colour = 'red');\nCREATE MATERIALIZED VIEW v AS SELECT a FROM s;");
+    let reply = service.create(
+        "wrong",
+        "CREATE SOURCE s (a BIGINT)\nWITH (connector = 'http', colour = 'red');\nCREATE MATERIALIZED VIEW v AS SELECT a FROM s;",
+    );
     let document = reply.problem(422, "invalid-job");
     let diagnostic = &document["diagnostics"][0];
     assert_eq!((&diagnostic["line"], &diagnostic["column"]), (&json!(2), &json!(27)), "{document:#}");

@@ -68,7 +68,9 @@ fn connections_are_counted() {
     assert!(answer.contains("\"code\":\"too-many-connections\""), "{answer}");
     drop(open);
     let start = std::time::Instant::now();
-    while !read_all(service.raw(b"GET /healthz HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n")).starts_with("HTTP/1.1 200") {
+    while !read_all(service.raw(b"GET /healthz HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n"))
+        .starts_with("HTTP/1.1 200")
+    {
         assert!(start.elapsed() < crate::service::PATIENCE, "places are free again");
         std::thread::sleep(Duration::from_millis(10));
     }

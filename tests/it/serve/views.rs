@@ -132,7 +132,13 @@ fn views_are_listed_with_their_columns() {
     let copy = listed["views"].as_array().unwrap().iter().find(|view| view["view"] == "copy").unwrap();
     assert_eq!(copy["rows"], 4);
     assert_eq!(copy["columns"][1], json!({ "name": "name", "type": "Utf8", "nullable": true }));
-    let sides: Vec<&str> = listed["views"].as_array().unwrap().iter().filter(|view| view["kind"] == "side").map(|view| view["view"].as_str().unwrap()).collect();
+    let sides: Vec<&str> = listed["views"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .filter(|view| view["kind"] == "side")
+        .map(|view| view["view"].as_str().unwrap())
+        .collect();
     assert!(sides.contains(&"events$rejects"), "{sides:?}");
 }
 

@@ -194,10 +194,6 @@ pub(crate) fn window_kind(function: &str, lengths: &[i64]) -> std::result::Resul
         ("hop", [slide, size, offset]) => WindowKind::Hop { slide: *slide, size: *size, offset: *offset },
         _ => return Err(usage(function, None)),
     };
-    if kind.slide() > kind.size() {
-        return Err(error("window-argument", "the slide of HOP is longer than its size: rows between two windows would be lost")
-            .help("the slide comes first: HOP(TABLE t, DESCRIPTOR(ts), slide, size)"));
-    }
     if kind.size() / kind.slide() > 10_000 {
         return Err(error("window-argument", format!("each row would fall in {} windows", kind.size() / kind.slide()))
             .help("give HOP a longer slide or a shorter size"));
