@@ -1,4 +1,5 @@
-//! Arrangements: the materialised views' state, shared by everyone who reads it.
+//! Arrangements: state that is shared by everyone who reads it. Materialised views, and tables that several joins read
+//! ([`arrange_shared`]).
 //!
 //! A view's rows are a differential trace: a few immutable, sorted batches that together hold every change since the
 //! beginning, merged in the background so that there are only logarithmically many. The changes of an epoch wait until
@@ -18,37 +19,34 @@
 //! merging small runs; an epoch's changes are sorted at once here. Starting from stored chunks goes where the trace is
 //! made (insert a batch `[0, E)`, start with `upper` at `E`).
 
+mod arranger;
+mod shared;
 mod chunk;
 mod codec;
 #[cfg(test)]
-mod random;
+pub(crate) mod random;
 mod run;
 mod seal;
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::VecDeque;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
-use std::time::Instant;
 
-use differential_dataflow::operators::arrange::{TraceAgent, TraceWriter};
+use differential_dataflow::operators::arrange::TraceAgent;
 use differential_dataflow::trace::chunk::{ChunkBatch, ChunkSpine};
-use differential_dataflow::trace::{BatchReader, Description, Trace as _, TraceReader};
-use timely::container::NoopBuilder;
+use differential_dataflow::trace::{BatchReader, TraceReader};
 use timely::dataflow::Stream;
-use timely::dataflow::channels::pact::{ParallelizationContract, Pipeline};
-use timely::dataflow::operators::Capability;
-use timely::dataflow::operators::generic::Operator;
 use timely::progress::Antichain;
 
+use self::arranger::{Sealing, Watch, arrange_stream};
 pub(crate) use self::chunk::RowChunk;
 pub(crate) use self::codec::RowCodec;
 pub(crate) use self::seal::Sealer;
+pub(crate) use self::shared::{SharedRows, SharedTrace, arrange_shared};
+use crate::Time;
 use crate::delta::Parcel;
-use crate::operator::exchange;
 use crate::stats::OperatorStats;
 use crate::view::ViewHandle;
-use crate::{Delta, Time};
 
 /// The spine of an arrangement.
 pub(crate) type Spine = ChunkSpine<RowChunk>;
@@ -61,14 +59,8 @@ type Batch = Rc<ChunkBatch<RowChunk>>;
 /// Closed epochs that stay readable behind the last one.
 const EPOCHS_READABLE: usize = 32;
 
-/// Arranges a view's changes by its key.
-///
-/// Shape:  rows of the view's schema; the output has the same rows, consolidated: each distinct row of an epoch once.
-/// Time:   an epoch is sealed when the input's frontier has passed it; when the output's frontier has, the epoch is
-///         in the trace of this worker.
-/// Cost:   hash, encode and sort each change, then about log(n) copies over its life. An idle epoch costs an empty
-///         batch, which is fused with the one before.
-/// Errors: none.
+/// Arranges a view's changes by its key: [`arrange_stream`] with the view's columns, and [`Arrangement::publish`] for
+/// those who read it from other threads.
 pub(crate) fn arrange<'scope>(
     input: Stream<'scope, Time, Parcel>,
     view: Arc<ViewHandle>,
@@ -76,116 +68,19 @@ pub(crate) fn arrange<'scope>(
     worker: usize,
     peers: usize,
 ) -> (Stream<'scope, Time, Parcel>, Arrangement) {
-    if peers > 1 {
-        let pact = exchange::by_columns(view.key());
-        arrange_with(input, pact, view, stats, worker)
-    } else {
-        arrange_with(input, Pipeline, view, stats, worker)
-    }
-}
-
-fn arrange_with<'scope, P: ParallelizationContract<Time, Parcel>>(
-    input: Stream<'scope, Time, Parcel>,
-    pact: P,
-    view: Arc<ViewHandle>,
-    stats: Arc<OperatorStats>,
-    worker: usize,
-) -> (Stream<'scope, Time, Parcel>, Arrangement) {
-    let name = format!("arrange {}", view.name());
-    let scope = input.scope();
-    let mut reader = None;
-    let (shared, counters) = (Arc::clone(&view), Arc::clone(&stats));
-    let output = input.unary_frontier::<NoopBuilder<Parcel>, _, _, _>(pact, &name, |_capability, info| {
-        let activator = scope.activator_for(Rc::clone(&info.address));
-        let (agent, writer) = TraceAgent::new(Spine::new(info.clone(), None, Some(activator)), info, None);
-        reader = Some(agent);
-        let mut arranger = Arranger::new(writer, shared, counters, worker);
-        move |(input, frontier), output| {
-            let started = Instant::now();
-            input.for_each(|time, parcel| arranger.take(parcel, *time.time(), || time.retain(0)));
-            while let Some((epoch, capability, deltas)) = arranger.next_complete(|epoch| frontier.less_equal(epoch)) {
-                for delta in arranger.seal(epoch, deltas) {
-                    output.session_with_builder(&capability).give_container(&mut Parcel(Some(delta)));
-                }
-            }
-            arranger.advance(&frontier.frontier().to_owned());
-            arranger.stats.busy_ns.fetch_add(started.elapsed().as_nanos() as u64, Ordering::Relaxed);
-        }
-    });
-    let trace = reader.expect("the operator was built");
+    let sealing = Sealing {
+        name: format!("arrange {}", view.name()),
+        route: view.key().to_vec(),
+        columns: None,
+        codec: Arc::clone(view.codec()),
+        stats: Arc::clone(&stats),
+    };
+    let shared = Arc::clone(&view);
+    let watch = move |_: &Trace| -> Watch {
+        Box::new(move |epoch, sealed| shared.sealed(worker, epoch, &sealed.chunks, sealed.net))
+    };
+    let (output, trace) = arrange_stream(input, sealing, peers, watch);
     (output, Arrangement::new(trace, view, stats, worker))
-}
-
-/// The changes that wait for their epochs, and the end of the trace that grows.
-struct Arranger {
-    waiting: BTreeMap<Time, (Capability<Time>, Vec<Delta>)>,
-    waiting_rows: usize,
-    sealer: Sealer,
-    writer: TraceWriter<Spine>,
-    /// Where the last batch ended.
-    upper: Antichain<Time>,
-    /// Whether a batch was added since [`Arranger::advance`].
-    grew: bool,
-    view: Arc<ViewHandle>,
-    stats: Arc<OperatorStats>,
-    worker: usize,
-}
-
-impl Arranger {
-    fn new(writer: TraceWriter<Spine>, view: Arc<ViewHandle>, stats: Arc<OperatorStats>, worker: usize) -> Self {
-        let sealer = Sealer::new(Arc::clone(view.codec()));
-        let (waiting, upper) = (BTreeMap::new(), Antichain::from_elem(0));
-        Arranger { waiting, waiting_rows: 0, sealer, writer, upper, grew: false, view, stats, worker }
-    }
-
-    fn take(&mut self, parcel: &mut Parcel, epoch: Time, capability: impl FnOnce() -> Capability<Time>) {
-        let Some(delta) = parcel.0.take().filter(|delta| !delta.is_empty()) else { return };
-        self.stats.took(delta.len());
-        self.wait(delta.len() as isize);
-        let delta = Delta { origin: None, ..delta };
-        self.waiting.entry(epoch).or_insert_with(|| (capability(), Vec::new())).1.push(delta);
-    }
-
-    fn next_complete(&mut self, is_open: impl Fn(&Time) -> bool) -> Option<(Time, Capability<Time>, Vec<Delta>)> {
-        let first = self.waiting.first_entry().filter(|first| !is_open(first.key()))?;
-        let (epoch, (capability, deltas)) = first.remove_entry();
-        Some((epoch, capability, deltas))
-    }
-
-    /// Adds the batch of an epoch to the trace; gives what changed.
-    fn seal(&mut self, epoch: Time, deltas: Vec<Delta>) -> Vec<Delta> {
-        self.wait(-(deltas.iter().map(Delta::len).sum::<usize>() as isize));
-        let sealed = self.sealer.seal(epoch, deltas);
-        if sealed.chunks.is_empty() {
-            return Vec::new();
-        }
-        self.view.sealed(self.worker, epoch, &sealed.chunks, sealed.net);
-        let upper = Antichain::from_elem(epoch + 1);
-        let lower = std::mem::replace(&mut self.upper, upper.clone());
-        let description = Description::new(lower, upper, Antichain::from_elem(0));
-        self.grew = true;
-        self.writer.insert(Rc::new(ChunkBatch::new(sealed.chunks, description)), Some(epoch));
-        sealed.deltas.iter().for_each(|delta| self.stats.gave(delta));
-        sealed.deltas
-    }
-
-    /// Says how far the trace is complete, and merges a little.
-    ///
-    /// The batch of an epoch says enough of itself, and the next one begins where it ended: an empty batch between any
-    /// two would double the work of the spine. Only a view at rest needs them, for those who import it.
-    fn advance(&mut self, frontier: &Antichain<Time>) {
-        let grew = std::mem::take(&mut self.grew);
-        if self.upper != *frontier && (!grew || frontier.is_empty()) {
-            self.upper.clone_from(frontier);
-            self.writer.seal(frontier.clone());
-        }
-        self.writer.exert();
-    }
-
-    fn wait(&mut self, rows: isize) {
-        self.waiting_rows = self.waiting_rows.saturating_add_signed(rows);
-        self.stats.queued_rows.store(self.waiting_rows as u64, Ordering::Relaxed);
-    }
 }
 
 /// One worker's part of a view, as its worker loop holds it.

@@ -62,6 +62,8 @@ pub struct Watermark {
     pub event_time: Expr,
     /// The watermark's value per row, over the same columns.
     pub expr: Expr,
+    /// Set if `expr` is `event_time` less this many microseconds: then it need not be evaluated.
+    pub delay: Option<i64>,
 }
 
 /// A materialised view.

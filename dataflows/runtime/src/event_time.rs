@@ -52,7 +52,10 @@ impl EventTime {
     pub(crate) fn judge(&self, rows: &RecordBatch, wall_micros: i64) -> Judged {
         let mut refused = Vec::new();
         let events = self.evaluate(&self.watermark.event_time, rows, &mut refused);
-        let marks = self.evaluate(&self.watermark.expr, rows, &mut refused);
+        let marks = match self.watermark.delay {
+            Some(delay) => events.unary(|time| time.saturating_sub(delay)),
+            None => self.evaluate(&self.watermark.expr, rows, &mut refused),
+        };
         self.refuse_far_future(&events, wall_micros, &mut refused);
         refused.sort_by_key(|refused| refused.row);
         refused.dedup_by_key(|refused| refused.row);

@@ -141,7 +141,7 @@ fn watermark_as(expr: Minus) -> Watermark {
     let data_type = DataType::Timestamp(TimeUnit::Microsecond, None);
     let event_time = Expr::column(0, data_type.clone(), true);
     let expr = Expr { scalar: Arc::new(expr), data_type, nullable: true, columns: vec![0], fallible: true, span: None };
-    Watermark { column: "time".into(), event_time, expr }
+    Watermark { column: "time".into(), event_time, expr, delay: None }
 }
 
 #[derive(Debug)]

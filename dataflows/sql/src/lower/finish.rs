@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use arrow::datatypes::{Field, Schema, SchemaRef};
-use datafusion_expr::{Expr, LogicalPlan};
+use datafusion_common::ScalarValue;
+use datafusion_expr::{Expr, LogicalPlan, Operator};
 use highwater_plan::{self as plan, Grouping, Job, NodeId, Plan, Properties, Sink, Source, View, Watermark};
 
 use super::Lowerer;
@@ -93,6 +94,22 @@ fn watermark_exprs(lowerer: &Lowerer<'_>, source: &BoundSource) -> Result<Option
             .at(*span)
             .help("please report this together with the job's text")),
     }
+}
+
+/// The microseconds by which a watermark stays behind the event time, if that is all it says.
+fn delay(event_time: &Expr, watermark: &Expr) -> Option<i64> {
+    if watermark == event_time {
+        return Some(0);
+    }
+    let Expr::BinaryExpr(difference) = watermark else { return None };
+    let interval = match (difference.op, difference.right.as_ref()) {
+        (Operator::Minus, Expr::Literal(ScalarValue::IntervalMonthDayNano(Some(interval)), _)) => interval,
+        _ => return None,
+    };
+    if *difference.left != *event_time || interval.months != 0 || interval.nanoseconds % 1_000 != 0 {
+        return None;
+    }
+    Some(i64::from(interval.days) * 86_400_000_000 + interval.nanoseconds / 1_000)
 }
 
 /// Physical columns of each source that some operator, its watermark or its key reads, ascending.
@@ -211,7 +228,8 @@ fn finished_source(source: &BoundSource, watermark: Option<(Expr, Expr)>, used: 
             let schema = source.schema.project(&used).expect("used columns are columns of the source");
             let types = typed([&schema])?;
             let compiled = |expr: &Expr| compile(&remap(expr, moved), &types, Some(bound.span));
-            Some(Watermark { column: bound.column.clone(), event_time: compiled(&event_time)?, expr: compiled(&value)? })
+            let delay = delay(&event_time, &value);
+            Some(Watermark { column: bound.column.clone(), event_time: compiled(&event_time)?, expr: compiled(&value)?, delay })
         }
         _ => None,
     };

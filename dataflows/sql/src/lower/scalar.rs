@@ -4,9 +4,9 @@ use std::fmt;
 use std::sync::Arc;
 
 use arrow::array::ArrayRef;
-use arrow::datatypes::DataType;
+use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use arrow::error::ArrowError;
-use arrow::record_batch::RecordBatch;
+use arrow::record_batch::{RecordBatch, RecordBatchOptions};
 use datafusion_common::tree_node::{Transformed, TransformedResult, TreeNode, TreeNodeRecursion};
 use datafusion_common::{DFSchema, DataFusionError};
 use datafusion_expr::execution_props::ExecutionProps;
@@ -29,10 +29,15 @@ pub(super) fn compile(expr: &Expr, types: &DFSchema, place: Option<Span>) -> Res
     if let Some(index) = as_column(expr) {
         return Ok(PlanExpr { span: place, ..PlanExpr::column(index, data_type, nullable) });
     }
-    let physical = create_physical_expr(expr, types, &ExecutionProps::new(), &PhysicalPlanningContext::default())
-        .and_then(checked)
-        .map_err(internal)?;
-    let scalar = Compiled { physical, data_type: data_type.clone(), text: text(expr), free: is_free(expr) };
+    let leaves = Leaves::of(expr, types).map_err(internal)?;
+    let scalar = Compiled {
+        physical: physical(&leaves.rest, &leaves.types).map_err(internal)?,
+        leaves: leaves.exprs.iter().map(|leaf| physical(leaf, types).map_err(internal)).collect::<Result<_>>()?,
+        schema: Arc::new(all_nullable(leaves.types.as_arrow())),
+        data_type: data_type.clone(),
+        text: text(expr),
+        free: is_free(expr),
+    };
     Ok(PlanExpr {
         scalar: Arc::new(scalar),
         data_type,
@@ -41,6 +46,50 @@ pub(super) fn compile(expr: &Expr, types: &DFSchema, place: Option<Span>) -> Res
         fallible: is_fallible(expr, types),
         span: place,
     })
+}
+
+fn physical(expr: &Expr, types: &DFSchema) -> datafusion_common::Result<Arc<dyn PhysicalExpr>> {
+    create_physical_expr(expr, types, &ExecutionProps::new(), &PhysicalPlanningContext::default()).and_then(checked)
+}
+
+/// An expression apart from the columns and fields of columns that it reads.
+///
+/// Kernels that choose among rows (`CASE`) copy the chosen rows of *all* columns they are given. So an expression is given
+/// only what it reads: a field of a struct column rather than the struct.
+struct Leaves {
+    /// Over the input's columns.
+    exprs: Vec<Expr>,
+    /// Columns of the leaves.
+    types: DFSchema,
+    /// The expression over the leaves.
+    rest: Expr,
+}
+
+impl Leaves {
+    fn of(expr: &Expr, types: &DFSchema) -> datafusion_common::Result<Self> {
+        let mut exprs: Vec<Expr> = Vec::new();
+        let rest = expr.clone().transform_down(|expr| {
+            if !is_free(&expr) {
+                return Ok(Transformed::no(expr));
+            }
+            let index = exprs.iter().position(|leaf| *leaf == expr).unwrap_or_else(|| {
+                exprs.push(expr.clone());
+                exprs.len() - 1
+            });
+            Ok(Transformed::new(super::expr::at(index), true, TreeNodeRecursion::Jump))
+        })?;
+        let fields = exprs.iter().enumerate().map(|(index, leaf)| {
+            Ok(Field::new(format!("#{index}"), leaf.get_type(types)?, leaf.nullable(types)?))
+        });
+        let fields: Vec<Field> = fields.collect::<datafusion_common::Result<_>>()?;
+        let types = DFSchema::try_from(Schema::new(fields))?;
+        Ok(Leaves { exprs, types, rest: rest.data })
+    }
+}
+
+/// A row that deletes a key may have NULL in columns that are declared NOT NULL.
+fn all_nullable(schema: &Schema) -> Schema {
+    Schema::new(schema.fields().iter().map(|field| field.as_ref().clone().with_nullable(true)).collect::<Vec<_>>())
 }
 
 /// Integer arithmetic that fails instead of wrapping.
@@ -71,7 +120,12 @@ fn is_free(expr: &Expr) -> bool {
 /// A compiled expression.
 #[derive(Debug)]
 struct Compiled {
+    /// Over the leaves.
     physical: Arc<dyn PhysicalExpr>,
+    /// Over the input.
+    leaves: Vec<Arc<dyn PhysicalExpr>>,
+    /// Of the leaves.
+    schema: SchemaRef,
     data_type: DataType,
     text: String,
     free: bool,
@@ -85,7 +139,13 @@ impl fmt::Display for Compiled {
 
 impl Scalar for Compiled {
     fn evaluate(&self, batch: &RecordBatch) -> std::result::Result<ArrayRef, EvalError> {
-        let value = self.physical.evaluate(batch).and_then(|value| value.into_array(batch.num_rows()));
+        let rows = batch.num_rows();
+        let leaves = self.leaves.iter().map(|leaf| leaf.evaluate(batch).and_then(|value| value.into_array(rows)));
+        let value = leaves.collect::<std::result::Result<Vec<_>, _>>().and_then(|leaves| {
+            let options = RecordBatchOptions::new().with_row_count(Some(rows));
+            let leaves = RecordBatch::try_new_with_options(Arc::clone(&self.schema), leaves, &options)?;
+            self.physical.evaluate(&leaves)?.into_array(rows)
+        });
         let array = value.map_err(|e| EvalError { message: message(&e) })?;
         if *array.data_type() == self.data_type {
             return Ok(array);

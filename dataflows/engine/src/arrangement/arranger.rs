@@ -1,0 +1,179 @@
+//! Growing a trace: the operator behind every arrangement, whoever reads it.
+//!
+//! Changes wait until the frontier says that their epoch is complete; then they become one batch of the trace, and go on
+//! consolidated. Views and shared join sides differ only in who is told of a batch ([`Sealing::watch`]).
+
+use std::collections::BTreeMap;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Instant;
+
+use differential_dataflow::operators::arrange::{TraceAgent, TraceWriter};
+use differential_dataflow::trace::chunk::ChunkBatch;
+use differential_dataflow::trace::{Description, Trace as _};
+use timely::container::NoopBuilder;
+use timely::dataflow::Stream;
+use timely::dataflow::channels::pact::{ParallelizationContract, Pipeline};
+use timely::dataflow::operators::Capability;
+use timely::dataflow::operators::generic::Operator;
+use timely::progress::Antichain;
+
+use super::codec::RowCodec;
+use super::seal::{Sealed, Sealer};
+use super::{Spine, Trace};
+use crate::delta::Parcel;
+use crate::operator::exchange;
+use crate::stats::OperatorStats;
+use crate::{Delta, Time};
+
+/// Is told of each epoch's changes before they go into the trace.
+pub(super) type Watch = Box<dyn FnMut(Time, &Sealed)>;
+
+/// What is arranged, and how.
+pub(super) struct Sealing {
+    /// The operator's name.
+    pub(super) name: String,
+    /// Columns of the input whose hash says where a row goes: those that are the key of `codec`.
+    pub(super) route: Vec<usize>,
+    /// Columns of the input that are kept; absent: all of them.
+    pub(super) columns: Option<Vec<usize>>,
+    /// Encodes the kept columns.
+    pub(super) codec: Arc<RowCodec>,
+    pub(super) stats: Arc<OperatorStats>,
+}
+
+/// Arranges a stream by the hash of its key columns.
+///
+/// Shape:  the output has the kept columns of the input, consolidated: each distinct row of an epoch once.
+/// Time:   an epoch is sealed when the input's frontier has passed it; when the output's frontier has, the epoch is
+///         in the trace of this worker.
+/// Cost:   hash, encode and sort each change, then about log(n) copies over its life. An idle epoch costs an empty
+///         batch, which is fused with the one before.
+/// Errors: none.
+pub(super) fn arrange_stream<'scope>(
+    input: Stream<'scope, Time, Parcel>,
+    sealing: Sealing,
+    peers: usize,
+    watch: impl FnOnce(&Trace) -> Watch,
+) -> (Stream<'scope, Time, Parcel>, Trace) {
+    if peers > 1 {
+        let pact = exchange::by_columns(&sealing.route);
+        arrange_with(input, pact, sealing, watch)
+    } else {
+        arrange_with(input, Pipeline, sealing, watch)
+    }
+}
+
+fn arrange_with<'scope, P: ParallelizationContract<Time, Parcel>>(
+    input: Stream<'scope, Time, Parcel>,
+    pact: P,
+    sealing: Sealing,
+    watch: impl FnOnce(&Trace) -> Watch,
+) -> (Stream<'scope, Time, Parcel>, Trace) {
+    let name = sealing.name.clone();
+    let scope = input.scope();
+    let mut reader = None;
+    let output = input.unary_frontier::<NoopBuilder<Parcel>, _, _, _>(pact, &name, |_capability, info| {
+        let activator = scope.activator_for(Rc::clone(&info.address));
+        let (agent, writer) = TraceAgent::new(Spine::new(info.clone(), None, Some(activator)), info, None);
+        let mut arranger = Arranger::new(writer, sealing, watch(&agent));
+        reader = Some(agent);
+        move |(input, frontier), output| {
+            let started = Instant::now();
+            input.for_each(|time, parcel| arranger.take(parcel, *time.time(), || time.retain(0)));
+            while let Some((epoch, capability, deltas)) = arranger.next_complete(|epoch| frontier.less_equal(epoch)) {
+                for delta in arranger.seal(epoch, deltas) {
+                    output.session_with_builder(&capability).give_container(&mut Parcel(Some(delta)));
+                }
+            }
+            arranger.advance(&frontier.frontier().to_owned());
+            arranger.stats.busy_ns.fetch_add(started.elapsed().as_nanos() as u64, Ordering::Relaxed);
+        }
+    });
+    (output, reader.expect("the operator was built"))
+}
+
+/// The changes that wait for their epochs, and the end of the trace that grows.
+struct Arranger {
+    waiting: BTreeMap<Time, (Capability<Time>, Vec<Delta>)>,
+    waiting_rows: usize,
+    columns: Option<Vec<usize>>,
+    sealer: Sealer,
+    writer: TraceWriter<Spine>,
+    /// Where the last batch ended.
+    upper: Antichain<Time>,
+    /// Whether a batch was added since [`Arranger::advance`].
+    grew: bool,
+    watch: Watch,
+    stats: Arc<OperatorStats>,
+}
+
+impl Arranger {
+    fn new(writer: TraceWriter<Spine>, sealing: Sealing, watch: Watch) -> Self {
+        Arranger {
+            waiting: BTreeMap::new(),
+            waiting_rows: 0,
+            columns: sealing.columns,
+            sealer: Sealer::new(sealing.codec),
+            writer,
+            upper: Antichain::from_elem(0),
+            grew: false,
+            watch,
+            stats: sealing.stats,
+        }
+    }
+
+    fn take(&mut self, parcel: &mut Parcel, epoch: Time, capability: impl FnOnce() -> Capability<Time>) {
+        let Some(delta) = parcel.0.take().filter(|delta| !delta.is_empty()) else { return };
+        self.stats.took(delta.len());
+        self.wait(delta.len() as isize);
+        let rows = match &self.columns {
+            None => delta.rows,
+            Some(columns) => delta.rows.project(columns).expect("the kept columns are the input's"),
+        };
+        let delta = Delta { rows, diffs: delta.diffs, origin: None };
+        self.waiting.entry(epoch).or_insert_with(|| (capability(), Vec::new())).1.push(delta);
+    }
+
+    fn next_complete(&mut self, is_open: impl Fn(&Time) -> bool) -> Option<(Time, Capability<Time>, Vec<Delta>)> {
+        let first = self.waiting.first_entry().filter(|first| !is_open(first.key()))?;
+        let (epoch, (capability, deltas)) = first.remove_entry();
+        Some((epoch, capability, deltas))
+    }
+
+    /// Adds the batch of an epoch to the trace; gives what changed.
+    fn seal(&mut self, epoch: Time, deltas: Vec<Delta>) -> Vec<Delta> {
+        self.wait(-(deltas.iter().map(Delta::len).sum::<usize>() as isize));
+        let sealed = self.sealer.seal(epoch, deltas);
+        if sealed.chunks.is_empty() {
+            return Vec::new();
+        }
+        (self.watch)(epoch, &sealed);
+        let upper = Antichain::from_elem(epoch + 1);
+        let lower = std::mem::replace(&mut self.upper, upper.clone());
+        let description = Description::new(lower, upper, Antichain::from_elem(0));
+        self.grew = true;
+        self.writer.insert(Rc::new(ChunkBatch::new(sealed.chunks, description)), Some(epoch));
+        sealed.deltas.iter().for_each(|delta| self.stats.gave(delta));
+        sealed.deltas
+    }
+
+    /// Says how far the trace is complete, and merges a little.
+    ///
+    /// The batch of an epoch says enough of itself, and the next one begins where it ended: an empty batch between any
+    /// two would double the work of the spine. Only a trace at rest needs them, for those who import it.
+    fn advance(&mut self, frontier: &Antichain<Time>) {
+        let grew = std::mem::take(&mut self.grew);
+        if self.upper != *frontier && (!grew || frontier.is_empty()) {
+            self.upper.clone_from(frontier);
+            self.writer.seal(frontier.clone());
+        }
+        self.writer.exert();
+    }
+
+    fn wait(&mut self, rows: isize) {
+        self.waiting_rows = self.waiting_rows.saturating_add_signed(rows);
+        self.stats.queued_rows.store(self.waiting_rows as u64, Ordering::Relaxed);
+    }
+}
