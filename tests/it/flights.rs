@@ -115,9 +115,8 @@ impl Data {
     /// The ready-made job over all flights; `departures` are the options of its source.
     fn job(&self, departures: &str) -> String {
         let text = include_str!("../../dataflows/jobs/flight_delays/job.sql");
-        let sample = |file: &str| {
-            format!("connector = 'file',\n  path = 'dataflows/jobs/flight_delays/input/{file}',\n  format = 'csv'")
-        };
+        let sample =
+            |file: &str| format!("connector = 'file',\n  path = 'dataflows/jobs/flight_delays/input/{file}',\n  format = 'csv'");
         let mut out = text.to_string();
         for (file, options) in [
             ("departures.csv", departures.to_string()),

@@ -171,8 +171,7 @@ fn compile(path: &Path) -> highwater_plan::Job {
 fn folders() -> Vec<PathBuf> {
     let jobs = Path::new(env!("CARGO_MANIFEST_DIR")).join("dataflows/jobs");
     let entries = fs::read_dir(&jobs).expect("the jobs are beside the crates");
-    let mut folders: Vec<PathBuf> =
-        entries.map(|entry| entry.expect("an entry").path()).filter(|path| path.is_dir()).collect();
+    let mut folders: Vec<PathBuf> = entries.map(|entry| entry.expect("an entry").path()).filter(|path| path.is_dir()).collect();
     folders.sort();
     assert!(!folders.is_empty(), "there are ready-made jobs");
     folders

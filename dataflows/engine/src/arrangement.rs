@@ -20,13 +20,13 @@
 //! made (insert a batch `[0, E)`, start with `upper` at `E`).
 
 mod arranger;
-mod shared;
 mod chunk;
 mod codec;
 #[cfg(test)]
 pub(crate) mod random;
 mod run;
 mod seal;
+mod shared;
 
 use std::collections::VecDeque;
 use std::rc::Rc;

@@ -3,7 +3,9 @@
 //! Every worker builds the same operators in the same order, so that timely's channels line up. The `match` below only
 //! dispatches: what an operator does is in its own file.
 
-use std::collections::BTreeSet;
+mod arranged;
+mod sharing;
+
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -13,6 +15,7 @@ use timely::container::NoopBuilder;
 use timely::dataflow::operators::probe::Probe;
 use timely::dataflow::{InputHandle, ProbeHandle, Scope};
 
+use self::arranged::Sharing;
 use crate::arrangement::{Arrangement, arrange};
 use crate::delta::Parcel;
 use crate::job::{EpochSink, JobShared, JobState};
@@ -66,16 +69,11 @@ pub(crate) fn render(
     let clock = clock(marks.to_stream(scope.clone()), watermarks, Arc::clone(&shared.stats));
     let probe = ProbeHandle::new();
     clock.clone().probe_with(&probe);
-    let mut renderer = Renderer { scope, shared, inputs, clock, streams: Vec::new() };
-    let live: BTreeSet<NodeId> = job
-        .views
-        .iter()
-        .map(|view| view.node)
-        .chain(job.sinks.iter().map(|sink| sink.node))
-        .flat_map(|root| job.plan.upstream_of(root))
-        .collect();
+    let sharing = Sharing::new(&job);
+    let needed = sharing.needed(&job);
+    let mut renderer = Renderer { scope, shared, inputs, clock, sharing, streams: Vec::new() };
     for id in 0..job.plan.nodes.len() {
-        let stream = live.contains(&id).then(|| renderer.node(id));
+        let stream = needed.contains(&id).then(|| renderer.node(id));
         renderer.streams.push(stream);
     }
     let mut arrangements = Vec::new();
@@ -100,7 +98,9 @@ struct Renderer<'scope, 'job> {
     shared: &'job Arc<JobShared>,
     inputs: Vec<DeltaStream<'scope>>,
     clock: ClockStream<'scope>,
-    /// Per node of the plan its output; absent for nodes that no view or sink reads.
+    /// Tables that several joins read.
+    sharing: Sharing<'scope>,
+    /// Per node of the plan its output; absent for nodes that no view or sink needs.
     streams: Vec<Option<DeltaStream<'scope>>>,
 }
 
@@ -206,6 +206,9 @@ impl<'scope> Renderer<'scope, '_> {
     }
 
     fn join(&mut self, id: NodeId, node: &Node, join: &Join) -> DeltaStream<'scope> {
+        if let Some((shared, reader)) = self.sharing.of(id) {
+            return self.arranged_join(id, node, join, shared, &reader);
+        }
         let sides = [0, 1].map(|side| &self.shared.job.plan.nodes[node.inputs[side]]);
         let schemas: [&SchemaRef; 2] = [&sides[0].schema, &sides[1].schema];
         let append_only = sides.map(|side| side.properties.append_only);

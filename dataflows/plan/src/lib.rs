@@ -30,7 +30,7 @@ pub use job::{Job, OutputNames, Sink, Source, SourceKind, View, Watermark};
 pub use options::{Field, OptionEntry, OptionReader, Options, parse_duration};
 pub use origin::Origin;
 pub use settings::{OnError, Settings};
-pub use time::{TimeColumn, TimeKind, WindowKind, micros_from_column, timestamp_from_micros};
+pub use time::{Micros, TimeColumn, TimeKind, WindowKind, max_micros, micros_from_column, timestamp_from_micros};
 
 /// The logical time of an update: milliseconds since the Unix epoch, made strictly increasing.
 pub type Epoch = u64;

@@ -1,6 +1,8 @@
 //! Event time in a plan: which columns carry it, what windows exist, and the one unit (microseconds) it is compared in.
 
 use arrow::array::{Array, ArrayRef, AsArray};
+use arrow::buffer::{NullBuffer, ScalarBuffer};
+use arrow::compute;
 use arrow::datatypes::{
     DataType, TimeUnit, TimestampMicrosecondType, TimestampMillisecondType, TimestampNanosecondType, TimestampSecondType,
 };
@@ -98,6 +100,82 @@ pub fn micros_from_column(column: &ArrayRef) -> Option<arrow::array::Int64Array>
         scale => values.iter().map(|value| value.saturating_mul(scale)).collect(),
     };
     Some(arrow::array::Int64Array::new(micros, column.nulls().cloned()))
+}
+
+/// A timestamp column read in microseconds, without a copy.
+#[derive(Debug, Clone)]
+pub struct Micros {
+    values: ScalarBuffer<i64>,
+    nulls: Option<NullBuffer>,
+    /// Microseconds per unit; 0 for nanoseconds.
+    scale: i64,
+}
+
+impl Micros {
+    /// The column's values; `None` if it is not a timestamp.
+    pub fn new(column: &ArrayRef) -> Option<Self> {
+        let DataType::Timestamp(unit, _) = column.data_type() else { return None };
+        let (values, scale) = match unit {
+            TimeUnit::Second => (column.as_primitive::<TimestampSecondType>().values(), 1_000_000),
+            TimeUnit::Millisecond => (column.as_primitive::<TimestampMillisecondType>().values(), 1_000),
+            TimeUnit::Microsecond => (column.as_primitive::<TimestampMicrosecondType>().values(), 1),
+            TimeUnit::Nanosecond => (column.as_primitive::<TimestampNanosecondType>().values(), 0),
+        };
+        Some(Micros { values: values.clone(), nulls: column.nulls().cloned(), scale })
+    }
+
+    /// The value at `row`; meaningless where it is NULL.
+    #[inline]
+    pub fn value(&self, row: usize) -> i64 {
+        self.scaled(self.values[row])
+    }
+
+    /// Whether the value at `row` is NULL.
+    #[inline]
+    pub fn is_null(&self, row: usize) -> bool {
+        self.nulls.as_ref().is_some_and(|nulls| nulls.is_null(row))
+    }
+
+    /// Number of rows.
+    pub fn len(&self) -> usize {
+        self.values.len()
+    }
+
+    /// Whether there are no rows.
+    pub fn is_empty(&self) -> bool {
+        self.values.is_empty()
+    }
+
+    /// Number of NULLs.
+    pub fn null_count(&self) -> usize {
+        self.nulls.as_ref().map_or(0, NullBuffer::null_count)
+    }
+
+    /// The smallest value, NULLs left out.
+    pub fn min(&self) -> Option<i64> {
+        match self.null_count() {
+            0 => self.values.iter().min().map(|value| self.scaled(*value)),
+            _ => (0..self.len()).filter(|row| !self.is_null(*row)).map(|row| self.value(row)).min(),
+        }
+    }
+
+    #[inline]
+    fn scaled(&self, value: i64) -> i64 {
+        if self.scale == 0 { value.div_euclid(1_000) } else { value.saturating_mul(self.scale) }
+    }
+}
+
+/// The largest value of a timestamp column in microseconds; `None` if it has no value or is not a timestamp.
+pub fn max_micros(column: &ArrayRef) -> Option<i64> {
+    let DataType::Timestamp(unit, _) = column.data_type() else { return None };
+    match unit {
+        TimeUnit::Second => compute::max(column.as_primitive::<TimestampSecondType>()).map(|time| time.saturating_mul(1_000_000)),
+        TimeUnit::Millisecond => {
+            compute::max(column.as_primitive::<TimestampMillisecondType>()).map(|time| time.saturating_mul(1_000))
+        }
+        TimeUnit::Microsecond => compute::max(column.as_primitive::<TimestampMicrosecondType>()),
+        TimeUnit::Nanosecond => compute::max(column.as_primitive::<TimestampNanosecondType>()).map(|time| time.div_euclid(1_000)),
+    }
 }
 
 /// A timestamp column of type `data_type` from microseconds.

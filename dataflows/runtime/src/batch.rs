@@ -10,14 +10,14 @@ use arrow::record_batch::RecordBatch;
 use highwater_connectors::source::{Offset, PartitionId, Receipt, Reject, SourceBatch};
 use highwater_engine::{Delta, OriginRows};
 
-use crate::event_time::{EventTime, Refused};
+use crate::event_time::{EventTime, Marks, Refused};
 use crate::rejects::{rejects_batch, rows_as_json};
 
 /// What is left of a batch.
 pub(crate) struct Batch {
     delta: Delta,
     /// Per row the watermark's value; absent without a watermark.
-    marks: Option<Int64Array>,
+    marks: Option<Marks>,
     rejects: Option<RecordBatch>,
     receipt: Option<Receipt>,
     offset: Offset,
@@ -65,7 +65,7 @@ impl Batch {
                 rejects.extend(refused_rows(&delta, &judged.refused, &offset));
                 let keep = keep_mask(delta.len(), &judged.refused);
                 delta = filter(&delta, &keep);
-                marks = marks.map(|marks| filter_i64(&marks, &keep));
+                marks = marks.map(|marks| marks.filter(&keep));
             }
         }
         let rejects = (!rejects.is_empty()).then(|| rejects_batch(partition, &rejects));
@@ -87,12 +87,12 @@ impl Batch {
         let rejects = self.rejects.take();
         let rows = self.rows();
         if rows <= rows_max {
-            let mark = self.marks.as_ref().and_then(compute::max);
+            let mark = self.marks.as_ref().and_then(Marks::max);
             let delta = (rows > 0).then_some(self.delta);
             let end = End { receipt: self.receipt, offset: self.offset, bytes: self.bytes };
             return (Piece { delta, rejects, mark, end: Some(end) }, None);
         }
-        let mark = self.marks.as_ref().and_then(|marks| compute::max(&marks.slice(0, rows_max)));
+        let mark = self.marks.as_ref().and_then(|marks| marks.slice(0, rows_max).max());
         let delta = (rows_max > 0).then(|| slice(&self.delta, 0, rows_max));
         self.marks = self.marks.map(|marks| marks.slice(rows_max, rows - rows_max));
         self.delta = slice(&self.delta, rows_max, rows - rows_max);

@@ -6,12 +6,14 @@
 //!
 //! Expressions run over whole batches. Only if one fails is the batch halved until the rows at fault stand alone.
 
-use arrow::array::{Array, Int64Array, TimestampMicrosecondArray};
+use std::sync::Arc;
+
+use arrow::array::{Array, ArrayRef, BooleanArray, Int64Array, TimestampMicrosecondArray, make_array};
 use arrow::buffer::NullBuffer;
 use arrow::compute;
 use arrow::record_batch::RecordBatch;
 use arrow::util::display::array_value_to_string;
-use highwater_plan::{EvalError, Expr, Watermark, micros_from_column};
+use highwater_plan::{EvalError, Expr, Watermark, max_micros, micros_from_column};
 
 use crate::clock::micros;
 use crate::options::MaxAhead;
@@ -25,10 +27,34 @@ pub(crate) struct EventTime {
 /// What became of a batch's rows.
 #[derive(Debug, PartialEq)]
 pub(crate) struct Judged {
-    /// Per row the watermark's value in microseconds; NULL where the row moves nothing. Meaningless for refused rows.
-    pub(crate) marks: Int64Array,
+    /// Per row what it moves the watermark to. Meaningless for refused rows.
+    pub(crate) marks: Marks,
     /// Rows that are refused, ascending.
     pub(crate) refused: Vec<Refused>,
+}
+
+/// Watermarks of rows: timestamps, in whatever unit they came, less a delay. NULL where a row moves nothing.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct Marks {
+    times: ArrayRef,
+    delay: i64,
+}
+
+impl Marks {
+    /// The largest, in microseconds.
+    pub(crate) fn max(&self) -> Option<i64> {
+        max_micros(&self.times).map(|time| time.saturating_sub(self.delay))
+    }
+
+    /// Those of a range of the rows.
+    pub(crate) fn slice(&self, offset: usize, length: usize) -> Marks {
+        Marks { times: self.times.slice(offset, length), delay: self.delay }
+    }
+
+    /// Those of the rows whose bit is set.
+    pub(crate) fn filter(&self, keep: &BooleanArray) -> Marks {
+        Marks { times: compute::filter(&self.times, keep).expect("the mask has a bit per row"), delay: self.delay }
+    }
 }
 
 /// A refused row.
@@ -53,21 +79,25 @@ impl EventTime {
         let mut refused = Vec::new();
         let events = self.evaluate(&self.watermark.event_time, rows, &mut refused);
         let marks = match self.watermark.delay {
-            Some(delay) => events.unary(|time| time.saturating_sub(delay)),
-            None => self.evaluate(&self.watermark.expr, rows, &mut refused),
+            Some(delay) => Marks { times: Arc::clone(&events), delay },
+            None => {
+                let values = self.evaluate(&self.watermark.expr, rows, &mut refused);
+                Marks { times: nulls_of_both(values, &events), delay: 0 }
+            }
         };
         self.refuse_far_future(&events, wall_micros, &mut refused);
         refused.sort_by_key(|refused| refused.row);
         refused.dedup_by_key(|refused| refused.row);
-        Judged { marks: nulls_of_both(marks, &events), refused }
+        Judged { marks, refused }
     }
 
-    fn refuse_far_future(&self, events: &Int64Array, wall_micros: i64, refused: &mut Vec<Refused>) {
+    fn refuse_far_future(&self, events: &ArrayRef, wall_micros: i64, refused: &mut Vec<Refused>) {
         let Some(max_ahead) = &self.max_ahead else { return };
         let limit = wall_micros.saturating_add(micros(max_ahead.length));
-        if compute::max(events).is_none_or(|latest| latest <= limit) {
+        if max_micros(events).is_none_or(|latest| latest <= limit) {
             return;
         }
+        let events = micros_of(events);
         let ahead = (0..events.len()).filter(|row| events.is_valid(*row) && events.value(*row) > limit);
         refused.extend(ahead.map(|row| Refused {
             row: row as u32,
@@ -79,13 +109,13 @@ impl EventTime {
         }));
     }
 
-    fn evaluate(&self, expr: &Expr, rows: &RecordBatch, refused: &mut Vec<Refused>) -> Int64Array {
-        match evaluate_micros(expr, rows) {
+    fn evaluate(&self, expr: &Expr, rows: &RecordBatch, refused: &mut Vec<Refused>) -> ArrayRef {
+        match expr.scalar.evaluate(rows) {
             Ok(values) => values,
             Err(_) => {
                 let mut values = Vec::with_capacity(rows.num_rows());
                 self.evaluate_parts(expr, rows, &mut values, refused);
-                Int64Array::from(values)
+                Arc::new(TimestampMicrosecondArray::from(values))
             }
         }
     }
@@ -109,17 +139,21 @@ impl EventTime {
 }
 
 fn evaluate_micros(expr: &Expr, rows: &RecordBatch) -> Result<Int64Array, EvalError> {
-    let column = expr.scalar.evaluate(rows)?;
-    Ok(micros_from_column(&column).expect("opening the source checked that the watermark is a timestamp"))
+    Ok(micros_of(&expr.scalar.evaluate(rows)?))
+}
+
+fn micros_of(column: &ArrayRef) -> Int64Array {
+    micros_from_column(column).expect("opening the source checked that the watermark is a timestamp")
 }
 
 /// `marks`, NULL where `events` is NULL too.
-fn nulls_of_both(marks: Int64Array, events: &Int64Array) -> Int64Array {
+fn nulls_of_both(marks: ArrayRef, events: &ArrayRef) -> ArrayRef {
     if events.null_count() == 0 {
         return marks;
     }
-    let (_, values, nulls) = marks.into_parts();
-    Int64Array::new(values, NullBuffer::union(nulls.as_ref(), events.nulls()))
+    let nulls = NullBuffer::union(marks.nulls(), events.nulls());
+    let data = marks.to_data().into_builder().nulls(nulls).build();
+    make_array(data.expect("only the validity was changed"))
 }
 
 fn micros_as_text(micros: i64) -> String {
@@ -150,8 +184,9 @@ mod tests {
             judged.refused[0].reason,
             "event time 1970-01-02T00:00:00.000011 is more than 1 day ahead of the clock; raise max_ahead if this is meant"
         );
-        assert_eq!(judged.marks.iter().take(2).collect::<Vec<_>>(), [Some(6), Some(DAY + 6)]);
-        assert!(judged.marks.is_null(3), "a row without event time moves nothing");
+        assert_eq!(judged.marks.slice(0, 1).max(), Some(6));
+        assert_eq!(judged.marks.slice(1, 1).max(), Some(DAY + 6));
+        assert_eq!(judged.marks.slice(3, 1).max(), None, "a row without event time moves nothing");
     }
 
     #[test]
@@ -167,12 +202,12 @@ mod tests {
         let rows: Vec<u32> = judged.refused.iter().map(|refused| refused.row).collect();
         assert_eq!(rows, [3, 7]);
         assert_eq!(judged.refused[0].reason, "the watermark of 'time' fails on this row: 3 is not to be had");
-        assert_eq!(judged.marks.value(8), 8);
+        assert_eq!(judged.marks.slice(8, 1).max(), Some(8));
     }
 
     #[test]
     fn an_empty_batch_moves_nothing() {
         let judged = EventTime::new(watermark(4), one_day()).judge(&rows_at(&[]), 0);
-        assert_eq!((judged.marks.len(), judged.refused.len()), (0, 0));
+        assert_eq!((judged.marks.max(), judged.refused.len()), (None, 0));
     }
 }

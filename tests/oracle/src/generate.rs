@@ -44,9 +44,8 @@ pub fn generate(seed: u64) -> Generated {
     let mut random = Random::new(seed);
     let sources = sources::declare(&mut random);
     let mut statements = settings(&mut random);
-    let late = statements.iter().any(|s| s.contains("lateness"));
     statements.extend(sources.iter().map(Declared::statement));
-    statements.extend(Queries::new(&mut random, &sources, late).statements());
+    statements.extend(Queries::new(&mut random, &sources).statements());
     Generated { text: Text { statements }, sources }
 }
 
@@ -55,11 +54,6 @@ impl Generated {
     pub fn script(&self, seed: u64, job: &Job) -> Script {
         rows::script(&mut Random::new(seed ^ 0x5c1e_27ab), &self.sources, job)
     }
-}
-
-/// Temporary.
-pub(crate) fn avoid() -> bool {
-    std::env::var("AVOID").is_ok()
 }
 
 fn settings(random: &mut Random) -> Vec<String> {

@@ -1,39 +1,140 @@
-//! placeholder
-use highwater_oracle::case::{Outcome, compiled, run_alone};
-use highwater_oracle::generate::generate;
+//! Random jobs over random inputs: the engine equals the oracle after every closed epoch, on 1, 2 and 4 workers.
+//!
+//! - `HIGHWATER_ORACLE_CASES=n`: how many jobs (each is run with every number of workers).
+//! - `HIGHWATER_ORACLE_SEED=n`: only the job of this seed, with everything printed.
+//!
+//! A job that fails is made small and written to the target directory: `job.sql`, `input` and `fault`.
 
-#[test]
-fn probe() {
-    let from: u64 = std::env::var("FROM").ok().and_then(|n| n.parse().ok()).unwrap_or(0);
-    let count: u64 = std::env::var("COUNT").ok().and_then(|n| n.parse().ok()).unwrap_or(20);
-    let workers: usize = std::env::var("WORKERS").ok().and_then(|n| n.parse().ok()).unwrap_or(1);
-    let (mut rejected, mut wrong, mut skipped) = (0, 0, 0);
-    for seed in from..from + count {
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use highwater_engine::{Engine, EngineConfig};
+use highwater_oracle::case::{Fault, Outcome, compiled, run};
+use highwater_oracle::generate::generate;
+use highwater_oracle::shrink::Failing;
+
+const WORKERS: [usize; 3] = [1, 2, 4];
+
+/// Failing cases that are made small; more of them seldom say more.
+const SHRUNK_MAX: usize = 4;
+
+#[derive(Default)]
+struct Tally {
+    compiled: AtomicUsize,
+    rejected: AtomicUsize,
+    skipped: AtomicUsize,
+    failing: Mutex<Vec<(u64, Failing)>>,
+}
+
+impl Tally {
+    fn seed(&self, seed: u64, engines: &mut Engines, loud: bool) {
         let generated = generate(seed);
-        let sql = generated.text.sql();
-        let job = match compiled(&sql) {
+        let job = match compiled(&generated.text.sql()) {
             Ok(job) => job,
             Err(error) => {
-                rejected += 1;
-                println!("seed {seed} REJECTED {error}\n{sql}");
-                continue;
+                if loud {
+                    eprintln!("seed {seed} does not compile: {error}\n{}", generated.text.sql());
+                }
+                self.rejected.fetch_add(1, Ordering::Relaxed);
+                return;
             }
         };
+        self.compiled.fetch_add(1, Ordering::Relaxed);
         let script = generated.script(seed, &job);
-        let started = std::time::Instant::now();
-        match run_alone(workers, &job, &script) {
-            Outcome::Right(_) => {}
-            Outcome::Skipped => skipped += 1,
-            Outcome::Wrong(fault) => {
-                wrong += 1;
-                println!("seed {seed} WRONG {fault}\n{sql}");
-                if std::env::var("SHRINK").is_ok() {
-                    let failing = highwater_oracle::shrink::Failing { text: generated.text.clone(), script: script.clone(), workers, fault };
-                    println!("SHRUNK {}", failing.shrink().report());
-                } else if count == 1 { println!("{}\n{script}", highwater_plan::explain(&job)); }
+        for workers in WORKERS {
+            match run(engines.of(workers), &job, &script) {
+                Outcome::Right(_) => {}
+                Outcome::Skipped => drop(self.skipped.fetch_add(1, Ordering::Relaxed)),
+                Outcome::Wrong(fault) => {
+                    if matches!(fault, Fault::Drive(_)) {
+                        engines.abandon(workers);
+                    }
+                    let failing = Failing { text: generated.text.clone(), script: script.clone(), workers, fault };
+                    if loud {
+                        eprintln!("{}", failing.report());
+                    }
+                    self.failing.lock().unwrap().push((seed, failing));
+                    return;
+                }
             }
         }
-        println!("seed {seed} took {:?} rows {}", started.elapsed(), script.rows());
     }
-    println!("{count} cases, {rejected} rejected, {wrong} wrong, {skipped} skipped");
+
+    /// Makes the first failing cases small, and fails if there are some.
+    fn judge(self) {
+        let (compiled, rejected) = (self.compiled.into_inner(), self.rejected.into_inner());
+        eprintln!("{compiled} jobs, {rejected} did not compile, {} runs were too large", self.skipped.into_inner());
+        let failing = self.failing.into_inner().unwrap();
+        let seeds: Vec<u64> = failing.iter().map(|(seed, _)| *seed).collect();
+        for (seed, failing) in failing.into_iter().take(SHRUNK_MAX) {
+            let name = format!("seed-{seed}-workers-{}", failing.workers);
+            let small = failing.shrink();
+            let folder = small.write(Path::new(env!("CARGO_TARGET_TMPDIR")), &name).unwrap();
+            eprintln!("==== seed {seed}, made small in {}\n{}", folder.display(), small.report());
+        }
+        assert!(seeds.is_empty(), "{} of {compiled} jobs fail; their seeds are {seeds:?}", seeds.len());
+        assert!(compiled * 10 >= (compiled + rejected) * 7, "too many jobs do not compile: {rejected} beside {compiled}");
+    }
+}
+
+/// One engine per number of workers, used for one job after another.
+#[derive(Default)]
+struct Engines(BTreeMap<usize, Engine>);
+
+impl Engines {
+    fn of(&mut self, workers: usize) -> &Engine {
+        self.0.entry(workers).or_insert_with(|| Engine::start(EngineConfig { workers }).unwrap())
+    }
+
+    /// Its workers may have died or hang: nobody waits for them.
+    fn abandon(&mut self, workers: usize) {
+        self.0.remove(&workers).map(std::mem::forget);
+    }
+}
+
+#[test]
+fn engine_equals_oracle() {
+    let tally = Tally::default();
+    if let Some(seed) = number("HIGHWATER_ORACLE_SEED") {
+        tally.seed(seed, &mut Engines::default(), true);
+        return tally.judge();
+    }
+    let wanted = number("HIGHWATER_ORACLE_CASES").unwrap_or(350) as usize;
+    let next = AtomicUsize::new(0);
+    std::thread::scope(|scope| {
+        for _ in 0..2 {
+            scope.spawn(|| {
+                let mut engines = Engines::default();
+                while tally.compiled.load(Ordering::Relaxed) < wanted {
+                    tally.seed(next.fetch_add(1, Ordering::Relaxed) as u64, &mut engines, false);
+                }
+            });
+        }
+    });
+    tally.judge();
+}
+
+#[test]
+fn jobs_beside_each_other_do_not_disturb_each_other() {
+    let engine = Engine::start(EngineConfig { workers: 2 }).unwrap();
+    let engine = &engine;
+    std::thread::scope(|scope| {
+        for lane in 0..4u64 {
+            scope.spawn(move || {
+                for seed in (0..6).map(|round| 1_000_000 + round * 4 + lane) {
+                    let generated = generate(seed);
+                    let Ok(job) = compiled(&generated.text.sql()) else { continue };
+                    if let Outcome::Wrong(fault) = run(engine, &job, &generated.script(seed, &job)) {
+                        panic!("seed {seed}, beside others: {fault}\n{}", generated.text.sql());
+                    }
+                }
+            });
+        }
+    });
+}
+
+fn number(name: &str) -> Option<u64> {
+    std::env::var(name).ok()?.parse().ok()
 }

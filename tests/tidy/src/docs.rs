@@ -27,7 +27,11 @@ fn every_error_code_is_explained() {
     }
     // The plan crate's own errors, about options.
     used.extend(["unknown-option", "missing-option", "invalid-option"].map(String::from));
-    compare("docs/errors.md", &sections("docs/errors.md"), &used, "error code");
+    let told = sections("docs/errors.md");
+    let code: Vec<String> = rust_files().iter().map(|file| file.text().to_string()).collect();
+    let named = |name: &String| code.iter().any(|text| text.contains(&format!("\"{name}\"")));
+    used.extend(told.iter().filter(|name| named(name)).cloned());
+    compare("docs/errors.md", &told, &used, "error code");
 }
 
 #[test]
@@ -35,8 +39,7 @@ fn every_metric_is_explained() {
     let telemetry = read("src/telemetry.rs");
     let used = telemetry.split("\"highwater_").skip(1).map(|rest| rest.split('"').next().unwrap_or_default());
     let used: BTreeSet<String> = used.map(|name| format!("highwater_{name}")).collect();
-    let told: BTreeSet<String> =
-        quoted("docs/metrics.md").into_iter().filter(|word| word.starts_with("highwater_")).collect();
+    let told: BTreeSet<String> = quoted("docs/metrics.md").into_iter().filter(|word| word.starts_with("highwater_")).collect();
     compare("docs/metrics.md", &told, &used, "metric");
 }
 

@@ -62,9 +62,9 @@ impl File {
     /// The lines that are no comments and stand before the file's own tests.
     pub(crate) fn code(&self) -> impl Iterator<Item = (usize, &str)> {
         let lines: Vec<&str> = self.text().lines().collect();
-        let tests = lines.windows(2).position(|pair| {
-            pair[0].starts_with("#[cfg(test)]") && pair[1].starts_with("mod ") && pair[1].ends_with('{')
-        });
+        let tests = lines
+            .windows(2)
+            .position(|pair| pair[0].starts_with("#[cfg(test)]") && pair[1].starts_with("mod ") && pair[1].ends_with('{'));
         let end = if self.is_test() { 0 } else { tests.unwrap_or(lines.len()) };
         self.lines().take(end).filter(|(_, line)| !line.trim_start().starts_with("//"))
     }

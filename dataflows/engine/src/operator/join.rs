@@ -4,17 +4,19 @@
 //! changed row is hashed once. With a window's bound among the keys there is a table per window, dropped whole when both
 //! sides' watermarks have passed the window's end.
 
+pub(crate) mod arranged;
+mod layout;
 mod side;
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
 
-use arrow::array::{Array, ArrayRef, Int64Array, NullArray, RecordBatch, RecordBatchOptions, UInt32Array};
-use arrow::buffer::BooleanBuffer;
+use arrow::array::{ArrayRef, Int64Array, UInt32Array};
 use arrow::compute;
-use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
+use arrow::datatypes::SchemaRef;
 use highwater_plan::{Join, TimeKind};
 
+pub(crate) use self::layout::read_columns;
+use self::layout::Layout;
 use self::side::{NONE, Side};
 use super::epoch::EpochLogic;
 use super::late::{LateGate, RowWindows, Watermark};
@@ -33,23 +35,6 @@ pub(crate) struct HashJoin {
     window: Option<Window>,
     /// By window end; without windows one table, at 0.
     tables: BTreeMap<i64, Table>,
-}
-
-/// Which columns are keys, kept and given.
-struct Layout {
-    /// Key columns per side.
-    on: [Vec<usize>; 2],
-    types: Vec<DataType>,
-    nulls_equal: bool,
-    /// Columns of each side that the output reads.
-    kept: [Vec<usize>; 2],
-    kept_types: [Vec<DataType>; 2],
-    /// Whether each side only grows.
-    append_only: [bool; 2],
-    /// Columns of each side.
-    widths: [usize; 2],
-    /// Left then right columns; those that nothing reads have type Null.
-    schema: SchemaRef,
 }
 
 /// How rows of a window are found and freed.
@@ -73,33 +58,7 @@ struct Table {
 impl HashJoin {
     /// Joins rows of `left` and `right`; `mapper` takes left then right columns.
     pub(crate) fn new(join: &Join, inputs: [&SchemaRef; 2], append_only: [bool; 2], mapper: Mapper, window: Option<Window>) -> Self {
-        let widths = [inputs[0].fields().len(), inputs[1].fields().len()];
-        let mut read = vec![join.map.exprs.is_none(); widths[0] + widths[1]];
-        for expr in join.map.filters.iter().chain(join.map.exprs.iter().flatten()) {
-            for column in &expr.columns {
-                read[*column] = true;
-            }
-        }
-        let kept = [
-            (0..widths[0]).filter(|column| read[*column]).collect::<Vec<_>>(),
-            (0..widths[1]).filter(|column| read[widths[0] + column]).collect::<Vec<_>>(),
-        ];
-        let types = |side: usize, columns: &[usize]| columns.iter().map(|column| inputs[side].field(*column).data_type().clone()).collect();
-        let fields = inputs[0].fields().iter().chain(inputs[1].fields()).zip(&read).map(|(field, read)| {
-            let data_type = if *read { field.data_type().clone() } else { DataType::Null };
-            Field::new(field.name(), data_type, true)
-        });
-        let on = [join.on.iter().map(|on| on.0).collect::<Vec<_>>(), join.on.iter().map(|on| on.1).collect::<Vec<_>>()];
-        let layout = Layout {
-            types: types(0, &on[0]),
-            on,
-            nulls_equal: join.nulls_equal,
-            kept_types: [types(0, &kept[0]), types(1, &kept[1])],
-            kept,
-            append_only,
-            widths,
-            schema: Arc::new(Schema::new(fields.collect::<Vec<_>>())),
-        };
+        let layout = Layout::new(join, inputs, append_only);
         HashJoin { layout, mapper, window, tables: BTreeMap::new() }
     }
 
@@ -130,7 +89,9 @@ impl HashJoin {
         let mut numbers = Vec::new();
         for delta in &changes[1 - smaller] {
             table.keys.find(&delta.columns(&layout.on[1 - smaller]), delta.len(), &mut numbers);
-            table.probe(epoch, 1 - smaller, delta, &numbers, layout, &self.mapper, output);
+            let kept = delta.columns(&layout.kept[1 - smaller]);
+            let fresh = Fresh { epoch, side: 1 - smaller, delta, numbers: &numbers, kept };
+            fresh.join(&table.sides[smaller], layout, &self.mapper, output);
         }
     }
 }
@@ -181,34 +142,6 @@ impl EpochLogic for HashJoin {
     }
 }
 
-impl Layout {
-    /// Rows that can match: NULL keys match nothing, unless NULLs are equal.
-    fn with_keys(&self, delta: Delta, side: usize) -> Delta {
-        if self.nulls_equal || self.on[side].iter().all(|column| delta.rows.column(*column).null_count() == 0) {
-            return delta;
-        }
-        let mut valid = BooleanBuffer::new_set(delta.len());
-        for nulls in self.on[side].iter().filter_map(|column| delta.rows.column(*column).nulls()) {
-            valid = &valid & nulls.inner();
-        }
-        delta.filter(&valid)
-    }
-
-    /// A batch of pairs: `fresh` are rows of the changed side, `stored` of the other.
-    fn pairs(&self, side: usize, fresh: Vec<ArrayRef>, stored: Vec<ArrayRef>, rows: usize) -> RecordBatch {
-        let unread: ArrayRef = Arc::new(NullArray::new(rows));
-        let mut columns = vec![unread; self.widths[0] + self.widths[1]];
-        let offsets = [0, self.widths[0]];
-        for (of, values) in [(side, fresh), (1 - side, stored)] {
-            for (column, values) in self.kept[of].iter().zip(values) {
-                columns[offsets[of] + column] = values;
-            }
-        }
-        let options = RecordBatchOptions::new().with_row_count(Some(rows));
-        RecordBatch::try_new_with_options(Arc::clone(&self.schema), columns, &options).expect("the layout's columns")
-    }
-}
-
 impl Table {
     fn new(layout: &Layout) -> Self {
         Table {
@@ -223,47 +156,9 @@ impl Table {
         self.keys.intern(&delta.columns(&layout.on[side]), delta.len(), &mut numbers);
         let bound = self.keys.bound();
         self.sides.iter_mut().for_each(|side| side.resize(bound));
-        self.probe(epoch, side, delta, &numbers, layout, mapper, output);
-        self.sides[side].insert(&numbers, &delta.columns(&layout.kept[side]), delta);
-    }
-
-    /// Joins a change of one side, whose keys have these numbers, with the other side.
-    #[expect(clippy::too_many_arguments, reason = "everything that a batch of pairs is made from")]
-    fn probe(
-        &self,
-        epoch: Time,
-        side: usize,
-        delta: &Delta,
-        numbers: &[u32],
-        layout: &Layout,
-        mapper: &Mapper,
-        output: &mut Vec<Delta>,
-    ) {
-        let other = &self.sides[1 - side];
-        if other.len() == 0 {
-            return;
-        }
-        let kept = delta.columns(&layout.kept[side]);
-        let retracts = delta.diffs.is_some() || !layout.append_only[1 - side];
-        let mut pairs = Pairs::default();
-        for (row, number) in numbers.iter().enumerate() {
-            if *number == ABSENT {
-                continue;
-            }
-            let mut stored = other.first(*number);
-            while stored != NONE {
-                pairs.fresh.push(row as u32);
-                pairs.stored.push(stored);
-                if retracts {
-                    pairs.diffs.push(delta.diff(row) * other.weight(stored));
-                }
-                stored = other.next(stored);
-                if pairs.fresh.len() == BATCH_ROWS {
-                    pairs.give(epoch, side, &kept, other, layout, mapper, output);
-                }
-            }
-        }
-        pairs.give(epoch, side, &kept, other, layout, mapper, output);
+        let fresh = Fresh { epoch, side, delta, numbers: &numbers, kept: delta.columns(&layout.kept[side]) };
+        fresh.join(&self.sides[1 - side], layout, mapper, output);
+        self.sides[side].insert(&numbers, &fresh.kept, delta);
     }
 
     /// Frees the numbers of keys that neither side has rows of any more.
@@ -283,35 +178,64 @@ impl Table {
     }
 }
 
+/// A change of one side.
+struct Fresh<'a> {
+    epoch: Time,
+    side: usize,
+    delta: &'a Delta,
+    /// The numbers of its keys, by which the rows of the other side are chained.
+    numbers: &'a [u32],
+    /// Its columns that the output reads.
+    kept: Vec<ArrayRef>,
+}
+
+impl Fresh<'_> {
+    /// Joins the change with the other side.
+    fn join(&self, other: &Side, layout: &Layout, mapper: &Mapper, output: &mut Vec<Delta>) {
+        if other.len() == 0 {
+            return;
+        }
+        let retracts = self.delta.diffs.is_some() || !layout.append_only[1 - self.side];
+        let mut pairs = Pairs::default();
+        for (row, number) in self.numbers.iter().enumerate() {
+            if *number == ABSENT {
+                continue;
+            }
+            let mut stored = other.first(*number);
+            while stored != NONE {
+                pairs.fresh.push(row as u32);
+                pairs.stored.push(stored);
+                if retracts {
+                    pairs.diffs.push(self.delta.diff(row) * other.weight(stored));
+                }
+                stored = other.next(stored);
+                if pairs.fresh.len() == BATCH_ROWS {
+                    self.give(&mut pairs, other, layout, mapper, output);
+                }
+            }
+        }
+        self.give(&mut pairs, other, layout, mapper, output);
+    }
+
+    fn give(&self, pairs: &mut Pairs, other: &Side, layout: &Layout, mapper: &Mapper, output: &mut Vec<Delta>) {
+        if pairs.fresh.is_empty() {
+            return;
+        }
+        let positions = UInt32Array::from(std::mem::take(&mut pairs.fresh));
+        let take = |column: &ArrayRef| compute::take(column, &positions, None).expect("rows of the batch");
+        let fresh = self.kept.iter().map(take).collect();
+        let stored = other.gather(&pairs.stored);
+        pairs.stored.clear();
+        let rows = layout.pairs(self.side, fresh, stored, positions.len());
+        let diffs = (!pairs.diffs.is_empty()).then(|| Int64Array::from(std::mem::take(&mut pairs.diffs)));
+        mapper.apply(self.epoch, Delta { rows, diffs, origin: None }, output);
+    }
+}
+
 /// Matches that wait to be given as one batch.
 #[derive(Default)]
 struct Pairs {
     fresh: Vec<u32>,
     stored: Vec<u32>,
     diffs: Vec<Diff>,
-}
-
-impl Pairs {
-    #[expect(clippy::too_many_arguments, reason = "everything that a batch of pairs is made from")]
-    fn give(
-        &mut self,
-        epoch: Time,
-        side: usize,
-        kept: &[ArrayRef],
-        other: &Side,
-        layout: &Layout,
-        mapper: &Mapper,
-        output: &mut Vec<Delta>,
-    ) {
-        if self.fresh.is_empty() {
-            return;
-        }
-        let positions = UInt32Array::from(std::mem::take(&mut self.fresh));
-        let fresh = kept.iter().map(|column| compute::take(column, &positions, None).expect("rows of the batch")).collect();
-        let stored = other.gather(&self.stored);
-        self.stored.clear();
-        let rows = layout.pairs(side, fresh, stored, positions.len());
-        let diffs = (!self.diffs.is_empty()).then(|| Int64Array::from(std::mem::take(&mut self.diffs)));
-        mapper.apply(epoch, Delta { rows, diffs, origin: None }, output);
-    }
 }

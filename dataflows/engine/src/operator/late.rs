@@ -8,9 +8,8 @@
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use arrow::array::{Array, Int64Array};
 use arrow::buffer::BooleanBuffer;
-use highwater_plan::{TimeKind, WindowAssign, micros_from_column};
+use highwater_plan::{Micros, TimeKind, WindowAssign};
 
 use super::epoch::EpochLogic;
 use super::sides::{Errors, LateRows, Missed};
@@ -33,12 +32,12 @@ pub(crate) enum RowWindows {
 
 impl RowWindows {
     /// Per row: the start of its last window or, for bounds, its window's end; in microseconds.
-    pub(crate) fn times(&self, delta: &Delta) -> Int64Array {
+    pub(crate) fn times(&self, delta: &Delta) -> Micros {
         let column = match self {
             RowWindows::Assign(assign) => assign.time,
             RowWindows::Bound { column, .. } => *column,
         };
-        micros_from_column(delta.rows.column(column)).expect("planners take windows from timestamps")
+        Micros::new(delta.rows.column(column)).expect("planners take windows from timestamps")
     }
 
     /// The end of the window whose bound is `value`.
@@ -122,9 +121,8 @@ impl LateGate {
         if keep.count_set_bits() == delta.len() { delta } else { delta.filter(&keep) }
     }
 
-    fn all_open(&self, times: &Int64Array, closed: i64) -> bool {
-        let least = arrow::compute::min(times);
-        least.is_none_or(|least| self.windows.ends(least).0 > closed)
+    fn all_open(&self, times: &Micros, closed: i64) -> bool {
+        times.min().is_none_or(|least| self.windows.ends(least).0 > closed)
     }
 }
 

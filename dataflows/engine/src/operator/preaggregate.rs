@@ -7,9 +7,9 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use arrow::array::{Array, ArrayRef, Int64Array, RecordBatch, RecordBatchOptions};
+use arrow::array::{ArrayRef, Int64Array, RecordBatch, RecordBatchOptions};
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef, TimeUnit};
-use highwater_plan::{Aggregate, Grouping, WindowAssign, WindowKind, micros_from_column, timestamp_from_micros};
+use highwater_plan::{Aggregate, Grouping, Micros, WindowAssign, WindowKind, timestamp_from_micros};
 
 use super::epoch::EpochLogic;
 use super::groups::{Groups, PartialColumns};
@@ -124,7 +124,7 @@ impl EpochLogic for Preaggregate {
         let pane = Partials::pane(assign.kind);
         let mut panes: BTreeMap<i64, Groups> = BTreeMap::new();
         for delta in &deltas {
-            let times = micros_from_column(delta.rows.column(assign.time)).expect("planners assign windows by timestamps");
+            let times = Micros::new(delta.rows.column(assign.time)).expect("planners assign windows by timestamps");
             debug_assert_eq!(times.null_count(), 0, "the gate refuses rows without a time");
             let start = |row: usize, last: Option<i64>| {
                 let time = times.value(row);

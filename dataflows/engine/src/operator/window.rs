@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use arrow::array::{Array, ArrayRef, Int64Array, RecordBatch, UInt32Array};
 use arrow::datatypes::SchemaRef;
-use highwater_plan::{WindowAssign, micros_from_column, timestamp_from_micros};
+use highwater_plan::{Micros, WindowAssign, timestamp_from_micros};
 use timely::container::NoopBuilder;
 use timely::dataflow::channels::pact::Pipeline;
 use timely::dataflow::operators::generic::Operator;
@@ -43,13 +43,47 @@ pub(crate) fn window<'scope>(
 }
 
 fn assign_windows(delta: &Delta, assign: &WindowAssign, schema: &SchemaRef) -> Delta {
-    let times = micros_from_column(delta.rows.column(assign.time)).expect("planners assign windows by timestamps");
+    let times = Micros::new(delta.rows.column(assign.time)).expect("planners assign windows by timestamps");
     let (slide, size) = (assign.kind.slide(), assign.kind.size());
-    let (mut rows, mut starts) = (Vec::with_capacity(delta.len()), Vec::with_capacity(delta.len()));
-    for row in 0..times.len() {
-        if times.is_null(row) {
-            continue;
+    let (assigned, starts) = if slide == size && times.null_count() == 0 {
+        // Every row is in exactly one window: rows stay as they are.
+        (delta.clone(), tumbling_starts(&times, assign))
+    } else {
+        let (rows, starts) = rows_and_starts(&times, assign);
+        let positions = |origin: &OriginRows| OriginRows { rows: Some(origin.positions(&rows).into()), ..origin.clone() };
+        let origin = delta.origin.as_ref().map(positions);
+        (Delta { origin, ..delta.take(&UInt32Array::from(rows)) }, starts)
+    };
+    let data_type = delta.rows.column(assign.time).data_type().clone();
+    let mut columns = assigned.rows.columns().to_vec();
+    let bounds = [0, size, size - LAST_INSTANT_MICROS].into_iter().take(schema.fields().len() - columns.len());
+    let bound = |shift: i64| -> ArrayRef {
+        timestamp_from_micros(Int64Array::from_iter_values(starts.iter().map(|start| start + shift)), &data_type)
+    };
+    columns.extend(bounds.map(bound));
+    let rows = RecordBatch::try_new(Arc::clone(schema), columns).expect("the input's columns and the window's bounds");
+    Delta { rows, ..assigned }
+}
+
+/// Per row the start of its window. Rows come nearly in order, so most are in the window of the row before.
+fn tumbling_starts(times: &Micros, assign: &WindowAssign) -> Vec<i64> {
+    let size = assign.kind.size();
+    let mut last = i64::MIN;
+    let start = |row: usize| {
+        let time = times.value(row);
+        if last == i64::MIN || time < last || time - last >= size {
+            last = assign.kind.last_start(time);
         }
+        last
+    };
+    (0..times.len()).map(start).collect()
+}
+
+/// Rows and the starts of the windows they are in, one entry per row and window.
+fn rows_and_starts(times: &Micros, assign: &WindowAssign) -> (Vec<u32>, Vec<i64>) {
+    let (slide, size) = (assign.kind.slide(), assign.kind.size());
+    let (mut rows, mut starts) = (Vec::with_capacity(times.len()), Vec::with_capacity(times.len()));
+    for row in (0..times.len()).filter(|row| !times.is_null(*row)) {
         let time = times.value(row);
         let mut start = assign.kind.last_start(time);
         while start > time - size {
@@ -58,15 +92,5 @@ fn assign_windows(delta: &Delta, assign: &WindowAssign, schema: &SchemaRef) -> D
             start -= slide;
         }
     }
-    let origin = delta.origin.as_ref().map(|origin| OriginRows { rows: Some(origin.positions(&rows).into()), ..origin.clone() });
-    let taken = delta.take(&UInt32Array::from(rows));
-    let data_type = delta.rows.column(assign.time).data_type().clone();
-    let bound = |shift: i64| -> ArrayRef {
-        timestamp_from_micros(Int64Array::from_iter_values(starts.iter().map(|start| start + shift)), &data_type)
-    };
-    let mut columns = taken.rows.columns().to_vec();
-    columns.extend([bound(0), bound(size), bound(size - LAST_INSTANT_MICROS)]);
-    columns.truncate(schema.fields().len());
-    let rows = RecordBatch::try_new(Arc::clone(schema), columns).expect("the input's columns and three window columns");
-    Delta { rows, diffs: taken.diffs, origin }
+    (rows, starts)
 }

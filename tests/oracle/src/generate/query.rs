@@ -19,7 +19,6 @@ pub(super) struct Queries<'a> {
     relations: Vec<Relation>,
     /// Windows are no finer than this, because some time column is not.
     finest_ms: i64,
-    late: bool,
 }
 
 /// A query and what its output is.
@@ -65,9 +64,9 @@ impl Items {
 
 impl<'a> Queries<'a> {
     /// Over these sources.
-    pub(super) fn new(random: &'a mut Random, sources: &[Declared], late: bool) -> Self {
+    pub(super) fn new(random: &'a mut Random, sources: &[Declared]) -> Self {
         let finest_ms = if sources.iter().any(Declared::counts_seconds) { 1_000 } else { 1 };
-        Queries { random, relations: sources.iter().map(|declared| declared.relation.clone()).collect(), finest_ms, late }
+        Queries { random, relations: sources.iter().map(|declared| declared.relation.clone()).collect(), finest_ms }
     }
 
     /// One to four views, and perhaps a sink.
@@ -79,7 +78,7 @@ impl<'a> Queries<'a> {
             let plain = number < views && self.random.chance(25);
             let what = if plain { "VIEW" } else { "MATERIALIZED VIEW" };
             let emit = match query.closes {
-                true if self.random.chance(45) && !(crate::generate::avoid() && self.late) => " EMIT FINAL",
+                true if self.random.chance(45) => " EMIT FINAL",
                 _ if self.random.chance(10) => " EMIT CHANGES",
                 _ => "",
             };
@@ -189,10 +188,7 @@ impl<'a> Queries<'a> {
         for _ in 0..self.random.range(1, 3) {
             let kind = *self.random.one_of(&KINDS);
             for (items, relation) in sides.iter_mut().zip([&left, &right]) {
-                let mut sql = expr(self.random, &relation.columns, kind, 1);
-                if crate::generate::avoid() {
-                    sql = format!("NULLIF({sql}, {sql})");
-                }
+                let sql = expr(self.random, &relation.columns, kind, 1);
                 items.add(&sql, kind, Role::None);
             }
         }

@@ -55,7 +55,7 @@ impl Queries<'_> {
         const SUMMED: [Kind; 4] = [Kind::BigInt, Kind::Int, Kind::Double, Kind::Decimal];
         const ORDERED: [Kind; 6] = [Kind::BigInt, Kind::Int, Kind::Varchar, Kind::Double, Kind::Decimal, Kind::Timestamp];
         let distinct = if self.random.chance(25) { "DISTINCT " } else { "" };
-        let mut argument = |queries: &mut Self, kinds: &[Kind]| {
+        let argument = |queries: &mut Self, kinds: &[Kind]| {
             let present: Vec<&Column> = columns.iter().filter(|column| kinds.contains(&column.kind)).collect();
             if !present.is_empty() && queries.random.chance(75) {
                 let column = *queries.random.one_of(&present);
@@ -181,8 +181,7 @@ impl Queries<'_> {
     fn window_group_of(&mut self, from: From, windows: &Windows) -> Query {
         let time = from.columns.iter().find(|column| column.role == Role::Event).expect("it was chosen for that").clone();
         let mut items = Items::default();
-        // Columns of the input that are windows' bounds already would have the names of the new ones.
-        let columns: Vec<Column> = from.columns.clone();
+        let columns = from.columns.clone();
         let size = windows.size();
         let mut keys = self.keys(&mut items, &columns, 2);
         let functional = self.random.chance(30);
@@ -214,7 +213,7 @@ impl Queries<'_> {
             }
             self.table_function(&from.sql, &time.name, windows)
         };
-        self.calls(&mut items, &columns, i64::from(crate::generate::avoid()));
+        self.calls(&mut items, &columns, 0);
         let condition = self.condition(&columns, 35);
         let having = self.having(&columns);
         let sql = format!("SELECT {} FROM {from_sql}{condition} GROUP BY {}{having}", items.sql(), keys.join(", "));

@@ -1,0 +1,93 @@
+//! Which columns a join reads of either side, and how its pairs are put together.
+
+use std::sync::Arc;
+
+use arrow::array::{Array, ArrayRef, NullArray, RecordBatch, RecordBatchOptions};
+use arrow::buffer::BooleanBuffer;
+use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
+use highwater_plan::Join;
+
+use crate::Delta;
+
+/// Which columns are keys, kept and given.
+pub(super) struct Layout {
+    /// Key columns per side.
+    pub(super) on: [Vec<usize>; 2],
+    /// Their types.
+    pub(super) types: Vec<DataType>,
+    pub(super) nulls_equal: bool,
+    /// Columns of each side that the output reads.
+    pub(super) kept: [Vec<usize>; 2],
+    pub(super) kept_types: [Vec<DataType>; 2],
+    /// Whether each side only grows.
+    pub(super) append_only: [bool; 2],
+    /// Columns of each side.
+    widths: [usize; 2],
+    /// Left then right columns; those that nothing reads have type Null.
+    schema: SchemaRef,
+}
+
+/// Per column, left then right, whether a join's filters or output read it.
+pub(crate) fn read_columns(join: &Join, columns: usize) -> Vec<bool> {
+    let mut read = vec![join.map.exprs.is_none(); columns];
+    for expr in join.map.filters.iter().chain(join.map.exprs.iter().flatten()) {
+        for column in &expr.columns {
+            read[*column] = true;
+        }
+    }
+    read
+}
+
+impl Layout {
+    /// The layout of a join of inputs with these schemas.
+    pub(super) fn new(join: &Join, inputs: [&SchemaRef; 2], append_only: [bool; 2]) -> Self {
+        let widths = [inputs[0].fields().len(), inputs[1].fields().len()];
+        let read = read_columns(join, widths[0] + widths[1]);
+        let kept = [
+            (0..widths[0]).filter(|column| read[*column]).collect::<Vec<_>>(),
+            (0..widths[1]).filter(|column| read[widths[0] + column]).collect::<Vec<_>>(),
+        ];
+        let types = |side: usize, columns: &[usize]| columns.iter().map(|column| inputs[side].field(*column).data_type().clone()).collect();
+        let fields = inputs[0].fields().iter().chain(inputs[1].fields()).zip(&read).map(|(field, read)| {
+            let data_type = if *read { field.data_type().clone() } else { DataType::Null };
+            Field::new(field.name(), data_type, true)
+        });
+        let on = [join.on.iter().map(|on| on.0).collect::<Vec<_>>(), join.on.iter().map(|on| on.1).collect::<Vec<_>>()];
+        Layout {
+            types: types(0, &on[0]),
+            on,
+            nulls_equal: join.nulls_equal,
+            kept_types: [types(0, &kept[0]), types(1, &kept[1])],
+            kept,
+            append_only,
+            widths,
+            schema: Arc::new(Schema::new(fields.collect::<Vec<_>>())),
+        }
+    }
+
+    /// Rows that can match: NULL keys match nothing, unless NULLs are equal.
+    pub(super) fn with_keys(&self, delta: Delta, side: usize) -> Delta {
+        if self.nulls_equal || self.on[side].iter().all(|column| delta.rows.column(*column).null_count() == 0) {
+            return delta;
+        }
+        let mut valid = BooleanBuffer::new_set(delta.len());
+        for nulls in self.on[side].iter().filter_map(|column| delta.rows.column(*column).nulls()) {
+            valid = &valid & nulls.inner();
+        }
+        delta.filter(&valid)
+    }
+
+    /// A batch of pairs: `fresh` are rows of the changed side, `stored` of the other.
+    pub(super) fn pairs(&self, side: usize, fresh: Vec<ArrayRef>, stored: Vec<ArrayRef>, rows: usize) -> RecordBatch {
+        let unread: ArrayRef = Arc::new(NullArray::new(rows));
+        let mut columns = vec![unread; self.widths[0] + self.widths[1]];
+        let offsets = [0, self.widths[0]];
+        for (of, values) in [(side, fresh), (1 - side, stored)] {
+            for (column, values) in self.kept[of].iter().zip(values) {
+                columns[offsets[of] + column] = values;
+            }
+        }
+        let options = RecordBatchOptions::new().with_row_count(Some(rows));
+        RecordBatch::try_new_with_options(Arc::clone(&self.schema), columns, &options).expect("the layout's columns")
+    }
+}

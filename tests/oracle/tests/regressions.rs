@@ -1,0 +1,168 @@
+//! What the random jobs have found once, made small. Each must stay found.
+
+use highwater_engine::{Engine, EngineConfig};
+use highwater_oracle::case::{Outcome, check, compiled, run};
+use highwater_oracle::evaluate::evaluate;
+use highwater_oracle::history::History;
+use highwater_oracle::script::Script;
+use highwater_oracle::value::show;
+
+const STREAM: &str = "CREATE SOURCE s (k BIGINT, ts TIMESTAMP(3), WATERMARK FOR ts AS ts - INTERVAL '1' SECOND)
+    WITH (connector = 'http', format = 'json');";
+
+/// The last content of the only view, by the plan alone: for what a query *means*.
+fn content(sql: &str, script: &str) -> Vec<String> {
+    let job = compiled(sql).unwrap();
+    let script = Script::parse(script, &job).unwrap();
+    let expected = evaluate(&job, &History::imagined(&job, &script)).unwrap();
+    expected.views[0].last().unwrap().iter().map(|(row, diff)| format!("{diff:+} {}", show(row))).collect()
+}
+
+/// A window's result was taken to have as many rows as its first column, and there was none.
+#[test]
+fn r01_final_windows_without_keys_and_aggregates() {
+    let sql = format!(
+        "{STREAM} CREATE MATERIALIZED VIEW v AS
+         SELECT window_start, window_end FROM TUMBLE(s, ts, INTERVAL '2' SECOND) GROUP BY window_start, window_end EMIT FINAL;"
+    );
+    check(&sql, "feed s @0\n 0 + 1 | 500\n 0 + 2 | 5000");
+}
+
+/// A plan said that final windows are never corrected; with allowed lateness they are.
+#[test]
+fn r02_final_windows_with_allowed_lateness_are_corrected() {
+    let sql = format!(
+        "SET allowed_lateness = '5 s'; {STREAM}
+         CREATE MATERIALIZED VIEW v AS SELECT window_end, count(*) AS n, max(k) AS most
+         FROM TUMBLE(s, ts, INTERVAL '2' SECOND) GROUP BY window_end EMIT FINAL;
+         CREATE MATERIALIZED VIEW w AS SELECT max(n) AS n FROM v;
+         CREATE SINK o FROM v WITH (connector = 'stdout');"
+    );
+    check(&sql, "feed s @0\n 0 + 1 | 500\n 1 + 2 | 4000\n 2 + 3 | 700\n 3 + 4 | 800");
+}
+
+/// A column of a union can be NULL if it can be in any branch.
+#[test]
+fn r03_a_union_is_nullable_where_one_branch_is() {
+    let sql = "CREATE TABLE t (k BIGINT, a VARCHAR) WITH (connector = 'http', format = 'changelog');
+        CREATE MATERIALIZED VIEW v AS SELECT 'x' AS c FROM t UNION ALL SELECT a AS c FROM t;";
+    check(sql, "feed t @0\n 0 + 1 | NULL\n 0 + 2 | 'b'\n 1 - 1 | NULL\n 1 + 1 | NULL\n 1 + 1 | NULL");
+}
+
+/// A late row that opens a closed window within the allowed lateness waited for the next move of the watermark.
+#[test]
+fn r04_a_late_window_is_given_at_once() {
+    let sql = format!(
+        "SET allowed_lateness = '5 s'; {STREAM}
+         CREATE MATERIALIZED VIEW v AS SELECT k, window_end, count(*) AS n
+         FROM TUMBLE(s, ts, INTERVAL '1' SECOND) GROUP BY k, window_end EMIT FINAL;"
+    );
+    check(&sql, "feed s @0\n 0 + 1 | 4000\n 1 + 2 | 1500\n 2 + 3 | 1600\n 3 + 3 | 900");
+}
+
+/// Windows that are finer than their time column had their bounds cut off, so that two had the same.
+#[test]
+fn r05_windows_are_not_finer_than_their_time() {
+    let sql = "CREATE SOURCE s (k BIGINT, ts TIMESTAMP(0), WATERMARK FOR ts AS ts - INTERVAL '1' SECOND)
+        WITH (connector = 'http', format = 'json');
+        CREATE MATERIALIZED VIEW v AS SELECT window_start, window_end, count(*) AS n
+        FROM HOP(s, ts, INTERVAL '500' MILLISECOND, INTERVAL '1500' MILLISECOND) GROUP BY window_start, window_end;";
+    if compiled(sql).is_ok() {
+        check(sql, "feed s @0\n 0 + 1 | 10\n 0 + 1 | 11");
+    }
+}
+
+/// The readers of a union saw the type of its first branch, not the common one.
+#[test]
+fn r06_readers_of_a_union_see_its_type() {
+    let sql = "CREATE SOURCE a (k BIGINT, ts TIMESTAMP(3)) WITH (connector = 'http', format = 'json');
+        CREATE SOURCE b (k BIGINT, ts TIMESTAMP(6)) WITH (connector = 'http', format = 'json');
+        CREATE MATERIALIZED VIEW u AS SELECT ts AS t FROM a UNION ALL SELECT ts AS t FROM b;
+        CREATE MATERIALIZED VIEW v AS SELECT min(t) AS first FROM u;";
+    check(sql, "feed a @0\n 0 + 1 | 1500\nfeed b @0\n 0 + 1 | 2000000");
+}
+
+/// Commands stopped at the first worker that had died, so the others never heard of the end.
+#[test]
+fn r07_an_engine_ends_although_a_worker_has_died() {
+    // Any job that panics would do; a feed whose rows are not the source's does for ever.
+    let engine = Engine::start(EngineConfig { workers: 3 }).unwrap();
+    let sql = format!("{STREAM} CREATE MATERIALIZED VIEW v AS SELECT k, count(*) AS n FROM s GROUP BY k;");
+    let job = compiled(&sql).unwrap();
+    let handle = engine.create(panicking::spec(job)).unwrap();
+    panicking::wait_for_failure(&engine, &handle);
+    let (sender, receiver) = std::sync::mpsc::channel();
+    std::thread::spawn(move || {
+        engine.shutdown();
+        std::mem::forget(engine);
+        let _ = sender.send(());
+    });
+    assert!(receiver.recv_timeout(std::time::Duration::from_secs(10)).is_ok(), "shutdown does not come back");
+}
+
+/// `IS [NOT] DISTINCT FROM` took everything up to the closing parenthesis as its right side.
+#[test]
+fn r08_is_distinct_from_binds_closer_than_and() {
+    let sql = "CREATE TABLE t (k BIGINT, ok BOOLEAN) WITH (connector = 'http', format = 'changelog');
+        CREATE MATERIALIZED VIEW v AS SELECT k FROM t WHERE ok IS NOT DISTINCT FROM FALSE AND k = 1;";
+    assert_eq!(content(sql, "feed t @0\n 0 + 1 | false\n 0 + 1 | true\n 0 + 2 | false"), ["+1 1"]);
+}
+
+/// Two aggregates that differ by a cast had the same name.
+#[test]
+fn r09_aggregates_that_differ_by_a_cast() {
+    let sql = "CREATE TABLE t (k BIGINT) WITH (connector = 'http', format = 'changelog');
+        CREATE MATERIALIZED VIEW v AS SELECT sum(k) AS a, sum(CAST(k AS INT)) AS b FROM t;";
+    assert_eq!(content(sql, "feed t @0\n 0 + 1\n 0 + 2"), ["+1 3 | 3"]);
+}
+
+mod panicking {
+    use std::sync::Arc;
+    use std::time::Duration;
+
+    use highwater_engine::{Engine, Feed, FeedPoll, FeedSpec, JobHandle, JobSpec, JobState};
+    use highwater_plan::Job;
+
+    struct Panics;
+
+    impl Feed for Panics {
+        fn poll(&mut self, _rows_max: usize) -> FeedPoll {
+            panic!("this feed panics on purpose");
+        }
+    }
+
+    /// A job whose feed panics on the first worker.
+    pub(super) fn spec(job: Arc<Job>) -> JobSpec {
+        let feeds = vec![FeedSpec { source: 0, worker: 0, bounded: false, feed: Box::new(Panics) }];
+        JobSpec { name: "panics".into(), job, feeds, sinks: Vec::new(), until_end: false }
+    }
+
+    pub(super) fn wait_for_failure(engine: &Engine, handle: &JobHandle) {
+        let (sender, receiver) = std::sync::mpsc::channel();
+        handle.listen(move |_, state| {
+            if matches!(state, JobState::Failed(_)) {
+                let _ = sender.send(());
+            }
+        });
+        engine.waker(0)();
+        while !matches!(handle.state(), JobState::Failed(_)) {
+            let _ = receiver.recv_timeout(Duration::from_millis(100));
+        }
+        // The worker's thread ends after it has told.
+        while !matches!(engine.drop_job(handle.id()), Err(highwater_engine::EngineError::Stopped)) {
+            let _ = receiver.recv_timeout(Duration::from_millis(10));
+        }
+    }
+}
+
+/// Runs are independent of what an engine ran before.
+#[test]
+fn an_engine_runs_one_job_after_another() {
+    let engine = Engine::start(EngineConfig { workers: 2 }).unwrap();
+    let sql = format!("{STREAM} CREATE MATERIALIZED VIEW v AS SELECT k, count(*) AS n FROM s GROUP BY k;");
+    let job = compiled(&sql).unwrap();
+    let script = Script::parse("feed s @0\n 0 + 1 | 500\n 1 + 1 | 600\nfeed s @1\n 0 + 1 | 500", &job).unwrap();
+    for _ in 0..5 {
+        assert!(matches!(run(&engine, &job, &script), Outcome::Right(_)));
+    }
+}
