@@ -41,6 +41,7 @@ use timely::progress::Antichain;
 use self::arranger::{Sealing, Watch, arrange_stream};
 pub(crate) use self::chunk::RowChunk;
 pub(crate) use self::codec::RowCodec;
+#[cfg(test)]
 pub(crate) use self::seal::Sealer;
 pub(crate) use self::shared::{SharedRows, SharedTrace, arrange_shared};
 use crate::Time;

@@ -4,6 +4,8 @@
 //! dispatches: what an operator does is in its own file.
 
 mod arranged;
+#[cfg(test)]
+mod plans;
 mod sharing;
 
 use std::sync::Arc;

@@ -35,12 +35,11 @@ FROM nexmark WHERE event_type = 2;
 
 CREATE MATERIALIZED VIEW q7 AS
 SELECT B.auction, B.price, B.bidder, B.dateTime, B.extra
-FROM bid AS B
+FROM TABLE(TUMBLE(TABLE bid, DESCRIPTOR(dateTime), INTERVAL '10' SECOND)) AS B
 JOIN (
-  SELECT MAX(price) AS maxprice, window_end AS dateTime
+  SELECT MAX(price) AS maxprice, window_start, window_end
   FROM TABLE(TUMBLE(TABLE bid, DESCRIPTOR(dateTime), INTERVAL '10' SECOND))
   GROUP BY window_start, window_end
-) AS B1
-ON B.price = B1.maxprice
-WHERE B.dateTime BETWEEN B1.dateTime - INTERVAL '10' SECOND AND B1.dateTime
+) AS M
+ON B.window_start = M.window_start AND B.window_end = M.window_end AND B.price = M.maxprice
 EMIT FINAL;

@@ -11,8 +11,18 @@ use crate::drive::{DriveError, Observed, drive};
 use crate::evaluate::{Unfit, evaluate};
 use crate::history::History;
 use crate::script::Script;
+use crate::value::show;
 
 /// What a job was seen to do wrong.
+#[derive(Debug, Clone)]
+pub struct Wrong {
+    /// What.
+    pub fault: Fault,
+    /// What the job had been given, and in which epochs, if it came to an end.
+    pub history: Option<History>,
+}
+
+/// A kind of wrong.
 #[derive(Debug, Clone)]
 pub enum Fault {
     /// The engine failed.
@@ -42,7 +52,7 @@ pub enum Outcome {
     /// All is as it must be.
     Right(Box<Observed>),
     /// Something is not.
-    Wrong(Fault),
+    Wrong(Box<Wrong>),
     /// The oracle did not look: the case is too large.
     Skipped,
 }
@@ -61,21 +71,22 @@ pub fn run(engine: &Engine, job: &Arc<Job>, script: &Script) -> Outcome {
         Ok(observed) => observed,
         // A plan that is wrong may well be why the engine failed: it is the better message then.
         Err(error) => {
-            return Outcome::Wrong(match evaluate(job, &History::imagined(job, script)) {
-                Err(Unfit::PlanIsWrong(what)) => Fault::Plan(format!("{what}
-({error})")),
+            let fault = match evaluate(job, &History::imagined(job, script)) {
+                Err(Unfit::PlanIsWrong(what)) => Fault::Plan(format!("{what} ({error})")),
                 _ => Fault::Drive(error),
-            });
+            };
+            return Outcome::Wrong(Box::new(Wrong { fault, history: None }));
         }
     };
+    let wrong = |fault| Outcome::Wrong(Box::new(Wrong { fault, history: Some(observed.history.clone()) }));
     let expected = match evaluate(job, &observed.history) {
         Ok(expected) => expected,
         Err(Unfit::TooLarge | Unfit::NeedsClock) => return Outcome::Skipped,
-        Err(Unfit::PlanIsWrong(what)) => return Outcome::Wrong(Fault::Plan(what)),
+        Err(Unfit::PlanIsWrong(what)) => return wrong(Fault::Plan(what)),
     };
     match compare(job, &expected, &observed) {
+        Some(mismatch) => wrong(Fault::Mismatch(Box::new(mismatch))),
         None => Outcome::Right(Box::new(observed)),
-        Some(mismatch) => Outcome::Wrong(Fault::Mismatch(Box::new(mismatch))),
     }
 }
 
@@ -83,7 +94,7 @@ pub fn run(engine: &Engine, job: &Arc<Job>, script: &Script) -> Outcome {
 pub fn run_alone(workers: usize, job: &Arc<Job>, script: &Script) -> Outcome {
     let engine = Engine::start(EngineConfig { workers }).expect("threads can be started");
     let outcome = run(&engine, job, script);
-    if matches!(&outcome, Outcome::Wrong(Fault::Drive(_))) {
+    if matches!(outcome, Outcome::Wrong(_)) {
         // Its workers may have died or hang: nobody waits for them.
         std::mem::forget(engine);
     }
@@ -102,7 +113,20 @@ pub fn check(sql: &str, script: &str) {
         match run_alone(workers, &job, &script) {
             Outcome::Right(_) => {}
             Outcome::Skipped => panic!("the case is too large"),
-            Outcome::Wrong(fault) => panic!("{workers} workers: {fault}\n{}", explain(&job)),
+            Outcome::Wrong(wrong) => panic!("{workers} workers: {}\n{}", wrong.fault, explain(&job)),
         }
     }
+}
+
+/// What the first view of a job holds at last, worked out as if every step were an epoch: for what a query *means*.
+///
+/// # Panics
+///
+/// As [`check`].
+pub fn last_content(sql: &str, script: &str) -> Vec<String> {
+    let job = compiled(sql).unwrap_or_else(|error| panic!("{error}"));
+    let script = Script::parse(script, &job).unwrap_or_else(|error| panic!("{error}"));
+    let expected = evaluate(&job, &History::imagined(&job, &script)).unwrap_or_else(|error| panic!("{error}"));
+    let rows = expected.views[0].last().expect("there is an epoch");
+    rows.iter().map(|(row, diff)| format!("{diff:+} {}", show(row))).collect()
 }

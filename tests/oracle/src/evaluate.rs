@@ -111,26 +111,23 @@ pub fn evaluate(job: &Job, history: &History) -> Result<Expected, Unfit> {
     let roots: Vec<NodeId> = job.views.iter().map(|view| view.node).chain(job.sinks.iter().map(|sink| sink.node)).collect();
     let live = upstream(&job.plan, &roots);
     let mut nodes: Vec<Evaluated> = Vec::new();
-    for id in 0..job.plan.nodes.len() {
-        let evaluated = if live[id] { evaluate_node(&context, id, &nodes)? } else { Evaluated::default() };
-        if live[id] {
+    for (id, live) in live.iter().enumerate() {
+        let evaluated = if *live { evaluate_node(&context, id, &nodes)? } else { Evaluated::default() };
+        if *live {
             check_properties(&job.plan, id, &evaluated)?;
         }
         nodes.push(evaluated);
     }
-    let sum = |of: &dyn Fn(NodeId) -> &'static str, root: Option<NodeId>| -> Vec<i64> {
-        let within = root.map_or_else(|| live.clone(), |root| upstream(&job.plan, &[root]));
-        let total = |epoch: usize| {
-            let counted = (0..nodes.len()).filter(|id| within[*id]);
-            counted.map(|id| if of(id) == "late" { nodes[id].late[epoch] } else { nodes[id].errors[epoch] }).sum()
-        };
-        (0..epochs.len()).map(total).collect()
+    let sum = |within: &[bool], of: fn(&Evaluated) -> &[i64]| -> Vec<i64> {
+        let counted = || nodes.iter().zip(within).filter(|(_, within)| **within);
+        (0..epochs.len()).map(|epoch| counted().map(|(node, _)| of(node)[epoch]).sum()).collect()
     };
+    let errors = |root: NodeId| sum(&upstream(&job.plan, &[root]), |node| &node.errors);
     Ok(Expected {
         views: job.views.iter().map(|view| nodes[view.node].content.clone()).collect(),
-        view_errors: job.views.iter().map(|view| sum(&|_| "errors", Some(view.node))).collect(),
+        view_errors: job.views.iter().map(|view| errors(view.node)).collect(),
         sinks: job.sinks.iter().map(|sink| nodes[sink.node].content.clone()).collect(),
-        late: sum(&|_| "late", None),
+        late: sum(&live, |node| &node.late),
         epochs,
     })
 }
@@ -225,3 +222,6 @@ fn wrong(id: NodeId, what: &str) -> Unfit {
 fn keeps_failed(context: &Context<'_>) -> bool {
     context.job.settings.on_error == OnError::Null
 }
+
+#[cfg(test)]
+mod tests;

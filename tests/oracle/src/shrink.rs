@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 
 use highwater_plan::explain;
 
-use crate::case::{Fault, Outcome, compiled, run_alone};
+use crate::case::{Outcome, Wrong, compiled, run_alone};
 use crate::generate::Text;
 use crate::script::Script;
 
@@ -25,13 +25,14 @@ pub struct Failing {
     /// On how many workers.
     pub workers: usize,
     /// How it fails.
-    pub fault: Fault,
+    pub wrong: Wrong,
 }
 
 impl Failing {
     /// A smaller case that fails in the same way.
     pub fn shrink(self) -> Failing {
         let mut shrinker = Shrinker { best: self, attempts: 0 };
+        shrinker.pin_epochs();
         while shrinker.round() && shrinker.attempts < ATTEMPTS_MAX {}
         shrinker.best
     }
@@ -42,7 +43,7 @@ impl Failing {
         if let Ok(job) = compiled(&self.text.sql()) {
             let _ = writeln!(report, "{}", explain(&job));
         }
-        let _ = writeln!(report, "{}{}", self.script, self.fault);
+        let _ = writeln!(report, "{}{}", self.script, self.wrong.fault);
         report
     }
 
@@ -63,6 +64,20 @@ struct Shrinker {
 }
 
 impl Shrinker {
+    /// Makes each epoch that the engine made a step, so that what depended on their coming apart does so always.
+    fn pin_epochs(&mut self) {
+        let Some(history) = &self.best.wrong.history else { return };
+        let epochs = history.epochs();
+        let mut script = Script { awaited: true, ..self.best.script.clone() };
+        for (feed, taken) in script.feeds.iter_mut().zip(&history.feeds) {
+            feed.batches.truncate(taken.batches.len());
+            for (batch, taken) in feed.batches.iter_mut().zip(&taken.batches) {
+                batch.step = epochs.partition_point(|epoch| *epoch < taken.epoch) - 1;
+            }
+        }
+        self.attempt(self.best.text.clone(), script);
+    }
+
     /// Tries to leave out each thing once; whether something went.
     fn round(&mut self) -> bool {
         let before = (self.best.text.statements.len(), size(&self.best.script));
@@ -120,10 +135,10 @@ impl Shrinker {
         }
         let tries = if self.best.workers > 1 || !script.awaited { 3 } else { 1 };
         for _ in 0..tries {
-            if let Outcome::Wrong(fault) = run_alone(self.best.workers, &job, &script)
-                && std::mem::discriminant(&fault) == std::mem::discriminant(&self.best.fault)
+            if let Outcome::Wrong(wrong) = run_alone(self.best.workers, &job, &script)
+                && std::mem::discriminant(&wrong.fault) == std::mem::discriminant(&self.best.wrong.fault)
             {
-                self.best = Failing { text, script, workers: self.best.workers, fault };
+                self.best = Failing { text, script, workers: self.best.workers, wrong: *wrong };
                 return;
             }
         }

@@ -5,13 +5,15 @@
 //!
 //! A job that fails is made small and written to the target directory: `job.sql`, `input` and `fault`.
 
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use highwater_engine::{Engine, EngineConfig};
-use highwater_oracle::case::{Fault, Outcome, compiled, run};
+use highwater_oracle::case::{Outcome, compiled, run};
 use highwater_oracle::generate::generate;
 use highwater_oracle::shrink::Failing;
 
@@ -47,11 +49,9 @@ impl Tally {
             match run(engines.of(workers), &job, &script) {
                 Outcome::Right(_) => {}
                 Outcome::Skipped => drop(self.skipped.fetch_add(1, Ordering::Relaxed)),
-                Outcome::Wrong(fault) => {
-                    if matches!(fault, Fault::Drive(_)) {
-                        engines.abandon(workers);
-                    }
-                    let failing = Failing { text: generated.text.clone(), script: script.clone(), workers, fault };
+                Outcome::Wrong(wrong) => {
+                    engines.abandon(workers);
+                    let failing = Failing { text: generated.text.clone(), script: script.clone(), workers, wrong: *wrong };
                     if loud {
                         eprintln!("{}", failing.report());
                     }
@@ -68,6 +68,9 @@ impl Tally {
         eprintln!("{compiled} jobs, {rejected} did not compile, {} runs were too large", self.skipped.into_inner());
         let failing = self.failing.into_inner().unwrap();
         let seeds: Vec<u64> = failing.iter().map(|(seed, _)| *seed).collect();
+        for (seed, failing) in &failing {
+            eprintln!("seed {seed} on {} workers: {}", failing.workers, failing.wrong.fault.to_string().lines().next().unwrap_or_default());
+        }
         for (seed, failing) in failing.into_iter().take(SHRUNK_MAX) {
             let name = format!("seed-{seed}-workers-{}", failing.workers);
             let small = failing.shrink();
@@ -90,7 +93,9 @@ impl Engines {
 
     /// Its workers may have died or hang: nobody waits for them.
     fn abandon(&mut self, workers: usize) {
-        self.0.remove(&workers).map(std::mem::forget);
+        if let Some(engine) = self.0.remove(&workers) {
+            std::mem::forget(engine);
+        }
     }
 }
 
@@ -126,8 +131,8 @@ fn jobs_beside_each_other_do_not_disturb_each_other() {
                 for seed in (0..6).map(|round| 1_000_000 + round * 4 + lane) {
                     let generated = generate(seed);
                     let Ok(job) = compiled(&generated.text.sql()) else { continue };
-                    if let Outcome::Wrong(fault) = run(engine, &job, &generated.script(seed, &job)) {
-                        panic!("seed {seed}, beside others: {fault}\n{}", generated.text.sql());
+                    if let Outcome::Wrong(wrong) = run(engine, &job, &generated.script(seed, &job)) {
+                        panic!("seed {seed}, beside others: {}\n{}", wrong.fault, generated.text.sql());
                     }
                 }
             });

@@ -7,6 +7,7 @@ use std::time::Duration;
 use arrow::array::{Array, ArrayRef, AsArray, Int64Array, StringArray};
 use arrow::datatypes::{DataType, Field, Int64Type, Schema, SchemaRef};
 use arrow::record_batch::RecordBatch;
+use timely::container::NoopBuilder;
 use timely::dataflow::ProbeHandle;
 use timely::dataflow::operators::core::input::Handle;
 use timely::dataflow::operators::core::inspect::InspectCore;
@@ -14,7 +15,7 @@ use timely::dataflow::operators::probe::Probe;
 
 use super::random::Random;
 use super::*;
-use crate::Diff;
+use crate::{Delta, Diff};
 use crate::view::{Compacted, Equals};
 
 /// Key second, so that the stored order is another than the view's.

@@ -79,3 +79,6 @@ impl<'scope> Renderer<'scope, '_> {
         arranged
     }
 }
+
+#[cfg(test)]
+mod tests;

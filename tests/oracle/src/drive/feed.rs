@@ -39,7 +39,7 @@ impl Stage {
         for (index, feed) in script.feeds.iter().enumerate() {
             let batches = feed.batches.iter().enumerate();
             steps.extend(batches.map(|(number, batch)| ((index, number), batch.step)));
-            if script.finishes && !(feed.ends_with_rows && !feed.batches.is_empty()) {
+            if script.finishes && (!feed.ends_with_rows || feed.batches.is_empty()) {
                 steps.insert((index, feed.batches.len()), script.steps());
             }
         }
@@ -168,7 +168,7 @@ impl Feed for ScriptedFeed {
             false => FeedState::Active(self.watermark),
         };
         // Every other batch is cut in two, so that an epoch has several deltas.
-        let cut = if (self.next + self.index) % 2 == 0 { rows.len() / 2 } else { 0 };
+        let cut = if (self.next + self.index).is_multiple_of(2) { rows.len() / 2 } else { 0 };
         let deltas = [&rows[..cut], &rows[cut..]].into_iter().filter(|rows| !rows.is_empty());
         let batch = FeedBatch {
             deltas: deltas.map(|rows| self.delta(rows)).collect(),
@@ -179,7 +179,7 @@ impl Feed for ScriptedFeed {
         self.next += 1;
         // The next batch goes to the same epoch only if it is of the same step, and not always then.
         let next_step = self.batches.get(self.next).map(|batch| batch.step);
-        self.pause = next_step != Some(step) || self.next % 3 == 0;
+        self.pause = next_step != Some(step) || self.next.is_multiple_of(3);
         FeedPoll::Ready(batch)
     }
 }

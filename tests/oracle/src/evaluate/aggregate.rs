@@ -205,6 +205,6 @@ mod tests {
 
     #[test]
     fn sums_of_floats_are_rounded_once() {
-        assert_eq!(exact_sum([(1e17, 2), (0.1, 1), (1e17, -2), (0.5, -3)].into_iter()), 0.1 - 1.5);
+        assert_eq!(exact_sum([(1e15, 2), (0.1, 1), (1e15, -2), (0.5, -3)].into_iter()), 0.1 - 1.5);
     }
 }

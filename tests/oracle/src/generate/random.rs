@@ -11,7 +11,7 @@ impl Random {
     }
 
     /// The next number.
-    pub fn next(&mut self) -> u64 {
+    fn number(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
         let mut mixed = self.0;
         mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
@@ -22,17 +22,17 @@ impl Random {
     /// A number from `least` to `most`, both included.
     pub fn range(&mut self, least: i64, most: i64) -> i64 {
         let span = most.abs_diff(least) + 1;
-        least + (self.next() % span) as i64
+        least + (self.number() % span) as i64
     }
 
     /// A position below `length`, which is not 0.
     pub fn below(&mut self, length: usize) -> usize {
-        (self.next() % length as u64) as usize
+        (self.number() % length as u64) as usize
     }
 
     /// Whether something happens that happens in so many cases of a hundred.
     pub fn chance(&mut self, percent: u64) -> bool {
-        self.next() % 100 < percent
+        self.number() % 100 < percent
     }
 
     /// One of these.

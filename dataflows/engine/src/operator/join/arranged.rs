@@ -175,3 +175,6 @@ impl<'a> Matches<'a> {
         self.diffs.extend(found.iter().map(|(_, times)| times * diff));
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -11,7 +11,7 @@ use crate::Delta;
 
 /// Which columns are keys, kept and given.
 pub(super) struct Layout {
-    /// Key columns per side.
+    /// Key columns per side; the bound by which a windowed join's tables are kept apart is not among them.
     pub(super) on: [Vec<usize>; 2],
     /// Their types.
     pub(super) types: Vec<DataType>,
@@ -52,7 +52,10 @@ impl Layout {
             let data_type = if *read { field.data_type().clone() } else { DataType::Null };
             Field::new(field.name(), data_type, true)
         });
-        let on = [join.on.iter().map(|on| on.0).collect::<Vec<_>>(), join.on.iter().map(|on| on.1).collect::<Vec<_>>()];
+        // Rows of a window's table agree on its bound.
+        let bound = join.window.as_ref().map(|window| window.on);
+        let pairs = join.on.iter().enumerate().filter(|(index, _)| Some(*index) != bound).map(|(_, pair)| pair);
+        let on = [pairs.clone().map(|pair| pair.0).collect::<Vec<_>>(), pairs.map(|pair| pair.1).collect::<Vec<_>>()];
         Layout {
             types: types(0, &on[0]),
             on,
