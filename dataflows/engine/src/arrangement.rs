@@ -77,9 +77,8 @@ pub(crate) fn arrange<'scope>(
         stats: Arc::clone(&stats),
     };
     let shared = Arc::clone(&view);
-    let watch = move |_: &Trace| -> Watch {
-        Box::new(move |epoch, sealed| shared.sealed(worker, epoch, &sealed.chunks, sealed.net))
-    };
+    let watch =
+        move |_: &Trace| -> Watch { Box::new(move |epoch, sealed| shared.sealed(worker, epoch, &sealed.chunks, sealed.net)) };
     let (output, trace) = arrange_stream(input, sealing, peers, watch);
     (output, Arrangement::new(trace, view, stats, worker))
 }

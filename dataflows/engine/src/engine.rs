@@ -169,11 +169,13 @@ impl Engine {
     /// Gives all workers a command; the lock makes its order the same for all.
     fn send(&self, command: Command) -> Result<(), EngineError> {
         let senders = self.commands.lock().expect("sending does not panic");
+        // A worker that has died does not keep the others from being told.
+        let mut sent = Ok(());
         for sender in senders.iter() {
-            sender.send(command.clone()).map_err(|_| EngineError::Stopped)?;
+            sent = sender.send(command.clone()).map_err(|_| EngineError::Stopped).and(sent);
         }
         (0..self.workers).for_each(|worker| wake(&self.threads, worker));
-        Ok(())
+        sent
     }
 }
 

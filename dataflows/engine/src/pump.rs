@@ -17,7 +17,7 @@ use crate::render::Rendered;
 use crate::stats::JobStats;
 use crate::view::ViewHandle;
 use crate::watermark::{Mark, MarkState};
-use crate::{Feed, FeedBatch, FeedPoll, FeedState, Time};
+use crate::{Feed, FeedBatch, FeedPoll, FeedState, Receipt, Time};
 
 /// How often an epoch is opened only to let idle sources' watermarks go on.
 const IDLE_TICK: Duration = Duration::from_millis(100);
@@ -218,7 +218,7 @@ impl Pump {
             return Pumped::Idle(None);
         }
         if self.gate.ends() {
-            self.finish();
+            self.finish(Vec::new());
             return Pumped::Busy;
         }
         let joins = self.gate.current() > self.mine;
@@ -236,7 +236,12 @@ impl Pump {
             });
         }
         let epoch = self.gate.enter(self.mine);
-        self.send(epoch, batches);
+        // Another worker may have ended the job since: then this is its last epoch, for these rows as well.
+        if self.gate.last.load(Ordering::Acquire) == epoch {
+            self.finish(batches);
+        } else {
+            self.send(epoch, batches);
+        }
         Pumped::Busy
     }
 
@@ -281,11 +286,30 @@ impl Pump {
 
     /// Sends batches and marks at `epoch` and goes past it.
     fn send(&mut self, epoch: Time, batches: Vec<(usize, FeedBatch)>) {
+        let (receipts, finished) = self.give(epoch, batches);
         let Some(rendered) = &mut self.rendered else { return };
+        for running in &self.feeds {
+            if let Some(state) = running.state {
+                rendered.marks.send(Mark { feed: running.index, state: state.into() });
+            }
+        }
+        rendered.sources.iter_mut().for_each(|input| {
+            input.advance_to(epoch + 1);
+            input.flush();
+        });
+        rendered.marks.advance_to(epoch + 1);
+        rendered.marks.flush();
+        self.mine = epoch;
+        receipts.into_iter().for_each(|receipt| receipt(epoch));
+        (0..finished).for_each(|_| self.gate.one_finished());
+    }
+
+    /// Puts rows into `epoch`; gives who is to be told, and how many feeds finished that the job's end waits for.
+    fn give(&mut self, epoch: Time, batches: Vec<(usize, FeedBatch)>) -> (Vec<Receipt>, usize) {
+        let (mut receipts, mut finished) = (Vec::new(), 0);
+        let Some(rendered) = &mut self.rendered else { return (receipts, finished) };
         rendered.sources.iter_mut().for_each(|input| input.advance_to(epoch));
         rendered.marks.advance_to(epoch);
-        let mut receipts = Vec::new();
-        let mut finished = 0;
         for (position, batch) in batches {
             let running = &self.feeds[position];
             let stats = &self.shared.stats.sources[running.source];
@@ -305,33 +329,22 @@ impl Pump {
             receipts.extend(batch.receipts);
             finished += usize::from(batch.state == FeedState::Finished && running.ends_job);
         }
-        for running in &self.feeds {
-            if let Some(state) = running.state {
-                rendered.marks.send(Mark { feed: running.index, state: state.into() });
-            }
-        }
-        rendered.sources.iter_mut().for_each(|input| {
-            input.advance_to(epoch + 1);
-            input.flush();
-        });
-        rendered.marks.advance_to(epoch + 1);
-        rendered.marks.flush();
-        self.mine = epoch;
-        receipts.into_iter().for_each(|receipt| receipt(epoch));
-        (0..finished).for_each(|_| self.gate.one_finished());
+        (receipts, finished)
     }
 
-    /// Ends all feeds in the job's last epoch: every watermark goes to infinity.
-    fn finish(&mut self) {
+    /// Ends all feeds in the job's last epoch, after these rows: every watermark goes to infinity.
+    fn finish(&mut self, batches: Vec<(usize, FeedBatch)>) {
         let epoch = self.gate.last_epoch(self.mine);
+        let (receipts, _) = self.give(epoch, batches);
         if let Some(rendered) = &mut self.rendered {
-            rendered.marks.advance_to(epoch);
             for running in &self.feeds {
                 rendered.marks.send(Mark { feed: running.index, state: MarkState::Finished });
             }
+            rendered.sources.iter_mut().for_each(|input| input.flush());
             rendered.marks.flush();
         }
         self.mine = epoch;
+        receipts.into_iter().for_each(|receipt| receipt(epoch));
         self.end();
     }
 

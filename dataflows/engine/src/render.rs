@@ -12,7 +12,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use arrow::datatypes::SchemaRef;
-use highwater_plan::{Aggregate, Grouping, Join, Node, NodeId, Op, OutputNames, SourceKind};
+use highwater_plan::{Aggregate, Grouping, Join, Map, Node, NodeId, Op, OutputNames, SourceKind};
 use timely::container::NoopBuilder;
 use timely::dataflow::operators::probe::Probe;
 use timely::dataflow::{InputHandle, ProbeHandle, Scope};
@@ -118,14 +118,14 @@ impl<'scope> Renderer<'scope, '_> {
                 map(self.stream(node.inputs[0]), mapping.clone(), Arc::clone(&node.schema), errors, stats)
             }
             Op::Window(assign) => {
-                let stats = self.stats(id, "window");
-                window(self.stream(node.inputs[0]), assign.clone(), Arc::clone(&node.schema), stats)
+                let (stats, errors) = (self.stats(id, "window"), self.errors(id, "window"));
+                window(self.stream(node.inputs[0]), assign.clone(), Arc::clone(&node.schema), errors, stats)
             }
             Op::Aggregate(aggregate) => self.aggregate(id, node, aggregate),
             Op::Join(join) => self.join(id, node, join),
             Op::Union => {
                 use timely::dataflow::operators::Concatenate;
-                let streams: Vec<_> = node.inputs.iter().map(|input| self.stream(*input)).collect();
+                let streams: Vec<_> = node.inputs.iter().map(|input| self.branch(id, node, *input)).collect();
                 self.scope.clone().concatenate(streams)
             }
         }
@@ -143,6 +143,17 @@ impl<'scope> Renderer<'scope, '_> {
         let schema = Arc::clone(&self.shared.job.plan.nodes[id].schema);
         let input = Input { stream, route: Route::ByColumns(key.clone()) };
         self.operator(id, format!("table {}", declared.name), vec![input], false, Box::new(Upsert::new(key, schema)))
+    }
+
+    /// A union's input under the union's schema: a branch that has no NULLs says so in its own.
+    fn branch(&mut self, id: NodeId, node: &Node, input: NodeId) -> DeltaStream<'scope> {
+        let stream = self.stream(input);
+        if self.shared.job.plan.nodes[input].schema == node.schema {
+            return stream;
+        }
+        let (stats, errors) = (self.stats(id, "union"), self.errors(id, "union"));
+        let unchanged = Map { filters: Vec::new(), exprs: None };
+        map(stream, unchanged, Arc::clone(&node.schema), errors, stats)
     }
 
     fn constant(&mut self, id: NodeId, rows: arrow::array::RecordBatch) -> DeltaStream<'scope> {
@@ -317,7 +328,7 @@ impl<'scope> Renderer<'scope, '_> {
                 relations,
                 fallback: sources.first().copied().unwrap_or(0),
             },
-            errors: self.errors(id, operator),
+            errors: self.errors(id, operator.split(" @").next().unwrap_or(operator)),
             stats,
             job: Arc::clone(&self.shared.stats),
         }

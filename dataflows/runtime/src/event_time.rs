@@ -25,7 +25,7 @@ pub(crate) struct EventTime {
 }
 
 /// What became of a batch's rows.
-#[derive(Debug, PartialEq)]
+#[derive(Debug)]
 pub(crate) struct Judged {
     /// Per row what it moves the watermark to. Meaningless for refused rows.
     pub(crate) marks: Marks,
@@ -34,7 +34,7 @@ pub(crate) struct Judged {
 }
 
 /// Watermarks of rows: timestamps, in whatever unit they came, less a delay. NULL where a row moves nothing.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone)]
 pub(crate) struct Marks {
     times: ArrayRef,
     delay: i64,

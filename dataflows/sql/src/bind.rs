@@ -160,10 +160,15 @@ impl Binder {
         let columns: Vec<String> = view.columns.iter().map(|column| self.ident(column)).collect();
         let (raw, query) = self.query(*view.query, &columns, span)?;
         let inline = (!view.materialized && emit == Emit::Changes).then_some(raw);
+        // A view that is inlined is analysed with its reader, so it shows what it has before that.
+        let schema = match &inline {
+            Some(raw) => query::named_like(&query.schema, raw),
+            None => Arc::clone(&query.schema),
+        };
         self.catalog.declare(Relation {
             name: name.clone(),
             target: Target::View(self.bound.views.len()),
-            schema: Arc::clone(&query.schema),
+            schema,
             constraints: Constraints::default(),
             inline,
             span: name_span,

@@ -60,7 +60,9 @@ pub enum Outcome {
 /// Compiles a job's text.
 pub fn compiled(sql: &str) -> Result<Arc<Job>, String> {
     compile(sql, &CompileOptions::default()).map(Arc::new).map_err(|diagnostics| {
-        let lines = diagnostics.iter().map(|diagnostic| format!("{}: {} {:?}", diagnostic.code, diagnostic.message, diagnostic.span) + &format!(" {:?}", diagnostic.notes));
+        let lines = diagnostics.iter().map(|diagnostic| {
+            format!("{}: {} {:?}", diagnostic.code, diagnostic.message, diagnostic.span) + &format!(" {:?}", diagnostic.notes)
+        });
         lines.collect::<Vec<_>>().join("\n")
     })
 }

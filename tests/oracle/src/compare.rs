@@ -46,7 +46,8 @@ pub fn compare(job: &Job, expected: &Expected, observed: &Observed) -> Option<Mi
     let sinks = || {
         job.sinks.iter().enumerate().find_map(|(sink, declared)| {
             let name = format!("sink {}", declared.name);
-            let changes: Vec<Change> = observed.sinks[sink].iter().filter(|change| change.epoch <= observed.closed).cloned().collect();
+            let changes: Vec<Change> =
+                observed.sinks[sink].iter().filter(|change| change.epoch <= observed.closed).cloned().collect();
             let retracts = declared.append_only && changes.iter().flat_map(|change| &change.rows).any(|(_, diff)| *diff < 0);
             if retracts {
                 let show = changes.iter().map(|change| format!("{change:?}\n")).collect();

@@ -143,8 +143,10 @@ impl Run<'_> {
         observed.history = self.history(observed.closed);
         let changes = |name: &str| self.changes(name, observed.closed);
         observed.views = self.job.views.iter().map(|view| changes(&view.name)).collect::<Result<_, _>>()?;
-        observed.errors = self.job.views.iter().map(|view| changes(&OutputNames::errors(&view.name))).collect::<Result<_, _>>()?;
-        observed.late = self.job.sources.iter().map(|source| changes(&OutputNames::late(&source.name))).collect::<Result<_, _>>()?;
+        observed.errors =
+            self.job.views.iter().map(|view| changes(&OutputNames::errors(&view.name))).collect::<Result<_, _>>()?;
+        observed.late =
+            self.job.sources.iter().map(|source| changes(&OutputNames::late(&source.name))).collect::<Result<_, _>>()?;
         for view in &self.job.views {
             let anomalies = self.view(&view.name)?.anomalies();
             if anomalies > 0 {
@@ -195,7 +197,8 @@ impl Run<'_> {
             let epoch = self.handle.closed();
             let views = self.job.views.iter().map(|view| Ok(self.view(&view.name)?.at(epoch))).collect::<Result<Vec<_>, _>>()?;
             let Ok(views) = views.into_iter().collect::<Result<Vec<_>, _>>() else { continue };
-            let rows = |batches: Vec<arrow::record_batch::RecordBatch>| batches.iter().flat_map(rows_of).map(|row| (row, 1)).collect();
+            let rows =
+                |batches: Vec<arrow::record_batch::RecordBatch>| batches.iter().flat_map(rows_of).map(|row| (row, 1)).collect();
             return Ok(Read { epoch, views: views.iter().map(|view| rows(view.read(&[], None))).collect() });
         }
     }

@@ -147,12 +147,17 @@ fn evaluate_node(context: &Context<'_>, id: NodeId, nodes: &[Evaluated]) -> Resu
             let mut evaluated = Evaluated::of(vec![Multiset::default(); context.epochs]);
             for (epoch, rows) in input(0).iter().enumerate() {
                 for (row, diff) in rows.iter() {
-                    map.apply(row, diff, &mut evaluated.content[epoch], &mut evaluated.errors[epoch]).map_err(|e| wrong(id, &e))?;
+                    map.apply(row, diff, &mut evaluated.content[epoch], &mut evaluated.errors[epoch])
+                        .map_err(|e| wrong(id, &e))?;
                 }
             }
             evaluated
         }
-        Op::Window(assign) => Evaluated::of(input(0).iter().map(|rows| window::assigned(rows, assign, &node.schema)).collect()),
+        Op::Window(assign) => {
+            let content = input(0).iter().map(|rows| window::assigned(rows, assign, &node.schema)).collect();
+            let errors = input(0).iter().map(|rows| window::without_time(rows, assign)).collect();
+            Evaluated { errors, ..Evaluated::of(content) }
+        }
         Op::Aggregate(aggregate) => aggregate::content(context, id, aggregate, input(0)),
         Op::Join(join) => join::content(context, id, join, [input(0), input(1)])?,
         Op::Union => {
@@ -189,7 +194,9 @@ fn check_properties(plan: &Plan, id: NodeId, evaluated: &Evaluated) -> Result<()
         if let Some((row, _)) = rows.iter().find(|(_, diff)| *diff < 0) {
             return Err(wrong(id, &format!("after epoch {epoch} it has a row less than none: {}", crate::value::show(row))));
         }
-        if let Some((row, _)) = rows.iter().find(|(row, _)| row.iter().zip(fields).any(|(value, field)| value.is_null() && !field.is_nullable())) {
+        if let Some((row, _)) =
+            rows.iter().find(|(row, _)| row.iter().zip(fields).any(|(value, field)| value.is_null() && !field.is_nullable()))
+        {
             return Err(wrong(id, &format!("a column that is not nullable has a NULL in {}", crate::value::show(row))));
         }
         if let Some((row, _)) = rows.iter().find(|(row, _)| row.len() != fields.len()) {
@@ -206,7 +213,10 @@ fn check_properties(plan: &Plan, id: NodeId, evaluated: &Evaluated) -> Result<()
             for (row, diff) in rows.iter() {
                 let values: Vec<_> = key.iter().map(|column| row[*column].clone()).collect();
                 if diff != 1 || !seen.insert(values) {
-                    return Err(wrong(id, &format!("{key:?} is said to be a unique key but is not that of {}", crate::value::show(row))));
+                    return Err(wrong(
+                        id,
+                        &format!("{key:?} is said to be a unique key but is not that of {}", crate::value::show(row)),
+                    ));
                 }
             }
         }

@@ -12,8 +12,8 @@ mod sources;
 
 use highwater_plan::Job;
 
-pub use self::random::Random;
 use self::query::Queries;
+pub use self::random::Random;
 use self::sources::Declared;
 use crate::script::Script;
 

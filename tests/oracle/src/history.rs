@@ -53,8 +53,10 @@ impl History {
     /// What a job would be given if every step were an epoch.
     pub fn imagined(job: &Job, script: &Script) -> History {
         let feeds = script.feeds.iter().map(|feed| {
-            let taken = |batch: &Batch| TakenBatch { epoch: batch.step as Time + 1, rows: batch.rows.clone(), mark: Mark::Active };
-            let source = job.sources.iter().position(|source| source.name == feed.source).expect("a script's sources are the job's");
+            let taken =
+                |batch: &Batch| TakenBatch { epoch: batch.step as Time + 1, rows: batch.rows.clone(), mark: Mark::Active };
+            let source =
+                job.sources.iter().position(|source| source.name == feed.source).expect("a script's sources are the job's");
             FeedHistory { source, batches: feed.batches.iter().map(taken).collect() }
         });
         History { feeds: feeds.collect(), ended: script.finishes.then_some(script.steps() as Time + 1) }

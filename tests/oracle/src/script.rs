@@ -120,7 +120,8 @@ impl FeedScript {
                     return None;
                 }
                 let types = source.schema.fields().iter().map(|field| field.data_type());
-                let row: Option<Row> = values.into_iter().zip(types).map(|(text, data_type)| Value::parse(text, data_type)).collect();
+                let row: Option<Row> =
+                    values.into_iter().zip(types).map(|(text, data_type)| Value::parse(text, data_type)).collect();
                 batch.rows.push((row?, if sign == "+" { 1 } else { -1 }));
             }
         }

@@ -8,6 +8,7 @@
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
 use std::collections::BTreeMap;
+use std::mem::ManuallyDrop;
 use std::path::Path;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -69,7 +70,11 @@ impl Tally {
         let failing = self.failing.into_inner().unwrap();
         let seeds: Vec<u64> = failing.iter().map(|(seed, _)| *seed).collect();
         for (seed, failing) in &failing {
-            eprintln!("seed {seed} on {} workers: {}", failing.workers, failing.wrong.fault.to_string().lines().next().unwrap_or_default());
+            eprintln!(
+                "seed {seed} on {} workers: {}",
+                failing.workers,
+                failing.wrong.fault.to_string().lines().next().unwrap_or_default()
+            );
         }
         for (seed, failing) in failing.into_iter().take(SHRUNK_MAX) {
             let name = format!("seed-{seed}-workers-{}", failing.workers);
@@ -123,7 +128,8 @@ fn engine_equals_oracle() {
 
 #[test]
 fn jobs_beside_each_other_do_not_disturb_each_other() {
-    let engine = Engine::start(EngineConfig { workers: 2 }).unwrap();
+    // Never dropped: its workers may have died, and then a failure would wait for them.
+    let engine = ManuallyDrop::new(Engine::start(EngineConfig { workers: 2 }).unwrap());
     let engine = &engine;
     std::thread::scope(|scope| {
         for lane in 0..4u64 {

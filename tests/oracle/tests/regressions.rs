@@ -2,6 +2,9 @@
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
+use std::mem::ManuallyDrop;
+use std::sync::Arc;
+
 use highwater_engine::{Engine, EngineConfig};
 use highwater_oracle::case::{Outcome, check, compiled, last_content, run};
 use highwater_oracle::script::Script;
@@ -105,6 +108,86 @@ fn r09_aggregates_that_differ_by_a_cast() {
     let sql = "CREATE TABLE t (k BIGINT) WITH (connector = 'http', format = 'changelog');
         CREATE MATERIALIZED VIEW v AS SELECT sum(k) AS a, sum(CAST(k AS INT)) AS b FROM t;";
     assert_eq!(last_content(sql, "feed t @0\n 0 + 1\n 0 + 2"), ["+1 3 | 3"]);
+}
+
+/// After columns that nobody reads were left out, the branches of a union had different numbers of columns.
+#[test]
+fn r10_branches_of_a_union_are_equally_wide() {
+    let sql = "CREATE TABLE a (k BIGINT, x VARCHAR) WITH (connector = 'http', format = 'changelog');
+        CREATE TABLE b (k BIGINT) WITH (connector = 'http', format = 'changelog');
+        CREATE VIEW u AS SELECT upper(x) AS c, k AS d FROM a WHERE x <> 'b' UNION ALL SELECT 'b' AS c, k AS d FROM b;
+        CREATE MATERIALIZED VIEW v AS SELECT count(*) AS n FROM u;";
+    check(sql, "feed a @0\n 0 + 1 | 'a'\nfeed b @1\n 0 + 1");
+}
+
+/// A job that ends with its bounded feeds, while others still give, ends on every worker in the same epoch.
+#[test]
+fn r11_bounded_feeds_end_a_job_while_others_still_give() {
+    // Never dropped: its workers may have died, and then a failure would wait for them.
+    let engine = ManuallyDrop::new(Engine::start(EngineConfig { workers: 3 }).unwrap());
+    let sql = format!("{STREAM} CREATE MATERIALIZED VIEW v AS SELECT k, count(*) AS n FROM s GROUP BY k;");
+    let job = compiled(&sql).unwrap();
+    for round in 0..300 {
+        let handle = engine.create(endless::spec(Arc::clone(&job))).unwrap();
+        assert!(endless::ends(&handle), "round {round}: the job is {:?}", handle.state());
+        engine.drop_job(handle.id()).unwrap();
+    }
+}
+
+mod endless {
+    use std::sync::Arc;
+    use std::time::Duration;
+
+    use highwater_engine::{Delta, Feed, FeedBatch, FeedPoll, FeedSpec, FeedState, JobHandle, JobSpec, JobState};
+    use highwater_oracle::value::{Row, Value, batch_of};
+    use highwater_plan::Job;
+
+    /// Gives a row at every second poll, `left` times.
+    struct Rows {
+        job: Arc<Job>,
+        left: usize,
+        bounded: bool,
+        pause: bool,
+    }
+
+    impl Feed for Rows {
+        fn poll(&mut self, _rows_max: usize) -> FeedPoll {
+            self.pause = !self.pause;
+            if self.pause || self.left == 0 {
+                return FeedPoll::Pending(Some(Duration::ZERO));
+            }
+            self.left -= 1;
+            let source = &self.job.sources[0];
+            let row: Row = source.used.iter().map(|_| Value::Int(1)).collect();
+            let schema = Arc::new(source.schema.project(&source.used).unwrap());
+            let deltas = vec![Delta::insert(batch_of(&schema, &[row]).unwrap())];
+            let state = if self.bounded && self.left == 0 { FeedState::Finished } else { FeedState::Active(0) };
+            FeedPoll::Ready(FeedBatch { deltas, rejects: Vec::new(), state, receipts: Vec::new() })
+        }
+    }
+
+    /// One feed that ends and two that do not, each on its own worker.
+    pub(super) fn spec(job: Arc<Job>) -> JobSpec {
+        let feed = |worker: usize, bounded: bool| {
+            let rows = Rows { job: Arc::clone(&job), left: if bounded { 5 } else { usize::MAX }, bounded, pause: false };
+            FeedSpec { source: 0, worker, bounded, feed: Box::new(rows) }
+        };
+        let feeds = vec![feed(0, true), feed(1, false), feed(2, false)];
+        JobSpec { name: "endless".into(), job, feeds, sinks: Vec::new(), until_end: true }
+    }
+
+    /// Whether it finishes before long.
+    pub(super) fn ends(handle: &JobHandle) -> bool {
+        let (sender, receiver) = std::sync::mpsc::channel();
+        handle.listen(move |_, _| {
+            let _ = sender.send(());
+        });
+        let mut silent = 0;
+        while handle.state() == JobState::Running && silent < 100 {
+            silent = if receiver.recv_timeout(Duration::from_millis(100)).is_ok() { 0 } else { silent + 1 };
+        }
+        handle.state() == JobState::Finished
+    }
 }
 
 mod panicking {

@@ -9,6 +9,8 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Instant;
 
+use arrow::datatypes::SchemaRef;
+use arrow::record_batch::RecordBatch;
 use differential_dataflow::operators::arrange::{TraceAgent, TraceWriter};
 use differential_dataflow::trace::chunk::ChunkBatch;
 use differential_dataflow::trace::{Description, Trace as _};
@@ -36,8 +38,8 @@ pub(super) struct Sealing {
     pub(super) name: String,
     /// Columns of the input whose hash says where a row goes: those that are the key of `codec`.
     pub(super) route: Vec<usize>,
-    /// Columns of the input that are kept; absent: all of them.
-    pub(super) columns: Option<Vec<usize>>,
+    /// Columns of the input that are kept, and their schema; absent: all of them, as they are.
+    pub(super) columns: Option<(Vec<usize>, SchemaRef)>,
     /// Encodes the kept columns.
     pub(super) codec: Arc<RowCodec>,
     pub(super) stats: Arc<OperatorStats>,
@@ -98,7 +100,7 @@ fn arrange_with<'scope, P: ParallelizationContract<Time, Parcel>>(
 struct Arranger {
     waiting: BTreeMap<Time, (Capability<Time>, Vec<Delta>)>,
     waiting_rows: usize,
-    columns: Option<Vec<usize>>,
+    columns: Option<(Vec<usize>, SchemaRef)>,
     sealer: Sealer,
     writer: TraceWriter<Spine>,
     /// Where the last batch ended.
@@ -130,7 +132,9 @@ impl Arranger {
         self.wait(delta.len() as isize);
         let rows = match &self.columns {
             None => delta.rows,
-            Some(columns) => delta.rows.project(columns).expect("the kept columns are the input's"),
+            Some((columns, schema)) => {
+                RecordBatch::try_new(Arc::clone(schema), delta.columns(columns)).expect("the kept columns are the input's")
+            }
         };
         let delta = Delta { rows, diffs: delta.diffs, origin: None };
         self.waiting.entry(epoch).or_insert_with(|| (capability(), Vec::new())).1.push(delta);

@@ -42,11 +42,11 @@ pub(crate) fn arrange_shared<'scope>(
     let kept = |column: &usize| position(columns, *column);
     let fields = columns.iter().map(|column| schema.field(*column).clone().with_nullable(true));
     let stored = Arc::new(Schema::new(fields.collect::<Vec<Field>>()));
-    let codec = Arc::new(RowCodec::new(stored, &key.iter().map(kept).collect::<Vec<_>>()));
+    let codec = Arc::new(RowCodec::new(Arc::clone(&stored), &key.iter().map(kept).collect::<Vec<_>>()));
     let sealing = Sealing {
         name: stats.name.clone(),
         route: key.to_vec(),
-        columns: Some(columns.to_vec()),
+        columns: Some((columns.to_vec(), stored)),
         codec: Arc::clone(&codec),
         stats: Arc::clone(&stats),
     };
@@ -129,12 +129,7 @@ impl SharedRows {
     /// each distinct row and its multiplicity, which is not zero. NULL is a value like any other.
     ///
     /// Cost: a sort of the keys by hash, and per batch of the trace a seek forward per distinct key.
-    pub(crate) fn probe<'a>(
-        &'a self,
-        keys: &[ArrayRef],
-        rows: usize,
-        mut found: impl FnMut(&[(u64, u32)], &[(&'a [u8], Diff)]),
-    ) {
+    pub(crate) fn probe<'a>(&'a self, keys: &[ArrayRef], rows: usize, mut found: impl FnMut(&[(u64, u32)], &[(&'a [u8], Diff)])) {
         if self.batches.is_empty() || rows == 0 {
             return;
         }

@@ -72,11 +72,10 @@ impl EpochLogic for Grouped {
 /// Appends results as a delta of `schema`; failed ones go to the errors.
 pub(crate) fn give(epoch: Time, results: Results, schema: &SchemaRef, errors: &Errors, output: &mut Vec<Delta>) {
     report_failed(epoch, &results.failed, schema, errors);
-    let rows = results.diffs.as_ref().map_or_else(|| results.columns.first().map_or(0, |column| column.len()), |diffs| diffs.len());
-    if rows == 0 {
+    if results.rows == 0 {
         return;
     }
-    let options = RecordBatchOptions::new().with_row_count(Some(rows));
+    let options = RecordBatchOptions::new().with_row_count(Some(results.rows));
     let batch = RecordBatch::try_new_with_options(Arc::clone(schema), results.columns, &options);
     let batch = batch.expect("keys and aggregates have the types that the planner gave them");
     output.push(Delta { rows: batch, diffs: results.diffs, origin: None });

@@ -33,6 +33,8 @@ pub(crate) struct PartialColumns {
 
 /// Results of groups: key columns, then one column per aggregate, row by row.
 pub(crate) struct Results {
+    /// How many there are; there may be no columns.
+    pub(crate) rows: usize,
     pub(crate) columns: Vec<ArrayRef>,
     pub(crate) diffs: Option<Int64Array>,
     /// Results that cannot be represented: key columns of the groups, their multiplicity, and the reason.
@@ -146,7 +148,7 @@ impl Groups {
                 self.forget(number);
             }
         }
-        Results { columns, diffs: Some(diffs), failed }
+        Results { rows: diffs.len(), columns, diffs: Some(diffs), failed }
     }
 
     /// The results of all groups that have rows.
@@ -155,7 +157,7 @@ impl Groups {
         let moment = self.moment(&self.keys.numbers(), always, keep_failed, 1, &mut failed);
         let mut columns = self.keys.columns(&moment.groups);
         columns.extend(moment.values);
-        Results { columns, diffs: None, failed }
+        Results { rows: moment.groups.len(), columns, diffs: None, failed }
     }
 
     /// Adds another table of the same aggregate.

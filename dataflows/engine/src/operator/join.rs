@@ -15,8 +15,8 @@ use arrow::compute;
 use arrow::datatypes::SchemaRef;
 use highwater_plan::{Join, TimeKind};
 
-pub(crate) use self::layout::read_columns;
 use self::layout::Layout;
+pub(crate) use self::layout::read_columns;
 use self::side::{NONE, Side};
 use super::epoch::EpochLogic;
 use super::late::{LateGate, RowWindows, Watermark};

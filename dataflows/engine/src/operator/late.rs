@@ -13,6 +13,7 @@ use highwater_plan::{Micros, TimeKind, WindowAssign};
 
 use super::epoch::EpochLogic;
 use super::sides::{Errors, LateRows, Missed};
+use super::window::NULL_TIME;
 use crate::stats::{JobStats, OperatorStats};
 use crate::{Delta, Time};
 
@@ -116,7 +117,7 @@ impl LateGate {
         }
         if !without_time.is_empty() {
             self.stats.error_rows.fetch_add(without_time.len() as u64, Ordering::Relaxed);
-            self.errors.report(epoch, &delta, &without_time, "event time is NULL, so the row is in no window", None);
+            self.errors.report(epoch, &delta, &without_time, NULL_TIME, None);
         }
         if keep.count_set_bits() == delta.len() { delta } else { delta.filter(&keep) }
     }

@@ -9,11 +9,12 @@ use std::time::Instant;
 
 use arrow::array::{
     Array, ArrayRef, AsArray, BooleanArray, BooleanBufferBuilder, Int64Array, NullArray, RecordBatch, RecordBatchOptions, UInt32Array,
+    new_null_array,
 };
 use arrow::buffer::BooleanBuffer;
 use arrow::compute::{FilterBuilder, FilterPredicate};
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
-use highwater_plan::{EvalError, Expr, Map, Span};
+use highwater_plan::{EvalError, Expr, Map, OnError, Span};
 use timely::container::NoopBuilder;
 use timely::dataflow::channels::pact::Pipeline;
 use timely::dataflow::operators::generic::Operator;
@@ -113,6 +114,9 @@ impl Mapper {
             Ok(None) => 0,
             Err(failure) if delta.len() == 1 => {
                 self.errors.report(epoch, &delta, &[0], &failure.error.message, failure.span);
+                if self.errors.policy == OnError::Null {
+                    mapped.extend(self.with_nulls(&delta));
+                }
                 1
             }
             Err(_) => {
@@ -148,6 +152,18 @@ impl Mapper {
         };
         let (diffs, origin) = selection.diffs_and_origin(delta);
         self.delta(columns, selection.rows, diffs, origin).map(Some)
+    }
+
+    /// One row with NULL for each expression that fails on it; nothing if a filter fails, because NULL is not true.
+    fn with_nulls(&self, delta: &Delta) -> Option<Delta> {
+        let passed = self.filters.iter().all(|filter| evaluate(filter, &delta.rows).is_ok_and(|result| boolean(&result).value(0)));
+        let Output::Exprs(exprs) = &self.output else { return None };
+        let value = |expr: &Expr| evaluate(expr, &delta.rows).unwrap_or_else(|_| new_null_array(&expr.data_type, 1));
+        let columns = exprs.iter().map(value).collect();
+        if !passed {
+            return None;
+        }
+        self.delta(columns, 1, delta.diffs.clone(), delta.origin.clone()).ok()
     }
 
     /// The rows that pass every filter; `None`: all of them.

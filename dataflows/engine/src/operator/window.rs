@@ -1,9 +1,10 @@
 //! Puts rows into windows: adds `window_start`, `window_end` and `window_time`, one row per window.
 //!
-//! A row whose time is NULL is in no window and goes no further. Nothing is refused as late here: that is for the
+//! A row whose time is NULL is in no window: it goes to `$errors`. Nothing is refused as late here: that is for the
 //! operators whose state closes.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use arrow::array::{Array, ArrayRef, Int64Array, RecordBatch, UInt32Array};
 use arrow::datatypes::SchemaRef;
@@ -12,19 +13,24 @@ use timely::container::NoopBuilder;
 use timely::dataflow::channels::pact::Pipeline;
 use timely::dataflow::operators::generic::Operator;
 
-use crate::Delta;
+use crate::{Delta, Time};
 use crate::delta::{OriginRows, Parcel};
 use crate::operator::DeltaStream;
+use crate::operator::sides::Errors;
 use crate::stats::OperatorStats;
 
 /// `window_time` is the last instant of a window at the precision people use for event times.
 const LAST_INSTANT_MICROS: i64 = 1_000;
+
+/// What is said of a row without a time.
+pub(crate) const NULL_TIME: &str = "event time is NULL, so the row is in no window";
 
 /// Adds window columns to a stream.
 pub(crate) fn window<'scope>(
     input: DeltaStream<'scope>,
     assign: WindowAssign,
     schema: SchemaRef,
+    errors: Errors,
     stats: Arc<OperatorStats>,
 ) -> DeltaStream<'scope> {
     input.unary::<NoopBuilder<Parcel>, _, _, _>(Pipeline, &stats.name.clone(), move |_, _| {
@@ -32,6 +38,8 @@ pub(crate) fn window<'scope>(
             input.for_each(|capability, parcel| {
                 let Some(delta) = parcel.0.take() else { return };
                 stats.took(delta.len());
+                let without_time = report_without_time(*capability.time(), &delta, &assign, &errors);
+                stats.error_rows.fetch_add(without_time as u64, Ordering::Relaxed);
                 let assigned = assign_windows(&delta, &assign, &schema);
                 if !assigned.is_empty() {
                     stats.gave(&assigned);
@@ -40,6 +48,14 @@ pub(crate) fn window<'scope>(
             });
         }
     })
+}
+
+/// Keeps rows whose time is NULL as errors; gives their number.
+fn report_without_time(epoch: Time, delta: &Delta, assign: &WindowAssign, errors: &Errors) -> usize {
+    let Some(nulls) = delta.rows.column(assign.time).nulls().filter(|nulls| nulls.null_count() > 0) else { return 0 };
+    let rows: Vec<u32> = (0..delta.len()).filter(|row| nulls.is_null(*row)).map(|row| row as u32).collect();
+    errors.report(epoch, delta, &rows, NULL_TIME, None);
+    rows.len()
 }
 
 fn assign_windows(delta: &Delta, assign: &WindowAssign, schema: &SchemaRef) -> Delta {

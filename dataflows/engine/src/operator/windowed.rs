@@ -6,7 +6,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use arrow::array::{Array, ArrayRef, Int64Array, UInt32Array};
+use arrow::array::{ArrayRef, Int64Array, UInt32Array};
 use arrow::buffer::BooleanBuffer;
 use arrow::datatypes::SchemaRef;
 use highwater_plan::{Aggregate, Emit, Grouping, OnError, WindowAssign, WindowKind, timestamp_from_micros};
@@ -256,10 +256,7 @@ impl Windowed {
     /// Puts the window's bounds between keys and aggregates, if this operator assigns windows.
     fn with_window(&self, mut results: Results, end: i64) -> Results {
         let RowWindows::Assign(assign) = &self.windows else { return results };
-        let rows = match &results.diffs {
-            Some(diffs) => diffs.len(),
-            None => results.columns.first().map_or(0, |column| column.len()),
-        };
+        let rows = results.rows;
         let keys = self.aggregate.keys.len();
         let bound = |index: usize, value: i64| -> ArrayRef {
             timestamp_from_micros(Int64Array::from(vec![value; rows]), self.schema.field(keys + index).data_type())
@@ -279,7 +276,8 @@ impl EpochLogic for Windowed {
         self.take(epoch, deltas, output);
         let before = self.watermark.current;
         self.watermark.advance(watermarks);
-        if self.watermark.current > before {
+        // A row within the allowed lateness may have made a window that is over already.
+        if self.watermark.current > before || self.lateness > 0 {
             self.close(epoch, before, output);
         }
     }

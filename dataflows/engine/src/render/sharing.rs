@@ -56,9 +56,8 @@ pub(crate) fn shared_sides(job: &Job) -> Vec<SharedSide> {
     }
     let mut shared = Vec::new();
     loop {
-        let rank = |((node, _), readers): &(&(NodeId, Vec<usize>), &Vec<Reader>)| {
-            (readers.len(), is_table(job, *node), Reverse(*node))
-        };
+        let rank =
+            |((node, _), readers): &(&(NodeId, Vec<usize>), &Vec<Reader>)| (readers.len(), is_table(job, *node), Reverse(*node));
         let best = candidates.iter().filter(|(_, readers)| readers.len() > 1).max_by_key(rank);
         let Some(best) = best.map(|(best, _)| best.clone()) else { break };
         let Some(readers) = candidates.remove(&best) else { break };

@@ -9,7 +9,7 @@ use std::collections::HashSet;
 use std::fmt;
 use std::sync::Arc;
 
-use arrow::datatypes::{DataType, Field};
+use arrow::datatypes::{DataType, Field, TimeUnit};
 use datafusion_common::{DFSchema, DFSchemaRef, Result, TableReference};
 use datafusion_expr::logical_plan::{Extension, LogicalPlan, UserDefinedLogicalNodeCore};
 use datafusion_expr::{Expr, ExprSchemable};
@@ -47,6 +47,19 @@ impl WindowNode {
             )
             .into());
         };
+        let tick = match unit {
+            TimeUnit::Second => 1_000_000,
+            TimeUnit::Millisecond => 1_000,
+            TimeUnit::Microsecond | TimeUnit::Nanosecond => 1,
+        };
+        if [kind.size(), kind.slide(), kind.offset()].iter().any(|length| length % tick != 0) {
+            return Err(error(
+                "window-argument",
+                format!("the lengths of a window are finer than its time column: {time} is {}", sql_type(&time.get_type(input.schema())?)),
+            )
+            .help("give the column more digits, such as TIMESTAMP(6), or the window whole ones")
+            .into());
+        }
         let mut fields: Vec<(Option<TableReference>, Arc<Field>)> =
             input.schema().iter().map(|(qualifier, field)| (qualifier.cloned(), Arc::clone(field))).collect();
         for name in names {

@@ -32,6 +32,7 @@ impl Binder {
         let raw = rename(raw, columns, span)?;
         let schema = output_schema(&raw, head.as_ref(), span)?;
         let plan = self.optimized(raw.clone(), &places)?;
+        let schema = resolved_types(&schema, &plan);
         Ok((raw, BoundQuery { plan, schema, places }))
     }
 
@@ -162,6 +163,21 @@ fn top_select(body: &SetExpr) -> Option<&ast::Select> {
         SetExpr::SetOperation { left, .. } => top_select(left),
         _ => None,
     }
+}
+
+/// The columns' names with the types that the analysed plan gives: those of a union are settled only there.
+fn resolved_types(named: &SchemaRef, plan: &LogicalPlan) -> SchemaRef {
+    let fields = named.fields().iter().zip(plan.schema().fields()).map(|(named, typed)| {
+        let nullable = named.is_nullable() || typed.is_nullable();
+        named.as_ref().clone().with_data_type(typed.data_type().clone()).with_nullable(nullable)
+    });
+    Arc::new(Schema::new(fields.collect::<Vec<Field>>()))
+}
+
+/// The columns of `plan` under the names of `named`.
+pub(super) fn named_like(named: &SchemaRef, plan: &LogicalPlan) -> SchemaRef {
+    let fields = named.fields().iter().zip(plan.schema().fields());
+    Arc::new(Schema::new(fields.map(|(named, field)| field.as_ref().clone().with_name(named.name())).collect::<Vec<Field>>()))
 }
 
 /// The query's columns by name; no name twice.

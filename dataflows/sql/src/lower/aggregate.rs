@@ -276,8 +276,10 @@ impl Lowerer<'_> {
         }
         let windowed = grouping != Grouping::Keys;
         let emit = if windowed { self.emit } else { Emit::Changes };
-        // A group without values appears once and never changes while its input only grows.
-        let append_only = below.known.append_only && (emit == Emit::Final || (calls.is_empty() && !keys.is_empty()));
+        // A window is given once, unless late rows may correct it. A group without values appears once and never changes
+        // while its input only grows.
+        let once = emit == Emit::Final && self.bound.decisions.settings.allowed_lateness.is_zero();
+        let append_only = below.known.append_only && (once || (calls.is_empty() && !keys.is_empty()));
         let known = Known { append_only, time, keys: unique, state };
         let op = Op::Aggregate(Aggregate { keys, calls, grouping, emit });
         self.graph.add(op, vec![input], Arc::new(Schema::new(fields)), known, self.places.statement)

@@ -11,7 +11,7 @@ use datafusion_common::{DFSchemaRef, ScalarValue};
 use datafusion_expr::simplify::SimplifyContext;
 use datafusion_expr::{Expr, ExprSchemable, Operator, cast, lit};
 use datafusion_optimizer::simplify_expressions::ExprSimplifier;
-use highwater_plan::{NodeId, StateBound, TimeColumn, TimeKind};
+use highwater_plan::{NodeId, OnError, StateBound, TimeColumn, TimeKind};
 
 use super::Lowerer;
 use super::expr::{as_column, at, span, substitute, volatile};
@@ -38,7 +38,10 @@ impl Lowerer<'_> {
         let exprs: Vec<Expr> = exprs.into_iter().map(|expr| plain_string(expr, &node.typed)).collect();
         let mut fields: Vec<Field> = Vec::with_capacity(exprs.len());
         for (expr, name) in exprs.iter().zip(names) {
-            fields.push(field(expr, name, &node.typed)?);
+            let field = field(expr, name, &node.typed)?;
+            // Where a failing expression is NULL, any may be.
+            let nullable = field.is_nullable() || self.bound.decisions.settings.on_error == OnError::Null;
+            fields.push(field.with_nullable(nullable));
         }
         let known = Known {
             append_only: node.known.append_only,

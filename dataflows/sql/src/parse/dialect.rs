@@ -7,7 +7,7 @@
 use std::any::TypeId;
 
 use sqlparser::ast::{Expr, FunctionArg, FunctionArgExpr, Ident};
-use sqlparser::dialect::{Dialect, GenericDialect};
+use sqlparser::dialect::{Dialect, GenericDialect, Precedence};
 use sqlparser::keywords::Keyword;
 use sqlparser::parser::{Parser, ParserError};
 use sqlparser::tokenizer::{Span, Token};
@@ -80,6 +80,21 @@ impl Dialect for JobDialect {
 
     fn is_select_item_alias(&self, explicit: bool, keyword: &Keyword, parser: &mut Parser) -> bool {
         (explicit || !ends_query(&parser.get_current_token().token)) && self.0.is_select_item_alias(explicit, keyword, parser)
+    }
+
+    /// `a IS [NOT] DISTINCT FROM b AND c`: the right side ends where a comparison's would, which sqlparser leaves out.
+    fn parse_infix(&self, parser: &mut Parser, left: &Expr, _precedence: u8) -> Option<Result<Expr, ParserError>> {
+        use Keyword::{DISTINCT, FROM, IS, NOT};
+        let not = parser.parse_keywords(&[IS, NOT, DISTINCT, FROM]);
+        if !not && !parser.parse_keywords(&[IS, DISTINCT, FROM]) {
+            return None;
+        }
+        let left = Box::new(left.clone());
+        let right = parser.parse_subexpr(self.prec_value(Precedence::Is)).map(Box::new);
+        Some(right.map(|right| match not {
+            true => Expr::IsNotDistinctFrom(left, right),
+            false => Expr::IsDistinctFrom(left, right),
+        }))
     }
 
     fn parse_prefix(&self, parser: &mut Parser) -> Option<Result<Expr, ParserError>> {

@@ -106,7 +106,14 @@ pub(super) struct ScriptedFeed {
 }
 
 impl ScriptedFeed {
-    pub(super) fn new(index: usize, feed: &FeedScript, declared: &Source, source: usize, script: &Script, stage: Arc<Stage>) -> Self {
+    pub(super) fn new(
+        index: usize,
+        feed: &FeedScript,
+        declared: &Source,
+        source: usize,
+        script: &Script,
+        stage: Arc<Stage>,
+    ) -> Self {
         ScriptedFeed {
             index,
             source,

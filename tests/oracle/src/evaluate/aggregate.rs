@@ -159,7 +159,9 @@ fn total(values: &[(Value, i64)], argument: &DataType, count: i64, result: &Data
             other => panic!("{other} is not a number"),
         })
         .sum();
-    let scale = |data_type: &DataType| if let DataType::Decimal128(_, scale) = data_type { u32::try_from(*scale).unwrap_or(0) } else { 0 };
+    let scale = |data_type: &DataType| {
+        if let DataType::Decimal128(_, scale) = data_type { u32::try_from(*scale).unwrap_or(0) } else { 0 }
+    };
     match result {
         DataType::Decimal128(precision, _) => {
             let scaled = sum.checked_mul(10i128.pow(scale(result) - scale(argument)))?;

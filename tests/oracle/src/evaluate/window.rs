@@ -11,7 +11,11 @@ pub(super) fn windows(kind: &WindowKind, time: i64) -> Vec<(i64, i64)> {
     let (size, slide, offset) = (kind.size(), kind.slide(), kind.offset());
     // The first multiple whose window ends after the time, and then on until one starts after it.
     let first = (time - size - offset).div_euclid(slide) + 1;
-    (first..).map(|number| number * slide + offset).take_while(|start| *start <= time).map(|start| (start, start + size)).collect()
+    (first..)
+        .map(|number| number * slide + offset)
+        .take_while(|start| *start <= time)
+        .map(|start| (start, start + size))
+        .collect()
 }
 
 /// The end of the window of which a column holds this bound.
@@ -20,6 +24,11 @@ pub(super) fn end_of(kind: TimeKind, bound: i64) -> i64 {
         TimeKind::WindowStart { size } => bound + size,
         TimeKind::WindowEnd { .. } | TimeKind::Event => bound,
     }
+}
+
+/// How many rows have no time: they are errors.
+pub(super) fn without_time(rows: &Multiset, assign: &WindowAssign) -> i64 {
+    rows.iter().filter(|(row, _)| row[assign.time].is_null()).map(|(_, diff)| diff).sum()
 }
 
 /// Rows with `window_start`, `window_end` and `window_time`, once per window; rows without a time are in none.

@@ -130,7 +130,11 @@ impl<'a> Queries<'a> {
         if self.random.chance(20) {
             let query = if self.random.chance(40) { self.group() } else { self.project() };
             let relation = Relation { name: alias.into(), columns: query.columns, depth: query.depth };
-            return From { sql: format!("({}) AS {alias}", query.sql), columns: relation.columns_of(alias), depth: relation.depth };
+            return From {
+                sql: format!("({}) AS {alias}", query.sql),
+                columns: relation.columns_of(alias),
+                depth: relation.depth,
+            };
         }
         let relation = self.any_relation();
         From { sql: format!("{} AS {alias}", relation.name), columns: relation.columns_of(alias), depth: relation.depth }

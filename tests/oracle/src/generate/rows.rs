@@ -18,7 +18,8 @@ pub(super) fn script(random: &mut Random, sources: &[Declared], job: &Job) -> Sc
     let mut script = Script { feeds: Vec::new(), awaited, finishes: random.chance(80) };
     let pace = *random.one_of(&[300, 900, 2_500]);
     for source in &job.sources {
-        let declared = sources.iter().find(|declared| declared.relation.name == source.name).expect("the job was made from these");
+        let declared =
+            sources.iter().find(|declared| declared.relation.name == source.name).expect("the job was made from these");
         let feeds = random.range(1, 3) as usize;
         for number in 0..feeds {
             let mut feed = FeedScript {
@@ -27,7 +28,8 @@ pub(super) fn script(random: &mut Random, sources: &[Declared], job: &Job) -> Sc
                 batches: Vec::new(),
                 ends_with_rows: random.chance(50),
             };
-            let mut rows = Rows { random, declared, types: types(source), feed: (number, feeds), now: declared.base_ms, held: Vec::new() };
+            let mut rows =
+                Rows { random, declared, types: types(source), feed: (number, feeds), now: declared.base_ms, held: Vec::new() };
             for step in 0..steps {
                 rows.now += rows.random.range(0, pace * 2);
                 rows.batches(step, most, &mut feed.batches);
@@ -114,7 +116,13 @@ impl Rows<'_> {
         let columns: Vec<String> = self.declared.relation.columns.iter().map(|column| column.name.clone()).collect();
         let mut values: BTreeMap<usize, Value> = BTreeMap::new();
         for (index, name) in columns.iter().enumerate() {
-            let nulls = if index < key { 0 } else if name == "ts" { 3 } else { 12 };
+            let nulls = if index < key {
+                0
+            } else if name == "ts" {
+                3
+            } else {
+                12
+            };
             let value = if self.random.chance(nulls) { Value::Null } else { self.value(name, index) };
             values.insert(index, value);
         }

@@ -103,7 +103,11 @@ fn payload(random: &mut Random, least: usize, most: usize) -> (Vec<Column>, Vec<
 fn with_time(random: &mut Random, columns: &mut Vec<Column>, types: &mut Vec<String>, watermark: bool) -> Option<i64> {
     let role = if watermark { Role::Event } else { Role::None };
     columns.push(Column { name: "ts".into(), kind: Kind::Timestamp, role });
-    types.push(random.pick(&["TIMESTAMP(3)", "TIMESTAMP(3)", "TIMESTAMP(3)", "TIMESTAMP", "TIMESTAMP", "TIMESTAMP(0)", "TIMESTAMP(9)"]).to_string());
+    types.push(
+        random
+            .pick(&["TIMESTAMP(3)", "TIMESTAMP(3)", "TIMESTAMP(3)", "TIMESTAMP", "TIMESTAMP", "TIMESTAMP(0)", "TIMESTAMP(9)"])
+            .to_string(),
+    );
     watermark.then(|| *random.one_of(&[0, 500, 1_000, 2_000, 4_000]))
 }
 
@@ -111,7 +115,13 @@ fn stream(random: &mut Random, name: &str) -> Declared {
     let (mut columns, mut types) = payload(random, 2, 5);
     let bound_ms = with_time(random, &mut columns, &mut types, true);
     let base_ms = *random.one_of(&[0, -7_000, 1_700_000_000_000]);
-    Declared { relation: Relation { name: name.into(), columns, depth: 0 }, behaviour: Behaviour::Grows, types, bound_ms, base_ms }
+    Declared {
+        relation: Relation { name: name.into(), columns, depth: 0 },
+        behaviour: Behaviour::Grows,
+        types,
+        bound_ms,
+        base_ms,
+    }
 }
 
 fn changelog(random: &mut Random) -> Declared {

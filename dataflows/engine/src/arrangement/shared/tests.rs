@@ -87,7 +87,12 @@ fn probing_finds_what_a_search_of_everything_finds() {
             // Every other key collides with the one before it.
             let collide = seed % 2 == 1;
             let first = encoded(&codec, &(0..keys as i64).map(|key| (key, 0)).collect::<Vec<_>>());
-            batches.push(batch(&codec, &list, [time, upper], |key, hash| if collide { first.hash(key as usize & !1) } else { hash }));
+            batches.push(batch(
+                &codec,
+                &list,
+                [time, upper],
+                |key, hash| if collide { first.hash(key as usize & !1) } else { hash },
+            ));
             updates.extend(added);
             time = upper;
         }

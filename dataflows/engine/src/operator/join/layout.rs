@@ -47,7 +47,9 @@ impl Layout {
             (0..widths[0]).filter(|column| read[*column]).collect::<Vec<_>>(),
             (0..widths[1]).filter(|column| read[widths[0] + column]).collect::<Vec<_>>(),
         ];
-        let types = |side: usize, columns: &[usize]| columns.iter().map(|column| inputs[side].field(*column).data_type().clone()).collect();
+        let types = |side: usize, columns: &[usize]| {
+            columns.iter().map(|column| inputs[side].field(*column).data_type().clone()).collect()
+        };
         let fields = inputs[0].fields().iter().chain(inputs[1].fields()).zip(&read).map(|(field, read)| {
             let data_type = if *read { field.data_type().clone() } else { DataType::Null };
             Field::new(field.name(), data_type, true)

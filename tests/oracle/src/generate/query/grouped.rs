@@ -92,7 +92,9 @@ impl Queries<'_> {
         }
         let (call, kind) = self.call(columns);
         match kind {
-            Kind::BigInt | Kind::Int => format!(" HAVING {call} {} {}", self.random.pick(&[">", "<", "<>"]), self.random.range(0, 3)),
+            Kind::BigInt | Kind::Int => {
+                format!(" HAVING {call} {} {}", self.random.pick(&[">", "<", "<>"]), self.random.range(0, 3))
+            }
             _ => format!(" HAVING {call} IS NOT NULL"),
         }
     }

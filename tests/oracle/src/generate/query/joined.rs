@@ -10,11 +10,7 @@ impl Queries<'_> {
         let right = if self.random.chance(20) {
             let relation = left.sql.strip_suffix(" AS l").filter(|sql| !sql.starts_with('(')).map(str::to_string);
             match relation {
-                Some(relation) => From {
-                    sql: format!("{relation} AS r"),
-                    columns: renamed(&left.columns),
-                    depth: left.depth,
-                },
+                Some(relation) => From { sql: format!("{relation} AS r"), columns: renamed(&left.columns), depth: left.depth },
                 None => self.from("r"),
             }
         } else {
@@ -29,12 +25,15 @@ impl Queries<'_> {
         let sides = ["l", "r"].map(|alias| {
             let existing = self.relation(|relation| relation.windows() == Some(size));
             match existing {
-                Some(relation) if self.random.chance(60) => {
-                    From { sql: format!("{} AS {alias}", relation.name), columns: relation.columns_of(alias), depth: relation.depth }
-                }
+                Some(relation) if self.random.chance(60) => From {
+                    sql: format!("{} AS {alias}", relation.name),
+                    columns: relation.columns_of(alias),
+                    depth: relation.depth,
+                },
                 _ => {
                     let query = self.window_group_sized(size);
-                    let columns = query.columns.iter().map(|column| Column { name: format!("{alias}.{}", column.name), ..column.clone() });
+                    let columns =
+                        query.columns.iter().map(|column| Column { name: format!("{alias}.{}", column.name), ..column.clone() });
                     From { sql: format!("({}) AS {alias}", query.sql), columns: columns.collect(), depth: query.depth }
                 }
             }
