@@ -29,5 +29,5 @@ pub mod telemetry;
 
 pub use app::{Builder, Highwater, JobError, JobOptions};
 pub use config::{Limits, ServeConfig};
-pub use highwater_runtime::{Runtime, RunningJob};
+pub use highwater_runtime::{RunningJob, Runtime};
 pub use serve::{ServeError, Server};

@@ -111,7 +111,8 @@ impl Orders {
 
     fn customer_batch(&self) -> Prepared {
         let ids: ArrayRef = Arc::new(Int64Array::from_iter_values(0..self.customers as i64));
-        let regions: ArrayRef = Arc::new(StringArray::from_iter_values((0..self.customers).map(|id| REGIONS[id % REGIONS.len()])));
+        let regions: ArrayRef =
+            Arc::new(StringArray::from_iter_values((0..self.customers).map(|id| REGIONS[id % REGIONS.len()])));
         Prepared::insert(RecordBatch::try_from_iter([("id", ids), ("region", regions)]).expect("columns of one length"))
     }
 

@@ -23,10 +23,7 @@ struct Problem {
 
 /// An agent that gives answers of every status to its caller, and gives up on a server that does not answer.
 pub(super) fn agent() -> ureq::Agent {
-    let config = ureq::Agent::config_builder()
-        .http_status_as_error(false)
-        .timeout_connect(Some(Duration::from_secs(5)))
-        .build();
+    let config = ureq::Agent::config_builder().http_status_as_error(false).timeout_connect(Some(Duration::from_secs(5))).build();
     config.into()
 }
 

@@ -102,8 +102,7 @@ impl Facts {
             state_rows: sum(|operator| &operator.state_rows),
             state_bytes: sum(|operator| &operator.state_bytes),
             lag_ms: highwater::telemetry::epoch_lag_ms(job),
-            watermark_lag: watermark
-                .map(|micros| now.saturating_sub(Duration::from_micros(u64::try_from(micros).unwrap_or(0)))),
+            watermark_lag: watermark.map(|micros| now.saturating_sub(Duration::from_micros(u64::try_from(micros).unwrap_or(0)))),
         }
     }
 

@@ -146,7 +146,7 @@ impl Data {
         let hourly = rows::of_view(job, "hourly");
         let counted: u64 = hourly.iter().map(|hour| hour["departures"].as_u64().expect("a count")).sum();
         let kept = rows::of_view(job, "departure$late").len() as u64;
-        println!("a bound of {hours} h {settings} {counted} counted, {kept} late");
+        eprintln!("a bound of {hours} h {settings} {counted} counted, {kept} late");
         assert_eq!(counted + kept, rows);
         if let Some(late) = late {
             assert_eq!(kept, late);

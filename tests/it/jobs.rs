@@ -114,7 +114,7 @@ fn check(folder: &Path, text: &str, workers: usize) -> Vec<String> {
             wrong.push(format!("{}, {workers} workers, view {}: {difference}", name(folder), view.name()));
         }
     }
-    println!("{} with {workers} workers: {:.1} s", name(folder), start.elapsed().as_secs_f64());
+    eprintln!("{} with {workers} workers: {:.1} s", name(folder), start.elapsed().as_secs_f64());
     wrong
 }
 

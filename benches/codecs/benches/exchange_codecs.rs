@@ -17,15 +17,23 @@ fn main() {
     let arrow = batch(&rows);
     println!("{:<30}{:>12}{:>12}{:>12}", "codec", "encode ns/r", "decode ns/r", "bytes/row");
     report("abomonation (rows)", || abomonation_encode(&rows), abomonation_decode);
-    report("bincode 1 (rows)", || bincode::serialize(&rows).expect("plain values"), |bytes| {
-        let back: Vec<Bid> = bincode::deserialize(bytes).expect("just encoded");
-        back.len()
-    });
+    report(
+        "bincode 1 (rows)",
+        || bincode::serialize(&rows).expect("plain values"),
+        |bytes| {
+            let back: Vec<Bid> = bincode::deserialize(bytes).expect("just encoded");
+            back.len()
+        },
+    );
     report("columnar (columns)", || columnar_encode(&rows), columnar_decode);
-    report("arrow IPC stream", || ipc_encode(&arrow), |bytes| {
-        let mut reader = arrow::ipc::reader::StreamReader::try_new(bytes, None).expect("just encoded");
-        reader.next().expect("one batch").expect("just encoded").num_rows()
-    });
+    report(
+        "arrow IPC stream",
+        || ipc_encode(&arrow),
+        |bytes| {
+            let mut reader = arrow::ipc::reader::StreamReader::try_new(bytes, None).expect("just encoded");
+            reader.next().expect("one batch").expect("just encoded").num_rows()
+        },
+    );
     let template = arrow.clone();
     report("arrow buffers, schema known", || raw_encode(&arrow), |bytes| raw_decode(bytes, &template));
 }
@@ -73,7 +81,7 @@ fn columnar_encode(rows: &[Bid]) -> Vec<u8> {
     let columns = <Bid as Columnar>::as_columns(rows.iter());
     let mut bytes = Vec::new();
     for (align, slice) in columns.borrow().as_bytes() {
-        bytes.extend_from_slice(&(align as u64).to_le_bytes());
+        bytes.extend_from_slice(&align.to_le_bytes());
         bytes.extend_from_slice(&(slice.len() as u64).to_le_bytes());
         bytes.extend_from_slice(slice);
         bytes.resize(bytes.len().next_multiple_of(8), 0);
@@ -122,7 +130,8 @@ fn raw_decode(bytes: &[u8], template: &RecordBatch) -> usize {
             at += 8 + length.next_multiple_of(8);
             buffer
         });
-        let data = ArrayData::builder(column.data_type().clone()).len(rows).buffers(buffers.collect()).build().expect("just encoded");
+        let data =
+            ArrayData::builder(column.data_type().clone()).len(rows).buffers(buffers.collect()).build().expect("just encoded");
         make_array(data)
     });
     let columns = columns.collect();

@@ -23,10 +23,12 @@ pub fn bids(rows: usize) -> Vec<Bid> {
 
 /// The same bids as an Arrow batch.
 pub fn batch(bids: &[Bid]) -> RecordBatch {
-    let ints = |value: fn(&Bid) -> u64| -> ArrayRef { Arc::new(Int64Array::from_iter_values(bids.iter().map(|bid| value(bid) as i64))) };
+    let ints =
+        |value: fn(&Bid) -> u64| -> ArrayRef { Arc::new(Int64Array::from_iter_values(bids.iter().map(|bid| value(bid) as i64))) };
     let times: ArrayRef = Arc::new(TimestampMillisecondArray::from_iter_values(bids.iter().map(|bid| bid.3 as i64)));
     let urls: ArrayRef = Arc::new(StringArray::from_iter_values(bids.iter().map(|bid| &bid.4)));
-    let columns = [("auction", ints(|b| b.0)), ("bidder", ints(|b| b.1)), ("price", ints(|b| b.2)), ("time", times), ("url", urls)];
+    let columns =
+        [("auction", ints(|b| b.0)), ("bidder", ints(|b| b.1)), ("price", ints(|b| b.2)), ("time", times), ("url", urls)];
     RecordBatch::try_from_iter(columns).expect("columns of one length")
 }
 

@@ -67,10 +67,25 @@ impl Registry {
     pub fn open_sink(&self, spec: &SinkSpec) -> Result<Box<dyn SinkWriter>, Diagnostic> {
         let names: Vec<&str> = self.sinks.iter().map(|connector| connector.name()).collect();
         let name = connector_name(&spec.options, &format!("sink '{}'", spec.name), &names)?;
+        refuse_exactly_once(&spec.options)?;
         match self.sinks.iter().find(|connector| connector.name() == name) {
             Some(connector) => connector.open(spec),
             None => Err(unknown(&spec.options, name, &names)),
         }
+    }
+}
+
+/// `exactly_once` needs checkpoints; a promise that is not kept would be worse than none.
+fn refuse_exactly_once(options: &highwater_plan::Options) -> Result<(), Diagnostic> {
+    let Some(entry) = options.entry("delivery") else { return Ok(()) };
+    match entry.value.as_str() {
+        "at_least_once" => Ok(()),
+        "exactly_once" => Err(Diagnostic::error("not-supported", "delivery = 'exactly_once' is not supported yet")
+            .at(entry.value_span.or(options.span))
+            .help("leave the option out: rows are then delivered at least once")),
+        other => Err(Diagnostic::error("invalid-option", format!("option 'delivery' cannot be '{other}'"))
+            .at(entry.value_span.or(options.span))
+            .help("expected at_least_once")),
     }
 }
 

@@ -96,9 +96,7 @@ impl Delta {
         });
         let origin = self.origin.as_ref().map(|origin| OriginRows {
             rows: Some(match &origin.rows {
-                Some(rows) => {
-                    UInt32Array::from(filter.filter(rows).expect("the predicate has a bit per row").to_data())
-                }
+                Some(rows) => UInt32Array::from(filter.filter(rows).expect("the predicate has a bit per row").to_data()),
                 None => keep.set_indices().map(|row| row as u32).collect(),
             }),
             ..origin.clone()

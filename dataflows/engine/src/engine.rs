@@ -193,13 +193,10 @@ fn wake(threads: &Threads, worker: usize) {
 
 /// The relations that readers see: views, then `$late` and `$rejects` per source, `$errors` per view and sink.
 fn relations(job: &highwater_plan::Job, workers: usize) -> Vec<Arc<ViewHandle>> {
-    let views = job
-        .views
-        .iter()
-        .map(|view| ViewHandle::arranged(view.name.clone(), Arc::clone(&view.schema), view.key.clone(), workers));
-    let late = job.sources.iter().map(|source| {
-        ViewHandle::log(OutputNames::late(&source.name), late_schema(&source.schema), workers)
-    });
+    let views =
+        job.views.iter().map(|view| ViewHandle::arranged(view.name.clone(), Arc::clone(&view.schema), view.key.clone(), workers));
+    let late =
+        job.sources.iter().map(|source| ViewHandle::log(OutputNames::late(&source.name), late_schema(&source.schema), workers));
     let rejects = job.sources.iter().map(|source| ViewHandle::log(OutputNames::rejects(&source.name), rejects_schema(), workers));
     let outputs = job.views.iter().map(|view| &view.name).chain(job.sinks.iter().map(|sink| &sink.name));
     let errors = outputs.map(|name| ViewHandle::log(OutputNames::errors(name), errors_schema(), workers));
@@ -250,7 +247,7 @@ fn follow(
                 let parts = creation.parts[worker.index()].lock().expect("taken once").take().expect("one part per worker");
                 let dataflow = worker.next_dataflow_index();
                 let shared = &creation.shared;
-                let rendered = worker.dataflow_named(&shared.name, |scope| render(scope.clone(), shared, parts.sinks, &creation.feeds));
+                let rendered = worker.dataflow_named(&shared.name, |scope| render(scope, shared, parts.sinks, &creation.feeds));
                 let pump = Pump::new(worker.index(), Arc::clone(shared), Arc::clone(&creation.gate), parts.feeds, rendered);
                 known.push(Arc::clone(shared));
                 jobs.insert(shared.id, (dataflow, pump));

@@ -106,7 +106,8 @@ fn hash_values(array: &dyn Array, hashes: &mut [u64], value: impl Fn(u64, usize)
 
 /// Nested types and the like: over their order-preserving encoding.
 fn hash_encoded(column: &ArrayRef, hashes: &mut [u64]) {
-    let converter = RowConverter::new(vec![SortField::new(column.data_type().clone())]).expect("planners allow only types that have an order");
+    let converter = RowConverter::new(vec![SortField::new(column.data_type().clone())])
+        .expect("planners allow only types that have an order");
     let rows = converter.convert_columns(std::slice::from_ref(column)).expect("the column has the converter's type");
     for (hash, row) in hashes.iter_mut().zip(rows.iter()) {
         *hash = hash_bytes(*hash, row.data());

@@ -157,7 +157,11 @@ fn words(column: &ArrayRef) -> std::borrow::Cow<'_, [u64]> {
 }
 
 /// A column of `data_type` from words and validity.
-pub(crate) fn column_of_words(words: impl ExactSizeIterator<Item = u64>, nulls: Option<NullBuffer>, data_type: &DataType) -> ArrayRef {
+pub(crate) fn column_of_words(
+    words: impl ExactSizeIterator<Item = u64>,
+    nulls: Option<NullBuffer>,
+    data_type: &DataType,
+) -> ArrayRef {
     let length = words.len();
     let buffer = match data_type.primitive_width().expect("a column of words is primitive") {
         8 => words.collect::<Buffer>(),
@@ -196,26 +200,25 @@ impl<const N: usize> Fixed<N> {
     }
 
     #[inline]
-    fn each_key(columns: &[ArrayRef], rows: usize, mut take: impl FnMut(Word<N>)) {
+    fn each_key(columns: &[ArrayRef], rows: usize, take: impl FnMut(Word<N>)) {
         let values: [std::borrow::Cow<'_, [u64]>; N] = std::array::from_fn(|index| words(&columns[index]));
         let values: [&[u64]; N] = std::array::from_fn(|index| &values[index][..rows]);
         if columns.iter().all(|column| column.null_count() == 0) {
-            for row in 0..rows {
-                take(Word { words: std::array::from_fn(|index| values[index][row]), nulls: 0 });
-            }
-            return;
+            let word = |row: usize| Word { words: std::array::from_fn(|index| values[index][row]), nulls: 0 };
+            return (0..rows).map(word).for_each(take);
         }
-        for row in 0..rows {
+        let word = |row: usize| {
             let mut key = Word { words: [0; N], nulls: 0 };
-            for index in 0..N {
-                if columns[index].is_null(row) {
+            for (index, column) in columns.iter().enumerate() {
+                if column.is_null(row) {
                     key.nulls |= 1 << index;
                 } else {
                     key.words[index] = values[index][row];
                 }
             }
-            take(key);
-        }
+            key
+        };
+        (0..rows).map(word).for_each(take);
     }
 
     fn intern(&mut self, columns: &[ArrayRef], rows: usize, numbers: &mut Vec<u32>, free: &mut Vec<u32>, live: &mut usize) {
@@ -326,9 +329,8 @@ impl Encoded {
         for row in rows.iter() {
             let bytes = row.data();
             let hash = hash_bytes(0, bytes);
-            let same = |entry: &(u64, u32)| {
-                entry.0 == hash && &self.arena[Self::bytes_of(&self.slots, &self.arena, entry.1)] == bytes
-            };
+            let same =
+                |entry: &(u64, u32)| entry.0 == hash && &self.arena[Self::bytes_of(&self.slots, &self.arena, entry.1)] == bytes;
             numbers.push(self.index.find(hash, same).map_or(ABSENT, |entry| entry.1));
         }
     }

@@ -39,7 +39,12 @@ pub(crate) struct EpochGate {
 
 impl EpochGate {
     /// `unfinished`: how many feeds must finish before the job ends.
-    pub(crate) fn new(in_flight_max: usize, unfinished: usize, stats: Arc<JobStats>, wake_all: Arc<dyn Fn() + Send + Sync>) -> Self {
+    pub(crate) fn new(
+        in_flight_max: usize,
+        unfinished: usize,
+        stats: Arc<JobStats>,
+        wake_all: Arc<dyn Fn() + Send + Sync>,
+    ) -> Self {
         EpochGate {
             in_flight_max: in_flight_max.max(1),
             current: AtomicU64::new(0),
@@ -184,7 +189,13 @@ impl Pump {
         feeds: Vec<PumpFeed>,
         rendered: Rendered,
     ) -> Self {
-        let running = |feed: PumpFeed| Running { index: feed.index, source: feed.source, ends_job: feed.ends_job, feed: feed.feed, state: None };
+        let running = |feed: PumpFeed| Running {
+            index: feed.index,
+            source: feed.source,
+            ends_job: feed.ends_job,
+            feed: feed.feed,
+            state: None,
+        };
         let rejects = shared
             .job
             .sources

@@ -65,10 +65,10 @@ pub(crate) fn render(
 ) -> Rendered {
     let job = Arc::clone(&shared.job);
     let mut sources: Vec<SourceInput> = job.sources.iter().map(|_| SourceInput::new_with_builder()).collect();
-    let inputs = sources.iter_mut().map(|source| source.to_stream(scope.clone())).collect();
+    let inputs = sources.iter_mut().map(|source| source.to_stream(scope)).collect();
     let mut marks = MarkInput::new();
     let watermarks = Watermarks::new(feeds, job.sources.len());
-    let clock = clock(marks.to_stream(scope.clone()), watermarks, Arc::clone(&shared.stats));
+    let clock = clock(marks.to_stream(scope), watermarks, Arc::clone(&shared.stats));
     let probe = ProbeHandle::new();
     clock.clone().probe_with(&probe);
     let sharing = Sharing::new(&job);
@@ -126,7 +126,7 @@ impl<'scope> Renderer<'scope, '_> {
             Op::Union => {
                 use timely::dataflow::operators::Concatenate;
                 let streams: Vec<_> = node.inputs.iter().map(|input| self.branch(id, node, *input)).collect();
-                self.scope.clone().concatenate(streams)
+                self.scope.concatenate(streams)
             }
         }
     }
@@ -201,7 +201,7 @@ impl<'scope> Renderer<'scope, '_> {
                 None => Box::new(LateSplit { gate, watermark: watermark.clone() }),
             };
             let input = Input { stream, route: Route::Here };
-            stream = epoch_operator(self.scope.clone(), before, vec![input], Some(self.clock.clone()), logic);
+            stream = epoch_operator(self.scope, before, vec![input], Some(self.clock.clone()), logic);
         }
         let logic = Windowed::new(WindowedSpec {
             aggregate: aggregate.clone(),
@@ -215,7 +215,7 @@ impl<'scope> Renderer<'scope, '_> {
             partials: states.and_then(|(assign, columns)| Some((assign?, columns))),
         });
         let inputs = vec![Input { stream, route }];
-        epoch_operator(self.scope.clone(), stats, inputs, Some(self.clock.clone()), Box::new(logic))
+        epoch_operator(self.scope, stats, inputs, Some(self.clock.clone()), Box::new(logic))
     }
 
     fn join(&mut self, id: NodeId, node: &Node, join: &Join) -> DeltaStream<'scope> {
@@ -249,7 +249,7 @@ impl<'scope> Renderer<'scope, '_> {
             let on = join.on.iter().map(|on| if side == 0 { on.0 } else { on.1 }).collect();
             Input { stream: self.stream(node.inputs[side]), route: Route::ByColumns(on) }
         });
-        epoch_operator(self.scope.clone(), stats, inputs.into(), clocked, Box::new(logic))
+        epoch_operator(self.scope, stats, inputs.into(), clocked, Box::new(logic))
     }
 
     fn sink(&mut self, index: usize, sink: &highwater_plan::Sink, writer: Option<Box<dyn EpochSink>>) -> DeltaStream<'scope> {
@@ -270,7 +270,7 @@ impl<'scope> Renderer<'scope, '_> {
         logic: Box<dyn EpochLogic>,
     ) -> DeltaStream<'scope> {
         let stats = self.stats(id, name);
-        epoch_operator(self.scope.clone(), stats, inputs, clocked.then(|| self.clock.clone()), logic)
+        epoch_operator(self.scope, stats, inputs, clocked.then(|| self.clock.clone()), logic)
     }
 
     fn stream(&self, id: NodeId) -> DeltaStream<'scope> {

@@ -116,7 +116,10 @@ mod tests {
         assert_eq!(watermarks.close(2, [mark(1, MarkState::Active(7))]), Some(&[7, i64::MIN][..]));
         assert_eq!(watermarks.close(3, [mark(1, MarkState::Idle(7))]), Some(&[10, i64::MIN][..]));
         assert_eq!(watermarks.close(4, [mark(1, MarkState::Active(8))]), None, "a watermark never goes back");
-        assert_eq!(watermarks.close(5, [mark(0, MarkState::Finished), mark(1, MarkState::Finished)]), Some(&[i64::MAX, i64::MIN][..]));
+        assert_eq!(
+            watermarks.close(5, [mark(0, MarkState::Finished), mark(1, MarkState::Finished)]),
+            Some(&[i64::MAX, i64::MIN][..])
+        );
     }
 
     #[test]

@@ -118,7 +118,7 @@ impl<'a> OptionReader<'a> {
             Some((_, choice)) => Ok(Some(*choice)),
             None => {
                 let words: Vec<&str> = choices.iter().map(|(word, _)| *word).collect();
-                Err(self.invalid(key, &words.join(", ")))
+                Err(self.invalid(key, words.join(", ")))
             }
         }
     }

@@ -203,8 +203,8 @@ impl<'a> Cursor<'a> {
         let mut start = self.at;
         for chunk in &self.chunks[self.chunk..] {
             let hashes = &chunk.hashes()[start..];
-            for offset in 0..hashes.len() {
-                if hashes[offset] != hash {
+            for (offset, found) in hashes.iter().enumerate() {
+                if *found != hash {
                     return;
                 }
                 let row = chunk.row(start + offset);

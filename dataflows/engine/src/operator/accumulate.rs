@@ -107,7 +107,8 @@ impl Rows<'_> {
 /// The accumulator for a call over an input with this schema; `append_only`: no update ever retracts.
 pub(crate) fn accumulator(call: &AggregateCall, input: &SchemaRef, append_only: bool) -> Box<dyn Accumulator> {
     let argument = call.argument.map(|column| input.field(column).data_type().clone());
-    let distinct = call.distinct && matches!(call.function, AggregateFunction::Count | AggregateFunction::Sum | AggregateFunction::Avg);
+    let distinct =
+        call.distinct && matches!(call.function, AggregateFunction::Count | AggregateFunction::Sum | AggregateFunction::Avg);
     let inner = plain(call, argument.as_ref(), append_only);
     match argument {
         Some(argument) if distinct => Box::new(distinct::Distinct::new(argument, inner)),

@@ -269,9 +269,8 @@ impl Groups {
             .map(|position| old.groups[*position as usize])
             .chain(in_new.iter().map(|position| new.groups[*position as usize]))
             .collect();
-        let diffs = Int64Array::from_iter_values(
-            std::iter::repeat_n(-1, in_old.len()).chain(std::iter::repeat_n(1, in_new.len())),
-        );
+        let diffs =
+            Int64Array::from_iter_values(std::iter::repeat_n(-1, in_old.len()).chain(std::iter::repeat_n(1, in_new.len())));
         let positions: Vec<(usize, usize)> = in_old
             .into_iter()
             .map(|position| (0, position as usize))

@@ -57,7 +57,13 @@ struct Table {
 
 impl HashJoin {
     /// Joins rows of `left` and `right`; `mapper` takes left then right columns.
-    pub(crate) fn new(join: &Join, inputs: [&SchemaRef; 2], append_only: [bool; 2], mapper: Mapper, window: Option<Window>) -> Self {
+    pub(crate) fn new(
+        join: &Join,
+        inputs: [&SchemaRef; 2],
+        append_only: [bool; 2],
+        mapper: Mapper,
+        window: Option<Window>,
+    ) -> Self {
         let layout = Layout::new(join, inputs, append_only);
         HashJoin { layout, mapper, window, tables: BTreeMap::new() }
     }

@@ -8,8 +8,8 @@ use std::sync::atomic::Ordering;
 use std::time::Instant;
 
 use arrow::array::{
-    Array, ArrayRef, AsArray, BooleanArray, BooleanBufferBuilder, Int64Array, NullArray, RecordBatch, RecordBatchOptions, UInt32Array,
-    new_null_array,
+    Array, ArrayRef, AsArray, BooleanArray, BooleanBufferBuilder, Int64Array, NullArray, RecordBatch, RecordBatchOptions,
+    UInt32Array, new_null_array,
 };
 use arrow::buffer::BooleanBuffer;
 use arrow::compute::{FilterBuilder, FilterPredicate};
@@ -156,7 +156,8 @@ impl Mapper {
 
     /// One row with NULL for each expression that fails on it; nothing if a filter fails, because NULL is not true.
     fn with_nulls(&self, delta: &Delta) -> Option<Delta> {
-        let passed = self.filters.iter().all(|filter| evaluate(filter, &delta.rows).is_ok_and(|result| boolean(&result).value(0)));
+        let passed =
+            self.filters.iter().all(|filter| evaluate(filter, &delta.rows).is_ok_and(|result| boolean(&result).value(0)));
         let Output::Exprs(exprs) = &self.output else { return None };
         let value = |expr: &Expr| evaluate(expr, &delta.rows).unwrap_or_else(|_| new_null_array(&expr.data_type, 1));
         let columns = exprs.iter().map(value).collect();

@@ -153,7 +153,8 @@ impl LateRows {
         columns.push(Arc::new(Int64Array::from_iter_values(missed.iter().map(|missed| missed.windows))));
         columns.push(text);
         let batch = RecordBatch::try_new(Arc::clone(schema), columns).expect("columns of the late relation");
-        let diffs = delta.diffs.as_ref().map(|diffs| Int64Array::from_iter_values(rows.iter().map(|row| diffs.value(*row as usize))));
+        let diffs =
+            delta.diffs.as_ref().map(|diffs| Int64Array::from_iter_values(rows.iter().map(|row| diffs.value(*row as usize))));
         relation.append(self.worker, epoch, batch, diffs);
         source
     }

@@ -23,7 +23,12 @@ pub(crate) struct SinkWriter {
 
 impl SinkWriter {
     /// Writes rows of `schema`; `append_only` changes need no consolidation.
-    pub(crate) fn new(sink: Box<dyn EpochSink>, append_only: bool, schema: SchemaRef, fail: Arc<dyn Fn(String) + Send + Sync>) -> Self {
+    pub(crate) fn new(
+        sink: Box<dyn EpochSink>,
+        append_only: bool,
+        schema: SchemaRef,
+        fail: Arc<dyn Fn(String) + Send + Sync>,
+    ) -> Self {
         SinkWriter { sink, append_only, schema, failed: false, fail }
     }
 }

@@ -65,8 +65,10 @@ impl EpochLogic for Upsert {
                 }
             }
         }
-        let encoded: Vec<_> =
-            inputs[0].iter().map(|delta| self.converter.convert_columns(delta.rows.columns()).expect("the table's columns")).collect();
+        let encoded: Vec<_> = inputs[0]
+            .iter()
+            .map(|delta| self.converter.convert_columns(delta.rows.columns()).expect("the table's columns"))
+            .collect();
         let mut retracted: Vec<Box<[u8]>> = Vec::new();
         let mut inserted: Vec<(usize, usize)> = Vec::new();
         for number in touched {

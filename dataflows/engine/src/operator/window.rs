@@ -13,11 +13,11 @@ use timely::container::NoopBuilder;
 use timely::dataflow::channels::pact::Pipeline;
 use timely::dataflow::operators::generic::Operator;
 
-use crate::{Delta, Time};
 use crate::delta::{OriginRows, Parcel};
 use crate::operator::DeltaStream;
 use crate::operator::sides::Errors;
 use crate::stats::OperatorStats;
+use crate::{Delta, Time};
 
 /// `window_time` is the last instant of a window at the precision people use for event times.
 const LAST_INSTANT_MICROS: i64 = 1_000;

@@ -207,7 +207,8 @@ impl Windowed {
         }
         let watermark = self.watermark.current;
         if self.aggregate.emit == Emit::Final {
-            let ready: Vec<i64> = self.tables.range(..=watermark).filter(|(_, table)| !table.given).map(|(end, _)| *end).collect();
+            let ready: Vec<i64> =
+                self.tables.range(..=watermark).filter(|(_, table)| !table.given).map(|(end, _)| *end).collect();
             for end in ready {
                 let keep_failed = self.keep_failed();
                 let table = self.tables.get_mut(&end).expect("just listed");

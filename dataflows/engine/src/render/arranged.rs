@@ -64,7 +64,7 @@ impl<'scope> Renderer<'scope, '_> {
             let on = join.on.iter().map(|on| if side == 0 { on.0 } else { on.1 }).collect();
             Input { stream: self.stream(node.inputs[side]), route: Route::ByColumns(on) }
         });
-        epoch_operator(self.scope.clone(), self.stats(id, "join"), inputs.into(), None, Box::new(logic))
+        epoch_operator(self.scope, self.stats(id, "join"), inputs.into(), None, Box::new(logic))
     }
 
     /// The changes and the trace of a shared side, rendered when they are asked for first.

@@ -55,7 +55,10 @@ impl WindowNode {
         if [kind.size(), kind.slide(), kind.offset()].iter().any(|length| length % tick != 0) {
             return Err(error(
                 "window-argument",
-                format!("the lengths of a window are finer than its time column: {time} is {}", sql_type(&time.get_type(input.schema())?)),
+                format!(
+                    "the lengths of a window are finer than its time column: {time} is {}",
+                    sql_type(&time.get_type(input.schema())?)
+                ),
             )
             .help("give the column more digits, such as TIMESTAMP(6), or the window whole ones")
             .into());

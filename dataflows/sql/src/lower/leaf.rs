@@ -116,6 +116,11 @@ impl Lowerer<'_> {
             let node = self.plan(input)?;
             let found = &self.graph.nodes[node].schema;
             let fields = union.schema.fields();
+            if fields.is_empty() {
+                // Nothing is read of the rows but their number: every branch has the same one column.
+                inputs.push(self.select(node, &[])?);
+                continue;
+            }
             let same = found.fields().iter().zip(fields).all(|(found, wanted)| found.data_type() == wanted.data_type());
             let node = if same {
                 node
@@ -128,6 +133,10 @@ impl Lowerer<'_> {
                 self.project(node, exprs, names)?
             };
             inputs.push(node);
+        }
+        if union.schema.fields().is_empty() {
+            let schema = Arc::clone(&self.graph.nodes[inputs[0]].schema);
+            return self.all_rows(inputs, schema);
         }
         let fields = names.iter().zip(union.schema.fields());
         let fields: Vec<Field> = fields.map(|(name, field)| Field::new(name, field.data_type().clone(), true)).collect();

@@ -78,9 +78,10 @@ impl Leaves {
             });
             Ok(Transformed::new(super::expr::at(index), true, TreeNodeRecursion::Jump))
         })?;
-        let fields = exprs.iter().enumerate().map(|(index, leaf)| {
-            Ok(Field::new(format!("#{index}"), leaf.get_type(types)?, leaf.nullable(types)?))
-        });
+        let fields = exprs
+            .iter()
+            .enumerate()
+            .map(|(index, leaf)| Ok(Field::new(format!("#{index}"), leaf.get_type(types)?, leaf.nullable(types)?)));
         let fields: Vec<Field> = fields.collect::<datafusion_common::Result<_>>()?;
         let types = DFSchema::try_from(Schema::new(fields))?;
         Ok(Leaves { exprs, types, rest: rest.data })

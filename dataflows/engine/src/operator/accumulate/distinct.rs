@@ -53,7 +53,12 @@ impl Distinct {
         self.numbers = numbers;
         if !crossed_rows.is_empty() {
             let crossed = compute::take(values, &UInt32Array::from(crossed_rows), None).expect("rows of the batch");
-            self.inner.update(&Rows { groups: &crossed_groups, argument: Some(&crossed), filter: None, diffs: Some(&crossed_diffs) });
+            self.inner.update(&Rows {
+                groups: &crossed_groups,
+                argument: Some(&crossed),
+                filter: None,
+                diffs: Some(&crossed_diffs),
+            });
         }
     }
 }

@@ -28,7 +28,9 @@ pub(super) fn extreme(argument: DataType, side: Side, append_only: bool) -> Box<
         (Some(words), true) => Box::new(Extreme::<Words, Single<u64>>::new(argument, side, words)),
         (Some(words), false) => Box::new(Extreme::<Words, BTreeMap<u64, Diff>>::new(argument, side, words)),
         (None, true) => Box::new(Extreme::<Encoded, Single<Box<[u8]>>>::new(argument.clone(), side, Encoded::new(&argument))),
-        (None, false) => Box::new(Extreme::<Encoded, BTreeMap<Box<[u8]>, Diff>>::new(argument.clone(), side, Encoded::new(&argument))),
+        (None, false) => {
+            Box::new(Extreme::<Encoded, BTreeMap<Box<[u8]>, Diff>>::new(argument.clone(), side, Encoded::new(&argument)))
+        }
     }
 }
 
@@ -359,7 +361,11 @@ mod tests {
     fn every_kind_of_value_has_its_order() {
         check(Arc::new(Int32Array::from(vec![Some(3), None, Some(-5)])), Side::Least, Arc::new(Int32Array::from(vec![-5])));
         check(Arc::new(Float64Array::from(vec![-1.5, 2.0, -0.1])), Side::Least, Arc::new(Float64Array::from(vec![-1.5])));
-        check(Arc::new(Float64Array::from(vec![-1.5, f64::INFINITY])), Side::Greatest, Arc::new(Float64Array::from(vec![f64::INFINITY])));
+        check(
+            Arc::new(Float64Array::from(vec![-1.5, f64::INFINITY])),
+            Side::Greatest,
+            Arc::new(Float64Array::from(vec![f64::INFINITY])),
+        );
         check(Arc::new(StringArray::from(vec!["b", "abc", "a"])), Side::Greatest, Arc::new(StringArray::from(vec!["b"])));
     }
 

@@ -225,7 +225,9 @@ impl Accumulator for Floats {
             (count > 0).then_some(if self.average { sum / count as f64 } else { sum })
         };
         let values: ArrayRef = match self.result {
-            DataType::Float32 => Arc::new(Float32Array::from_iter(groups.iter().map(|group| value(group).map(|value| value as f32)))),
+            DataType::Float32 => {
+                Arc::new(Float32Array::from_iter(groups.iter().map(|group| value(group).map(|value| value as f32))))
+            }
             _ => Arc::new(Float64Array::from_iter(groups.iter().map(value))),
         };
         values.into()

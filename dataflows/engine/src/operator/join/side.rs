@@ -77,7 +77,9 @@ impl Side {
         chains
             + match &self.store {
                 Store::Growing(store) => store.bytes + store.places.capacity() * 8,
-                Store::Changing(store) => store.arena.capacity() + store.rows.capacity() * size_of::<Stored>() + store.index.capacity() * 17,
+                Store::Changing(store) => {
+                    store.arena.capacity() + store.rows.capacity() * size_of::<Stored>() + store.index.capacity() * 17
+                }
             }
     }
 
