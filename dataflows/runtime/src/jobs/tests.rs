@@ -118,7 +118,7 @@ fn reads_beside_writes_see_whole_epochs_and_never_go_back() {
                     while seen < 600 {
                         let read = job.read_view("v", None, PATIENCE, &[], None).unwrap();
                         let count = rows(&read).len();
-                        assert!(read.epoch >= epoch && count >= seen && count % 3 == 0, "three rows are pushed at once");
+                        assert!(read.epoch >= epoch && count >= seen && count.is_multiple_of(3), "three rows are pushed at once");
                         (epoch, seen) = (read.epoch, count);
                     }
                 })

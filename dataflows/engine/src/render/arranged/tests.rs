@@ -73,7 +73,9 @@ fn updates(random: &mut Random) -> [Updates; 3] {
 }
 
 /// A job, what is to be in its views, how many rows its table has, and the epochs of its feeds' last rows.
-fn start(engine: &Engine, seed: u64, ends: bool) -> (JobHandle, [BTreeMap<Vec<i64>, i64>; 2], [usize; 2], Receiver<Time>) {
+type Started = (JobHandle, [BTreeMap<Vec<i64>, i64>; 2], [usize; 2], Receiver<Time>);
+
+fn start(engine: &Engine, seed: u64, ends: bool) -> Started {
     let mut random = Random::new(seed);
     let updates = updates(&mut random);
     let mut table: BTreeMap<i64, &Vec<i64>> = BTreeMap::new();

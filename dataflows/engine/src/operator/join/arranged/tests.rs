@@ -144,7 +144,7 @@ fn run(peers: usize, narrow: bool, history: Arc<Vec<Epoch>>) -> Outcome {
         let mut inputs: [InputHandle<Time, NoopBuilder<Parcel>>; 3] = std::array::from_fn(|_| Handle::new_with_builder());
         let probe = ProbeHandle::new();
         worker.dataflow::<Time, _, _>(|scope| {
-            let streams: Vec<_> = inputs.iter_mut().map(|input| input.to_stream(scope.clone())).collect();
+            let streams: Vec<_> = inputs.iter_mut().map(|input| input.to_stream(scope)).collect();
             let (table, counted) = (schema(COLUMNS[TABLE]), Arc::clone(&counters[2][index]));
             let (changes, trace) = arrange_shared(streams[TABLE].clone(), &table, &KEYS[TABLE], &kept(narrow), counted, peers);
             for (number, spec) in specs(narrow).iter().enumerate() {
@@ -153,7 +153,7 @@ fn run(peers: usize, narrow: bool, history: Arc<Vec<Epoch>>) -> Outcome {
                     input => Input { stream: streams[input].clone(), route: Route::ByColumns(KEYS[input].to_vec()) },
                 });
                 let (logic, stats) = (Box::new(logic(number, spec, trace.clone())), Arc::clone(&counters[number][index]));
-                let output = epoch_operator(scope.clone(), stats, ports.into(), None, logic);
+                let output = epoch_operator(scope, stats, ports.into(), None, logic);
                 let taken = Arc::clone(&taken);
                 let collect = move |event: Result<(&Time, &Parcel), &[Time]>| {
                     let Ok((epoch, Parcel(Some(delta)))) = event else { return };
