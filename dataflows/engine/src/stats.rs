@@ -79,6 +79,8 @@ impl OperatorStats {
 
     pub(crate) fn gave(&self, delta: &crate::Delta) {
         self.rows_out.fetch_add(delta.len() as u64, Ordering::Relaxed);
+        let bytes: usize = delta.rows.columns().iter().map(crate::keys::array_bytes).sum();
+        self.bytes_out.fetch_add(bytes as u64, Ordering::Relaxed);
     }
 
     pub(crate) fn holds(&self, rows: usize, bytes: usize) {
@@ -90,7 +92,7 @@ impl OperatorStats {
 /// Counters of one source over all workers.
 #[derive(Debug)]
 pub struct SourceStats {
-    /// Rows decoded.
+    /// Rows read, rejected ones included.
     pub rows: AtomicU64,
     /// Rows refused by some operator as late, each counted once per operator.
     pub late_rows: AtomicU64,
