@@ -11,9 +11,6 @@ use crate::{Delta, Time};
 pub trait Feed: Send {
     /// Gives what there is now, at most about `rows_max` rows, without blocking.
     fn poll(&mut self, rows_max: usize) -> FeedPoll;
-
-    /// The last epoch that contains something of this feed was closed and published: earlier rows are in the views.
-    fn closed(&mut self, _epoch: Time) {}
 }
 
 /// A feed's answer.

@@ -389,9 +389,6 @@ impl Pump {
             // Only a worker that found the gate full waits for this.
             let made_room = self.gate.close_before(frontier);
             self.shared.published[self.worker].store(closed, Ordering::Release);
-            for running in &mut self.feeds {
-                running.feed.closed(closed);
-            }
             self.shared.tell();
             if made_room {
                 (self.gate.wake_all)();

@@ -39,7 +39,6 @@ mod testing;
 
 pub use jobs::{CreateError, CreateOptions, NoSuchJob, Runtime, RuntimeConfig, RuntimeError};
 pub use reads::{ReadError, ViewRead};
-pub use rejects::rejects_schema;
 pub use running::{PushFailure, RunningJob, SourceInfo};
 pub use sinks::SinkInfo;
 pub use status::{LastError, PartitionInfo, PartitionState};

@@ -1,25 +1,14 @@
 //! Rows of `<source>$rejects`: rows that could not be decoded, or whose event time cannot be believed.
 
-use std::sync::{Arc, LazyLock};
+use std::sync::Arc;
 
 use arrow::array::{ArrayRef, Int64Array, StringArray, UInt32Array};
 use arrow::compute;
-use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use arrow::json::writer::{LineDelimited, WriterBuilder};
 use arrow::record_batch::RecordBatch;
 use highwater_connectors::source::{PartitionId, Reject};
+use highwater_engine::rejects_schema;
 use highwater_plan::Origin;
-
-/// The columns of every `<source>$rejects`: `partition`, `offset`, `reason`, `raw` (as text, what is not UTF-8 replaced) and
-/// `raw_bytes` (how many bytes there were; `raw` may hold fewer).
-pub fn rejects_schema() -> SchemaRef {
-    static SCHEMA: LazyLock<SchemaRef> = LazyLock::new(|| {
-        let text = |name: &str| Field::new(name, DataType::Utf8, false);
-        let bytes = Field::new("raw_bytes", DataType::Int64, false);
-        Arc::new(Schema::new(vec![text("partition"), text("offset"), text("reason"), text("raw"), bytes]))
-    });
-    Arc::clone(&SCHEMA)
-}
 
 /// Rejected rows of one partition as a batch of [`rejects_schema`].
 pub(crate) fn rejects_batch(partition: &PartitionId, rejects: &[Reject]) -> RecordBatch {

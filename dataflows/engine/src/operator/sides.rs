@@ -23,8 +23,8 @@ pub(crate) fn errors_schema() -> SchemaRef {
     ]))
 }
 
-/// Columns of `<source>$rejects`.
-pub(crate) fn rejects_schema() -> SchemaRef {
+/// Columns of `<source>$rejects`: where the row stood, why it was refused, its text and how many bytes it had.
+pub fn rejects_schema() -> SchemaRef {
     Arc::new(Schema::new(vec![
         Field::new("partition", DataType::Utf8, false),
         Field::new("offset", DataType::Utf8, false),
