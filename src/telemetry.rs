@@ -173,9 +173,9 @@ pub fn jobs(text: &mut Text, jobs: &[Arc<RunningJob>]) {
             let labels = [name, ("view", view.name())];
             text.sample(VIEW_ROWS, &labels, view.rows());
             text.sample(VIEW_BYTES, &labels, view.bytes());
-            match view.is_side_relation() {
-                true => text.sample(VIEW_DROPPED, &labels, view.dropped()),
-                false => text.sample(VIEW_ANOMALIES, &labels, view.anomalies()),
+            text.sample(VIEW_ANOMALIES, &labels, view.anomalies());
+            if view.is_side_relation() {
+                text.sample(VIEW_DROPPED, &labels, view.dropped());
             }
         }
         for sink in job.sinks() {

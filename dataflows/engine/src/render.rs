@@ -188,12 +188,11 @@ impl<'scope> Renderer<'scope, '_> {
         let time = aggregate.time_column().expect("a windowed grouping has a time column");
         let sources = input.properties.time[time].as_ref().map(|time| time.sources.clone()).unwrap_or_default();
         let watermark = Watermark::of(sources.clone());
-        let named = format!("{name} @{id}");
         let assigned = matches!(aggregate.grouping, Grouping::Assign(_));
         let before = (self.peers() > 1 && assigned).then(|| self.stats(id, "preaggregate"));
         let stats = self.stats(id, name);
         let counted = before.as_ref().unwrap_or(&stats);
-        let mut gate = Some(self.gate(windows, &named, id, &sources, Arc::clone(counted)));
+        let mut gate = Some(self.gate(windows, name, id, &sources, Arc::clone(counted)));
         if let Some(before) = before {
             let gate = gate.take().expect("just made");
             let logic: Box<dyn EpochLogic> = match partials {
@@ -234,7 +233,7 @@ impl<'scope> Renderer<'scope, '_> {
             let columns = join.on[window.on];
             let gate = |column: usize| {
                 let windows = RowWindows::Bound { column, kind: window.kind };
-                self.gate(windows, &format!("join @{id}"), id, &sources, Arc::clone(&stats))
+                self.gate(windows, "join", id, &sources, Arc::clone(&stats))
             };
             Window {
                 kind: window.kind,
@@ -324,11 +323,11 @@ impl<'scope> Renderer<'scope, '_> {
             lateness: self.lateness(),
             late: LateRows {
                 worker: self.worker(),
-                operator: operator.into(),
+                operator: format!("{operator} @{id}"),
                 relations,
                 fallback: sources.first().copied().unwrap_or(0),
             },
-            errors: self.errors(id, operator.split(" @").next().unwrap_or(operator)),
+            errors: self.errors(id, operator),
             stats,
             job: Arc::clone(&self.shared.stats),
         }

@@ -202,7 +202,8 @@ impl ViewHandle {
         }
     }
 
-    /// How often a read met a row that was retracted more often than added: not 0 only after an error upstream.
+    /// How often a read met a row that was retracted more often than added: a changelog source took back what it never
+    /// gave, or there is an error upstream.
     pub fn anomalies(&self) -> u64 {
         self.anomalies.load(Ordering::Relaxed)
     }

@@ -26,21 +26,6 @@ impl Plan {
         self.nodes.len() - 1
     }
 
-    /// The sources (indexes into [`crate::Job::sources`]) whose rows reach `node`, ascending.
-    pub fn sources_of(&self, node: NodeId) -> Vec<usize> {
-        let mut sources: Vec<usize> = self
-            .upstream_of(node)
-            .into_iter()
-            .filter_map(|id| match self.nodes[id].op {
-                Op::Source { source, .. } => Some(source),
-                _ => None,
-            })
-            .collect();
-        sources.sort_unstable();
-        sources.dedup();
-        sources
-    }
-
     /// `node` and every node that it reads, directly or not, ascending.
     pub fn upstream_of(&self, node: NodeId) -> Vec<NodeId> {
         let mut seen = vec![false; self.nodes.len()];

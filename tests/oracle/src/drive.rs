@@ -199,7 +199,14 @@ impl Run<'_> {
             let Ok(views) = views.into_iter().collect::<Result<Vec<_>, _>>() else { continue };
             let rows =
                 |batches: Vec<arrow::record_batch::RecordBatch>| batches.iter().flat_map(rows_of).map(|row| (row, 1)).collect();
-            return Ok(Read { epoch, views: views.iter().map(|view| rows(view.read(&[], None))).collect() });
+            let views = views.iter().map(|view| rows(view.read(&[], None))).collect();
+            // Scripts take back only what they gave, so no view has a row less than none.
+            for view in &self.job.views {
+                if self.view(&view.name)?.anomalies() > 0 {
+                    return Err(DriveError::Broken(format!("{}: a row was retracted more often than added", view.name)));
+                }
+            }
+            return Ok(Read { epoch, views });
         }
     }
 
