@@ -113,6 +113,7 @@ impl Highwater {
                     schema: source.schema.clone(),
                     used: source.used.clone(),
                     primary_key: source.primary_key.clone(),
+                    defaults: source.defaults.clone(),
                     options: source.options.clone(),
                     keeps_origin: source.keeps_late_rows,
                     workers: 1,

@@ -233,6 +233,7 @@ fn spec(source: &highwater_plan::Source, workers: usize) -> SourceSpec {
         schema: Arc::clone(&source.schema),
         used: source.used.clone(),
         primary_key: source.primary_key.clone(),
+        defaults: source.defaults.clone(),
         options: source.options.clone(),
         keeps_origin: source.keeps_late_rows,
         workers,

@@ -103,7 +103,7 @@ struct Data(PathBuf);
 
 impl Data {
     fn find() -> Option<Data> {
-        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../shared/flights");
+        let folder = crate::jobs::root().join("../shared/flights");
         if folder.is_dir() {
             return Some(Data(folder));
         }

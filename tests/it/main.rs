@@ -4,6 +4,7 @@
 #![allow(clippy::unwrap_used, reason = "a test that finds nothing to unwrap has failed, and says where")]
 
 mod command;
+mod corpus;
 mod flights;
 mod jobs;
 mod lateness;

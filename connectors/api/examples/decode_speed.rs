@@ -96,6 +96,7 @@ fn spec(schema: Schema, used: Vec<usize>, kind: &str, events: &str) -> SourceSpe
         schema: Arc::new(schema),
         used,
         primary_key: Vec::new(),
+        defaults: Vec::new(),
         options: Options::from_pairs([("connector", "nexmark"), ("events", events), ("type", kind)]),
         keeps_origin: false,
         workers: 1,
@@ -132,8 +133,13 @@ fn decode(
 ) -> Result<(), Box<dyn std::error::Error>> {
     let options = Options::from_pairs(pairs.iter().copied());
     let format = Format::from_options(&OptionReader::new(&options, "the format", &[FORMAT_FIELDS])?)?;
-    let spec =
-        DecoderSpec { schema: Arc::new(schema.clone()), used: used.to_vec(), primary_key: Vec::new(), keeps_origin: false };
+    let spec = DecoderSpec {
+        schema: Arc::new(schema.clone()),
+        used: used.to_vec(),
+        primary_key: Vec::new(),
+        keeps_origin: false,
+        defaults: Vec::new(),
+    };
     let mut decoder = format.decoder(&spec, &options)?;
     let mut best = Duration::MAX;
     let mut rows = 0;

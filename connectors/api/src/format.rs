@@ -35,6 +35,10 @@ pub const FORMAT_FIELDS: &[Field] = &[
         key: "format.timestamp",
         about: "what integer timestamps count: iso (milliseconds, the default), epoch_s, epoch_ms or epoch_us; ISO texts are always read",
     },
+    Field {
+        key: "ignore_unknown_fields",
+        about: "whether fields that no column is declared for are skipped; default true, false rejects their rows",
+    },
     Field { key: "csv.header", about: "whether the first record names the columns; default true" },
     Field { key: "csv.delimiter", about: "one character between fields, or 'tab'; default ','" },
     Field { key: "csv.null", about: "what stands for NULL; default nothing" },
@@ -46,6 +50,7 @@ pub const FORMAT_FIELDS: &[Field] = &[
 pub struct Format {
     kind: Kind,
     epoch: TimeUnit,
+    refuses_unknown: bool,
     csv: CsvDialect,
     row_bytes_max: usize,
 }
@@ -67,6 +72,16 @@ pub struct DecoderSpec {
     pub primary_key: Vec<usize>,
     /// Whether whole rows must be given back by an origin.
     pub keeps_origin: bool,
+    /// Per physical column what stands in it where an input does not have it, as JSON or CSV would write it; may be shorter
+    /// than the schema.
+    pub defaults: Vec<Option<String>>,
+}
+
+impl DecoderSpec {
+    fn column(&self, index: usize) -> Result<column::Column, column::Unsupported> {
+        let default = self.defaults.get(index).cloned().flatten();
+        Ok(column::Column::new(self.schema.fields()[index].clone())?.with_default(default))
+    }
 }
 
 impl Format {
@@ -100,6 +115,7 @@ impl Format {
         Ok(Format {
             kind: reader.choice("format", KINDS)?.unwrap_or(Kind::Json(Meaning::Row)),
             epoch: reader.choice("format.timestamp", EPOCHS)?.unwrap_or(TimeUnit::Millisecond),
+            refuses_unknown: !reader.flag("ignore_unknown_fields", true)?,
             csv: CsvDialect {
                 header: reader.flag("csv.header", true)?,
                 delimiter,
@@ -161,6 +177,6 @@ impl Format {
     }
 
     fn rules(&self) -> Rules {
-        Rules { epoch: self.epoch, key_only: false }
+        Rules { epoch: self.epoch, key_only: false, refuses_unknown: self.refuses_unknown }
     }
 }

@@ -53,6 +53,8 @@ pub struct SourceSpec {
     pub used: Vec<usize>,
     /// Physical columns of the primary key; empty without one.
     pub primary_key: Vec<usize>,
+    /// Per physical column its `DEFAULT`, as [`DecoderSpec::defaults`].
+    pub defaults: Vec<Option<String>>,
     /// `WITH (...)`.
     pub options: Options,
     /// Whether batches need an [`Origin`], because an operator may refuse rows as late.
@@ -69,6 +71,7 @@ impl SourceSpec {
             used: self.used.clone(),
             primary_key: self.primary_key.clone(),
             keeps_origin: self.keeps_origin,
+            defaults: self.defaults.clone(),
         }
     }
 

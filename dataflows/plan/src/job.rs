@@ -43,6 +43,8 @@ pub struct Source {
     pub used: Vec<usize>,
     /// Physical columns of the primary key; empty without one.
     pub primary_key: Vec<usize>,
+    /// Per physical column the constant of its `DEFAULT`, as text: what stands in the column where an input does not have it.
+    pub defaults: Vec<Option<String>>,
     /// Event time.
     pub watermark: Option<Watermark>,
     /// `WITH (...)`.

@@ -166,6 +166,7 @@ fn spec_of(source: &highwater_plan::Source, workers: usize) -> SourceSpec {
         schema: Arc::clone(&source.schema),
         used: source.used.clone(),
         primary_key: source.primary_key.clone(),
+        defaults: source.defaults.clone(),
         options: source.options.clone(),
         keeps_origin: source.keeps_late_rows,
         workers,

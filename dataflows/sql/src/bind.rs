@@ -5,6 +5,7 @@
 
 mod catalog;
 mod check;
+mod default;
 mod group_window;
 mod names;
 mod nodes;
@@ -50,6 +51,8 @@ pub(crate) struct BoundSource {
     /// Its physical columns.
     pub(crate) schema: SchemaRef,
     pub(crate) primary_key: Vec<usize>,
+    /// Per physical column its default, as text.
+    pub(crate) defaults: Vec<Option<String>>,
     pub(crate) append_only: bool,
     pub(crate) watermark: Option<BoundWatermark>,
     pub(crate) options: Options,

@@ -21,6 +21,7 @@ use arrow::datatypes::{
 use arrow::error::ArrowError;
 
 use super::json::Keys;
+use super::text::Rules;
 
 /// A column under construction.
 #[derive(Debug)]
@@ -30,6 +31,8 @@ pub(crate) struct Column {
     /// Values appended so far.
     pub(crate) len: usize,
     nulls: NullBufferBuilder,
+    /// What stands here where an input does not have the column: text that decodes.
+    default: Option<String>,
     /// The values, with a placeholder where null.
     pub(crate) values: Values,
 }
@@ -46,7 +49,7 @@ pub(crate) struct Fields {
 impl Fields {
     /// Fields that are expected in the schema's order.
     pub(crate) fn new(columns: Vec<Column>) -> Fields {
-        let keys = Keys::new(columns.iter().map(|column| column.field.name().as_str()));
+        let keys = Keys::new(columns.iter().enumerate().map(|(index, column)| (column.field.name().as_str(), Some(index))));
         Fields { columns, keys }
     }
 
@@ -183,7 +186,26 @@ impl Column {
     fn within(field: FieldRef, parent: &str) -> Result<Column, Unsupported> {
         let path = if parent.is_empty() { field.name().clone() } else { format!("{parent}.{}", field.name()) };
         let values = Values::new(&field, &path)?;
-        Ok(Column { field, len: 0, nulls: NullBufferBuilder::new(0), values })
+        Ok(Column { field, len: 0, nulls: NullBufferBuilder::new(0), default: None, values })
+    }
+
+    /// The column with what stands in it where an input does not have it.
+    pub(crate) fn with_default(mut self, default: Option<String>) -> Column {
+        self.default = default;
+        self
+    }
+
+    /// Appends the default, if there is one.
+    ///
+    /// Errors: the default is not of the column's type.
+    pub(crate) fn push_default(&mut self, rules: &Rules) -> Result<bool, String> {
+        let Some(default) = self.default.take() else { return Ok(false) };
+        let done = match self.values {
+            Values::Struct(_) | Values::List { .. } => super::json::decode_field(self, default.as_bytes(), rules),
+            _ => super::text::push(self, default.as_bytes(), rules),
+        };
+        self.default = Some(default);
+        done.map(|()| true)
     }
 
     /// Counts the value that was just pushed to [`Column::values`].

@@ -4,9 +4,9 @@
 //! field is NULL; `""` is the empty string. A record with too few or too many fields is refused: a delimiter that was not
 //! quoted would otherwise shift values into the wrong columns.
 
-use arrow::datatypes::SchemaRef;
 use memchr::{memchr, memchr2};
 
+use super::DecoderSpec;
 use super::column::{Column, Unsupported, Values};
 use super::json;
 use super::text::{self, Rules};
@@ -26,6 +26,8 @@ pub(crate) struct CsvDialect {
 #[derive(Debug)]
 pub(crate) struct CsvDecoder {
     columns: Vec<Column>,
+    /// Names of all declared columns.
+    all: Vec<String>,
     rows: usize,
     dialect: CsvDialect,
     rules: Rules,
@@ -37,11 +39,12 @@ pub(crate) struct CsvDecoder {
 }
 
 impl CsvDecoder {
-    /// A decoder of the `used` columns of `schema`; records have the schema's columns in order until a header says otherwise.
-    pub(crate) fn new(schema: &SchemaRef, used: &[usize], dialect: CsvDialect, rules: Rules) -> Result<Self, Unsupported> {
-        let columns = used.iter().map(|column| Column::new(schema.fields()[*column].clone())).collect::<Result<Vec<_>, _>>()?;
-        let places = (0..schema.fields().len()).map(|field| used.iter().position(|column| *column == field)).collect();
-        Ok(CsvDecoder { columns, rows: 0, dialect, rules, places, absent: Vec::new(), scratch: Vec::new() })
+    /// A decoder of the used columns of `spec`; records have the schema's columns in order until a header says otherwise.
+    pub(crate) fn new(spec: &DecoderSpec, dialect: CsvDialect, rules: Rules) -> Result<Self, Unsupported> {
+        let columns = spec.used.iter().map(|column| spec.column(*column)).collect::<Result<Vec<_>, _>>()?;
+        let all = spec.schema.fields().iter().map(|field| field.name().clone()).collect();
+        let places = (0..spec.schema.fields().len()).map(|field| spec.used.iter().position(|column| *column == field)).collect();
+        Ok(CsvDecoder { columns, all, rows: 0, dialect, rules, places, absent: Vec::new(), scratch: Vec::new() })
     }
 
     /// Rows since the last [`CsvDecoder::take`].
@@ -63,7 +66,21 @@ impl CsvDecoder {
                 return Err(format!("the header names the column '{name}' twice"));
             }
         }
-        self.places = names.iter().map(|name| self.columns.iter().position(|column| column.field.name() == name)).collect();
+        let declared = |name: &String| {
+            let mut found = self.all.iter().position(|column| column == name);
+            // As in SQL, a name is found without its case where that is not ambiguous.
+            if found.is_none() && !names.iter().any(|other| other != name && other.eq_ignore_ascii_case(name)) {
+                let mut same = (0..self.all.len()).filter(|index| self.all[*index].eq_ignore_ascii_case(name));
+                found = same.next().filter(|_| same.next().is_none());
+            }
+            found.map(|index| self.all[index].clone())
+        };
+        let declared: Vec<Option<String>> = names.iter().map(declared).collect();
+        if let (true, Some(unknown)) = (self.rules.refuses_unknown, declared.iter().position(Option::is_none)) {
+            return Err(format!("unknown field '{}' in the header (ignore_unknown_fields is false)", names[unknown]));
+        }
+        let place = |name: &Option<String>| self.columns.iter().position(|column| Some(column.field.name()) == name.as_ref());
+        self.places = declared.iter().map(place).collect();
         self.absent = (0..self.columns.len()).filter(|column| !self.places.contains(&Some(*column))).collect();
         if !self.columns.is_empty() && self.absent.len() == self.columns.len() {
             let wanted: Vec<&str> = self.columns.iter().map(|column| column.field.name().as_str()).collect();
@@ -112,6 +129,9 @@ impl CsvDecoder {
         }
         for index in &self.absent {
             let column = &mut self.columns[*index];
+            if column.push_default(&self.rules).map_err(|what| format!("column '{}': {what}", column.field.name()))? {
+                continue;
+            }
             push_null(column).map_err(|_| format!("column '{}': missing, but the column is NOT NULL", column.field.name()))?;
         }
         Ok(())
@@ -216,14 +236,16 @@ mod tests {
     use super::*;
 
     fn decoder(null: &str) -> CsvDecoder {
-        let schema = Schema::new(vec![
+        let schema = Arc::new(Schema::new(vec![
             Field::new("id", DataType::Int64, false),
             Field::new("name", DataType::Utf8, true),
             Field::new("at", DataType::Timestamp(TimeUnit::Millisecond, None), true),
-        ]);
+        ]));
         let dialect = CsvDialect { header: true, delimiter: b',', null: null.to_string() };
-        let rules = Rules { epoch: TimeUnit::Millisecond, key_only: false };
-        CsvDecoder::new(&Arc::new(schema), &[0, 1, 2], dialect, rules).expect("all types are known")
+        let rules = Rules { epoch: TimeUnit::Millisecond, key_only: false, refuses_unknown: false };
+        let defaults = vec![None, Some("nobody".to_string())];
+        let spec = DecoderSpec { schema, used: vec![0, 1, 2], primary_key: Vec::new(), keeps_origin: false, defaults };
+        CsvDecoder::new(&spec, dialect, rules).expect("all types are known")
     }
 
     #[test]
@@ -271,5 +293,14 @@ mod tests {
         assert_eq!(record_end(b"5\" pipe,b\nc", b','), Some(9));
         assert_eq!(record_end(b"a,\"x\n", b','), None);
         assert_eq!(record_end(b"a", b','), None);
+    }
+
+    #[test]
+    fn a_column_that_the_header_lacks_has_its_default() {
+        let mut decoder = decoder("");
+        decoder.set_header(b"ID,at").expect("found without its case");
+        decoder.decode(b"1,").expect("a good record");
+        let columns: Vec<_> = decoder.take().iter_mut().map(|column| column.take().expect("valid")).collect();
+        assert_eq!((columns[1].as_string::<i32>().value(0), columns[2].null_count()), ("nobody", 1));
     }
 }

@@ -48,12 +48,8 @@ impl Decoder {
         let used = spec.used.iter().map(|column| spec.schema.field(*column).clone()).collect::<Vec<_>>();
         let schema = Arc::new(arrow::datatypes::Schema::new(used));
         let inner = match format.kind {
-            Kind::Json(meaning) => {
-                let place = |column: &usize| spec.used.iter().position(|used| used == column);
-                let key = spec.primary_key.iter().filter_map(place).collect();
-                Inner::Json(JsonDecoder::new(&schema, key, meaning, format.rules())?)
-            }
-            Kind::Csv => Inner::Csv(CsvDecoder::new(&spec.schema, &spec.used, format.csv.clone(), format.rules())?),
+            Kind::Json(meaning) => Inner::Json(JsonDecoder::new(&spec, meaning, format.rules())?),
+            Kind::Csv => Inner::Csv(CsvDecoder::new(&spec, format.csv.clone(), format.rules())?),
         };
         let keeps_records = spec.keeps_origin && spec.used.len() < spec.schema.fields().len();
         Ok(Decoder { format, spec, schema, inner, header: None, records: keeps_records.then(Records::default) })

@@ -11,12 +11,11 @@ mod value;
 
 use std::ops::Range;
 
-use arrow::datatypes::SchemaRef;
-
 pub(crate) use keys::Keys;
 
 use self::changelog::Envelope;
 use self::cursor::{Cursor, Fault};
+use super::DecoderSpec;
 use super::column::{Column, Fields, Unsupported, Values};
 use super::text::Rules;
 
@@ -46,15 +45,22 @@ pub(crate) struct JsonDecoder {
 }
 
 impl JsonDecoder {
-    /// A decoder of rows of `schema`, in which `key` are the columns of the primary key, if there is one.
-    pub(crate) fn new(schema: &SchemaRef, key: Vec<usize>, meaning: Meaning, rules: Rules) -> Result<Self, Unsupported> {
-        let mut columns = schema.fields().iter().map(|field| Column::new(field.clone())).collect::<Result<Vec<_>, _>>()?;
+    /// A decoder of the used columns of `spec`.
+    pub(crate) fn new(spec: &DecoderSpec, meaning: Meaning, rules: Rules) -> Result<Self, Unsupported> {
+        let place = |column: &usize| spec.used.iter().position(|used| used == column);
+        let key = spec.primary_key.iter().filter_map(place).collect();
+        let mut columns = spec.used.iter().map(|column| spec.column(*column)).collect::<Result<Vec<_>, _>>()?;
         let width = columns.len();
+        // Columns that nobody reads are known by their names, so that these are not taken for another spelling of others.
+        let all = spec.schema.fields().iter().enumerate();
+        let mut names: Vec<(&str, Option<usize>)> = all.map(|(index, field)| (field.name().as_str(), place(&index))).collect();
         if meaning == Meaning::Signed {
             let op = arrow::datatypes::Field::new("op", arrow::datatypes::DataType::Utf8, true);
             columns.push(Column::new(op.into())?);
+            names.push(("op", Some(width)));
         }
-        Ok(JsonDecoder { fields: Fields::new(columns), width, rows: 0, meaning, key, rules, diffs: Vec::new() })
+        let fields = Fields { columns, keys: Keys::new(names.into_iter()) };
+        Ok(JsonDecoder { fields, width, rows: 0, meaning, key, rules, diffs: Vec::new() })
     }
 
     /// Rows since the last [`JsonDecoder::take`].

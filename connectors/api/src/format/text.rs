@@ -12,6 +12,8 @@ pub(crate) struct Rules {
     pub(crate) epoch: TimeUnit,
     /// Whether NOT NULL columns that are missing get a placeholder: for the old row of a change, of which only the key counts.
     pub(crate) key_only: bool,
+    /// Whether fields that no column is declared for refuse their row.
+    pub(crate) refuses_unknown: bool,
 }
 
 /// Appends the value that `text` stands for to a scalar column.

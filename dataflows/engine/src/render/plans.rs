@@ -52,6 +52,7 @@ impl Plans {
             schema: schema(columns),
             used: (0..columns).collect(),
             primary_key,
+            defaults: Vec::new(),
             watermark: None,
             options: Options::default(),
             keeps_late_rows: false,

@@ -60,6 +60,7 @@ pub(crate) fn job(source: &str, view: &str, sink: Option<&str>, options: &[(&str
         schema: time_schema(),
         used: vec![0],
         primary_key: Vec::new(),
+        defaults: Vec::new(),
         watermark: Some(watermark(0)),
         options: Options::from_pairs(options.iter().copied()),
         keeps_late_rows: false,

@@ -2,11 +2,11 @@
 
 use std::sync::Arc;
 
-use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
+use arrow::datatypes::{DataType, Field, Schema, SchemaRef, TimeUnit};
 use datafusion_common::tree_node::{Transformed, TreeNode};
 use datafusion_common::{Column as PlanColumn, Constraint, Constraints, DFSchema};
 use datafusion_expr::logical_plan::{Extension, LogicalPlan, LogicalPlanBuilder};
-use datafusion_expr::{Expr, ExprSchemable, TableSource};
+use datafusion_expr::{Expr, ExprSchemable, TableSource, cast};
 use highwater_plan::{OptionEntry, Options, SourceKind, Span};
 use sqlparser::ast::{self, Ident};
 
@@ -52,6 +52,7 @@ impl Binder {
         let scan = LogicalPlanBuilder::scan(name.as_str(), Arc::new(base.clone()) as Arc<dyn TableSource>, None)
             .and_then(LogicalPlanBuilder::build)
             .map_err(|e| from_datafusion(&e, &places))?;
+        let defaults = self.defaults(&relation.columns, &schema, &places)?;
         let columns = self.column_exprs(&relation.columns, &schema, &name, &places)?;
         let computed = relation.columns.iter().any(|column| matches!(column.kind, ColumnKind::Computed(_)));
         let mut plan = scan.clone();
@@ -81,7 +82,7 @@ impl Binder {
         let options = options(kind, relation.options, name_span);
         let changelog = options.get("format").is_some_and(|format| CHANGELOGS.iter().any(|word| format.contains(word)));
         let append_only = primary_key.is_empty() && !changelog;
-        self.bound.sources.push(BoundSource { name, kind, schema, primary_key, append_only, watermark, options, span });
+        self.bound.sources.push(BoundSource { name, kind, schema, primary_key, defaults, append_only, watermark, options, span });
         Ok(())
     }
 
@@ -106,6 +107,11 @@ impl Binder {
             return Err(error("computed-sink-column", "a sink has no computed columns")
                 .at(column.span)
                 .help("compute it in the query that feeds the sink"));
+        }
+        if let Some(column) = columns.iter().find(|column| column.default.is_some()) {
+            return Err(error("invalid-default", "a column of a sink has no DEFAULT: every row gives it")
+                .at(column.span)
+                .help("give the value in the query that feeds the sink"));
         }
         self.physical_schema(columns, primary_key)
     }
@@ -150,7 +156,7 @@ impl Binder {
     }
 
     /// An expression over a relation's columns.
-    fn expr(&self, expr: &ast::Expr, schema: &DFSchema, places: &Places) -> Result<Expr> {
+    pub(super) fn expr(&self, expr: &ast::Expr, schema: &DFSchema, places: &Places) -> Result<Expr> {
         let mut places = places.clone();
         super::check::check(expr, &self.catalog, &mut places, &mut Vec::new())?;
         let mut expr = expr.clone();
@@ -180,10 +186,14 @@ impl Binder {
                 .maybe_help(did_you_mean(&written, "columns", &names)));
         };
         let data_type = event_time.get_type(scan.schema()).map_err(|e| from_datafusion(&e, places))?;
-        if !matches!(data_type, DataType::Timestamp(..)) {
+        let counted = data_type.is_integer();
+        if !counted && !matches!(data_type, DataType::Timestamp(..)) {
             return Err(error(
                 "watermark-type",
-                format!("the column of a watermark must be a TIMESTAMP, '{name}' is {}", types::sql_type(&data_type)),
+                format!(
+                    "the column of a watermark must be a TIMESTAMP or an integer, '{name}' is {}",
+                    types::sql_type(&data_type)
+                ),
             )
             .at(at)
             .help(format!("declare '{name}' as TIMESTAMP(3), or compute a column: ts AS CAST(... AS TIMESTAMP(3))")));
@@ -201,18 +211,28 @@ impl Binder {
             })
             .map_err(|e| from_datafusion(&e, places))?
             .data;
-        let project = [event_time.clone().alias("event_time"), value.alias("watermark")];
+        let (mut event_time, mut value) = (event_time.clone(), value);
+        let value_type = value.get_type(scan.schema()).map_err(|e| from_datafusion(&e, places))?;
+        if counted && value_type.is_integer() {
+            // Numbers order rows as times do; which instant one is called does not matter to anyone.
+            let instant = |number| cast(cast(number, DataType::Int64), DataType::Timestamp(TimeUnit::Microsecond, None));
+            (event_time, value) = (instant(event_time), instant(value));
+        }
+        let project = [event_time.alias("event_time"), value.alias("watermark")];
         let plan = LogicalPlanBuilder::from(scan)
             .project(project)
             .and_then(LogicalPlanBuilder::build)
             .and_then(|plan| simplify(plan, self.catalog.config()))
             .map_err(|e| from_datafusion(&e, places).or_at(clause.span))?;
         if !matches!(plan.schema().field(1).data_type(), DataType::Timestamp(..)) {
-            let message =
-                format!("a watermark must be a TIMESTAMP, this is {}", types::sql_type(plan.schema().field(1).data_type()));
-            return Err(error("watermark-type", message)
-                .at(clause.span)
-                .help(format!("for example WATERMARK FOR {name} AS {name} - INTERVAL '5' SECOND")));
+            let wanted = if counted { "an integer, like its column" } else { "a TIMESTAMP" };
+            let bound = if counted { "100" } else { "INTERVAL '5' SECOND" };
+            return Err(error(
+                "watermark-type",
+                format!("a watermark must be {wanted}, this is {}", types::sql_type(&value_type)),
+            )
+            .at(clause.span)
+            .help(format!("for example WATERMARK FOR {name} AS {name} - {bound}")));
         }
         Ok(BoundWatermark { column: name.clone(), plan, span: clause.span })
     }

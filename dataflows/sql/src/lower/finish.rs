@@ -239,6 +239,7 @@ fn finished_source(source: &BoundSource, watermark: Option<(Expr, Expr)>, used: 
         schema: Arc::clone(&source.schema),
         used,
         primary_key: source.primary_key.clone(),
+        defaults: source.defaults.clone(),
         watermark,
         options: source.options.clone(),
         keeps_late_rows: late,

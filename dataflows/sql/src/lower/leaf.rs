@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use arrow::array::ArrayRef;
-use arrow::datatypes::{Field, Schema, SchemaRef};
+use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use arrow::record_batch::{RecordBatch, RecordBatchOptions};
 use datafusion_common::ScalarValue;
 use datafusion_expr::logical_plan::{EmptyRelation, TableScan, Union, Values};
@@ -45,7 +45,9 @@ impl Lowerer<'_> {
         let source = &self.bound.sources[index];
         let event = source.watermark.as_ref().map(|watermark| watermark.column.as_str());
         let time = |field: &Arc<Field>| {
-            (Some(field.name().as_str()) == event).then(|| TimeColumn { kind: TimeKind::Event, sources: vec![index] })
+            // A watermark over numbers bounds no window: there are none of numbers.
+            let is_time = matches!(field.data_type(), DataType::Timestamp(..));
+            (is_time && Some(field.name().as_str()) == event).then(|| TimeColumn { kind: TimeKind::Event, sources: vec![index] })
         };
         let known = Known {
             append_only: source.append_only,
@@ -65,6 +67,9 @@ impl Lowerer<'_> {
         };
         let Some(column) = column else { return Ok(input) };
         let node = &self.graph.nodes[input];
+        if !matches!(node.schema.field(column).data_type(), DataType::Timestamp(..)) {
+            return Ok(input);
+        }
         if node.known.time[column].is_some() {
             return Ok(input);
         }

@@ -223,14 +223,14 @@ impl JobParser<'_> {
             let first = self.parser.peek_token().span;
             let expr = self.parser.parse_expr().map_err(from_parser)?;
             let span = place(first.union(&self.parser.get_current_token().span));
-            return Ok(Column { name, kind: ColumnKind::Computed(Box::new(expr)), not_null: false, span });
+            return Ok(Column { name, kind: ColumnKind::Computed(Box::new(expr)), not_null: false, default: None, span });
         }
         if matches!(start.token, Token::Comma | Token::RParen | Token::EOF) {
             return Err(unexpected(format!("column '{}' needs a type", name.value), place(name.span)));
         }
         let data_type: DataType = self.parser.parse_data_type().map_err(from_parser)?;
         let span = place(start.span.union(&self.parser.get_current_token().span));
-        let mut column = Column { name, kind: ColumnKind::Physical(data_type), not_null: false, span };
+        let mut column = Column { name, kind: ColumnKind::Physical(data_type), not_null: false, default: None, span };
         loop {
             let at = self.parser.peek_token();
             if is_word(&at, "METADATA") {
@@ -240,6 +240,7 @@ impl JobParser<'_> {
                 None => return Ok(column),
                 Some(ColumnOption::NotNull) => column.not_null = true,
                 Some(ColumnOption::Null | ColumnOption::Comment(_)) => {}
+                Some(ColumnOption::Default(expr)) => column.default = Some(expr),
                 Some(ColumnOption::PrimaryKey(_)) => {
                     self.not_enforced();
                     if !primary_key.is_empty() {

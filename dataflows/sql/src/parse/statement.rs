@@ -94,6 +94,8 @@ pub(crate) struct Column {
     pub(crate) name: Ident,
     pub(crate) kind: ColumnKind,
     pub(crate) not_null: bool,
+    /// `DEFAULT expr`.
+    pub(crate) default: Option<Expr>,
     /// Where its type or expression stands.
     pub(crate) span: Span,
 }

@@ -1,1 +1,1 @@
-CREATE SOURCE s (a BIGINT, WATERMARK FOR a AS a - 1) WITH (connector = 'file');
+CREATE SOURCE s (a VARCHAR, WATERMARK FOR a AS a - 1) WITH (connector = 'file');

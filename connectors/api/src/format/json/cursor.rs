@@ -133,6 +133,14 @@ impl<'a> Cursor<'a> {
         if self.take(byte) { Ok(()) } else { Err(self.unexpected(what)) }
     }
 
+    /// A field that is not declared, whose name begins at `at`.
+    #[cold]
+    pub(crate) fn unknown_field(&self, at: usize) -> Fault {
+        let name = String::from_utf8_lossy(&self.text[at..self.at]);
+        let name = name.trim_end().trim_end_matches(':').trim_end().trim_matches('"');
+        Fault::new(at, format!("unknown field '{name}' (ignore_unknown_fields is false)"))
+    }
+
     /// A syntax error here.
     #[cold]
     pub(crate) fn unexpected(&self, expected: &str) -> Fault {

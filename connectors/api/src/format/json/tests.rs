@@ -11,11 +11,16 @@ use proptest::prelude::*;
 use super::*;
 use crate::format::encode;
 
-const RULES: Rules = Rules { epoch: TimeUnit::Millisecond, key_only: false };
+const RULES: Rules = Rules { epoch: TimeUnit::Millisecond, key_only: false, refuses_unknown: false };
 
 fn decoder(fields: &[(&str, DataType)], meaning: Meaning, key: &[usize]) -> JsonDecoder {
     let fields: Vec<Field> = fields.iter().map(|(name, data_type)| Field::new(*name, data_type.clone(), true)).collect();
-    JsonDecoder::new(&Arc::new(Schema::new(fields)), key.to_vec(), meaning, RULES).expect("known types")
+    JsonDecoder::new(&spec(Arc::new(Schema::new(fields)), key), meaning, RULES).expect("known types")
+}
+
+fn spec(schema: arrow::datatypes::SchemaRef, key: &[usize]) -> DecoderSpec {
+    let used = (0..schema.fields().len()).collect();
+    DecoderSpec { schema, used, primary_key: key.to_vec(), keeps_origin: false, defaults: Vec::new() }
 }
 
 fn arrays(decoder: &mut JsonDecoder) -> Vec<ArrayRef> {
@@ -255,7 +260,7 @@ fn a_deleted_key_needs_no_other_column() {
         Field::new("r", DataType::Struct(ArrowFields::from(vec![Field::new("n", DataType::Int64, false)])), false),
     ];
     let schema = Arc::new(Schema::new(fields));
-    let mut decoder = JsonDecoder::new(&schema, vec![0], Meaning::Debezium, RULES).expect("known types");
+    let mut decoder = JsonDecoder::new(&spec(Arc::clone(&schema), &[0]), Meaning::Debezium, RULES).expect("known types");
     decoder.decode(br#"{"op":"d","before":{"id":7}}"#).expect("the key is enough");
     let (columns, diffs) = decoder.take();
     let arrays = columns.iter_mut().map(|column| column.take().expect("valid")).collect();
@@ -377,4 +382,63 @@ proptest! {
         prop_assert_eq!(back[3].as_primitive::<Decimal128Type>().value(0), d);
         prop_assert_eq!(back[5].as_primitive::<Date32Type>().value(0), day);
     }
+}
+
+/// The values of two columns after these records, or the first record's reason.
+fn decoded(spec: &DecoderSpec, rules: Rules, records: &[&str]) -> Result<Vec<String>, String> {
+    let mut decoder = JsonDecoder::new(spec, Meaning::Row, rules).expect("known types");
+    for record in records {
+        decoder.decode(record.as_bytes())?;
+    }
+    let columns = arrays(&mut decoder);
+    let fields = spec.used.iter().map(|column| spec.schema.field(*column).clone()).collect::<Vec<_>>();
+    let batch = arrow::record_batch::RecordBatch::try_new(Arc::new(Schema::new(fields)), columns).expect("a batch");
+    let mut text = Vec::new();
+    encode::ndjson(&batch, &mut text).expect("it has JSON");
+    Ok(String::from_utf8(text).expect("UTF-8").lines().map(str::to_string).collect())
+}
+
+fn two_columns() -> DecoderSpec {
+    let fields = vec![Field::new("id", DataType::Int64, true), Field::new("Name", DataType::Utf8, true)];
+    spec(Arc::new(Schema::new(fields)), &[])
+}
+
+#[test]
+fn names_are_found_without_their_case() {
+    let records = [
+        r#"{"ID":1,"name":"a"}"#,
+        r#"{"Id":2,"id":3,"NAME":"b"}"#,
+        r#"{"id":4,"Id":5,"Name":"c","name":"d"}"#,
+        r#"{"id":6,"other":{"id":7}}"#,
+    ];
+    let expected = [r#"{"id":1,"Name":"a"}"#, r#"{"id":3,"Name":"b"}"#, r#"{"id":4,"Name":"c"}"#, r#"{"id":6,"Name":null}"#];
+    for _ in 0..2 {
+        assert_eq!(decoded(&two_columns(), RULES, &records).expect("they decode"), expected);
+    }
+    // A column that nobody reads keeps its name, and what could be either of two is neither.
+    let fields = vec![Field::new("id", DataType::Int64, true), Field::new("ID", DataType::Int64, true)];
+    let mut spec = spec(Arc::new(Schema::new(fields)), &[]);
+    spec.used = vec![0];
+    let records = [r#"{"ID":1}"#, r#"{"Id":1}"#, r#"{"id":1}"#];
+    assert_eq!(decoded(&spec, RULES, &records).expect("they decode"), [r#"{"id":null}"#, r#"{"id":null}"#, r#"{"id":1}"#]);
+}
+
+#[test]
+fn unknown_fields_may_be_refused() {
+    let strict = Rules { refuses_unknown: true, ..RULES };
+    assert!(decoded(&two_columns(), strict, &[r#"{"id":1,"NAME":"a"}"#]).is_ok());
+    let why = decoded(&two_columns(), strict, &[r#"{"id":1, "extra" : [1]}"#]).expect_err("a field too many");
+    assert_eq!(why, "unknown field 'extra' (ignore_unknown_fields is false) at byte 9");
+    let mut unread = two_columns();
+    unread.used = vec![0];
+    assert!(decoded(&unread, strict, &[r#"{"Name":"a","id":1}"#]).is_ok());
+}
+
+#[test]
+fn what_is_missing_has_its_default() {
+    let mut spec = two_columns();
+    spec.defaults = vec![Some("7".into()), Some("none".into())];
+    let records = [r#"{}"#, r#"{"id":null,"Name":"a"}"#, r#"{"id":1}"#];
+    let expected = [r#"{"id":7,"Name":"none"}"#, r#"{"id":null,"Name":"a"}"#, r#"{"id":1,"Name":"none"}"#];
+    assert_eq!(decoded(&spec, RULES, &records).expect("they decode"), expected);
 }

@@ -3,6 +3,7 @@
 use arrow::datatypes::IntervalMonthDayNano;
 
 use super::cursor::{Cursor, Fault};
+use super::keys::Spelling;
 use crate::format::column::{Column, Fields, Values, sql_type};
 use crate::format::text::{self, Rules};
 
@@ -28,7 +29,8 @@ pub(crate) fn decode(cursor: &mut Cursor<'_>, column: &mut Column, rules: &Rules
 
 /// Decodes an object whose opening brace is next into the columns of `fields`, as row number `row`.
 ///
-/// Fields that no column has are skipped, of those that come twice the last counts, and columns that are missing are null.
+/// Fields that no column has are skipped (or refused, if the rules say so), of those that come twice the last counts, and
+/// columns that are missing have their default, or are null.
 pub(crate) fn object(cursor: &mut Cursor<'_>, fields: &mut Fields, row: usize, rules: &Rules) -> Result<(), Fault> {
     let Fields { columns, keys } = fields;
     let open = cursor.at();
@@ -41,26 +43,27 @@ pub(crate) fn object(cursor: &mut Cursor<'_>, fields: &mut Fields, row: usize, r
             if cursor.peek() != Some(b'"') {
                 return Err(cursor.unexpected("a field name"));
             }
+            let at = cursor.at();
             let mut found = None;
-            if let Some((pattern, column)) = keys.expected(step)
+            if let Some((pattern, place)) = keys.expected(step)
                 && cursor.take_all(pattern)
             {
                 step += 1;
-                found = Some(column);
+                found = Some(place);
             }
-            let column = match found {
-                Some(column) => column,
+            let place = match found {
+                Some(place) => place,
                 None => {
                     let name = cursor.string()?;
                     cursor.expect(b':', "':'")?;
-                    let column;
-                    (column, step) = keys.find(name.bytes(), step);
-                    column
+                    let place;
+                    (place, step) = keys.find(name.bytes(), step);
+                    place
                 }
             };
-            match column {
-                Some(index) => {
-                    let column = &mut columns[index];
+            match place.column.map(|index| &mut columns[index]) {
+                Some(column) if column.len > row && place.spelling == Spelling::OtherCase => cursor.skip()?,
+                Some(column) => {
                     if column.len > row {
                         column.truncate(row);
                     } else {
@@ -69,6 +72,9 @@ pub(crate) fn object(cursor: &mut Cursor<'_>, fields: &mut Fields, row: usize, r
                     if let Err(fault) = decode(cursor, column, rules) {
                         return Err(fault.within(column.field.name()));
                     }
+                }
+                None if rules.refuses_unknown && place.spelling == Spelling::Unknown => {
+                    return Err(cursor.unknown_field(at));
                 }
                 None => cursor.skip()?,
             }
@@ -84,6 +90,10 @@ pub(crate) fn object(cursor: &mut Cursor<'_>, fields: &mut Fields, row: usize, r
     }
     if filled < columns.len() {
         for column in columns.iter_mut().filter(|column| column.len == row) {
+            let defaulted = column.push_default(rules);
+            if defaulted.map_err(|what| Fault::new(open, what).within(column.field.name()))? {
+                continue;
+            }
             null(column, rules)
                 .map_err(|_| Fault::new(open, "missing, but the column is NOT NULL").within(column.field.name()))?;
         }

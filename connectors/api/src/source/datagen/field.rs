@@ -148,7 +148,7 @@ impl Generator {
 }
 
 /// How texts of options are read.
-pub(super) const RULES: Rules = Rules { epoch: TimeUnit::Millisecond, key_only: false };
+pub(super) const RULES: Rules = Rules { epoch: TimeUnit::Millisecond, key_only: false, refuses_unknown: false };
 
 fn delay(max_us: i64, dice: &mut Dice) -> i64 {
     if max_us > 0 { dice.below(max_us as u64 + 1) as i64 } else { 0 }

@@ -15,6 +15,7 @@ fn spec(columns: &[(&str, DataType)], pairs: &[(&str, &str)]) -> SourceSpec {
         used: (0..columns.len()).collect(),
         schema: Arc::new(Schema::new(columns)),
         primary_key: Vec::new(),
+        defaults: Vec::new(),
         options: Options::from_pairs(pairs.iter().copied().chain([("connector", "datagen"), ("rate", "max")])),
         keeps_origin: false,
         workers: 4,

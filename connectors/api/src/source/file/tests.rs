@@ -18,6 +18,7 @@ fn spec(path: &Path, pairs: &[(&str, &str)]) -> SourceSpec {
         schema: Arc::new(Schema::new(vec![Column::new("id", DataType::Int64, true), Column::new("s", DataType::Utf8, true)])),
         used: vec![0],
         primary_key: Vec::new(),
+        defaults: Vec::new(),
         options,
         keeps_origin: true,
         workers: 1,

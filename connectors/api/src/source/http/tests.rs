@@ -14,6 +14,7 @@ fn open(pairs: &[(&str, &str)], keeps_origin: bool) -> Box<dyn Source> {
         schema: Arc::new(Schema::new(vec![Column::new("id", DataType::Int64, false), Column::new("s", DataType::Utf8, true)])),
         used: vec![0],
         primary_key: Vec::new(),
+        defaults: Vec::new(),
         options: Options::from_pairs(pairs.iter().copied().chain([("connector", "http")])),
         keeps_origin,
         workers: 2,

@@ -39,6 +39,7 @@ fn spec(schema: Schema, used: &[usize], pairs: &[(&str, &str)]) -> SourceSpec {
         schema: Arc::new(schema),
         used: used.to_vec(),
         primary_key: Vec::new(),
+        defaults: Vec::new(),
         options: Options::from_pairs(pairs.iter().copied().chain([("connector", "nexmark")])),
         keeps_origin: true,
         workers: 1,
