@@ -4,6 +4,7 @@
 //! dispatches: what an operator does is in its own file.
 
 mod arranged;
+mod join;
 #[cfg(test)]
 mod plans;
 mod sharing;
@@ -11,8 +12,7 @@ mod sharing;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use arrow::datatypes::SchemaRef;
-use highwater_plan::{Aggregate, Grouping, Join, Map, Node, NodeId, Op, OutputNames, SourceKind};
+use highwater_plan::{Aggregate, Grouping, Map, Node, NodeId, Op, OutputNames, SourceKind};
 use timely::container::NoopBuilder;
 use timely::dataflow::operators::probe::Probe;
 use timely::dataflow::{InputHandle, ProbeHandle, Scope};
@@ -26,9 +26,8 @@ use crate::operator::aggregate::Grouped;
 use crate::operator::clock::{ClockStream, clock};
 use crate::operator::epoch::{EpochLogic, Input, epoch_operator};
 use crate::operator::exchange::Route;
-use crate::operator::join::{HashJoin, Window};
 use crate::operator::late::{LateGate, LateSplit, RowWindows, Watermark};
-use crate::operator::map::{Mapper, map};
+use crate::operator::map::map;
 use crate::operator::preaggregate::{Partials, Preaggregate};
 use crate::operator::sides::{Errors, LateRows};
 use crate::operator::sink::SinkWriter;
@@ -215,40 +214,6 @@ impl<'scope> Renderer<'scope, '_> {
         });
         let inputs = vec![Input { stream, route }];
         epoch_operator(self.scope, stats, inputs, Some(self.clock.clone()), Box::new(logic))
-    }
-
-    fn join(&mut self, id: NodeId, node: &Node, join: &Join) -> DeltaStream<'scope> {
-        if let Some((shared, reader)) = self.sharing.of(id) {
-            return self.arranged_join(id, node, join, shared, &reader);
-        }
-        let sides = [0, 1].map(|side| &self.shared.job.plan.nodes[node.inputs[side]]);
-        let schemas: [&SchemaRef; 2] = [&sides[0].schema, &sides[1].schema];
-        let append_only = sides.map(|side| side.properties.append_only);
-        let mapper = Mapper::new(join.map.clone(), Arc::clone(&node.schema), self.errors(id, "join"));
-        let stats = self.stats(id, "join");
-        let window = join.window.as_ref().map(|window| {
-            let mut sources = [window.left.clone(), window.right.clone()].concat();
-            sources.sort_unstable();
-            sources.dedup();
-            let columns = join.on[window.on];
-            let gate = |column: usize| {
-                let windows = RowWindows::Bound { column, kind: window.kind };
-                self.gate(windows, "join", id, &sources, Arc::clone(&stats))
-            };
-            Window {
-                kind: window.kind,
-                watermark: Watermark::of(sources.clone()),
-                lateness: self.lateness(),
-                gates: [gate(columns.0), gate(columns.1)],
-            }
-        });
-        let clocked = window.is_some().then(|| self.clock.clone());
-        let logic = HashJoin::new(join, schemas, append_only, mapper, window);
-        let inputs = [0, 1].map(|side| {
-            let on = join.on.iter().map(|on| if side == 0 { on.0 } else { on.1 }).collect();
-            Input { stream: self.stream(node.inputs[side]), route: Route::ByColumns(on) }
-        });
-        epoch_operator(self.scope, stats, inputs.into(), clocked, Box::new(logic))
     }
 
     fn sink(&mut self, index: usize, sink: &highwater_plan::Sink, writer: Option<Box<dyn EpochSink>>) -> DeltaStream<'scope> {

@@ -6,7 +6,7 @@
 use std::fmt::Write;
 
 use crate::{
-    Aggregate, AggregateFunction, Emit, Grouping, Job, Join, Map, NodeId, Op, Plan, Properties, SourceKind, StateBound,
+    Aggregate, AggregateFunction, Emit, Grouping, Job, Join, JoinKind, Map, NodeId, Op, Plan, Properties, SourceKind, StateBound,
     TimeColumn, TimeKind, WindowAssign, WindowKind,
 };
 
@@ -177,7 +177,18 @@ fn join_text(join: &Join) -> String {
     let on: Vec<String> = join.on.iter().map(|(left, right)| format!("#{left} = #{right}")).collect();
     let equal = if join.nulls_equal { " nulls-equal" } else { "" };
     let window = join.window.as_ref().map_or(String::new(), |window| format!(" window on [{}]", window.on));
-    map_text(&format!("join on [{}]{equal}{window}", on.join(", ")), &join.map)
+    let kind = match join.kind {
+        JoinKind::Inner => "join",
+        JoinKind::Left => "left join",
+        JoinKind::Right => "right join",
+        JoinKind::Full => "full join",
+        JoinKind::Semi => "semi join",
+        JoinKind::Anti => "anti join",
+        JoinKind::Mark => "mark join",
+    };
+    let residual = if join.residual.is_empty() { String::new() } else { format!(" if [{}]", list(&join.residual)) };
+    let last = if join.emit == Emit::Final { " emit=final" } else { "" };
+    map_text(&format!("{kind} on [{}]{equal}{window}{residual}{last}", on.join(", ")), &join.map)
 }
 
 fn bound(kind: TimeKind) -> &'static str {

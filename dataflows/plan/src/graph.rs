@@ -4,7 +4,7 @@
 //! read them, so a plan is walked front to back. Equal sub-plans are one node: the graph is where work is shared.
 
 use arrow::array::RecordBatch;
-use arrow::datatypes::{DataType, SchemaRef};
+use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 
 use crate::{Expr, Span, TimeColumn, TimeKind, WindowKind};
 
@@ -103,7 +103,7 @@ pub enum Op {
     Window(WindowAssign),
     /// Groups rows and aggregates each group; one input. `SELECT DISTINCT` is a grouping without aggregates.
     Aggregate(Aggregate),
-    /// Pairs of rows with equal keys; two inputs.
+    /// Pairs of rows with equal keys, and what becomes of rows without a match; two inputs.
     Join(Join),
     /// All rows of all inputs, which have equal column types.
     Union,
@@ -198,17 +198,79 @@ pub enum AggregateFunction {
     Avg,
 }
 
-/// Pairs of rows with equal keys (inner join). Output before `map`: left columns, then right columns.
+/// Matches rows of two inputs: a pair matches when its keys are equal and `residual` is true.
+///
+/// Output before `map`: what [`JoinKind::columns`] says.
 #[derive(Debug, Clone)]
 pub struct Join {
-    /// `(left column, right column)` pairs that must be equal; never empty. Types are equal.
+    /// What is given of matches, and of rows without one.
+    pub kind: JoinKind,
+    /// `(left column, right column)` pairs that must be equal. Types are equal. Empty: all pairs are compared.
     pub on: Vec<(usize, usize)>,
     /// Whether NULL equals NULL (`IS NOT DISTINCT FROM`).
     pub nulls_equal: bool,
-    /// Further conditions and the columns that are kept, over left then right columns.
+    /// Booleans over left then right columns; a pair matches when all are true. Empty for an inner join, where a
+    /// condition of the match is a condition of the result: it stands in `map`.
+    pub residual: Vec<Expr>,
+    /// Conditions of the result and the columns that are kept, over the join's output.
     pub map: Map,
     /// Set if both keys hold the same window's bound: rows of a window are freed when both watermarks have passed it.
     pub window: Option<JoinWindow>,
+    /// `Final`: that a row has no match is said only when its window is closed; only with `window`.
+    pub emit: Emit,
+}
+
+/// What a join gives of matches, and of rows without one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum JoinKind {
+    /// Matching pairs.
+    Inner,
+    /// Matching pairs, and left rows without a match beside NULLs.
+    Left,
+    /// Matching pairs, and right rows without a match beside NULLs.
+    Right,
+    /// Matching pairs, and rows of either side without a match beside NULLs.
+    Full,
+    /// Left rows that have a match.
+    Semi,
+    /// Left rows that have no match.
+    Anti,
+    /// Left rows, each with a boolean column at the end: whether it has a match. Never NULL.
+    Mark,
+}
+
+impl JoinKind {
+    /// Whether matching pairs are given: left columns, then right columns.
+    pub fn gives_pairs(self) -> bool {
+        matches!(self, JoinKind::Inner | JoinKind::Left | JoinKind::Right | JoinKind::Full)
+    }
+
+    /// Whether each side's rows are given, in some form, when they have no match.
+    pub fn keeps(self) -> [bool; 2] {
+        let left = matches!(self, JoinKind::Left | JoinKind::Full | JoinKind::Anti | JoinKind::Mark);
+        [left, matches!(self, JoinKind::Right | JoinKind::Full)]
+    }
+
+    /// Whether each side's columns can be NULL where there is no match.
+    pub fn pads(self) -> [bool; 2] {
+        [matches!(self, JoinKind::Right | JoinKind::Full), matches!(self, JoinKind::Left | JoinKind::Full)]
+    }
+
+    /// The output's columns before `map`: those of both sides, of which some may be NULL; or the left side's, with a
+    /// boolean after them for [`JoinKind::Mark`].
+    pub fn columns<'a>(self, left: &'a Schema, right: &'a Schema) -> Vec<Field> {
+        let padded = |side: &'a Schema, pads: bool| {
+            side.fields().iter().map(move |field| field.as_ref().clone().with_nullable(pads || field.is_nullable()))
+        };
+        let [pads_left, pads_right] = self.pads();
+        let mut columns: Vec<Field> = padded(left, pads_left).collect();
+        match self {
+            JoinKind::Semi | JoinKind::Anti => {}
+            JoinKind::Mark => columns.push(Field::new("mark", DataType::Boolean, false)),
+            _ => columns.extend(padded(right, pads_right)),
+        }
+        columns
+    }
 }
 
 /// The pair of window bounds in a join's keys.

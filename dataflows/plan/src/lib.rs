@@ -23,8 +23,8 @@ pub use diagnostic::{Diagnostic, Note, Position, Severity, Span};
 pub use explain::explain;
 pub use expr::{EvalError, Expr, Scalar};
 pub use graph::{
-    Aggregate, AggregateCall, AggregateFunction, Emit, Grouping, Join, JoinWindow, Map, Node, NodeId, Op, Plan, Properties,
-    StateBound, WindowAssign,
+    Aggregate, AggregateCall, AggregateFunction, Emit, Grouping, Join, JoinKind, JoinWindow, Map, Node, NodeId, Op, Plan,
+    Properties, StateBound, WindowAssign,
 };
 pub use job::{Job, OutputNames, Sink, Source, SourceKind, View, Watermark};
 pub use options::{Field, OptionEntry, OptionReader, Options, parse_duration};

@@ -94,7 +94,7 @@ impl Lowerer<'_> {
             LogicalPlan::Unnest(_) => Err(self.unsupported("UNNEST")),
             LogicalPlan::RecursiveQuery(_) => Err(self.unsupported("WITH RECURSIVE")),
             LogicalPlan::Subquery(_) => Err(error("not-supported", "this subquery could not be turned into a join")
-                .at(self.places.construct(Construct::ScalarSubquery).or(self.places.statement))
+                .at(self.places.construct(Construct::Subquery).or(self.places.statement))
                 .help("rewrite it with an explicit JOIN")),
             LogicalPlan::Dml(_)
             | LogicalPlan::Ddl(_)

@@ -1,11 +1,14 @@
-//! Pairs of rows with equal keys.
+//! Pairs of rows with equal keys: inner joins here, every other kind in [`matching`].
 //!
 //! Per epoch, over both sides' changes at once: `dL x R_old`, then `L_new x dR`. Both sides share one table of keys, so a
 //! changed row is hashed once. With a window's bound among the keys there is a table per window, dropped whole when both
 //! sides' watermarks have passed the window's end.
 
 pub(crate) mod arranged;
+mod by_key;
+mod by_row;
 mod layout;
+pub(crate) mod matching;
 mod side;
 
 use std::collections::BTreeMap;
@@ -47,6 +50,28 @@ pub(crate) struct Window {
     pub(crate) lateness: i64,
     /// Refuse rows of closed windows, per side.
     pub(crate) gates: [LateGate; 2],
+}
+
+impl Window {
+    /// The rows of windows that are open, by their windows' ends.
+    fn split(&self, epoch: Time, changes: [Vec<Delta>; 2]) -> BTreeMap<i64, [Vec<Delta>; 2]> {
+        let mut parts: BTreeMap<i64, [Vec<Delta>; 2]> = BTreeMap::new();
+        for (side, deltas) in changes.into_iter().enumerate() {
+            for delta in deltas {
+                let delta = self.gates[side].split(epoch, delta, self.watermark.current);
+                let times = self.gates[side].windows.times(&delta);
+                for (end, part) in split(&delta, |row, _| RowWindows::end_of_bound(self.kind, times.value(row))) {
+                    parts.entry(end).or_default()[side].push(part);
+                }
+            }
+        }
+        parts
+    }
+
+    /// The end of the last window that takes no rows any more.
+    fn closed(&self) -> i64 {
+        self.watermark.current.saturating_sub(self.lateness)
+    }
 }
 
 /// One table of keys with the rows of both sides.
@@ -114,18 +139,9 @@ impl EpochLogic for HashJoin {
             }
             return;
         };
-        let mut parts: BTreeMap<i64, [Vec<Delta>; 2]> = BTreeMap::new();
-        for (side, deltas) in changes.into_iter().enumerate() {
-            for delta in deltas {
-                let delta = window.gates[side].split(epoch, delta, window.watermark.current);
-                let times = window.gates[side].windows.times(&delta);
-                for (end, part) in split(&delta, |row, _| RowWindows::end_of_bound(window.kind, times.value(row))) {
-                    parts.entry(end).or_default()[side].push(part);
-                }
-            }
-        }
+        let parts = window.split(epoch, changes);
         window.watermark.advance(watermarks);
-        let closed = window.watermark.current.saturating_sub(window.lateness);
+        let closed = window.closed();
         for (end, changes) in parts {
             match end <= closed && !self.tables.contains_key(&end) {
                 true => self.join_once(epoch, &changes, output),

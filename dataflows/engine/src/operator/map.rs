@@ -127,6 +127,29 @@ impl Mapper {
         }
     }
 
+    /// The rows of `delta` that pass the filters; a row on which one fails does not.
+    pub(crate) fn holds(&self, epoch: Time, delta: &Delta) -> BooleanBuffer {
+        match self.passed(delta) {
+            Ok(passed) => passed.unwrap_or_else(|| BooleanBuffer::new_set(delta.len())),
+            Err(failure) if delta.len() == 1 => {
+                self.errors.report(epoch, delta, &[0], &failure.error.message, failure.span);
+                BooleanBuffer::new_unset(1)
+            }
+            Err(_) => {
+                let half = delta.len() / 2;
+                let mut holds = BooleanBufferBuilder::new(delta.len());
+                holds.append_buffer(&self.holds(epoch, &delta.slice(0, half)));
+                holds.append_buffer(&self.holds(epoch, &delta.slice(half, delta.len() - half)));
+                holds.finish()
+            }
+        }
+    }
+
+    /// Whether a filter can fail on a row.
+    pub(crate) fn can_fail(&self) -> bool {
+        self.filters.iter().any(|filter| filter.fallible)
+    }
+
     fn evaluate(&self, delta: &Delta) -> Result<Option<Delta>, Failure> {
         let Some(passed) = self.passed(delta)? else {
             let columns = match &self.output {

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use highwater_plan::{
-    Emit, Expr, Job, Join, JoinWindow, Map, Node, NodeId, Op, Options, Plan, Properties, Settings, Source, SourceKind,
+    Emit, Expr, Job, Join, JoinKind, JoinWindow, Map, Node, NodeId, Op, Options, Plan, Properties, Settings, Source, SourceKind,
     StateBound, TimeKind, View,
 };
 
@@ -71,7 +71,15 @@ impl Plans {
     /// These of the left then right columns of the pairs.
     pub(super) fn join(&mut self, inputs: [NodeId; 2], on: &[(usize, usize)], columns: &[usize]) -> NodeId {
         let append_only = inputs.iter().all(|input| self.0.plan.nodes[*input].properties.append_only);
-        let join = Join { on: on.to_vec(), nulls_equal: false, map: select(columns), window: None };
+        let join = Join {
+            kind: JoinKind::Inner,
+            on: on.to_vec(),
+            nulls_equal: false,
+            residual: Vec::new(),
+            map: select(columns),
+            window: None,
+            emit: Emit::Changes,
+        };
         self.node(Op::Join(join), inputs.to_vec(), columns.len(), append_only)
     }
 

@@ -11,7 +11,7 @@ use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
 
 use arrow_row::{RowConverter, SortField};
-use highwater_plan::{Expr, Job, Join, NodeId, Op, SourceKind};
+use highwater_plan::{Expr, Job, Join, JoinKind, NodeId, Op, SourceKind};
 
 use crate::operator::join::read_columns;
 
@@ -93,7 +93,8 @@ pub(crate) fn needed(job: &Job, shared: &[SharedSide]) -> BTreeSet<NodeId> {
 
 /// The node and key that a side of a join could share, if it could.
 fn candidate(job: &Job, id: NodeId, join: &Join, side: usize) -> Option<(NodeId, Vec<usize>, Reader)> {
-    if join.window.is_some() {
+    // Rows without a match would need counts of both sides.
+    if join.window.is_some() || join.kind != JoinKind::Inner {
         return None;
     }
     let (node, columns) = behind_projections(job, job.plan.nodes[id].inputs[side]);
@@ -132,7 +133,7 @@ fn read(job: &Job, reader: &Reader) -> Vec<usize> {
     let node = &job.plan.nodes[reader.join];
     let Op::Join(join) = &node.op else { return Vec::new() };
     let widths = [0, 1].map(|side| job.plan.nodes[node.inputs[side]].schema.fields().len());
-    let read = read_columns(join, widths[0] + widths[1]);
+    let read = read_columns(join, widths);
     let offset = if reader.side == 0 { 0 } else { widths[0] };
     (0..widths[reader.side]).filter(|column| read[offset + column]).map(|column| reader.columns[column]).collect()
 }

@@ -183,9 +183,7 @@ impl Checker<'_> {
             conjuncts(condition, &mut exprs);
         }
         for join in select.from.iter().flat_map(|table| &table.joins) {
-            if let JoinOperator::Join(JoinConstraint::On(condition)) | JoinOperator::Inner(JoinConstraint::On(condition)) =
-                &join.join_operator
-            {
+            if let Some(JoinConstraint::On(condition)) = constraint(&join.join_operator) {
                 conjuncts(condition, &mut exprs);
             }
         }
@@ -194,19 +192,16 @@ impl Checker<'_> {
 
     fn join(&mut self, operator: &JoinOperator, span: sqlparser::tokenizer::Span) -> Result<()> {
         use JoinOperator as J;
-        let (construct, constraint) = match operator {
-            J::Join(constraint) | J::Inner(constraint) | J::StraightJoin(constraint) => (Construct::InnerJoin, constraint),
-            J::CrossJoin(constraint) => (Construct::CrossJoin, constraint),
-            J::Left(c) | J::LeftOuter(c) | J::Right(c) | J::RightOuter(c) | J::FullOuter(c) => (Construct::OuterJoin, c),
-            J::Semi(_) | J::LeftSemi(_) | J::RightSemi(_) => return Err(later("SEMI JOIN", span)),
-            J::Anti(_) | J::LeftAnti(_) | J::RightAnti(_) => return Err(later("ANTI JOIN", span)),
+        let construct = match operator {
+            J::Join(_) | J::Inner(_) | J::StraightJoin(_) => Construct::InnerJoin,
+            J::CrossJoin(_) => Construct::CrossJoin,
+            J::Left(_) | J::LeftOuter(_) | J::Right(_) | J::RightOuter(_) | J::FullOuter(_) => Construct::OuterJoin,
+            J::Semi(_) | J::LeftSemi(_) | J::RightSemi(_) => Construct::OuterJoin,
+            J::Anti(_) | J::LeftAnti(_) | J::RightAnti(_) => Construct::OuterJoin,
             J::AsOf { .. } => return Err(later("ASOF JOIN", span)),
             J::CrossApply | J::OuterApply => return Err(later("APPLY", span)),
             J::ArrayJoin | J::LeftArrayJoin | J::InnerArrayJoin => return Err(later("ARRAY JOIN", span)),
         };
-        if let JoinConstraint::Natural = constraint {
-            return Err(later("NATURAL JOIN", span).help("name the columns: JOIN t USING (id)"));
-        }
         if let Some(place) = known_place(span) {
             self.places.constructs.push((construct, place));
         }
@@ -272,12 +267,6 @@ impl Checker<'_> {
     fn expr(&mut self, expr: &Expr) -> Result<()> {
         match expr {
             Expr::Function(function) => self.function(function),
-            Expr::Exists { negated, .. } => Err(later(if *negated { "NOT EXISTS" } else { "EXISTS" }, expr.span())
-                .help("write a JOIN with SELECT DISTINCT of the keys")),
-            Expr::InSubquery { negated, .. } => {
-                Err(later(if *negated { "NOT IN (subquery)" } else { "IN (subquery)" }, expr.span())
-                    .help("write a JOIN with SELECT DISTINCT of the subquery's column"))
-            }
             Expr::AnyOp { .. } | Expr::AllOp { .. } => Err(later("ANY or ALL", expr.span())),
             Expr::Rollup(_) => Err(later("ROLLUP", expr.span()).help("write a UNION ALL of one GROUP BY for each set")),
             Expr::Cube(_) => Err(later("CUBE", expr.span()).help("write a UNION ALL of one GROUP BY for each set")),
@@ -298,9 +287,9 @@ impl Checker<'_> {
                     .at(known_place(text.span()))
                     .help("write substring(text FROM start FOR length), or substr(text, start, length)"))
             }
-            Expr::Subquery(_) => {
+            Expr::Subquery(_) | Expr::Exists { .. } | Expr::InSubquery { .. } => {
                 if let Some(span) = known_place(expr.span()) {
-                    self.places.constructs.push((Construct::ScalarSubquery, span));
+                    self.places.constructs.push((Construct::Subquery, span));
                 }
                 Ok(())
             }
@@ -341,6 +330,18 @@ impl Checker<'_> {
                 Ok(())
             }
         }
+    }
+}
+
+/// What a join asks of its pairs.
+fn constraint(operator: &JoinOperator) -> Option<&JoinConstraint> {
+    use JoinOperator as J;
+    match operator {
+        J::Join(c) | J::Inner(c) | J::StraightJoin(c) | J::CrossJoin(c) => Some(c),
+        J::Left(c) | J::LeftOuter(c) | J::Right(c) | J::RightOuter(c) | J::FullOuter(c) => Some(c),
+        J::Semi(c) | J::LeftSemi(c) | J::RightSemi(c) | J::Anti(c) | J::LeftAnti(c) | J::RightAnti(c) => Some(c),
+        J::AsOf { constraint, .. } => Some(constraint),
+        J::CrossApply | J::OuterApply | J::ArrayJoin | J::LeftArrayJoin | J::InnerArrayJoin => None,
     }
 }
 

@@ -4,7 +4,7 @@ use std::ops::ControlFlow;
 
 use sqlparser::ast::{
     BinaryOperator, CeilFloorKind, DateTimeField, Expr, Function, FunctionArg, FunctionArgExpr, FunctionArguments, Ident,
-    Interval, Select, SelectItem, Spanned, TableFactor, Value, VisitMut, VisitorMut,
+    Interval, JoinOperator, Select, SelectItem, Spanned, TableFactor, Value, VisitMut, VisitorMut,
 };
 use sqlparser::tokenizer::Span;
 
@@ -24,6 +24,15 @@ impl VisitorMut for Rewriter {
 
     fn pre_visit_select(&mut self, select: &mut Select) -> ControlFlow<()> {
         name_items(select);
+        for join in select.from.iter_mut().flat_map(|table| &mut table.joins) {
+            // The side that is kept is the left one, said or not.
+            join.join_operator = match join.join_operator.clone() {
+                JoinOperator::Semi(constraint) => JoinOperator::LeftSemi(constraint),
+                JoinOperator::Anti(constraint) => JoinOperator::LeftAnti(constraint),
+                JoinOperator::StraightJoin(constraint) => JoinOperator::Inner(constraint),
+                other => other,
+            };
+        }
         ControlFlow::Continue(())
     }
 

@@ -35,8 +35,8 @@ pub(crate) enum Construct {
     CrossJoin,
     /// JOIN ... ON.
     InnerJoin,
-    /// A subquery as a value.
-    ScalarSubquery,
+    /// A subquery in an expression.
+    Subquery,
     /// DISTINCT or UNION without ALL.
     Distinct,
     /// The condition of WHERE or HAVING.

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use arrow::datatypes::{Field, Schema, SchemaRef};
-use datafusion_common::ScalarValue;
+use datafusion_common::{DFSchemaRef, ScalarValue};
 use datafusion_expr::{Expr, LogicalPlan, Operator};
 use highwater_plan::{self as plan, Grouping, Job, NodeId, Plan, Properties, Sink, Source, View, Watermark};
 
@@ -172,11 +172,12 @@ fn pruned(node: &Node, used: &[usize]) -> Node {
 
 fn finished_node(node: &Node, inputs: Vec<NodeId>, done: &Plan, used: &[Vec<usize>]) -> Result<plan::Node> {
     let types = typed(inputs.iter().map(|input| done.nodes[*input].schema.as_ref()))?;
-    let compiled =
-        |exprs: &[Expr]| exprs.iter().map(|expr| compile(expr, &types, node.span)).collect::<Result<Vec<plan::Expr>>>();
-    let map = |map: &Map| {
-        let exprs = map.exprs.as_ref().map(|exprs| compiled(exprs)).transpose()?;
-        Ok::<plan::Map, crate::diagnose::Failure>(plan::Map { filters: compiled(&map.filters)?, exprs })
+    let compiled = |exprs: &[Expr], types: &DFSchemaRef| {
+        exprs.iter().map(|expr| compile(expr, types, node.span)).collect::<Result<Vec<plan::Expr>>>()
+    };
+    let map = |map: &Map, types: &DFSchemaRef| {
+        let exprs = map.exprs.as_ref().map(|exprs| compiled(exprs, types)).transpose()?;
+        Ok::<plan::Map, crate::diagnose::Failure>(plan::Map { filters: compiled(&map.filters, types)?, exprs })
     };
     let mut schema = Arc::clone(&node.schema);
     let mut time = node.known.time.clone();
@@ -191,7 +192,7 @@ fn finished_node(node: &Node, inputs: Vec<NodeId>, done: &Plan, used: &[Vec<usiz
             plan::Op::Source { source: *source, projection }
         }
         Op::Constant(rows) => plan::Op::Constant { rows: rows.clone() },
-        Op::Map(fused) => plan::Op::Map(map(fused)?),
+        Op::Map(fused) => plan::Op::Map(map(fused, &types)?),
         Op::Window(assign) => plan::Op::Window(assign.clone()),
         Op::Aggregate(aggregate) => plan::Op::Aggregate(plan::Aggregate {
             keys: aggregate.keys.clone(),
@@ -209,12 +210,19 @@ fn finished_node(node: &Node, inputs: Vec<NodeId>, done: &Plan, used: &[Vec<usiz
             grouping: aggregate.grouping.clone(),
             emit: aggregate.emit,
         }),
-        Op::Join(join) => plan::Op::Join(plan::Join {
-            on: join.on.clone(),
-            nulls_equal: join.nulls_equal,
-            map: map(&join.map)?,
-            window: join.window.clone(),
-        }),
+        Op::Join(join) => {
+            let [left, right] = [inputs[0], inputs[1]].map(|input| &done.nodes[input].schema);
+            let output = typed([&Schema::new(join.kind.columns(left, right))])?;
+            plan::Op::Join(plan::Join {
+                kind: join.kind,
+                on: join.on.clone(),
+                nulls_equal: join.nulls_equal,
+                residual: compiled(&join.residual, &types)?,
+                map: map(&join.map, &output)?,
+                window: join.window.clone(),
+                emit: join.emit,
+            })
+        }
         Op::Union => plan::Op::Union,
     };
     let properties = Properties { append_only: node.known.append_only, time, unique_key, state: node.known.state.clone() };
@@ -251,6 +259,9 @@ fn finished_source(source: &BoundSource, watermark: Option<(Expr, Expr)>, used: 
 fn late_sources(done: &Plan) -> Vec<usize> {
     let mut sources = Vec::new();
     for node in &done.nodes {
+        if let plan::Op::Join(join) = &node.op {
+            sources.extend(join.window.iter().flat_map(|window| window.left.iter().chain(&window.right)));
+        }
         let plan::Op::Aggregate(aggregate) = &node.op else { continue };
         if aggregate.grouping == Grouping::Keys {
             continue;

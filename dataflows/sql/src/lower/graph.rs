@@ -7,7 +7,9 @@ use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use arrow::record_batch::RecordBatch;
 use datafusion_common::DFSchema;
 use datafusion_expr::{Expr, ExprSchemable};
-use highwater_plan::{AggregateFunction, Emit, Grouping, JoinWindow, NodeId, Span, StateBound, TimeColumn, WindowAssign};
+use highwater_plan::{
+    AggregateFunction, Emit, Grouping, JoinKind, JoinWindow, NodeId, Span, StateBound, TimeColumn, WindowAssign,
+};
 
 use super::expr::internal;
 use crate::diagnose::Result;
@@ -51,10 +53,13 @@ pub(super) struct Call {
 
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct Join {
+    pub(super) kind: JoinKind,
     pub(super) on: Vec<(usize, usize)>,
     pub(super) nulls_equal: bool,
+    pub(super) residual: Vec<Expr>,
     pub(super) map: Map,
     pub(super) window: Option<JoinWindow>,
+    pub(super) emit: Emit,
 }
 
 /// What is known of an operator's output.

@@ -1,77 +1,144 @@
-//! Inner joins on equal keys. The residual condition and what is projected above become part of the join.
+//! Joins. What is projected above one becomes part of it, and so does the residual condition: of an inner join it is a
+//! condition of the result, of every other one it decides whether a row has a match.
+
+mod known;
 
 use std::sync::Arc;
 
 use arrow::datatypes::{Field, Schema};
 use datafusion_common::{JoinType, NullEquality};
-use datafusion_expr::Expr;
 use datafusion_expr::logical_plan::Join as LogicalJoin;
 use datafusion_expr::utils::split_conjunction;
-use highwater_plan::{JoinWindow, NodeId, StateBound, TimeColumn, TimeKind};
+use datafusion_expr::{Expr, lit, when};
+use highwater_plan::{Diagnostic, Emit, JoinKind, NodeId, Span};
 
 use super::Lowerer;
-use super::expr::{as_column, at, remap};
-use super::graph::{Join, Known, Map, Op};
+use super::expr::{at, columns, internal, remap};
+use super::graph::{Join, Map, Op};
 use crate::bind::sql_type;
-use crate::diagnose::{Construct, Failure, Result, error};
+use crate::diagnose::{Construct, Result, error};
+use known::{join_window, joined};
+
+/// A join in the making: its inputs with their conditions, left first.
+struct Sides {
+    kind: JoinKind,
+    inputs: [NodeId; 2],
+    keys: [Vec<Expr>; 2],
+    /// Over left then right columns.
+    residual: Vec<Expr>,
+}
 
 impl Lowerer<'_> {
     pub(super) fn join(&mut self, join: &LogicalJoin, names: &[String]) -> Result<NodeId> {
-        if join.join_type != JoinType::Inner {
-            return Err(self.unsupported_join(join.join_type));
+        let (kind, swapped) = match join.join_type {
+            JoinType::Inner => (JoinKind::Inner, false),
+            JoinType::Left => (JoinKind::Left, false),
+            JoinType::Right => (JoinKind::Right, false),
+            JoinType::Full => (JoinKind::Full, false),
+            JoinType::LeftSemi => (JoinKind::Semi, false),
+            JoinType::RightSemi => (JoinKind::Semi, true),
+            JoinType::LeftAnti => (JoinKind::Anti, false),
+            JoinType::RightAnti => (JoinKind::Anti, true),
+            JoinType::LeftMark => (JoinKind::Mark, false),
+            JoinType::RightMark => (JoinKind::Mark, true),
+        };
+        if join.null_aware {
+            // The pre-pass over the plan spells out what NULLs do to NOT IN; a join that still has to know was not seen by it.
+            return Err(error("not-supported", "this NOT IN cannot be maintained").at(self.join_place()).help("use NOT EXISTS"));
         }
-        if join.on.is_empty() {
-            return Err(self.no_equality());
-        }
-        let left = self.plan(&join.left)?;
-        let right = self.plan(&join.right)?;
+        let inputs = [self.plan(&join.left)?, self.plan(&join.right)?];
         let (left_keys, right_keys): (Vec<Expr>, Vec<Expr>) = join.on.iter().cloned().unzip();
-        let left_keys = self.positional(&left_keys, &[&join.left])?;
-        let right_keys = self.positional(&right_keys, &[&join.right])?;
-        let filters: Vec<Expr> = join.filter.iter().flat_map(split_conjunction).cloned().collect();
-        let filters = self.positional(&filters, &[&join.left, &join.right])?;
-
-        let left_width = self.graph.nodes[left].schema.fields().len();
-        let right_width = self.graph.nodes[right].schema.fields().len();
-        let (left, left_keys) = self.with_keys(left, left_keys)?;
-        let (right, right_keys) = self.with_keys(right, right_keys)?;
-        let (left_node, right_node) = (&self.graph.nodes[left], &self.graph.nodes[right]);
-        let left_full = left_node.schema.fields().len();
-        let right_full = right_node.schema.fields().len();
-        let on: Vec<(usize, usize)> = left_keys.into_iter().zip(right_keys).collect();
-        for (l, r) in &on {
-            let (l, r) = (left_node.schema.field(*l).data_type(), right_node.schema.field(*r).data_type());
-            if l != r {
-                return Err(error("type-mismatch", format!("a join compares {} with {}", sql_type(l), sql_type(r)))
-                    .at(self.places.construct(Construct::InnerJoin).or(self.places.statement))
-                    .help("CAST one side to the other's type"));
-            }
+        let keys = [self.positional(&left_keys, &[&join.left])?, self.positional(&right_keys, &[&join.right])?];
+        let residual: Vec<Expr> = join.filter.iter().flat_map(split_conjunction).cloned().collect();
+        let residual = self.positional(&residual, &[&join.left, &join.right])?;
+        let mut sides = Sides { kind, inputs, keys, residual };
+        if swapped {
+            let [left, right] = sides.inputs.map(|input| self.graph.nodes[input].schema.fields().len());
+            let moved = |column: usize| if column < left { column + right } else { column - left };
+            sides.residual = sides.residual.iter().map(|expr| remap(expr, moved)).collect();
+            sides.inputs.reverse();
+            sides.keys.reverse();
         }
+        let nulls_equal = join.null_equality == NullEquality::NullEqualsNull;
+        self.join_of(sides, nulls_equal, names)
+    }
+
+    fn join_of(&mut self, sides: Sides, nulls_equal: bool, names: &[String]) -> Result<NodeId> {
+        let sides = self.with_conditions_of_one_side(sides, nulls_equal)?;
+        let Sides { kind, inputs, keys, residual } = sides;
+        let widths = inputs.map(|input| self.graph.nodes[input].schema.fields().len());
+        let [left_keys, right_keys] = keys;
+        let (left, left_keys) = self.with_keys(inputs[0], left_keys)?;
+        let (right, right_keys) = self.with_keys(inputs[1], right_keys)?;
+        let on: Vec<(usize, usize)> = left_keys.into_iter().zip(right_keys).collect();
+        self.check_types(&on, [left, right])?;
+        if on.is_empty() {
+            self.warn_of_all_pairs([left, right]);
+        }
+        let nodes = [left, right].map(|input| &self.graph.nodes[input]);
+        let full = nodes.map(|node| node.schema.fields().len());
 
         // Key columns that were computed for the join are not among its output.
-        let moved = |column: usize| if column < left_width { column } else { column - left_width + left_full };
-        let exprs = (left_full != left_width || right_full != right_width)
-            .then(|| (0..left_width + right_width).map(|column| at(moved(column))).collect());
-        let filters = filters.iter().map(|filter| remap(filter, moved)).collect();
-        let window = join_window(&on, &left_node.known, &right_node.known);
-        let nodes = [left_node, right_node];
-        let fields = nodes.iter().flat_map(|node| node.schema.fields().iter());
-        let mut fields: Vec<Field> = fields.map(|field| field.as_ref().clone()).collect();
-        let mut known = joined(&nodes.map(|node| &node.known), &on, left_full, window.is_some());
-        if let Some(exprs) = &exprs {
-            let exprs: &Vec<Expr> = exprs;
-            let kept: Vec<usize> = exprs.iter().filter_map(as_column).collect();
-            known.time = kept.iter().map(|column| known.time[*column].clone()).collect();
-            let position = |column: &usize| kept.iter().position(|kept| kept == column);
-            known.keys = known.keys.iter().filter_map(|key| key.iter().map(position).collect()).collect();
-            fields = kept.iter().map(|column| fields[*column].clone()).collect();
+        let moved = |column: usize| if column < widths[0] { column } else { column - widths[0] + full[0] };
+        let residual: Vec<Expr> = residual.iter().map(|condition| remap(condition, moved)).collect();
+        let all = kind.columns(&nodes[0].schema, &nodes[1].schema);
+        let kept: Vec<usize> = match kind {
+            JoinKind::Semi | JoinKind::Anti => (0..widths[0]).collect(),
+            JoinKind::Mark => (0..widths[0]).chain([full[0]]).collect(),
+            _ => (0..widths[0] + widths[1]).map(moved).collect(),
+        };
+        let exprs = (kept.len() != all.len()).then(|| kept.iter().map(|column| at(*column)).collect());
+        let window = join_window(&on, &nodes[0].known, &nodes[1].known);
+        let mut known = joined(kind, nodes, &on, window.is_some());
+        known.time = kept.iter().map(|column| known.time[*column].clone()).collect();
+        let position = |column: &usize| kept.iter().position(|kept| kept == column);
+        known.keys = known.keys.iter().filter_map(|key| key.iter().map(position).collect()).collect();
+        let fields = kept.iter().zip(names).map(|(column, name)| all[*column].clone().with_name(name));
+        let schema = Arc::new(Schema::new(fields.collect::<Vec<Field>>()));
+        let retracts = kind.keeps() != [false, false];
+        let emit = if retracts && window.is_some() { self.emit } else { Emit::Changes };
+        if emit == Emit::Final && self.bound.decisions.settings.allowed_lateness.is_zero() {
+            // A row is said to have no match once, when no match can come any more.
+            known.append_only = nodes.iter().all(|node| node.known.append_only);
         }
-        let fields: Vec<Field> = fields.into_iter().zip(names).map(|(field, name)| field.with_name(name)).collect();
-        let nulls_equal = join.null_equality == NullEquality::NullEqualsNull;
-        let op = Op::Join(Join { on, nulls_equal, map: Map { filters, exprs }, window });
-        let place = self.places.construct(Construct::InnerJoin).or_else(|| self.places.construct(Construct::CrossJoin));
-        let place = place.or(self.places.statement);
-        self.graph.add(op, vec![left, right], Arc::new(Schema::new(fields)), known, place)
+        let (filters, residual) = match kind {
+            JoinKind::Inner => (residual, Vec::new()),
+            _ => (Vec::new(), residual),
+        };
+        let op = Op::Join(Join { kind, on, nulls_equal, residual, map: Map { filters, exprs }, window, emit });
+        self.graph.add(op, vec![left, right], schema, known, self.join_place())
+    }
+
+    /// Conditions of a match that read one side alone are conditions of that side's rows: of a side whose rows are given
+    /// only in matches a filter, of the other a key that is NULL where they do not hold.
+    fn with_conditions_of_one_side(&mut self, mut sides: Sides, nulls_equal: bool) -> Result<Sides> {
+        if sides.kind == JoinKind::Inner {
+            return Ok(sides);
+        }
+        let width = self.graph.nodes[sides.inputs[0]].schema.fields().len();
+        let mut own: [Vec<Expr>; 2] = Default::default();
+        let keeps = sides.kind.keeps();
+        sides.residual.retain(|condition| {
+            let read = columns(condition);
+            match (read.iter().any(|column| *column < width), read.iter().any(|column| *column >= width)) {
+                (true, false) if !keeps[0] || !nulls_equal => own[0].push(condition.clone()),
+                (false, true) if !keeps[1] || !nulls_equal => own[1].push(remap(condition, |column| column - width)),
+                _ => return true,
+            }
+            false
+        });
+        for (side, conditions) in own.into_iter().enumerate() {
+            if conditions.is_empty() {
+                continue;
+            }
+            if !keeps[side] {
+                sides.inputs[side] = self.filter(sides.inputs[side], conditions)?;
+            } else if let Some(all) = conditions.into_iter().reduce(Expr::and) {
+                sides.keys[side].push(when(all, lit(true)).end().map_err(internal)?);
+                sides.keys[1 - side].push(lit(true));
+            }
+        }
+        Ok(sides)
     }
 
     /// The input with its join keys as columns, computed ones appended.
@@ -92,114 +159,39 @@ impl Lowerer<'_> {
         Ok((node, positions))
     }
 
-    fn unsupported_join(&self, kind: JoinType) -> Failure {
-        let subquery = self.places.construct(Construct::ScalarSubquery);
-        let outer = self.places.construct(Construct::OuterJoin);
-        if let (Some(place), None) = (subquery, outer) {
-            return error("not-supported", "this subquery is not supported yet: it needs an outer join")
-                .at(place)
-                .help("rewrite it with an explicit JOIN");
+    fn check_types(&self, on: &[(usize, usize)], inputs: [NodeId; 2]) -> Result<()> {
+        let [left, right] = inputs.map(|input| &self.graph.nodes[input].schema);
+        for (l, r) in on {
+            let (l, r) = (left.field(*l).data_type(), right.field(*r).data_type());
+            if l != r {
+                return Err(error("type-mismatch", format!("a join compares {} with {}", sql_type(l), sql_type(r)))
+                    .at(self.join_place())
+                    .help("CAST one side to the other's type"));
+            }
         }
-        let what = match kind {
-            JoinType::Left | JoinType::Right | JoinType::Full => format!("{} JOIN", kind.to_string().to_uppercase()),
-            _ => "this kind of join".into(),
-        };
-        error("not-supported", format!("{what} is not supported yet"))
-            .at(outer.or(self.places.statement))
-            .help("JOIN keeps the rows that have a match")
+        Ok(())
     }
 
-    fn no_equality(&self) -> Failure {
-        let place = [Construct::CrossJoin, Construct::InnerJoin, Construct::ScalarSubquery]
+    /// All pairs of rows are compared: worth a word, unless one side has a row at most.
+    fn warn_of_all_pairs(&mut self, inputs: [NodeId; 2]) {
+        if inputs.iter().any(|input| self.graph.nodes[*input].known.keys.iter().any(Vec::is_empty)) {
+            return;
+        }
+        let place = [Construct::CrossJoin, Construct::InnerJoin, Construct::OuterJoin, Construct::Subquery]
             .iter()
             .find_map(|construct| self.places.construct(*construct));
-        if place.is_some() && place == self.places.construct(Construct::ScalarSubquery) {
-            return error("not-supported", "a subquery compared by anything but '=' is not supported yet")
-                .at(place)
-                .help("give both sides a column to join on with '='");
-        }
-        error("join-without-equality", "this join has no equality condition: all pairs of rows would be compared")
+        let warning = Diagnostic::warning("join-without-equality", "no equality condition: all pairs of rows are compared")
             .at(place.or(self.places.statement))
-            .help("join on equal columns: ON a.id = b.id")
-    }
-}
-
-/// What is known of all columns of both sides, side by side.
-fn joined(sides: &[&Known; 2], on: &[(usize, usize)], left_width: usize, windowed: bool) -> Known {
-    let [left, right] = sides;
-    // A row leaves when its later half arrives, so both sides' watermarks bound its times.
-    let sources = |known: &Known| known.time.iter().flatten().flat_map(|time| time.sources.clone()).collect::<Vec<_>>();
-    let mut all = sources(left);
-    all.extend(sources(right));
-    all.sort_unstable();
-    all.dedup();
-    let times = left.time.iter().chain(&right.time);
-    let time = times.map(|time| time.as_ref().map(|time| TimeColumn { kind: time.kind, sources: all.clone() })).collect();
-    Known {
-        append_only: left.append_only && right.append_only,
-        time,
-        keys: joined_keys(left, right, on, left_width),
-        state: if windowed { StateBound::Window } else { StateBound::Unbounded },
-    }
-}
-
-fn joined_keys(left: &Known, right: &Known, on: &[(usize, usize)], left_width: usize) -> Vec<Vec<usize>> {
-    let shifted = |key: &Vec<usize>| key.iter().map(|column| column + left_width).collect::<Vec<usize>>();
-    let unique =
-        |keys: &[Vec<usize>], columns: &[usize]| keys.iter().any(|key| key.iter().all(|column| columns.contains(column)));
-    let (left_on, right_on): (Vec<usize>, Vec<usize>) = on.iter().copied().unzip();
-    let mut keys: Vec<Vec<usize>> = Vec::new();
-    if unique(&right.keys, &right_on) {
-        keys.extend(left.keys.iter().cloned());
-    }
-    if unique(&left.keys, &left_on) {
-        keys.extend(right.keys.iter().map(shifted));
-    }
-    if keys.is_empty()
-        && let (Some(l), Some(r)) = (left.keys.first(), right.keys.first())
-    {
-        // A column that equals one of the left key adds nothing.
-        let equal = |column: &usize| on.iter().any(|(l_on, r_on)| r_on == column && l.contains(l_on));
-        let rest = r.iter().filter(|column| !equal(column)).map(|column| column + left_width);
-        keys.push(l.iter().copied().chain(rest).collect());
-    }
-    // The same keys by the other side's equal columns, for projections that keep only those.
-    let swap = |key: &Vec<usize>, to_left: bool| -> Vec<usize> {
-        let swapped = key.iter().map(|column| {
-            let pair = on.iter().find(|(l, r)| if to_left { r + left_width == *column } else { l == column });
-            match pair {
-                Some((l, _)) if to_left => *l,
-                Some((_, r)) => r + left_width,
-                None => *column,
-            }
-        });
-        let mut swapped: Vec<usize> = swapped.collect();
-        let mut seen = Vec::new();
-        swapped.retain(|column| {
-            !seen.contains(column) && {
-                seen.push(*column);
-                true
-            }
-        });
-        swapped
-    };
-    let variants: Vec<Vec<usize>> = keys.iter().flat_map(|key| [swap(key, true), swap(key, false)]).collect();
-    for variant in variants {
-        if !keys.contains(&variant) {
-            keys.push(variant);
+            .help("join on equal columns where there are some: ON a.id = b.id");
+        if !self.warnings.contains(&warning) {
+            self.warnings.push(warning);
         }
     }
-    keys
-}
 
-/// The pair of keys that both hold the same windows' bound; ends before starts.
-fn join_window(on: &[(usize, usize)], left: &Known, right: &Known) -> Option<JoinWindow> {
-    let pairs = || {
-        on.iter().enumerate().filter_map(|(index, (l, r))| {
-            let (l, r) = (left.time[*l].as_ref()?, right.time[*r].as_ref()?);
-            let window = JoinWindow { on: index, kind: l.kind, left: l.sources.clone(), right: r.sources.clone() };
-            (l.kind == r.kind && l.kind != TimeKind::Event).then_some(window)
-        })
-    };
-    pairs().find(|window| matches!(window.kind, TimeKind::WindowEnd { .. })).or_else(|| pairs().next())
+    fn join_place(&self) -> Option<Span> {
+        [Construct::InnerJoin, Construct::OuterJoin, Construct::CrossJoin, Construct::Subquery]
+            .iter()
+            .find_map(|construct| self.places.construct(*construct))
+            .or(self.places.statement)
+    }
 }

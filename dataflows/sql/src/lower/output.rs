@@ -21,12 +21,7 @@ impl Lowerer<'_> {
     pub(super) fn outputs(&mut self) -> Result<Outputs> {
         let mut outputs = Outputs { views: Vec::new(), sinks: Vec::new() };
         for (index, view) in self.bound.views.iter().enumerate() {
-            let node = match self.view(index, view.emit) {
-                Ok(node) => node,
-                // A plain view may be a cross join that its reader restricts.
-                Err(failure) if !view.materialized && failure.0.code == "join-without-equality" => continue,
-                Err(failure) => return Err(failure),
-            };
+            let node = self.view(index, view.emit)?;
             if view.emit == Emit::Final {
                 self.check_final(node, view.span)?;
             }
@@ -89,6 +84,14 @@ impl Lowerer<'_> {
                     return Err(error("emit-final", "EMIT FINAL needs windows that a watermark closes: these have none")
                         .at(span)
                         .help(HELP));
+                }
+                (Op::Join(join), _) if join.kind.keeps() != [false, false] && join.window.is_none() => {
+                    return Err(error(
+                        "emit-final",
+                        "EMIT FINAL cannot be given: that a row has no match is never final in a join without windows",
+                    )
+                    .at(node.span.unwrap_or(span))
+                    .help("join on the window's bounds too, or use EMIT CHANGES"));
                 }
                 (Op::Aggregate(aggregate), Some(below)) => {
                     closes |= aggregate.grouping != Grouping::Keys;

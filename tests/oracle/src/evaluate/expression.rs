@@ -45,6 +45,16 @@ impl<'a> RowMap<'a> {
         Ok(())
     }
 
+    /// Whether a row passes the filters; if one fails, `diff` copies of it are errors.
+    pub(super) fn passes(&mut self, row: &Row, diff: i64, errors: &mut i64) -> Result<bool, String> {
+        let mut passed = Multiset::default();
+        self.apply(row, 1, &mut passed, &mut 0)?;
+        if matches!(self.known[row], Mapped::Failed) {
+            *errors += diff;
+        }
+        Ok(passed.distinct() > 0)
+    }
+
     fn evaluate(&self, row: &Row) -> Result<Mapped, String> {
         let batch = batch_of(&self.input, std::slice::from_ref(row))?;
         for filter in &self.map.filters {

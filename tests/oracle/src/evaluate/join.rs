@@ -1,9 +1,9 @@
-//! Pairs of rows with equal keys: two nested loops.
+//! Pairs of rows with equal keys, and rows without a match: two nested loops.
 
 use std::sync::Arc;
 
-use arrow::datatypes::{Field, Schema};
-use highwater_plan::{Join, NodeId};
+use arrow::datatypes::{Field, Schema, SchemaRef};
+use highwater_plan::{Emit, Join, JoinKind, JoinWindow, Map, NodeId};
 
 use super::expression::RowMap;
 use super::window::end_of;
@@ -19,19 +19,23 @@ pub(super) fn content(context: &Context<'_>, id: NodeId, join: &Join, inputs: [&
     let node = &context.job.plan.nodes[id];
     let schemas = [0, 1].map(|side| &context.job.plan.nodes[node.inputs[side]].schema);
     let fields = schemas[0].fields().iter().chain(schemas[1].fields());
-    let both: Vec<Field> = fields.map(|field| field.as_ref().clone()).collect();
-    let both = Arc::new(Schema::new(both));
-    let mut map = RowMap::new(&join.map, &both, &node.schema);
+    let both: SchemaRef = Arc::new(Schema::new(fields.map(|field| field.as_ref().clone()).collect::<Vec<Field>>()));
+    let output: SchemaRef = Arc::new(Schema::new(join.kind.columns(schemas[0], schemas[1])));
+    let condition = Map { filters: join.residual.clone(), exprs: None };
+    let mut condition = RowMap::new(&condition, &both, &both);
+    let mut map = RowMap::new(&join.map, &output, &node.schema);
     let mut evaluated = Evaluated::of(vec![Multiset::default(); context.epochs]);
     let mut accepted = [Multiset::default(), Multiset::default()];
-    let mut pairs_failed = Vec::new();
+    let mut failed_now = Vec::new();
+    let shown = [shows_alone(join.kind, 0), shows_alone(join.kind, 1)];
     for epoch in 0..context.epochs {
         for side in [0, 1] {
             let on: Vec<usize> = join.on.iter().map(|on| if side == 0 { on.0 } else { on.1 }).collect();
             let before = epoch.checked_sub(1).map(|before| &inputs[side][before]);
             let change = before.map_or_else(|| inputs[side][epoch].clone(), |before| inputs[side][epoch].minus(before));
             for (row, diff) in change.iter() {
-                if !join.nulls_equal && on.iter().any(|column| row[*column].is_null()) {
+                // Rows that cannot match are not missed, unless they are shown without a match.
+                if !join.nulls_equal && !shown[side] && on.iter().any(|column| row[*column].is_null()) {
                     continue;
                 }
                 if let Some(window) = &join.window {
@@ -40,8 +44,7 @@ pub(super) fn content(context: &Context<'_>, id: NodeId, join: &Join, inputs: [&
                         evaluated.errors[epoch] += diff;
                         continue;
                     };
-                    let sources = [window.left.clone(), window.right.clone()].concat();
-                    if !context.is_open(epoch, &sources, end_of(window.kind, bound)) {
+                    if !context.is_open(epoch, &sources(window), end_of(window.kind, bound)) {
                         evaluated.late[epoch] += diff;
                         continue;
                     }
@@ -57,17 +60,75 @@ pub(super) fn content(context: &Context<'_>, id: NodeId, join: &Join, inputs: [&
             return Err(Unfit::TooLarge);
         }
         let mut failed = 0;
-        for (left, left_diff) in accepted[0].iter() {
-            for (right, right_diff) in accepted[1].iter() {
-                if join.on.iter().all(|(l, r)| left[*l] == right[*r]) {
-                    let pair: Row = left.iter().chain(right.iter()).cloned().collect::<Vec<Value>>().into();
-                    let rows = &mut evaluated.content[epoch];
-                    map.apply(&pair, left_diff * right_diff, rows, &mut failed).map_err(|e| wrong(id, &e))?;
+        let mut joined = Multiset::default();
+        let mut matches = accepted.each_ref().map(|rows| vec![0; rows.distinct()]);
+        for (l, (left, left_diff)) in accepted[0].iter().enumerate() {
+            for (r, (right, right_diff)) in accepted[1].iter().enumerate() {
+                if !join.on.iter().all(|(l, r)| left[*l] == right[*r] && (join.nulls_equal || !left[*l].is_null())) {
+                    continue;
+                }
+                let pair: Row = left.iter().chain(right.iter()).cloned().collect::<Vec<Value>>().into();
+                if !condition.passes(&pair, left_diff * right_diff, &mut failed).map_err(|e| wrong(id, &e))? {
+                    continue;
+                }
+                matches[0][l] += right_diff;
+                matches[1][r] += left_diff;
+                if join.kind.gives_pairs() {
+                    joined.add(pair, left_diff * right_diff);
                 }
             }
         }
-        pairs_failed.push(failed);
+        for side in [0, 1].into_iter().filter(|side| shown[*side]) {
+            for ((row, diff), matches) in accepted[side].iter().zip(&matches[side]) {
+                if told(context, epoch, join, side, row, schemas[side]) {
+                    joined.add_all(&alone(join.kind, side, row, *matches > 0, schemas), diff);
+                }
+            }
+        }
+        for (row, diff) in joined.iter() {
+            map.apply(row, diff, &mut evaluated.content[epoch], &mut failed).map_err(|e| wrong(id, &e))?;
+        }
+        failed_now.push(failed);
     }
-    evaluated.errors.iter_mut().zip(pairs_failed).for_each(|(errors, failed)| *errors += failed);
+    evaluated.errors.iter_mut().zip(failed_now).for_each(|(errors, failed)| *errors += failed);
     Ok(evaluated)
+}
+
+fn sources(window: &JoinWindow) -> Vec<usize> {
+    [window.left.clone(), window.right.clone()].concat()
+}
+
+/// Whether a row of a side can be in the output by itself.
+fn shows_alone(kind: JoinKind, side: usize) -> bool {
+    match kind {
+        JoinKind::Inner => false,
+        JoinKind::Left | JoinKind::Semi | JoinKind::Anti | JoinKind::Mark => side == 0,
+        JoinKind::Right => side == 1,
+        JoinKind::Full => true,
+    }
+}
+
+/// Whether it is said by now that a row of a window has a match or none.
+fn told(context: &Context<'_>, epoch: usize, join: &Join, side: usize, row: &Row, schema: &Schema) -> bool {
+    let (Emit::Final, Some(window)) = (join.emit, &join.window) else { return true };
+    let on = join.on[window.on];
+    let column = if side == 0 { on.0 } else { on.1 };
+    micros(&row[column], schema.field(column).data_type())
+        .is_none_or(|bound| end_of(window.kind, bound) <= context.watermark(epoch, &sources(window)))
+}
+
+/// What is given of a row by itself.
+fn alone(kind: JoinKind, side: usize, row: &Row, matched: bool, schemas: [&SchemaRef; 2]) -> Multiset {
+    let nulls = |side: usize| vec![Value::Null; schemas[side].fields().len()];
+    let values: Vec<Value> = match kind {
+        JoinKind::Semi if matched => row.to_vec(),
+        JoinKind::Anti if !matched => row.to_vec(),
+        JoinKind::Mark => row.iter().cloned().chain([Value::Bool(matched)]).collect(),
+        JoinKind::Left | JoinKind::Right | JoinKind::Full if !matched => match side {
+            0 => row.iter().cloned().chain(nulls(1)).collect(),
+            _ => nulls(0).into_iter().chain(row.iter().cloned()).collect(),
+        },
+        _ => return Multiset::default(),
+    };
+    [(Row::from(values), 1)].into_iter().collect()
 }

@@ -2,10 +2,10 @@
 
 use std::sync::Arc;
 
-use arrow::array::{Array, ArrayRef, NullArray, RecordBatch, RecordBatchOptions};
+use arrow::array::{Array, ArrayRef, BooleanArray, NullArray, RecordBatch, RecordBatchOptions, new_null_array};
 use arrow::buffer::BooleanBuffer;
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
-use highwater_plan::Join;
+use highwater_plan::{Join, JoinKind};
 
 use crate::Delta;
 
@@ -25,15 +25,21 @@ pub(super) struct Layout {
     widths: [usize; 2],
     /// Left then right columns; those that nothing reads have type Null.
     schema: SchemaRef,
+    /// The columns of a row that is given alone.
+    alone: SchemaRef,
+    kind: JoinKind,
 }
 
-/// Per column, left then right, whether a join's filters or output read it.
-pub(crate) fn read_columns(join: &Join, columns: usize) -> Vec<bool> {
-    let mut read = vec![join.map.exprs.is_none(); columns];
-    for expr in join.map.filters.iter().chain(join.map.exprs.iter().flatten()) {
-        for column in &expr.columns {
-            read[*column] = true;
-        }
+/// Per column, left then right, whether a join's conditions or output read it. `widths`: columns of each side.
+pub(crate) fn read_columns(join: &Join, widths: [usize; 2]) -> Vec<bool> {
+    let columns = widths[0] + widths[1];
+    // The mark of a mark join is no column of either side.
+    let given = if join.kind.gives_pairs() { columns } else { widths[0] };
+    let mut read: Vec<bool> = (0..columns).map(|column| join.map.exprs.is_none() && column < given).collect();
+    let output = join.map.filters.iter().chain(join.map.exprs.iter().flatten()).flat_map(|expr| &expr.columns);
+    let output = output.filter(|column| **column < given);
+    for column in output.chain(join.residual.iter().flat_map(|expr| &expr.columns)) {
+        read[*column] = true;
     }
     read
 }
@@ -42,7 +48,7 @@ impl Layout {
     /// The layout of a join of inputs with these schemas.
     pub(super) fn new(join: &Join, inputs: [&SchemaRef; 2], append_only: [bool; 2]) -> Self {
         let widths = [inputs[0].fields().len(), inputs[1].fields().len()];
-        let read = read_columns(join, widths[0] + widths[1]);
+        let read = read_columns(join, widths);
         let kept = [
             (0..widths[0]).filter(|column| read[*column]).collect::<Vec<_>>(),
             (0..widths[1]).filter(|column| read[widths[0] + column]).collect::<Vec<_>>(),
@@ -54,6 +60,14 @@ impl Layout {
             let data_type = if *read { field.data_type().clone() } else { DataType::Null };
             Field::new(field.name(), data_type, true)
         });
+        let fields: Vec<Field> = fields.collect();
+        let mut alone = fields.clone();
+        if !join.kind.gives_pairs() {
+            alone.truncate(widths[0]);
+        }
+        if join.kind == JoinKind::Mark {
+            alone.push(Field::new("mark", DataType::Boolean, false));
+        }
         // Rows of a window's table agree on its bound.
         let bound = join.window.as_ref().map(|window| window.on);
         let pairs = join.on.iter().enumerate().filter(|(index, _)| Some(*index) != bound).map(|(_, pair)| pair);
@@ -66,20 +80,27 @@ impl Layout {
             kept,
             append_only,
             widths,
-            schema: Arc::new(Schema::new(fields.collect::<Vec<_>>())),
+            schema: Arc::new(Schema::new(fields)),
+            alone: Arc::new(Schema::new(alone)),
+            kind: join.kind,
         }
     }
 
     /// Rows that can match: NULL keys match nothing, unless NULLs are equal.
     pub(super) fn with_keys(&self, delta: Delta, side: usize) -> Delta {
+        self.split_keys(delta, side).0
+    }
+
+    /// Rows that can match, and those that cannot, if there are some.
+    pub(super) fn split_keys(&self, delta: Delta, side: usize) -> (Delta, Option<Delta>) {
         if self.nulls_equal || self.on[side].iter().all(|column| delta.rows.column(*column).null_count() == 0) {
-            return delta;
+            return (delta, None);
         }
         let mut valid = BooleanBuffer::new_set(delta.len());
         for nulls in self.on[side].iter().filter_map(|column| delta.rows.column(*column).nulls()) {
             valid = &valid & nulls.inner();
         }
-        delta.filter(&valid)
+        (delta.filter(&valid), Some(delta.filter(&!&valid)))
     }
 
     /// A batch of pairs: `fresh` are rows of the changed side, `stored` of the other.
@@ -94,5 +115,25 @@ impl Layout {
         }
         let options = RecordBatchOptions::new().with_row_count(Some(rows));
         RecordBatch::try_new_with_options(Arc::clone(&self.schema), columns, &options).expect("the layout's columns")
+    }
+
+    /// A batch of rows of one side, without the other's; `mark`: whether they have a match, where a mark join says it.
+    pub(super) fn alone(&self, side: usize, values: Vec<ArrayRef>, rows: usize, mark: bool) -> RecordBatch {
+        let unread: ArrayRef = Arc::new(NullArray::new(rows));
+        let mut columns = vec![unread; self.alone.fields().len()];
+        let offsets = [0, self.widths[0]];
+        for (column, values) in self.kept[side].iter().zip(values) {
+            columns[offsets[side] + column] = values;
+        }
+        if self.kind.gives_pairs() {
+            for (column, data_type) in self.kept[1 - side].iter().zip(&self.kept_types[1 - side]) {
+                columns[offsets[1 - side] + column] = new_null_array(data_type, rows);
+            }
+        }
+        if self.kind == JoinKind::Mark {
+            columns[self.widths[0]] = Arc::new(BooleanArray::from(vec![mark; rows]));
+        }
+        let options = RecordBatchOptions::new().with_row_count(Some(rows));
+        RecordBatch::try_new_with_options(Arc::clone(&self.alone), columns, &options).expect("the layout's columns")
     }
 }

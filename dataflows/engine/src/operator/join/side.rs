@@ -6,7 +6,7 @@
 use arrow::array::{Array, ArrayRef};
 use arrow::compute;
 use arrow::datatypes::DataType;
-use arrow_row::{RowConverter, SortField};
+use arrow_row::{RowConverter, Rows, SortField};
 use hashbrown::HashTable;
 
 use crate::hash::{hash_bytes, mix};
@@ -91,6 +91,47 @@ impl Side {
         }
     }
 
+    /// Takes a change as [`Side::insert`] does, but keeps rows that are gone until [`Side::sweep`]. `seen` is told the
+    /// position of each change, its row, whether the row is new, and how many copies there were before. Only for a side
+    /// that changes.
+    pub(super) fn insert_seen(
+        &mut self,
+        keys: &[u32],
+        columns: &[ArrayRef],
+        delta: &Delta,
+        seen: &mut dyn FnMut(usize, u32, bool, Diff),
+    ) {
+        let Store::Changing(store) = &mut self.store else { unreachable!("rows that are counted are kept by content") };
+        let encoded = store.encode(columns);
+        for (index, key) in keys.iter().enumerate() {
+            let bytes = encoded.as_ref().map_or(&[][..], |encoded| encoded.row(index).data());
+            let diff = delta.diff(index);
+            if diff != 0 {
+                let (row, hash, new) = store.slot(*key, bytes, &mut self.heads, &mut self.nexts);
+                let before = store.rows[row as usize].weight;
+                store.rows[row as usize].weight += diff;
+                if before + diff == 0 {
+                    store.gone.push((row, hash));
+                }
+                seen(index, row, new, before);
+            }
+        }
+    }
+
+    /// Forgets rows that are gone.
+    pub(super) fn sweep(&mut self) {
+        let Store::Changing(store) = &mut self.store else { return };
+        let mut gone = std::mem::take(&mut store.gone);
+        gone.sort_unstable();
+        gone.dedup();
+        for (row, hash) in gone {
+            if store.rows[row as usize].weight == 0 {
+                store.unlink(row, hash, &mut self.heads, &mut self.nexts);
+            }
+        }
+        store.compact_if_worth_it();
+    }
+
     /// The columns of these rows.
     pub(super) fn gather(&self, rows: &[u32]) -> Vec<ArrayRef> {
         match &self.store {
@@ -164,7 +205,7 @@ impl Growing {
     }
 }
 
-fn fixed_hasher() -> ahash::RandomState {
+pub(super) fn fixed_hasher() -> ahash::RandomState {
     ahash::RandomState::with_seeds(1, 2, 3, 4)
 }
 
@@ -178,6 +219,8 @@ struct Changing {
     arena: Vec<u8>,
     garbage: usize,
     emptied: Vec<u32>,
+    /// Rows without copies that are still linked, with their hashes.
+    gone: Vec<(u32, u64)>,
 }
 
 #[derive(Clone, Copy)]
@@ -200,11 +243,16 @@ impl Changing {
             arena: Vec::new(),
             garbage: 0,
             emptied: Vec::new(),
+            gone: Vec::new(),
         }
     }
 
+    fn encode(&self, columns: &[ArrayRef]) -> Option<Rows> {
+        (!columns.is_empty()).then(|| self.converter.convert_columns(columns).expect("the side's columns"))
+    }
+
     fn insert(&mut self, keys: &[u32], columns: &[ArrayRef], delta: &Delta, heads: &mut [u32], nexts: &mut Vec<u32>) {
-        let encoded = (!columns.is_empty()).then(|| self.converter.convert_columns(columns).expect("the side's columns"));
+        let encoded = self.encode(columns);
         for (row, key) in keys.iter().enumerate() {
             let bytes = encoded.as_ref().map_or(&[][..], |encoded| encoded.row(row).data());
             let diff = delta.diff(row);
@@ -212,12 +260,26 @@ impl Changing {
                 self.change(*key, bytes, diff, heads, nexts);
             }
         }
+        self.compact_if_worth_it();
+    }
+
+    fn compact_if_worth_it(&mut self) {
         if self.garbage > 64 * 1024 && self.garbage > self.arena.len() / 2 {
             self.compact();
         }
     }
 
     fn change(&mut self, key: u32, bytes: &[u8], diff: Diff, heads: &mut [u32], nexts: &mut Vec<u32>) {
+        let (row, hash, _) = self.slot(key, bytes, heads, nexts);
+        let stored = &mut self.rows[row as usize];
+        stored.weight += diff;
+        if stored.weight == 0 {
+            self.unlink(row, hash, heads, nexts);
+        }
+    }
+
+    /// The row of a key with this content, its hash, and whether it is new: then there are no copies of it yet.
+    fn slot(&mut self, key: u32, bytes: &[u8], heads: &mut [u32], nexts: &mut Vec<u32>) -> (u32, u64, bool) {
         let hash = mix(hash_bytes(0, bytes), u64::from(key));
         let (rows, arena) = (&self.rows, &self.arena);
         let same = |entry: &(u64, u32)| {
@@ -225,14 +287,9 @@ impl Changing {
             entry.0 == hash && stored.key == key && &arena[stored.start..stored.start + stored.length as usize] == bytes
         };
         if let Some(&(_, row)) = self.index.find(hash, same) {
-            let stored = &mut self.rows[row as usize];
-            stored.weight += diff;
-            if stored.weight == 0 {
-                self.unlink(row, hash, heads, nexts);
-            }
-            return;
+            return (row, hash, false);
         }
-        let stored = Stored { start: self.arena.len(), length: bytes.len() as u32, key, previous: NONE, weight: diff };
+        let stored = Stored { start: self.arena.len(), length: bytes.len() as u32, key, previous: NONE, weight: 0 };
         self.arena.extend_from_slice(bytes);
         let row = match self.free.pop() {
             Some(row) => {
@@ -251,6 +308,7 @@ impl Changing {
             self.rows[head as usize].previous = row;
         }
         self.index.insert_unique(hash, (hash, row), |entry| entry.0);
+        (row, hash, true)
     }
 
     fn unlink(&mut self, row: u32, hash: u64, heads: &mut [u32], nexts: &mut [u32]) {

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use arrow::array::{Array, AsArray, Int64Array, RecordBatch, StringArray};
 use arrow::datatypes::{DataType, Field, Int64Type, Schema};
-use highwater_plan::{Expr, Map, OnError};
+use highwater_plan::{Emit, Expr, JoinKind, Map, OnError};
 use timely::container::NoopBuilder;
 use timely::dataflow::operators::core::input::Handle;
 use timely::dataflow::operators::core::inspect::InspectCore;
@@ -106,7 +106,15 @@ fn logic(index: usize, spec: &Spec, trace: SharedTrace) -> ArrangedJoin {
     let exprs = spec.given.iter().map(|column| Expr::column(*column, pairs.field(*column).data_type().clone(), true));
     let map = Map { filters: Vec::new(), exprs: Some(exprs.collect()) };
     let on = vec![(key(0, 0), key(1, 0)), (key(0, 1), key(1, 1))];
-    let join = Join { on, nulls_equal: spec.nulls_equal, map: map.clone(), window: None };
+    let join = Join {
+        kind: JoinKind::Inner,
+        on,
+        nulls_equal: spec.nulls_equal,
+        residual: Vec::new(),
+        map: map.clone(),
+        window: None,
+        emit: Emit::Changes,
+    };
     let fail = Arc::new(|message| panic!("{message}"));
     let errors = Errors { worker: 0, operator: "join".into(), relations: Vec::new(), policy: OnError::Fail, fail };
     let schemas = [schema(&text[0]), schema(&text[1])];

@@ -1,0 +1,129 @@
+//! What is known of a join's output: times, keys, whether rows are ever retracted.
+
+use highwater_plan::{JoinKind, JoinWindow, StateBound, TimeColumn, TimeKind};
+
+use crate::lower::graph::{Known, Node};
+
+/// What is known of all columns that [`JoinKind::columns`] gives.
+pub(super) fn joined(kind: JoinKind, sides: [&Node; 2], on: &[(usize, usize)], windowed: bool) -> Known {
+    let [left, right] = sides.map(|side| &side.known);
+    // A row leaves when its later half arrives, so both sides' watermarks bound its times.
+    let sources = |known: &Known| known.time.iter().flatten().flat_map(|time| time.sources.clone()).collect::<Vec<_>>();
+    let mut all = sources(left);
+    all.extend(sources(right));
+    all.sort_unstable();
+    all.dedup();
+    // A column that is NULL where there is no match bounds nothing: such rows would be in no window.
+    let bounded = |known: &Known, pads: bool| -> Vec<Option<TimeColumn>> {
+        let bounded = |time: &TimeColumn| TimeColumn { kind: time.kind, sources: all.clone() };
+        known.time.iter().map(|time| time.as_ref().filter(|_| !pads).map(bounded)).collect()
+    };
+    let [pads_left, pads_right] = kind.pads();
+    let mut time = bounded(left, pads_left);
+    if kind.gives_pairs() {
+        time.extend(bounded(right, pads_right));
+    } else if kind == JoinKind::Mark {
+        time.push(None);
+    }
+    Known {
+        // That a row has no match is taken back when one comes.
+        append_only: left.append_only && right.append_only && kind.keeps() == [false, false],
+        time,
+        keys: if kind.gives_pairs() { keys_of_pairs(kind, sides, on) } else { left.keys.clone() },
+        state: if windowed { StateBound::Window } else { StateBound::Unbounded },
+    }
+}
+
+fn keys_of_pairs(kind: JoinKind, sides: [&Node; 2], on: &[(usize, usize)]) -> Vec<Vec<usize>> {
+    let left_width = sides[0].schema.fields().len();
+    let [left, right] = sides.map(|side| &side.known.keys);
+    let shifted = |key: &Vec<usize>| key.iter().map(|column| column + left_width).collect::<Vec<usize>>();
+    let unique =
+        |keys: &[Vec<usize>], columns: &[usize]| keys.iter().any(|key| key.iter().all(|column| columns.contains(column)));
+    let (left_on, right_on): (Vec<usize>, Vec<usize>) = on.iter().copied().unzip();
+    let [pads_left, pads_right] = kind.pads();
+    let mut keys: Vec<Vec<usize>> = Vec::new();
+    // Padded rows all have the same NULLs for a key.
+    if !pads_left && unique(right, &right_on) {
+        keys.extend(left.iter().cloned());
+    }
+    if !pads_right && unique(left, &left_on) {
+        keys.extend(right.iter().map(shifted));
+    }
+    if keys.is_empty()
+        && let (Some(l), Some(r)) = (left.first(), right.first())
+    {
+        keys.extend(both_keys(kind, sides, on, l, r));
+    }
+    let variants: Vec<Vec<usize>> = keys
+        .iter()
+        .flat_map(|key| {
+            // A padded column is NULL where the other side's has values: it does not stand for that one.
+            let to_left = (!pads_left).then(|| swapped(key, on, left_width, true));
+            let to_right = (!pads_right).then(|| swapped(key, on, left_width, false));
+            [to_left, to_right]
+        })
+        .flatten()
+        .collect();
+    for variant in variants {
+        if !keys.contains(&variant) {
+            keys.push(variant);
+        }
+    }
+    keys
+}
+
+/// A key of each side as a key of the pairs. A column that equals one of the other side's key adds nothing, unless the
+/// other side is padded.
+fn both_keys(kind: JoinKind, sides: [&Node; 2], on: &[(usize, usize)], left: &[usize], right: &[usize]) -> Option<Vec<usize>> {
+    let left_width = sides[0].schema.fields().len();
+    let [pads_left, pads_right] = kind.pads();
+    let shifted = |column: &usize| column + left_width;
+    match (pads_left, pads_right) {
+        (false, _) => {
+            let equal = |column: &usize| on.iter().any(|(l_on, r_on)| r_on == column && left.contains(l_on));
+            let rest = right.iter().filter(|column| !equal(column)).map(shifted);
+            Some(left.iter().copied().chain(rest).collect())
+        }
+        (true, false) => {
+            let equal = |column: &usize| on.iter().any(|(l_on, r_on)| l_on == column && right.contains(r_on));
+            let rest = left.iter().copied().filter(|column| !equal(column));
+            Some(rest.chain(right.iter().map(shifted)).collect())
+        }
+        (true, true) => {
+            // A row of either side without a match could have nothing but NULLs for a key.
+            let solid = |side: usize, key: &[usize]| key.iter().any(|column| !sides[side].schema.field(*column).is_nullable());
+            let distinct = solid(0, left) || solid(1, right);
+            distinct.then(|| left.iter().copied().chain(right.iter().map(shifted)).collect())
+        }
+    }
+}
+
+/// The same key by the other side's equal columns, for projections that keep only those.
+fn swapped(key: &[usize], on: &[(usize, usize)], left_width: usize, to_left: bool) -> Vec<usize> {
+    let mut swapped = Vec::with_capacity(key.len());
+    for column in key {
+        let pair = on.iter().find(|(l, r)| if to_left { r + left_width == *column } else { l == column });
+        let column = match pair {
+            Some((l, _)) if to_left => *l,
+            Some((_, r)) => r + left_width,
+            None => *column,
+        };
+        if !swapped.contains(&column) {
+            swapped.push(column);
+        }
+    }
+    swapped
+}
+
+/// The pair of keys that both hold the same windows' bound; ends before starts.
+pub(super) fn join_window(on: &[(usize, usize)], left: &Known, right: &Known) -> Option<JoinWindow> {
+    let pairs = || {
+        on.iter().enumerate().filter_map(|(index, (l, r))| {
+            let (l, r) = (left.time[*l].as_ref()?, right.time[*r].as_ref()?);
+            let window = JoinWindow { on: index, kind: l.kind, left: l.sources.clone(), right: r.sources.clone() };
+            (l.kind == r.kind && l.kind != TimeKind::Event).then_some(window)
+        })
+    };
+    pairs().find(|window| matches!(window.kind, TimeKind::WindowEnd { .. })).or_else(|| pairs().next())
+}
