@@ -11,6 +11,7 @@ pub(crate) mod join;
 pub(crate) mod late;
 pub(crate) mod map;
 pub(crate) mod preaggregate;
+pub(crate) mod session;
 pub(crate) mod sides;
 pub(crate) mod sink;
 pub(crate) mod upsert;

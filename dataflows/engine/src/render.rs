@@ -7,6 +7,7 @@ mod arranged;
 mod join;
 #[cfg(test)]
 mod plans;
+mod session;
 mod sharing;
 
 use std::sync::Arc;
@@ -120,7 +121,11 @@ impl<'scope> Renderer<'scope, '_> {
                 let (stats, errors) = (self.stats(id, "window"), self.errors(id, "window"));
                 window(self.stream(node.inputs[0]), assign.clone(), Arc::clone(&node.schema), errors, stats)
             }
-            Op::Aggregate(aggregate) => self.aggregate(id, node, aggregate),
+            Op::Session(assign) => self.session(id, node, assign),
+            Op::Aggregate(aggregate) => match &aggregate.grouping {
+                Grouping::Session(assign) => self.session_aggregate(id, node, aggregate, assign),
+                _ => self.aggregate(id, node, aggregate),
+            },
             Op::Join(join) => self.join(id, node, join),
             Op::Union => {
                 use timely::dataflow::operators::Concatenate;

@@ -6,8 +6,8 @@
 use std::fmt::Write;
 
 use crate::{
-    Aggregate, AggregateFunction, Emit, Grouping, Job, Join, JoinKind, Map, NodeId, Op, Plan, Properties, SourceKind, StateBound,
-    TimeColumn, TimeKind, WindowAssign, WindowKind,
+    Aggregate, AggregateFunction, Emit, Grouping, Job, Join, JoinKind, Map, NodeId, Op, Plan, Properties, SessionAssign,
+    SourceKind, StateBound, TimeColumn, TimeKind, WindowAssign, WindowKind,
 };
 
 /// Renders a job's views and sinks, each with the operators below it.
@@ -99,6 +99,7 @@ fn operator(job: &Job, plan: &Plan, id: NodeId) -> String {
         Op::Constant { rows } => format!("constant rows={}", rows.num_rows()),
         Op::Map(map) => map_text("map", map),
         Op::Window(assign) => format!("window {}", assign_text(assign)),
+        Op::Session(assign) => format!("window {}", session_text(assign)),
         Op::Aggregate(aggregate) => aggregate_text(aggregate),
         Op::Join(join) => join_text(join),
         Op::Union => "union".into(),
@@ -122,8 +123,17 @@ fn assign_text(assign: &WindowAssign) -> String {
         WindowKind::Hop { slide, size, offset } => {
             format!("hop(slide={}, size={}{})", micros(slide), micros(size), shift(offset))
         }
+        WindowKind::Cumulate { step, max, offset } => {
+            format!("cumulate(step={}, max={}{})", micros(step), micros(max), shift(offset))
+        }
     };
     format!("{kind} on #{}", assign.time)
+}
+
+fn session_text(assign: &SessionAssign) -> String {
+    let partition: Vec<String> = assign.partition.iter().map(|column| format!("#{column}")).collect();
+    let partition = if partition.is_empty() { String::new() } else { format!(" by [{}]", partition.join(", ")) };
+    format!("session(gap={}) on #{}{partition}", micros(assign.gap), assign.time)
 }
 
 fn shift(offset: i64) -> String {
@@ -146,6 +156,10 @@ fn aggregate_text(aggregate: &Aggregate) -> String {
         Grouping::Keys => {}
         Grouping::Assign(assign) => {
             let _ = write!(text, " window {}", assign_text(assign));
+        }
+        Grouping::Session(assign) => {
+            let keys = SessionAssign { partition: Vec::new(), ..assign.clone() };
+            let _ = write!(text, " window {}", session_text(&keys));
         }
         Grouping::Column { key, kind } => {
             let _ = write!(text, " window {} #{}", bound(*kind), aggregate.keys[*key]);

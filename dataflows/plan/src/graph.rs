@@ -101,6 +101,9 @@ pub enum Op {
     /// Adds `window_start`, `window_end` and `window_time` to each row, once per window the row falls in; one input.
     /// Rows whose time is NULL fall in no window.
     Window(WindowAssign),
+    /// Adds `window_start`, `window_end` and `window_time` of the session that each row is in; one input. Rows are
+    /// retracted and given anew when their session's bounds change. Rows whose time is NULL are in no session.
+    Session(SessionAssign),
     /// Groups rows and aggregates each group; one input. `SELECT DISTINCT` is a grouping without aggregates.
     Aggregate(Aggregate),
     /// Pairs of rows with equal keys, and what becomes of rows without a match; two inputs.
@@ -127,6 +130,22 @@ pub struct WindowAssign {
     pub time: usize,
 }
 
+/// How rows are put into sessions: the rows of a partition, in order of time, are one session for as long as neighbours are
+/// at most `gap` apart. A session is `[first, last + gap)`.
+///
+/// In epoch `e` new rows are cut into runs in the same way. A run that neither touches a session that is kept nor ends
+/// (plus the allowed lateness) after the watermark of the epoch before is late. A session is kept until the watermark
+/// reaches its end plus the allowed lateness.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SessionAssign {
+    /// Longest distance between two neighbours in microseconds.
+    pub gap: i64,
+    /// The input's timestamp column. Sessions close only if it is an event time with a watermark.
+    pub time: usize,
+    /// Input columns whose values have sessions of their own.
+    pub partition: Vec<usize>,
+}
+
 /// When the results of windows are given.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Emit {
@@ -139,7 +158,7 @@ pub enum Emit {
 /// Groups rows and aggregates each group.
 ///
 /// Output columns: the keys in order, then `window_start` and `window_end` if the grouping assigns windows
-/// ([`Grouping::Assign`]), then one column per call.
+/// ([`Grouping::Assign`], [`Grouping::Session`]), then one column per call.
 #[derive(Debug, Clone)]
 pub struct Aggregate {
     /// Input columns that name the group. Empty and without windows: one group that exists even without rows.
@@ -159,6 +178,9 @@ pub enum Grouping {
     Keys,
     /// The operator puts each row into windows by its time column; groups are (keys, window).
     Assign(WindowAssign),
+    /// The operator puts each row into a session by its time column; the keys are the sessions' partition, so a group is a
+    /// session.
+    Session(SessionAssign),
     /// The rows carry their window's bound in a key column.
     Column {
         /// Position in [`Aggregate::keys`] of the bound.
@@ -292,6 +314,7 @@ impl Aggregate {
         match &self.grouping {
             Grouping::Keys => None,
             Grouping::Assign(assign) => Some(assign.time),
+            Grouping::Session(assign) => Some(assign.time),
             Grouping::Column { key, .. } => Some(self.keys[*key]),
         }
     }

@@ -27,35 +27,70 @@ pub enum WindowKind {
         /// Shift of the alignment.
         offset: i64,
     },
+    /// Windows that grow: every `max` one starts, and from there one ends after each `step` until `max` is reached.
+    Cumulate {
+        /// Distance between two ends.
+        step: i64,
+        /// Length of the longest; a multiple of `step`.
+        max: i64,
+        /// Shift of the alignment.
+        offset: i64,
+    },
 }
 
 impl WindowKind {
-    /// Length of a window in microseconds.
+    /// Length of a window in microseconds; of the longest where they differ.
     pub fn size(&self) -> i64 {
         match *self {
             WindowKind::Tumble { size, .. } | WindowKind::Hop { size, .. } => size,
+            WindowKind::Cumulate { max, .. } => max,
         }
     }
 
-    /// Distance between the starts of two windows in microseconds.
+    /// Distance between the ends of two windows in microseconds.
     pub fn slide(&self) -> i64 {
         match *self {
             WindowKind::Tumble { size, .. } => size,
             WindowKind::Hop { slide, .. } => slide,
+            WindowKind::Cumulate { step, .. } => step,
         }
     }
 
     /// Shift of the windows' starts from multiples of the slide, in microseconds.
     pub fn offset(&self) -> i64 {
         match *self {
-            WindowKind::Tumble { offset, .. } | WindowKind::Hop { offset, .. } => offset,
+            WindowKind::Tumble { offset, .. } | WindowKind::Hop { offset, .. } | WindowKind::Cumulate { offset, .. } => offset,
         }
     }
 
-    /// Start of the last window that holds `time`; the windows before it start one slide earlier each.
+    /// The last instant at or before `time` that is a multiple of the slide, shifted by the offset. For tumbling and
+    /// hopping windows: start of the last window that holds `time`; the windows before it start one slide earlier each.
     pub fn last_start(&self, time: i64) -> i64 {
         let slide = self.slide();
         time - (time - self.offset()).rem_euclid(slide)
+    }
+
+    /// Start of the window that ends at `end`.
+    pub fn start_of(&self, end: i64) -> i64 {
+        match *self {
+            WindowKind::Tumble { size, .. } | WindowKind::Hop { size, .. } => end - size,
+            WindowKind::Cumulate { max, offset, .. } => {
+                let last = end - 1;
+                last - (last - offset).rem_euclid(max)
+            }
+        }
+    }
+
+    /// Ends of the first and last window that hold `time`, one slide apart each; `None` if it is in a gap between windows.
+    pub fn ends(&self, time: i64) -> Option<(i64, i64)> {
+        let (slide, last) = (self.slide(), self.last_start(time));
+        match *self {
+            WindowKind::Tumble { size, .. } | WindowKind::Hop { size, .. } => {
+                let left = size - 1 - (time - last);
+                (left >= 0).then(|| (last - left / slide * slide + size, last + size))
+            }
+            WindowKind::Cumulate { max, offset, .. } => Some((last + slide, time - (time - offset).rem_euclid(max) + max)),
+        }
     }
 }
 

@@ -26,7 +26,7 @@ use highwater_plan::{Diagnostic, Emit, Options, SourceKind, Span};
 use sqlparser::ast::{ObjectName, Spanned};
 
 pub(crate) use catalog::{Catalog, Relation, Target};
-pub(crate) use nodes::{WatermarkNode, WindowNode};
+pub(crate) use nodes::{WatermarkNode, WindowNode, Windows};
 pub(crate) use settings::Decisions;
 pub(crate) use types::sql_type;
 

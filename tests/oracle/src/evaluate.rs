@@ -10,6 +10,7 @@
 mod aggregate;
 mod expression;
 mod join;
+mod session;
 mod source;
 mod window;
 
@@ -101,6 +102,13 @@ impl Context<'_> {
         let lateness = i128::try_from(self.job.settings.allowed_lateness.as_micros()).unwrap_or(i128::MAX);
         i128::from(end) + lateness > i128::from(self.watermark_before(epoch, sources))
     }
+
+    /// Whether a window that ends then takes no more rows after this epoch.
+    fn is_over(&self, epoch: usize, sources: &[usize], end: i64) -> bool {
+        let lateness = i128::try_from(self.job.settings.allowed_lateness.as_micros()).unwrap_or(i128::MAX);
+        let watermark = self.watermark(epoch, sources);
+        i128::from(end) + lateness <= i128::from(watermark) && watermark > i64::MIN
+    }
 }
 
 /// Evaluates a job over what it was given.
@@ -158,6 +166,7 @@ fn evaluate_node(context: &Context<'_>, id: NodeId, nodes: &[Evaluated]) -> Resu
             let errors = input(0).iter().map(|rows| window::without_time(rows, assign)).collect();
             Evaluated { errors, ..Evaluated::of(content) }
         }
+        Op::Session(assign) => session::rows(context, id, assign, input(0)),
         Op::Aggregate(aggregate) => aggregate::content(context, id, aggregate, input(0)),
         Op::Join(join) => join::content(context, id, join, [input(0), input(1)])?,
         Op::Union => {

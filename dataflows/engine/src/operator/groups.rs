@@ -285,7 +285,12 @@ impl Groups {
 }
 
 /// Which rows are equal in all columns; NULL equals NULL.
-fn equal_rows(left: &[ArrayRef], left_rows: &UInt32Array, right: &[ArrayRef], right_rows: &UInt32Array) -> BooleanArray {
+pub(super) fn equal_rows(
+    left: &[ArrayRef],
+    left_rows: &UInt32Array,
+    right: &[ArrayRef],
+    right_rows: &UInt32Array,
+) -> BooleanArray {
     let mut equal = BooleanArray::from(vec![true; left_rows.len()]);
     for (left, right) in left.iter().zip(right) {
         let left = compute::take(left, left_rows, None).expect("positions are within the column");

@@ -49,29 +49,24 @@ impl RowWindows {
         }
     }
 
-    /// Ends of the first and last window of a row with this time, and the distance between two.
-    fn ends(&self, time: i64) -> (i64, i64, i64) {
+    /// Ends of the first and last window of a row with this time, and the distance between two; `None` if it is in none.
+    fn ends(&self, time: i64) -> Option<(i64, i64, i64)> {
         match self {
-            RowWindows::Assign(assign) => {
-                let (slide, size) = (assign.kind.slide(), assign.kind.size());
-                let last = assign.kind.last_start(time);
-                let before = (size - 1 - (time - last)).max(0) / slide;
-                (last - before * slide + size, last + size, slide)
-            }
+            RowWindows::Assign(assign) => assign.kind.ends(time).map(|(first, last)| (first, last, assign.kind.slide())),
             RowWindows::Bound { kind, .. } => {
                 let end = Self::end_of_bound(*kind, time);
-                (end, end, 1)
+                Some((end, end, 1))
             }
         }
     }
 
-    /// Length of a window, to tell its start from its end.
-    fn size(&self) -> i64 {
+    /// The start of the window that ends at `end`.
+    fn start_of(&self, end: i64) -> i64 {
         match self {
-            RowWindows::Assign(assign) => assign.kind.size(),
+            RowWindows::Assign(assign) => assign.kind.start_of(end),
             RowWindows::Bound { kind, .. } => match kind {
-                TimeKind::WindowStart { size } | TimeKind::WindowEnd { size } => *size,
-                TimeKind::Event => 0,
+                TimeKind::WindowStart { size } | TimeKind::WindowEnd { size } => end - size,
+                TimeKind::Event => end,
             },
         }
     }
@@ -101,13 +96,13 @@ impl LateGate {
                 without_time.push(row as u32);
                 return false;
             }
-            let (first, last, slide) = self.windows.ends(times.value(row));
+            let Some((first, last, slide)) = self.windows.ends(times.value(row)) else { return false };
             if first > closed {
                 return true;
             }
             let to = last.min(first + (closed - first) / slide * slide);
             let windows = (to - first) / slide + 1;
-            missed.push(Missed { row: row as u32, from: first - self.windows.size(), to, windows });
+            missed.push(Missed { row: row as u32, from: self.windows.start_of(first), to, windows });
             last > closed
         });
         if !missed.is_empty() {
@@ -123,7 +118,7 @@ impl LateGate {
     }
 
     fn all_open(&self, times: &Micros, closed: i64) -> bool {
-        times.min().is_none_or(|least| self.windows.ends(least).0 > closed)
+        times.min().is_none_or(|least| self.windows.ends(least).is_some_and(|(first, ..)| first > closed))
     }
 }
 

@@ -37,7 +37,7 @@ impl Partials {
         let assign = match &aggregate.grouping {
             Grouping::Keys => None,
             Grouping::Assign(assign) => Some(assign.clone()),
-            Grouping::Column { .. } => return None,
+            Grouping::Session(_) | Grouping::Column { .. } => return None,
         };
         let mut fields: Vec<Field> = aggregate.keys.iter().map(|key| input.field(*key).clone()).collect();
         if assign.is_some() {

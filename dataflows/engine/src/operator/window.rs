@@ -8,7 +8,7 @@ use std::sync::atomic::Ordering;
 
 use arrow::array::{Array, ArrayRef, Int64Array, RecordBatch, UInt32Array};
 use arrow::datatypes::SchemaRef;
-use highwater_plan::{Micros, WindowAssign, timestamp_from_micros};
+use highwater_plan::{Micros, WindowAssign, WindowKind, timestamp_from_micros};
 use timely::container::NoopBuilder;
 use timely::dataflow::channels::pact::Pipeline;
 use timely::dataflow::operators::generic::Operator;
@@ -20,7 +20,7 @@ use crate::stats::OperatorStats;
 use crate::{Delta, Time};
 
 /// `window_time` is the last instant of a window at the precision people use for event times.
-const LAST_INSTANT_MICROS: i64 = 1_000;
+pub(crate) const LAST_INSTANT_MICROS: i64 = 1_000;
 
 /// What is said of a row without a time.
 pub(crate) const NULL_TIME: &str = "event time is NULL, so the row is in no window";
@@ -60,53 +60,51 @@ fn report_without_time(epoch: Time, delta: &Delta, assign: &WindowAssign, errors
 
 fn assign_windows(delta: &Delta, assign: &WindowAssign, schema: &SchemaRef) -> Delta {
     let times = Micros::new(delta.rows.column(assign.time)).expect("planners assign windows by timestamps");
-    let (slide, size) = (assign.kind.slide(), assign.kind.size());
-    let (assigned, starts) = if slide == size && times.null_count() == 0 {
+    let (assigned, ends) = match assign.kind {
         // Every row is in exactly one window: rows stay as they are.
-        (delta.clone(), tumbling_starts(&times, assign))
-    } else {
-        let (rows, starts) = rows_and_starts(&times, assign);
-        let positions = |origin: &OriginRows| OriginRows { rows: Some(origin.positions(&rows).into()), ..origin.clone() };
-        let origin = delta.origin.as_ref().map(positions);
-        (Delta { origin, ..delta.take(&UInt32Array::from(rows)) }, starts)
+        WindowKind::Tumble { size, .. } if times.null_count() == 0 => (delta.clone(), tumbling_ends(&times, assign, size)),
+        _ => {
+            let (rows, ends) = rows_and_ends(&times, assign);
+            let positions = |origin: &OriginRows| OriginRows { rows: Some(origin.positions(&rows).into()), ..origin.clone() };
+            let origin = delta.origin.as_ref().map(positions);
+            (Delta { origin, ..delta.take(&UInt32Array::from(rows)) }, ends)
+        }
     };
     let data_type = delta.rows.column(assign.time).data_type().clone();
     let mut columns = assigned.rows.columns().to_vec();
-    let bounds = [0, size, size - LAST_INSTANT_MICROS].into_iter().take(schema.fields().len() - columns.len());
-    let bound = |shift: i64| -> ArrayRef {
-        timestamp_from_micros(Int64Array::from_iter_values(starts.iter().map(|start| start + shift)), &data_type)
-    };
-    columns.extend(bounds.map(bound));
+    let starts = Int64Array::from_iter_values(ends.iter().map(|end| assign.kind.start_of(*end)));
+    let times = Int64Array::from_iter_values(ends.iter().map(|end| end - LAST_INSTANT_MICROS));
+    let bounds = [starts, Int64Array::from(ends), times].into_iter().take(schema.fields().len() - columns.len());
+    columns.extend(bounds.map(|bound| -> ArrayRef { timestamp_from_micros(bound, &data_type) }));
     let rows = RecordBatch::try_new(Arc::clone(schema), columns).expect("the input's columns and the window's bounds");
     Delta { rows, ..assigned }
 }
 
-/// Per row the start of its window. Rows come nearly in order, so most are in the window of the row before.
-fn tumbling_starts(times: &Micros, assign: &WindowAssign) -> Vec<i64> {
-    let size = assign.kind.size();
+/// Per row the end of its window. Rows come nearly in order, so most are in the window of the row before.
+fn tumbling_ends(times: &Micros, assign: &WindowAssign, size: i64) -> Vec<i64> {
     let mut last = i64::MIN;
-    let start = |row: usize| {
+    let end = |row: usize| {
         let time = times.value(row);
         if last == i64::MIN || time < last || time - last >= size {
             last = assign.kind.last_start(time);
         }
-        last
+        last + size
     };
-    (0..times.len()).map(start).collect()
+    (0..times.len()).map(end).collect()
 }
 
-/// Rows and the starts of the windows they are in, one entry per row and window.
-fn rows_and_starts(times: &Micros, assign: &WindowAssign) -> (Vec<u32>, Vec<i64>) {
-    let (slide, size) = (assign.kind.slide(), assign.kind.size());
-    let (mut rows, mut starts) = (Vec::with_capacity(times.len()), Vec::with_capacity(times.len()));
+/// Rows and the ends of the windows they are in, one entry per row and window.
+fn rows_and_ends(times: &Micros, assign: &WindowAssign) -> (Vec<u32>, Vec<i64>) {
+    let slide = assign.kind.slide();
+    let (mut rows, mut ends) = (Vec::with_capacity(times.len()), Vec::with_capacity(times.len()));
     for row in (0..times.len()).filter(|row| !times.is_null(*row)) {
-        let time = times.value(row);
-        let mut start = assign.kind.last_start(time);
-        while start > time - size {
+        let Some((first, last)) = assign.kind.ends(times.value(row)) else { continue };
+        let mut end = first;
+        while end <= last {
             rows.push(row as u32);
-            starts.push(start);
-            start -= slide;
+            ends.push(end);
+            end += slide;
         }
     }
-    (rows, starts)
+    (rows, ends)
 }

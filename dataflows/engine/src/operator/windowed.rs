@@ -65,6 +65,7 @@ pub(crate) fn row_windows(aggregate: &Aggregate) -> Option<RowWindows> {
     match &aggregate.grouping {
         Grouping::Keys => None,
         Grouping::Assign(assign) => Some(RowWindows::Assign(assign.clone())),
+        Grouping::Session(_) => None,
         Grouping::Column { key, kind } => Some(RowWindows::Bound { column: aggregate.keys[*key], kind: *kind }),
     }
 }
@@ -81,6 +82,7 @@ impl Windowed {
         let pane = match (&spec.aggregate.grouping, spec.aggregate.emit) {
             (Grouping::Assign(assign), Emit::Final) if spec.lateness == 0 => match assign.kind {
                 WindowKind::Hop { slide, size, .. } if slide < size && size % slide == 0 => Some(slide),
+                WindowKind::Cumulate { step, .. } => Some(step),
                 _ => None,
             },
             _ => None,
@@ -167,6 +169,16 @@ impl Windowed {
                         parts.entry(last).or_default().push(part);
                         continue;
                     }
+                    if let WindowKind::Cumulate { .. } = assign.kind {
+                        let (first, last) = assign.kind.ends(last).expect("growing windows leave no gaps");
+                        for end in (first..=last)
+                            .step_by(slide as usize)
+                            .filter(|end| *end > closed || self.watermark.current == i64::MIN)
+                        {
+                            parts.entry(end).or_default().push(part.clone());
+                        }
+                        continue;
+                    }
                     self.part_by_window(last, (slide, size), closed, part, parts);
                 }
             }
@@ -230,28 +242,51 @@ impl Windowed {
     /// Gives each window that closed between the watermark `before` and now as the sum of its panes.
     fn close_panes(&mut self, epoch: Time, before: i64, slide: i64, output: &mut Vec<Delta>) {
         let RowWindows::Assign(assign) = &self.windows else { unreachable!("panes come from a time column") };
-        let (size, watermark) = (assign.kind.size(), self.watermark.current);
-        // The windows of pane `p` end at `p + slide`, `p + 2 slide`, .. `p + size`.
+        let (kind, watermark) = (assign.kind, self.watermark.current);
+        // The windows of pane `p` end one slide apart each, the first where the pane ends.
+        let ends_of = |pane: i64| kind.ends(pane).expect("panes are parts of windows");
         let ends: BTreeSet<i64> = self
             .tables
             .keys()
-            .flat_map(|pane| (1..=size / slide).map(move |slides| pane + slides * slide))
+            .flat_map(|pane| {
+                let (first, last) = ends_of(*pane);
+                (first..=last).step_by(slide as usize)
+            })
             .filter(|end| before < *end && *end <= watermark)
             .collect();
         for end in ends {
+            if let WindowKind::Cumulate { .. } = kind {
+                self.fold_panes(kind.start_of(end), end);
+                let window = &self.tables[&kind.start_of(end)].groups;
+                let results = self.with_window(window.results(false, self.keep_failed()), end);
+                give(epoch, results, &self.schema, &self.errors, output);
+                continue;
+            }
             let mut window = self.groups();
-            for (_, pane) in self.tables.range(end - size..end) {
+            for (_, pane) in self.tables.range(kind.start_of(end)..end) {
                 window.merge(&pane.groups, &mut self.numbers);
             }
             let results = self.with_window(window.results(false, self.keep_failed()), end);
             give(epoch, results, &self.schema, &self.errors, output);
         }
         while let Some(first) = self.tables.first_entry() {
-            if first.key() + size > watermark {
+            if ends_of(*first.key()).1 > watermark {
                 break;
             }
             first.remove();
         }
+    }
+
+    /// Adds the panes from `start` to `end` up in the first one: growing windows that end later need no more of them.
+    fn fold_panes(&mut self, start: i64, end: i64) {
+        let panes: Vec<i64> = self.tables.range(start + 1..end).map(|(pane, _)| *pane).collect();
+        let mut panes = panes.into_iter().filter_map(|pane| self.tables.remove(&pane)).collect::<Vec<_>>().into_iter();
+        let first = self.tables.remove(&start).or_else(|| panes.next());
+        let mut first = first.unwrap_or_else(|| Table { groups: self.groups(), given: false });
+        for pane in panes {
+            first.groups.merge(&pane.groups, &mut self.numbers);
+        }
+        self.tables.insert(start, first);
     }
 
     /// Puts the window's bounds between keys and aggregates, if this operator assigns windows.
@@ -262,7 +297,7 @@ impl Windowed {
         let bound = |index: usize, value: i64| -> ArrayRef {
             timestamp_from_micros(Int64Array::from(vec![value; rows]), self.schema.field(keys + index).data_type())
         };
-        let bounds = [bound(0, end - assign.kind.size()), bound(1, end)];
+        let bounds = [bound(0, assign.kind.start_of(end)), bound(1, end)];
         results.columns.splice(keys..keys, bounds);
         results
     }

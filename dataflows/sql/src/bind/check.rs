@@ -320,15 +320,7 @@ impl Checker<'_> {
             }
             "proctime" => Err(later("PROCTIME()", span).help("declare an event time: WATERMARK FOR column AS ...")),
             "unnest" => Err(later("UNNEST", span)),
-            _ => {
-                let window = name.split('_').next().unwrap_or_default();
-                if matches!(window, "session" | "cumulate")
-                    && (name == window || name.contains("_start") || name.contains("_end") || name.contains("_rowtime"))
-                {
-                    return Err(later(&window.to_uppercase(), span).help("windows are TUMBLE and HOP"));
-                }
-                Ok(())
-            }
+            _ => Ok(()),
         }
     }
 }
@@ -359,10 +351,9 @@ fn conjuncts<'a>(expr: &'a Expr, parts: &mut Vec<&'a Expr>) {
 
 fn window_function(name: &str, span: sqlparser::tokenizer::Span) -> Result<()> {
     match name {
-        "tumble" | "hop" => Ok(()),
-        name if is_window_function(name) => Err(later(&name.to_uppercase(), span).help("windows are TUMBLE and HOP")),
+        name if is_window_function(name) => Ok(()),
         name => Err(error("unknown-function", format!("unknown table function '{name}'"))
             .at(known_place(span))
-            .help("table functions are TUMBLE and HOP")),
+            .help("table functions are TUMBLE, HOP, CUMULATE and SESSION")),
     }
 }

@@ -16,7 +16,7 @@ use datafusion_expr::{ColumnarValue, Expr, ScalarFunctionArgs, ScalarUDF, Scalar
 use datafusion_optimizer::analyzer::AnalyzerRule;
 
 use super::nodes::{WINDOW_COLUMNS, WindowNode};
-use super::tvf::{interval_micros, window_kind};
+use super::tvf::{interval_micros, windows};
 use super::types::sql_type;
 use crate::diagnose::error;
 
@@ -34,7 +34,7 @@ impl WindowMarker {
             let signature = Signature::variadic_any(Volatility::Stable);
             Arc::new(ScalarUDF::new_from_impl(WindowMarker { name, signature }))
         };
-        ["tumble", "hop"].map(marker).to_vec()
+        ["tumble", "hop", "cumulate", "session"].map(marker).to_vec()
     }
 }
 
@@ -101,8 +101,9 @@ impl AnalyzerRule for GroupWindows {
             node.apply_expressions(|expr| {
                 expr.apply(|expr| match marker(expr) {
                     Some((name, _)) => {
-                        let message = format!("{} stands only in GROUP BY or FROM", name.to_uppercase());
-                        let help = "group by it, and select TUMBLE_START(..) and TUMBLE_END(..) with the same arguments";
+                        let name = name.to_uppercase();
+                        let message = format!("{name} stands only in GROUP BY or FROM");
+                        let help = format!("group by it, and select {name}_START(..) and {name}_END(..) with the same arguments");
                         Err(error("misplaced-window", message).help(help).into())
                     }
                     None => Ok(TreeNodeRecursion::Continue),
@@ -123,18 +124,42 @@ fn expand(aggregate: Aggregate, number: usize) -> Result<Transformed<LogicalPlan
     };
     let (name, args) = marker(&aggregate.group_expr[position]).expect("the position was found by this test");
     let lengths = args[1..].iter().map(interval_micros).collect::<std::result::Result<Vec<i64>, _>>()?;
-    let kind = window_kind(name, &lengths)?;
-    let time = args[0].clone();
+    let (name, time) = (name.to_string(), args[0].clone());
     let names = ["start", "end", "time"].map(|column| format!("__window{number}_{column}"));
     let qualifier = TableReference::bare("__window");
     let columns = [names[0].as_str(), names[1].as_str(), names[2].as_str()];
-    let input = Arc::unwrap_or_clone(aggregate.input);
-    let node = WindowNode::try_new(input, time, kind, columns, Some(qualifier.clone()))?.into_plan();
+    let mut input = Arc::unwrap_or_clone(aggregate.input);
     let mut group = aggregate.group_expr.clone();
+    let mut partition = Vec::new();
+    if name == "session" {
+        // Sessions are those of the other keys: computed ones become columns, so that grouping and windows have them alike.
+        let mut exprs: Vec<Expr> = input.schema().columns().into_iter().map(Expr::Column).collect();
+        for (index, key) in group.iter_mut().enumerate().filter(|(index, _)| *index != position) {
+            if !matches!(key, Expr::Column(_)) {
+                let column = format!("__window{number}_key{index}");
+                exprs.push(key.clone().unalias().alias_qualified(Some(qualifier.clone()), &column));
+                *key = Expr::Column(Column::new(Some(qualifier.clone()), column));
+            }
+            partition.push(key.clone());
+        }
+        if exprs.len() > input.schema().fields().len() {
+            input = LogicalPlanBuilder::from(input).project(exprs)?.build()?;
+        }
+    }
+    let windows = windows(&name, &lengths, partition)?;
+    let node = WindowNode::try_new(input, time, windows, columns, Some(qualifier.clone()))?.into_plan();
     let bound = |name: &String| Expr::Column(Column::new(Some(qualifier.clone()), name));
     group.splice(position..=position, [bound(&names[0]), bound(&names[1])]);
     let grouped = LogicalPlan::Aggregate(Aggregate::try_new(Arc::new(node), group, aggregate.aggr_expr)?);
     let mut columns: Vec<Expr> = grouped.schema().columns().into_iter().map(Expr::Column).collect();
+    for index in (0..aggregate.group_expr.len()).filter(|index| *index != position) {
+        // The bounds stand where the function stood, so what is behind it has moved by one.
+        let column = &mut columns[if index < position { index } else { index + 1 }];
+        let (qualifier, field) = aggregate.schema.qualified_field(index);
+        if !matches!(column, Expr::Column(column) if column.name == *field.name()) {
+            *column = column.clone().alias_qualified(qualifier.cloned(), field.name());
+        }
+    }
     let (old_qualifier, old_field) = aggregate.schema.qualified_field(position);
     let window = datafusion_functions::core::named_struct()
         .call(vec![lit(WINDOW_COLUMNS[0]), columns[position].clone(), lit(WINDOW_COLUMNS[1]), columns[position + 1].clone()])

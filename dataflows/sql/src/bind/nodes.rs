@@ -10,7 +10,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use arrow::datatypes::{DataType, Field, TimeUnit};
-use datafusion_common::{DFSchema, DFSchemaRef, Result, TableReference};
+use datafusion_common::{Column, DFSchema, DFSchemaRef, Result, TableReference};
 use datafusion_expr::logical_plan::{Extension, LogicalPlan, UserDefinedLogicalNodeCore};
 use datafusion_expr::{Expr, ExprSchemable};
 use highwater_plan::WindowKind;
@@ -21,12 +21,43 @@ use crate::diagnose::error;
 /// Names of the columns that a window assignment adds.
 pub(crate) const WINDOW_COLUMNS: [&str; 3] = ["window_start", "window_end", "window_time"];
 
+/// What windows a row is put into.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub(crate) enum Windows {
+    /// Those that hold its time.
+    OfTime(WindowKind),
+    /// The session that it makes with others of the same partition.
+    Session {
+        /// Longest distance between neighbours in microseconds.
+        gap: i64,
+        /// Expressions over the input.
+        partition: Vec<Expr>,
+    },
+}
+
+impl Windows {
+    /// All lengths, in microseconds.
+    fn lengths(&self) -> [i64; 3] {
+        match self {
+            Windows::OfTime(kind) => [kind.size(), kind.slide(), kind.offset()],
+            Windows::Session { gap, .. } => [*gap, 0, 0],
+        }
+    }
+
+    fn partition(&self) -> &[Expr] {
+        match self {
+            Windows::OfTime(_) => &[],
+            Windows::Session { partition, .. } => partition,
+        }
+    }
+}
+
 /// Appends a window's start, end and time to each row, once per window the row falls in.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(crate) struct WindowNode {
     pub(crate) input: Arc<LogicalPlan>,
     pub(crate) time: Expr,
-    pub(crate) kind: WindowKind,
+    pub(crate) windows: Windows,
     schema: DFSchemaRef,
 }
 
@@ -35,7 +66,7 @@ impl WindowNode {
     pub(crate) fn try_new(
         input: LogicalPlan,
         time: Expr,
-        kind: WindowKind,
+        windows: Windows,
         names: [&str; 3],
         qualifier: Option<TableReference>,
     ) -> Result<Self> {
@@ -52,7 +83,7 @@ impl WindowNode {
             TimeUnit::Millisecond => 1_000,
             TimeUnit::Microsecond | TimeUnit::Nanosecond => 1,
         };
-        if [kind.size(), kind.slide(), kind.offset()].iter().any(|length| length % tick != 0) {
+        if windows.lengths().iter().any(|length| length % tick != 0) {
             return Err(error(
                 "window-argument",
                 format!(
@@ -74,7 +105,7 @@ impl WindowNode {
             fields.push((qualifier.clone(), Arc::new(Field::new(name, DataType::Timestamp(unit, zone.clone()), false))));
         }
         let schema = Arc::new(DFSchema::new_with_metadata(fields, input.schema().metadata().clone())?);
-        Ok(WindowNode { input: Arc::new(input), time, kind, schema })
+        Ok(WindowNode { input: Arc::new(input), time, windows, schema })
     }
 
     /// As a plan.
@@ -108,21 +139,30 @@ impl UserDefinedLogicalNodeCore for WindowNode {
     }
 
     fn expressions(&self) -> Vec<Expr> {
-        vec![self.time.clone()]
+        std::iter::once(&self.time).chain(self.windows.partition()).cloned().collect()
     }
 
     fn prevent_predicate_push_down_columns(&self) -> HashSet<String> {
-        self.own_columns().into_iter().collect()
+        let Windows::Session { partition, .. } = &self.windows else { return self.own_columns().into_iter().collect() };
+        // A row less may split a session: only whole partitions can be left out before.
+        let keys: Vec<&Column> = partition.iter().filter_map(Expr::try_as_col).collect();
+        let columns = self.schema.columns().into_iter().filter(|column| !keys.contains(&column));
+        columns.map(|column| column.name).collect()
     }
 
     fn fmt_for_explain(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Window: {:?} on {}", self.kind, self.time)
+        write!(f, "Window: {:?} on {}", self.windows, self.time)
     }
 
     fn with_exprs_and_inputs(&self, mut exprs: Vec<Expr>, mut inputs: Vec<LogicalPlan>) -> Result<Self> {
         let names = self.own_columns();
         let qualifier = self.schema.qualified_field(self.schema.fields().len() - 1).0.cloned();
-        WindowNode::try_new(inputs.swap_remove(0), exprs.swap_remove(0), self.kind, [&names[0], &names[1], &names[2]], qualifier)
+        let time = exprs.remove(0);
+        let windows = match &self.windows {
+            Windows::OfTime(kind) => Windows::OfTime(*kind),
+            Windows::Session { gap, .. } => Windows::Session { gap: *gap, partition: exprs },
+        };
+        WindowNode::try_new(inputs.swap_remove(0), time, windows, [&names[0], &names[1], &names[2]], qualifier)
     }
 
     fn necessary_children_exprs(&self, output: &[usize]) -> Option<Vec<Vec<usize>>> {

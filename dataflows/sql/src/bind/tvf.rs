@@ -16,7 +16,7 @@ use sqlparser::ast::{
     TableFactor,
 };
 
-use super::nodes::{WINDOW_COLUMNS, WindowNode};
+use super::nodes::{WINDOW_COLUMNS, WindowNode, Windows};
 use crate::diagnose::{Failure, error, known_place};
 use crate::parse::TABLE_ARGUMENT;
 
@@ -55,19 +55,28 @@ fn plan_window(
     let mut args = arguments(&function, args, span)?.into_iter();
     let Some(table) = args.next() else { return Err(usage(&function, span).into()) };
     let Some(time) = args.next() else { return Err(usage(&function, span).into()) };
-    let input = cx.plan(table_argument(table, &function, span)?)?;
+    let (table, mut keys) = table_argument(table, &function, span)?;
+    let input = cx.plan(table)?;
     let schema = Arc::clone(input.schema());
     let time_span = known_place(time.span()).or(span);
     let time = cx.sql_to_expr(descriptor(time, span)?, &schema)?;
+    let mut args: Vec<AstExpr> = args.collect();
+    if function == "session" {
+        // SESSION(t, ts, key, .., gap)
+        let gap = args.pop().ok_or_else(|| usage(&function, span))?;
+        keys.extend(std::mem::replace(&mut args, vec![gap]));
+    }
+    let partition = keys.into_iter().map(|key| cx.sql_to_expr(key, &schema)).collect::<Result<Vec<Expr>>>()?;
     let lengths = args
+        .into_iter()
         .map(|arg| {
             let arg_span = known_place(arg.span()).or(span);
             interval_micros(&cx.sql_to_expr(arg, &DFSchema::empty())?).map_err(|e| e.or_at(arg_span).into())
         })
         .collect::<Result<Vec<i64>>>()?;
-    let kind = window_kind(&function, &lengths).map_err(|e| e.or_at(span))?;
+    let windows = windows(&function, &lengths, partition).map_err(|e| e.or_at(span))?;
     let qualifier = schema.iter().next().and_then(|(qualifier, _)| qualifier.cloned());
-    let node = WindowNode::try_new(input, time, kind, WINDOW_COLUMNS, qualifier)
+    let node = WindowNode::try_new(input, time, windows, WINDOW_COLUMNS, qualifier)
         .map_err(|e| crate::diagnose::from_datafusion(&e, &Default::default()).or_at(time_span))?;
     Ok(node.into_plan())
 }
@@ -90,7 +99,7 @@ fn arguments(function: &str, args: FunctionArguments, span: Option<Span>) -> std
                 let place = ORDER.iter().position(|order| name.value.eq_ignore_ascii_case(order)).ok_or_else(|| {
                     error("window-argument", format!("{} has no argument '{}'", function.to_uppercase(), name.value))
                         .at(known_place(name.span))
-                        .help("arguments are DATA, TIMECOL, SLIDE, SIZE and OFFSET")
+                        .help("arguments are DATA, TIMECOL, SLIDE, STEP, GAP, SIZE and OFFSET")
                 })?;
                 placed.push((place, expr));
             }
@@ -101,22 +110,28 @@ fn arguments(function: &str, args: FunctionArguments, span: Option<Span>) -> std
     Ok(placed.into_iter().map(|(_, expr)| expr).collect())
 }
 
-/// `TABLE bid`, bare `bid` or `(SELECT ..)` as a relation.
-fn table_argument(arg: AstExpr, function: &str, span: Option<Span>) -> std::result::Result<TableFactor, Failure> {
+/// `TABLE bid [PARTITION BY ..]`, bare `bid` or `(SELECT ..)` as a relation and what it is partitioned by.
+fn table_argument(arg: AstExpr, function: &str, span: Option<Span>) -> std::result::Result<(TableFactor, Vec<AstExpr>), Failure> {
     match arg {
-        AstExpr::Identifier(name) => Ok(named(vec![name])),
-        AstExpr::CompoundIdentifier(name) => Ok(named(name)),
-        AstExpr::Subquery(subquery) => Ok(TableFactor::Derived { lateral: false, subquery, alias: None, sample: None }),
+        AstExpr::Identifier(name) => Ok((named(vec![name]), Vec::new())),
+        AstExpr::CompoundIdentifier(name) => Ok((named(name), Vec::new())),
+        AstExpr::Subquery(subquery) => {
+            Ok((TableFactor::Derived { lateral: false, subquery, alias: None, sample: None }, Vec::new()))
+        }
         AstExpr::Function(call) if call.name.to_string() == TABLE_ARGUMENT => {
             let mut args = arguments(function, call.args, span)?;
-            if args.len() > 1 {
-                return Err(error("not-supported", format!("PARTITION BY in {} is not supported yet", function.to_uppercase()))
-                    .at(known_place(args[1].span()).or(span)));
+            if args.len() > 1 && function != "session" {
+                let message = format!("{} takes no PARTITION BY: its windows are the same for all rows", function.to_uppercase());
+                return Err(error("window-argument", message)
+                    .at(known_place(args[1].span()).or(span))
+                    .help("remove it, and GROUP BY the column"));
             }
-            match args.pop() {
-                Some(table) => table_argument(table, function, span),
-                None => Err(usage(function, span)),
+            if args.is_empty() {
+                return Err(usage(function, span));
             }
+            let keys = args.split_off(1);
+            let (table, _) = table_argument(args.remove(0), function, span)?;
+            Ok((table, keys))
         }
         other => Err(error(
             "window-argument",
@@ -181,8 +196,18 @@ pub(crate) fn interval_micros(expr: &Expr) -> std::result::Result<i64, Failure> 
     }
 }
 
-/// The windows of a function call with these lengths.
-pub(crate) fn window_kind(function: &str, lengths: &[i64]) -> std::result::Result<WindowKind, Failure> {
+/// The windows of a function call with these lengths; a session's rows are partitioned.
+pub(crate) fn windows(function: &str, lengths: &[i64], partition: Vec<Expr>) -> std::result::Result<Windows, Failure> {
+    if let ("session", [gap]) = (function, lengths) {
+        if *gap <= 0 {
+            return Err(error("window-argument", "the gap of SESSION must be positive"));
+        }
+        return Ok(Windows::Session { gap: *gap, partition });
+    }
+    window_kind(function, lengths).map(Windows::OfTime)
+}
+
+fn window_kind(function: &str, lengths: &[i64]) -> std::result::Result<WindowKind, Failure> {
     let sizes = if function == "tumble" { 1 } else { 2 };
     if lengths.iter().take(sizes).any(|length| *length <= 0) {
         return Err(error("window-argument", format!("the lengths of {} must be positive", function.to_uppercase())));
@@ -192,11 +217,20 @@ pub(crate) fn window_kind(function: &str, lengths: &[i64]) -> std::result::Resul
         ("tumble", [size, offset]) => WindowKind::Tumble { size: *size, offset: *offset },
         ("hop", [slide, size]) => WindowKind::Hop { slide: *slide, size: *size, offset: 0 },
         ("hop", [slide, size, offset]) => WindowKind::Hop { slide: *slide, size: *size, offset: *offset },
+        ("cumulate", [step, max]) => WindowKind::Cumulate { step: *step, max: *max, offset: 0 },
+        ("cumulate", [step, max, offset]) => WindowKind::Cumulate { step: *step, max: *max, offset: *offset },
         _ => return Err(usage(function, None)),
     };
+    if let WindowKind::Cumulate { step, max, .. } = kind
+        && max % step != 0
+    {
+        return Err(error("window-argument", "the longest window of CUMULATE must be a whole number of steps")
+            .help("write CUMULATE(TABLE t, DESCRIPTOR(ts), step, size), for example INTERVAL '1' HOUR, INTERVAL '1' DAY"));
+    }
     if kind.size() / kind.slide() > 10_000 {
+        let (shift, size) = if function == "hop" { ("slide", "size") } else { ("step", "size") };
         return Err(error("window-argument", format!("each row would fall in {} windows", kind.size() / kind.slide()))
-            .help("give HOP a longer slide or a shorter size"));
+            .help(format!("give {} a longer {shift} or a shorter {size}", function.to_uppercase())));
     }
     Ok(kind)
 }
@@ -205,7 +239,7 @@ fn usage(function: &str, span: Option<Span>) -> Failure {
     if !is_window_function(function) {
         return error("unknown-function", format!("unknown table function '{function}'"))
             .at(span)
-            .help("table functions are TUMBLE and HOP");
+            .help("table functions are TUMBLE, HOP, CUMULATE and SESSION");
     }
     error("window-argument", format!("wrong number of arguments for {}", function.to_uppercase()))
         .at(span)
@@ -215,6 +249,8 @@ fn usage(function: &str, span: Option<Span>) -> Failure {
 fn usage_text(function: &str) -> String {
     match function {
         "hop" => "write HOP(TABLE t, DESCRIPTOR(ts), slide, size [, offset])".into(),
+        "cumulate" => "write CUMULATE(TABLE t, DESCRIPTOR(ts), step, size [, offset])".into(),
+        "session" => "write SESSION(TABLE t [PARTITION BY key], DESCRIPTOR(ts), gap)".into(),
         _ => "write TUMBLE(TABLE t, DESCRIPTOR(ts), size [, offset])".into(),
     }
 }

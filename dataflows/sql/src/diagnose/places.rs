@@ -58,7 +58,7 @@ impl Places {
 
     /// Where the first window function is called, else the statement.
     pub(crate) fn window(&self) -> Option<Span> {
-        let is_window = |name: &str| name.starts_with("tumble") || name.starts_with("hop");
+        let is_window = |name: &str| ["tumble", "hop", "cumulate", "session"].iter().any(|window| name.starts_with(window));
         let found = self.functions.iter().find(|(name, _)| is_window(name)).map(|(_, span)| *span);
         found.or(self.statement)
     }

@@ -8,11 +8,14 @@ use std::sync::Arc;
 use arrow::datatypes::{DataType, Field, Schema, TimeUnit};
 use datafusion_common::ScalarValue;
 use datafusion_expr::{Expr, ExprSchemable, LogicalPlan, lit};
-use highwater_plan::{AggregateFunction, Diagnostic, Emit, Grouping, NodeId, StateBound, TimeColumn, TimeKind, WindowAssign};
+use highwater_plan::{
+    AggregateFunction, Diagnostic, Emit, Grouping, NodeId, SessionAssign, StateBound, TimeColumn, TimeKind, WindowAssign,
+    WindowKind,
+};
 
 use super::expr::{as_column, at, columns, substitute};
 use super::graph::{Aggregate, Call, Known, Op};
-use super::window::event_time;
+use super::window::{WINDOW_COLUMNS, bounds_of, event_time};
 use super::{Lowerer, names};
 use crate::bind::sql_type;
 use crate::diagnose::{Result, error};
@@ -30,7 +33,8 @@ struct CallExpr {
 struct Below {
     /// The assignment's input.
     input: NodeId,
-    assign: WindowAssign,
+    /// [`Op::Window`] or [`Op::Session`].
+    assign: Op,
     filters: Vec<Expr>,
     keys: Vec<Expr>,
     calls: Vec<CallExpr>,
@@ -122,15 +126,17 @@ impl Lowerer<'_> {
     ) -> Result<std::result::Result<Below, (Vec<Expr>, Vec<CallExpr>)>> {
         let node = &self.graph.nodes[input];
         let (window, filters, exprs) = match &node.op {
-            Op::Window(_) => (input, Vec::new(), None),
+            Op::Window(_) | Op::Session(_) => (input, Vec::new(), None),
             Op::Map(map) if !self.graph.kept.contains(&input) => (node.inputs[0], map.filters.clone(), map.exprs.as_ref()),
             _ => return Ok(Err((keys, calls))),
         };
-        let Op::Window(assign) = &self.graph.nodes[window].op else { return Ok(Err((keys, calls))) };
-        let below = self.graph.nodes[window].inputs[0];
+        let assign = self.graph.nodes[window].op.clone();
+        let Some(below) = self.graph.nodes[window].inputs.first().copied() else { return Ok(Err((keys, calls))) };
         let width = self.graph.nodes[below].schema.fields().len();
-        if event_time(&self.graph.nodes[below].known.time, assign.time).is_none() {
-            return Ok(Err((keys, calls)));
+        match &assign {
+            Op::Session(_) => {}
+            Op::Window(assign) if event_time(&self.graph.nodes[below].known.time, assign.time).is_some() => {}
+            _ => return Ok(Err((keys, calls))),
         }
         let mut all = keys.clone();
         all.extend(calls.iter().flat_map(|call| call.argument.iter().chain(&call.filter).cloned()));
@@ -143,7 +149,20 @@ impl Lowerer<'_> {
         let mut rest = all.split_off(keys.len()).into_iter();
         let plain = |expr: &Expr| columns(expr).iter().all(|column| *column < width);
         let bound = |expr: &Expr| as_column(expr).is_some_and(|column| column >= width);
-        let fits = all.iter().all(|key| plain(key) || bound(key)) && all.iter().any(bound);
+        let mut fits = all.iter().all(|key| plain(key) || bound(key)) && all.iter().any(bound);
+        // The end of a window tells which it is; the start only where all are of one length.
+        let has_end = all.iter().any(|key| as_column(key).is_some_and(|column| column > width));
+        match &assign {
+            Op::Session(assign) => {
+                let mut columns: Vec<Option<usize>> = all.iter().filter(|key| plain(key)).map(as_column).collect();
+                columns.sort_unstable();
+                columns.dedup();
+                let partition: Vec<Option<usize>> = assign.partition.iter().copied().map(Some).collect();
+                fits &= has_end && filters.is_empty() && columns == partition;
+            }
+            Op::Window(WindowAssign { kind: WindowKind::Cumulate { .. }, .. }) => fits &= has_end,
+            _ => {}
+        }
         if !fits || !filters.iter().all(plain) || !rest.clone().all(|expr| plain(&expr)) {
             return Ok(Err((keys, calls)));
         }
@@ -152,7 +171,7 @@ impl Lowerer<'_> {
             let filter = call.filter.as_ref().and_then(|_| rest.next());
             CallExpr { argument, filter, ..call }
         });
-        Ok(Ok(Below { input: below, assign: assign.clone(), filters, keys: all, calls: calls.collect() }))
+        Ok(Ok(Below { input: below, assign, filters, keys: all, calls: calls.collect() }))
     }
 
     /// The operator puts rows into windows itself; a map restores the order of the columns.
@@ -161,16 +180,28 @@ impl Lowerer<'_> {
         let width = self.graph.nodes[input].schema.fields().len();
         let input = self.filter(input, filters)?;
         let mut slots = Slots::default();
-        let time = slots.of(at(assign.time));
+        let time = match &assign {
+            Op::Session(assign) => assign.time,
+            Op::Window(assign) => assign.time,
+            _ => unreachable!("windows are assigned by these two"),
+        };
+        let time = slots.of(at(time));
         let plain: Vec<&Expr> = keys.iter().filter(|key| as_column(key).is_none_or(|column| column < width)).collect();
         let key_slots: Vec<usize> = plain.iter().map(|key| slots.of((*key).clone())).collect();
         let calls = lowered(calls, &mut slots);
         let (input, slots) = self.inputs(input, slots)?;
-        let assign = WindowAssign { time: slots[time], ..assign };
         let key_columns: Vec<usize> = key_slots.iter().map(|slot| slots[*slot]).collect();
+        let grouping = match assign {
+            Op::Session(assign) => {
+                Grouping::Session(SessionAssign { gap: assign.gap, time: slots[time], partition: key_columns.clone() })
+            }
+            Op::Window(assign) => Grouping::Assign(WindowAssign { time: slots[time], ..assign }),
+            _ => unreachable!("windows are assigned by these two"),
+        };
         let calls: Vec<Call> = calls.into_iter().map(|call| call.moved(&slots)).collect();
         let count = key_columns.len();
-        let node = self.add_aggregate(input, key_columns, calls, Grouping::Assign(assign.clone()))?;
+        let node = self.add_aggregate(input, key_columns, calls, grouping)?;
+        self.warn_of_open_windows_if(self.graph.nodes[node].known.state == StateBound::Unbounded);
 
         let mut next = 0;
         let mut outputs = Vec::with_capacity(names.len());
@@ -248,21 +279,35 @@ impl Lowerer<'_> {
         let mut time: Vec<Option<TimeColumn>> = keys.iter().map(|key| below.known.time[*key].clone()).collect();
         let mut unique: Vec<Vec<usize>> = vec![(0..keys.len()).collect()];
         let mut state = StateBound::Keys;
+        let mut closes = grouping != Grouping::Keys;
         match &grouping {
             Grouping::Keys => {}
             Grouping::Assign(assign) => {
                 let bound = below.schema.field(assign.time).data_type().clone();
-                let size = assign.kind.size();
                 let event = event_time(&below.known.time, assign.time).expect("windows are assigned by an event time");
-                for (name, kind) in
-                    [("window_start", TimeKind::WindowStart { size }), ("window_end", TimeKind::WindowEnd { size })]
-                {
-                    fields.push(Field::new(name, bound.clone(), false));
-                    time.push(Some(TimeColumn { kind, sources: event.sources.clone() }));
+                for (name, kind) in WINDOW_COLUMNS.iter().zip(bounds_of(assign.kind)) {
+                    fields.push(Field::new(*name, bound.clone(), false));
+                    time.push(kind.map(|kind| TimeColumn { kind, sources: event.sources.clone() }));
                 }
                 let group: Vec<usize> = (0..keys.len()).collect();
                 unique = [keys.len(), keys.len() + 1].map(|bound| [&group[..], &[bound]].concat()).to_vec();
+                if let WindowKind::Cumulate { .. } = assign.kind {
+                    // Many windows have one start.
+                    unique.remove(0);
+                }
                 state = StateBound::Window;
+            }
+            Grouping::Session(assign) => {
+                // A session that grows is given anew: what the watermark says of its other keys holds no more.
+                time = vec![None; keys.len()];
+                let bound = below.schema.field(assign.time).data_type().clone();
+                let event = event_time(&below.known.time, assign.time);
+                let kind = TimeKind::WindowEnd { size: assign.gap };
+                time.extend([None, event.map(|event| TimeColumn { kind, sources: event.sources.clone() })]);
+                fields.extend(WINDOW_COLUMNS[..2].iter().map(|name| Field::new(*name, bound.clone(), false)));
+                unique = vec![(0..keys.len()).chain([keys.len() + 1]).collect()];
+                state = if event.is_some() { StateBound::Window } else { StateBound::Unbounded };
+                closes = event.is_some();
             }
             Grouping::Column { .. } => {
                 state = StateBound::Window;
@@ -274,12 +319,12 @@ impl Lowerer<'_> {
             fields.push(Field::new(call_name(call.function), call.data_type.clone(), nullable));
             time.push(None);
         }
-        let windowed = grouping != Grouping::Keys;
-        let emit = if windowed { self.emit } else { Emit::Changes };
+        let emit = if closes { self.emit } else { Emit::Changes };
         // A window is given once, unless late rows may correct it. A group without values appears once and never changes
         // while its input only grows.
         let once = emit == Emit::Final && self.bound.decisions.settings.allowed_lateness.is_zero();
-        let append_only = below.known.append_only && (once || (calls.is_empty() && !keys.is_empty()));
+        let session = matches!(grouping, Grouping::Session(_));
+        let append_only = below.known.append_only && (once || (calls.is_empty() && !keys.is_empty() && !session));
         let known = Known { append_only, time, keys: unique, state };
         let op = Op::Aggregate(Aggregate { keys, calls, grouping, emit });
         self.graph.add(op, vec![input], Arc::new(Schema::new(fields)), known, self.places.statement)
@@ -293,10 +338,10 @@ impl Lowerer<'_> {
             width - 3..width
         };
         let windowed = match &node.op {
-            Op::Window(_) => keys.iter().any(|key| bounds(input).contains(key)),
+            Op::Window(_) | Op::Session(_) => keys.iter().any(|key| bounds(input).contains(key)),
             Op::Map(map) => {
                 let below = node.inputs[0];
-                matches!(self.graph.nodes[below].op, Op::Window(_))
+                matches!(self.graph.nodes[below].op, Op::Window(_) | Op::Session(_))
                     && keys.iter().any(|key| {
                         let column = map.exprs.as_ref().map_or(Some(*key), |exprs| as_column(&exprs[*key]));
                         column.is_some_and(|column| bounds(below).contains(&column))
@@ -304,6 +349,10 @@ impl Lowerer<'_> {
             }
             _ => false,
         };
+        self.warn_of_open_windows_if(windowed);
+    }
+
+    fn warn_of_open_windows_if(&mut self, windowed: bool) {
         let warning = Diagnostic::warning("open-windows", "without WATERMARK the state of old windows is never dropped")
             .at(self.places.window())
             .help("declare WATERMARK FOR the time column on its source");

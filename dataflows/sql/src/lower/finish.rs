@@ -6,7 +6,7 @@ use std::sync::Arc;
 use arrow::datatypes::{Field, Schema, SchemaRef};
 use datafusion_common::{DFSchemaRef, ScalarValue};
 use datafusion_expr::{Expr, LogicalPlan, Operator};
-use highwater_plan::{self as plan, Grouping, Job, NodeId, Plan, Properties, Sink, Source, View, Watermark};
+use highwater_plan::{self as plan, Job, NodeId, Plan, Properties, Sink, Source, View, Watermark};
 
 use super::Lowerer;
 use super::expr::{columns, remap};
@@ -194,6 +194,7 @@ fn finished_node(node: &Node, inputs: Vec<NodeId>, done: &Plan, used: &[Vec<usiz
         Op::Constant(rows) => plan::Op::Constant { rows: rows.clone() },
         Op::Map(fused) => plan::Op::Map(map(fused, &types)?),
         Op::Window(assign) => plan::Op::Window(assign.clone()),
+        Op::Session(assign) => plan::Op::Session(assign.clone()),
         Op::Aggregate(aggregate) => plan::Op::Aggregate(plan::Aggregate {
             keys: aggregate.keys.clone(),
             calls: aggregate
@@ -262,11 +263,12 @@ fn late_sources(done: &Plan) -> Vec<usize> {
         if let plan::Op::Join(join) = &node.op {
             sources.extend(join.window.iter().flat_map(|window| window.left.iter().chain(&window.right)));
         }
-        let plan::Op::Aggregate(aggregate) = &node.op else { continue };
-        if aggregate.grouping == Grouping::Keys {
-            continue;
-        }
-        let time = aggregate.time_column().and_then(|column| done.nodes[node.inputs[0]].properties.time[column].as_ref());
+        let column = match &node.op {
+            plan::Op::Aggregate(aggregate) => aggregate.time_column(),
+            plan::Op::Session(assign) => Some(assign.time),
+            _ => None,
+        };
+        let time = column.and_then(|column| done.nodes[node.inputs[0]].properties.time[column].as_ref());
         sources.extend(time.into_iter().flat_map(|time| time.sources.clone()));
     }
     sources

@@ -8,7 +8,7 @@ use arrow::record_batch::RecordBatch;
 use datafusion_common::DFSchema;
 use datafusion_expr::{Expr, ExprSchemable};
 use highwater_plan::{
-    AggregateFunction, Emit, Grouping, JoinKind, JoinWindow, NodeId, Span, StateBound, TimeColumn, WindowAssign,
+    AggregateFunction, Emit, Grouping, JoinKind, JoinWindow, NodeId, SessionAssign, Span, StateBound, TimeColumn, WindowAssign,
 };
 
 use super::expr::internal;
@@ -22,6 +22,7 @@ pub(super) enum Op {
     Constant(RecordBatch),
     Map(Map),
     Window(WindowAssign),
+    Session(SessionAssign),
     Aggregate(Aggregate),
     Join(Join),
     Union,

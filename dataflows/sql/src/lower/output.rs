@@ -3,7 +3,7 @@
 use highwater_plan::{Emit, Grouping, NodeId, Span};
 
 use super::Lowerer;
-use super::graph::Op;
+use super::graph::{Aggregate, Op};
 use super::window::event_time;
 use crate::bind::BoundQuery;
 use crate::diagnose::{Places, Result, error};
@@ -79,8 +79,14 @@ impl Lowerer<'_> {
         for id in self.graph.upstream([root]) {
             let node = &self.graph.nodes[id];
             let below = node.inputs.first().map(|input| &self.graph.nodes[*input]);
+            let time = match &node.op {
+                Op::Window(assign) => Some(assign.time),
+                Op::Session(assign) => Some(assign.time),
+                Op::Aggregate(Aggregate { grouping: Grouping::Session(assign), .. }) => Some(assign.time),
+                _ => None,
+            };
             match (&node.op, below) {
-                (Op::Window(assign), Some(below)) if event_time(&below.known.time, assign.time).is_none() => {
+                (_, Some(below)) if time.is_some_and(|time| event_time(&below.known.time, time).is_none()) => {
                     return Err(error("emit-final", "EMIT FINAL needs windows that a watermark closes: these have none")
                         .at(span)
                         .help(HELP));

@@ -3,32 +3,47 @@
 use std::sync::Arc;
 
 use arrow::datatypes::{Field, Schema};
-use highwater_plan::{NodeId, StateBound, TimeColumn, TimeKind, WindowAssign};
+use highwater_plan::{NodeId, SessionAssign, StateBound, TimeColumn, TimeKind, WindowAssign, WindowKind};
 
 use super::Lowerer;
 use super::expr::{as_column, at};
 use super::graph::{Known, Op};
-use crate::bind::WindowNode;
+use crate::bind::{WindowNode, Windows};
 use crate::diagnose::Result;
+
+/// Columns that a window assignment appends.
+pub(super) const WINDOW_COLUMNS: [&str; 3] = ["window_start", "window_end", "window_time"];
 
 impl Lowerer<'_> {
     pub(super) fn window(&mut self, window: &WindowNode, names: &[String]) -> Result<NodeId> {
         let mut input = self.plan(&window.input)?;
         let columns = self.graph.nodes[input].schema.fields().len();
-        let time = self.positional(std::slice::from_ref(&window.time), &[&window.input])?.remove(0);
-        let position = match as_column(&time) {
+        let mut exprs: Vec<_> = (0..columns).map(at).collect();
+        let mut all = names[..columns].to_vec();
+        let mut position = |expr| match as_column(&expr) {
             Some(position) => position,
             None => {
-                let mut exprs: Vec<_> = (0..columns).map(at).collect();
-                exprs.push(time);
-                let mut all = names[..columns].to_vec();
-                all.push("time".into());
-                input = self.project(input, exprs, &all)?;
-                columns
+                exprs.push(expr);
+                all.push(format!("column{}", exprs.len()));
+                exprs.len() - 1
             }
         };
-        let node = self.assign(input, WindowAssign { kind: window.kind, time: position })?;
-        let width = self.graph.nodes[input].schema.fields().len();
+        let time = self.positional(std::slice::from_ref(&window.time), &[&window.input])?.remove(0);
+        let time = position(time);
+        let op = match &window.windows {
+            Windows::OfTime(kind) => Op::Window(WindowAssign { kind: *kind, time }),
+            Windows::Session { gap, partition } => {
+                let mut partition: Vec<usize> = self.positional(partition, &[&window.input])?.into_iter().map(position).collect();
+                partition.sort_unstable();
+                partition.dedup();
+                Op::Session(SessionAssign { gap: *gap, time, partition })
+            }
+        };
+        let width = exprs.len();
+        if width > columns {
+            input = self.project(input, exprs, &all)?;
+        }
+        let node = self.assign(input, op)?;
         if width == columns {
             return Ok(node);
         }
@@ -37,27 +52,52 @@ impl Lowerer<'_> {
     }
 
     /// Appends the window's start, end and time.
-    fn assign(&mut self, input: NodeId, assign: WindowAssign) -> Result<NodeId> {
+    fn assign(&mut self, input: NodeId, op: Op) -> Result<NodeId> {
         let node = &self.graph.nodes[input];
-        let bound = node.schema.field(assign.time).data_type().clone();
+        let time = match &op {
+            Op::Window(assign) => assign.time,
+            Op::Session(assign) => assign.time,
+            _ => unreachable!("windows are assigned by these two"),
+        };
+        let bound = node.schema.field(time).data_type().clone();
         let mut fields: Vec<Field> = node.schema.fields().iter().map(|field| field.as_ref().clone()).collect();
-        for name in ["window_start", "window_end", "window_time"] {
-            fields.push(Field::new(name, bound.clone(), false));
+        fields.extend(WINDOW_COLUMNS.map(|name| Field::new(name, bound.clone(), false)));
+        let mut known = Known { state: StateBound::Stateless, ..node.known.clone() };
+        let event = event_time(&node.known.time, time).cloned();
+        let of = |kind| event.as_ref().map(|event| TimeColumn { kind, sources: event.sources.clone() });
+        match &op {
+            Op::Session(assign) => {
+                // Rows of a session that grows are given anew, whatever their time, and only its end is ahead of the
+                // watermark then.
+                known.time = vec![None; known.time.len()];
+                known.time.extend([None, of(TimeKind::WindowEnd { size: assign.gap }), of(TimeKind::Event)]);
+                known.append_only = false;
+                known.state = if event.is_some() { StateBound::Window } else { StateBound::Unbounded };
+            }
+            Op::Window(assign) => {
+                known.time.extend(bounds_of(assign.kind).map(|kind| kind.and_then(of)));
+                known.time.push(of(TimeKind::Event));
+                // Where windows of one start have several ends, only the end tells which it is.
+                let bound = fields.len() - if let WindowKind::Cumulate { .. } = assign.kind { 2 } else { 3 };
+                let key = known.keys.first().cloned();
+                known.keys = key.into_iter().map(|key| [&key[..], &[bound]].concat()).collect();
+            }
+            _ => {}
         }
-        let mut known = Known { keys: Vec::new(), state: StateBound::Stateless, ..node.known.clone() };
-        let size = assign.kind.size();
-        let event = event_time(&node.known.time, assign.time);
-        for kind in [TimeKind::WindowStart { size }, TimeKind::WindowEnd { size }, TimeKind::Event] {
-            known.time.push(event.map(|event| TimeColumn { kind, sources: event.sources.clone() }));
-        }
-        let key = node.known.keys.first().cloned();
-        known.keys.extend(key.map(|mut key| {
-            key.push(fields.len() - 3);
-            key
-        }));
         let place = self.places.window();
-        self.graph.add(Op::Window(assign), vec![input], Arc::new(Schema::new(fields)), known, place)
+        self.graph.add(op, vec![input], Arc::new(Schema::new(fields)), known, place)
     }
+}
+
+/// What the start and end of windows say of when they close. A window's start says nothing if others with the same start
+/// end later.
+pub(super) fn bounds_of(kind: WindowKind) -> [Option<TimeKind>; 2] {
+    let size = kind.size();
+    let start = match kind {
+        WindowKind::Tumble { .. } | WindowKind::Hop { .. } => Some(TimeKind::WindowStart { size }),
+        WindowKind::Cumulate { .. } => None,
+    };
+    [start, Some(TimeKind::WindowEnd { size })]
 }
 
 /// The column's time, if a watermark bounds it as an event time.

@@ -5,13 +5,16 @@ use std::collections::BTreeMap;
 use arrow::datatypes::{DataType, SchemaRef};
 use highwater_plan::{Aggregate, AggregateCall, AggregateFunction, Emit, Grouping, NodeId};
 
-use super::window::{end_of, windows};
+use super::window::{end_of, start_of, windows};
 use super::{Context, Evaluated, keeps_failed};
 use crate::multiset::Multiset;
 use crate::value::{Row, Value, micros, timestamp};
 
 /// The content after each epoch.
 pub(super) fn content(context: &Context<'_>, id: NodeId, aggregate: &Aggregate, input: &[Multiset]) -> Evaluated {
+    if let Grouping::Session(assign) = &aggregate.grouping {
+        return super::session::groups(context, id, aggregate, assign, input);
+    }
     if aggregate.grouping != Grouping::Keys {
         return windowed(context, id, aggregate, input);
     }
@@ -50,7 +53,7 @@ fn windowed(context: &Context<'_>, id: NodeId, aggregate: &Aggregate, input: &[M
             let ends: Vec<i64> = match &aggregate.grouping {
                 Grouping::Assign(assign) => windows(&assign.kind, time).into_iter().map(|(_, end)| end).collect(),
                 Grouping::Column { kind, .. } => vec![end_of(*kind, time)],
-                Grouping::Keys => unreachable!("the grouping has windows"),
+                Grouping::Keys | Grouping::Session(_) => unreachable!("the grouping has windows of a row's time alone"),
             };
             let (open, closed): (Vec<i64>, Vec<i64>) = ends.into_iter().partition(|end| context.is_open(epoch, &sources, *end));
             if !closed.is_empty() {
@@ -70,7 +73,7 @@ fn windowed(context: &Context<'_>, id: NodeId, aggregate: &Aggregate, input: &[M
             evaluated.errors[epoch] += groups.failed;
             for (mut row, results) in groups.rows {
                 if let Grouping::Assign(assign) = &aggregate.grouping {
-                    let bounds = [*end - assign.kind.size(), *end].into_iter().enumerate();
+                    let bounds = [start_of(&assign.kind, *end), *end].into_iter().enumerate();
                     let keys = row.len();
                     row.extend(bounds.map(|(index, bound)| timestamp(bound, node.schema.field(keys + index).data_type())));
                 }
@@ -83,15 +86,15 @@ fn windowed(context: &Context<'_>, id: NodeId, aggregate: &Aggregate, input: &[M
 }
 
 /// Keys and results of each group.
-struct Grouped {
-    rows: Vec<(Vec<Value>, Vec<Value>)>,
+pub(super) struct Grouped {
+    pub(super) rows: Vec<(Vec<Value>, Vec<Value>)>,
     /// How many results cannot be represented.
-    failed: i64,
+    pub(super) failed: i64,
 }
 
 /// `always`: there is a group even without rows. `keep_failed`: a result that cannot be represented is NULL, otherwise its
 /// group is left out.
-fn groups(rows: &Multiset, aggregate: &Aggregate, schema: &SchemaRef, always: bool, keep_failed: bool) -> Grouped {
+pub(super) fn groups(rows: &Multiset, aggregate: &Aggregate, schema: &SchemaRef, always: bool, keep_failed: bool) -> Grouped {
     let mut groups: BTreeMap<Vec<Value>, Vec<(&Row, i64)>> = BTreeMap::new();
     if always {
         groups.insert(Vec::new(), Vec::new());

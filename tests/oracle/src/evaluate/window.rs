@@ -8,6 +8,10 @@ use crate::value::{Row, Value, micros, timestamp};
 
 /// The windows `[start, end)` that hold a time: those whose start is the offset plus a multiple of the slide.
 pub(super) fn windows(kind: &WindowKind, time: i64) -> Vec<(i64, i64)> {
+    if let WindowKind::Cumulate { step, max, offset } = *kind {
+        let start = (time - offset).div_euclid(max) * max + offset;
+        return (1..=max / step).map(|steps| (start, start + steps * step)).filter(|(_, end)| time < *end).collect();
+    }
     let (size, slide, offset) = (kind.size(), kind.slide(), kind.offset());
     // The first multiple whose window ends after the time, and then on until one starts after it.
     let first = (time - size - offset).div_euclid(slide) + 1;
@@ -16,6 +20,12 @@ pub(super) fn windows(kind: &WindowKind, time: i64) -> Vec<(i64, i64)> {
         .take_while(|start| *start <= time)
         .map(|start| (start, start + size))
         .collect()
+}
+
+/// The start of the window that ends then.
+pub(super) fn start_of(kind: &WindowKind, end: i64) -> i64 {
+    let own = windows(kind, end - 1).into_iter().find(|(_, other)| *other == end);
+    own.expect("a window holds its last instant").0
 }
 
 /// The end of the window of which a column holds this bound.
@@ -56,5 +66,14 @@ mod tests {
         assert_eq!(windows(&kind, 9), [(1, 11), (5, 15), (9, 19)]);
         assert_eq!(windows(&kind, 12), [(5, 15), (9, 19)]);
         assert_eq!(windows(&kind, -3), [(-11, -1), (-7, 3), (-3, 7)]);
+    }
+
+    #[test]
+    fn growing_windows_share_a_start() {
+        let kind = WindowKind::Cumulate { step: 4, max: 12, offset: 1 };
+        assert_eq!(windows(&kind, 1), [(1, 5), (1, 9), (1, 13)]);
+        assert_eq!(windows(&kind, 9), [(1, 13)]);
+        assert_eq!(windows(&kind, 0), [(-11, 1)]);
+        assert_eq!((start_of(&kind, 13), start_of(&kind, 17)), (1, 13));
     }
 }

@@ -13,7 +13,15 @@ struct Windows {
 
 impl Windows {
     fn size(&self) -> i64 {
-        if self.function == "TUMBLE" { self.lengths[0] } else { self.lengths[1] }
+        if matches!(self.function, "TUMBLE" | "SESSION") { self.lengths[0] } else { self.lengths[1] }
+    }
+
+    /// What a window's start and end are to those who group by them.
+    fn roles(&self) -> [Role; 2] {
+        match self.function {
+            "SESSION" | "CUMULATE" => [Role::None, Role::End(self.size())],
+            _ => [Role::Start(self.size()), Role::End(self.size())],
+        }
     }
 
     fn arguments(&self) -> String {
@@ -25,9 +33,16 @@ impl Queries<'_> {
     /// Random windows, of this size if one is given.
     fn windows(&mut self, size: Option<i64>) -> Windows {
         let size = size.unwrap_or_else(|| *self.random.one_of(&[1_000, 2_000, 2_000, 3_000, 5_000, 500]));
-        let mut windows = match self.random.chance(50) {
-            true => Windows { function: "TUMBLE", lengths: vec![size] },
-            false => {
+        let mut windows = match self.random.below(20) {
+            0..8 => Windows { function: "TUMBLE", lengths: vec![size] },
+            8..12 => return self.sessions(size),
+            12..14 => {
+                let step = *self.random.one_of(&[size, size / 2, size / 5]);
+                let step = if step > 0 && step % self.finest_ms == 0 { step } else { size };
+                let step = (step.div_euclid(self.finest_ms) * self.finest_ms).max(self.finest_ms);
+                Windows { function: "CUMULATE", lengths: vec![step, step * (size / step).max(1)] }
+            }
+            _ => {
                 let slide = *self.random.one_of(&[size, size / 2, size / 2, (size * 2 / 5).max(200), (size * 3 / 4).max(200)]);
                 Windows { function: "HOP", lengths: vec![slide, size] }
             }
@@ -41,6 +56,11 @@ impl Queries<'_> {
         let sizes = if windows.function == "TUMBLE" { 1 } else { 2 };
         windows.lengths[..sizes].iter_mut().for_each(|length| *length = (*length).max(self.finest_ms));
         windows
+    }
+
+    fn sessions(&mut self, gap: i64) -> Windows {
+        let gap = if self.random.chance(50) { gap / 2 } else { gap };
+        Windows { function: "SESSION", lengths: vec![(gap.div_euclid(self.finest_ms) * self.finest_ms).max(self.finest_ms)] }
     }
 
     /// Aggregate calls over these columns.
@@ -184,18 +204,19 @@ impl Queries<'_> {
         let time = from.columns.iter().find(|column| column.role == Role::Event).expect("it was chosen for that").clone();
         let mut items = Items::default();
         let columns = from.columns.clone();
-        let size = windows.size();
+        let [start, end] = windows.roles();
         let mut keys = self.keys(&mut items, &columns, 2);
-        let functional = self.random.chance(30);
+        let partition = if self.random.chance(85) { keys.clone() } else { Vec::new() };
+        let functional = windows.function != "CUMULATE" && self.random.chance(30);
         let from_sql = if functional {
             let call = format!("{}({}, {})", windows.function, time.name, windows.arguments());
             let part = |part: &str| format!("{}_{part}({}, {})", windows.function, time.name, windows.arguments());
             let parts = self.random.below(4);
             if parts != 1 {
-                items.add(&part("START"), Kind::Timestamp, Role::Start(size));
+                items.add(&part("START"), Kind::Timestamp, start);
             }
             if parts != 2 {
-                items.add(&part("END"), Kind::Timestamp, Role::End(size));
+                items.add(&part("END"), Kind::Timestamp, end);
             }
             keys.push(call);
             from.sql.clone()
@@ -203,17 +224,17 @@ impl Queries<'_> {
             let parts = self.random.below(6);
             if parts != 1 {
                 keys.push("window_start".into());
-                items.add("window_start", Kind::Timestamp, Role::Start(size));
+                items.add("window_start", Kind::Timestamp, start);
             }
             if parts != 2 {
                 keys.push("window_end".into());
-                items.add("window_end", Kind::Timestamp, Role::End(size));
+                items.add("window_end", Kind::Timestamp, end);
             }
             if parts == 3 {
                 keys.push("window_time".into());
                 items.add("window_time", Kind::Timestamp, Role::Event);
             }
-            self.table_function(&from.sql, &time.name, windows)
+            self.table_function(&from.sql, &time.name, windows, &partition)
         };
         self.calls(&mut items, &columns, 0);
         let condition = self.condition(&columns, 35);
@@ -223,8 +244,15 @@ impl Queries<'_> {
     }
 
     /// `TABLE(TUMBLE(TABLE t, DESCRIPTOR(ts), size))` in one of its spellings.
-    fn table_function(&mut self, relation: &str, time: &str, windows: &Windows) -> String {
+    fn table_function(&mut self, relation: &str, time: &str, windows: &Windows, partition: &[String]) -> String {
         let (function, arguments) = (windows.function, windows.arguments());
+        if function == "SESSION" && !partition.is_empty() {
+            let keys = partition.join(", ");
+            return match self.random.chance(50) {
+                true => format!("SESSION({relation}, {time}, {keys}, {arguments})"),
+                false => format!("SESSION(TABLE {relation} PARTITION BY ({keys}), DESCRIPTOR({time}), {arguments})"),
+            };
+        }
         match self.random.below(3) {
             0 => format!("{function}({relation}, {time}, {arguments})"),
             1 => format!("{function}(TABLE {relation}, DESCRIPTOR({time}), {arguments})"),
@@ -238,13 +266,17 @@ impl Queries<'_> {
         let Some(relation) = self.relation(|relation| relation.event_time().is_some()) else { return self.project() };
         let time = relation.event_time().expect("it was chosen for that").name.clone();
         let mut items = Items::default();
-        items.add("window_start", Kind::Timestamp, Role::Start(windows.size()));
-        items.add("window_end", Kind::Timestamp, Role::End(windows.size()));
+        let [start, end] = windows.roles();
+        items.add("window_start", Kind::Timestamp, start);
+        items.add("window_end", Kind::Timestamp, end);
+        let session = windows.function == "SESSION";
         for _ in 0..self.random.range(1, 3) {
             let column = self.random.one_of(&relation.columns);
-            items.add(&column.name, column.kind, column.role);
+            items.add(&column.name, column.kind, if session { Role::None } else { column.role });
         }
-        let from = self.table_function(&relation.name, &time, &windows);
+        let partition =
+            if self.random.chance(70) { vec![self.random.one_of(&relation.columns).name.clone()] } else { Vec::new() };
+        let from = self.table_function(&relation.name, &time, &windows, &partition);
         let condition = self.condition(&relation.columns, 35);
         let sql = format!("SELECT {} FROM {from}{condition}", items.sql());
         Query { sql, columns: items.columns, closes: false, depth: relation.depth }

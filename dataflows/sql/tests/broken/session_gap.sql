@@ -1,0 +1,8 @@
+CREATE SOURCE bid (
+  auction BIGINT, bidder BIGINT, price BIGINT, channel VARCHAR, ts TIMESTAMP(3),
+  WATERMARK FOR ts AS ts - INTERVAL '4' SECOND
+) WITH (connector = 'kafka', topic = 'bid');
+CREATE MATERIALIZED VIEW v AS
+SELECT bidder, count(*) AS n
+FROM bid
+GROUP BY bidder, SESSION(ts, INTERVAL '0' SECOND);
