@@ -58,6 +58,18 @@ VIEWS = {
               replace(max(clicked_at), ' ', 'T') AS last_click
             FROM clicks JOIN campaigns ON campaign = id GROUP BY advertiser""",
     },
+    'price_list': {
+        # Any day of this century.
+        'current_prices': """
+            SELECT id, product, cents FROM prices
+            WHERE valid_from <= datetime('now') AND (valid_until > datetime('now') OR valid_until IS NULL)""",
+        'cheapest': """
+            SELECT product, min(cents) AS cents, count(*) AS offers FROM prices
+            WHERE valid_from <= datetime('now') AND (valid_until > datetime('now') OR valid_until IS NULL) GROUP BY product""",
+        'discontinued': """
+            SELECT product, replace(max(valid_until), ' ', 'T') AS ended_at FROM prices
+            GROUP BY product HAVING max(valid_until) <= datetime('now') AND count(*) = count(valid_until)""",
+    },
     'flight_delays': {
         'hourly': """
             SELECT origin, substr(scheduled_at, 1, 10) || 'T' || substr(scheduled_at, 12, 2) || ':00:00' AS window_start,

@@ -14,6 +14,7 @@ use std::time::Duration;
 use highwater_plan::OutputNames;
 use timely::worker::Worker;
 
+use crate::alarm::Alarms;
 use crate::job::{EpochSink, JobHandle, JobShared, JobSpec, JobState};
 use crate::operator::sides::{errors_schema, late_schema, rejects_schema};
 use crate::pump::{EpochGate, Pump, PumpFeed, Pumped};
@@ -65,6 +66,7 @@ struct Creation {
     /// Per feed its source, in the order of the marks.
     feeds: Vec<usize>,
     parts: Vec<Mutex<Option<Parts>>>,
+    until_end: bool,
 }
 
 /// One worker's parts of a job.
@@ -119,6 +121,7 @@ impl Engine {
             name: spec.name.clone(),
             views: relations(&job, self.workers),
             stats: Arc::new(JobStats::new(job.sources.len())),
+            alarms: Alarms::default(),
             published: (0..self.workers).map(|_| AtomicU64::new(0)).collect(),
             state: Mutex::new(JobState::Running),
             listeners: Mutex::new(Vec::new()),
@@ -144,7 +147,7 @@ impl Engine {
             }
         }
         let parts = parts.into_iter().map(|parts| Mutex::new(Some(parts))).collect();
-        let creation = Creation { shared: Arc::clone(&shared), gate, feeds, parts };
+        let creation = Creation { shared: Arc::clone(&shared), gate, feeds, parts, until_end: spec.until_end };
         self.send(Command::Create(Arc::new(creation)))?;
         Ok(JobHandle { shared })
     }
@@ -248,7 +251,8 @@ fn follow(
                 let dataflow = worker.next_dataflow_index();
                 let shared = &creation.shared;
                 let rendered = worker.dataflow_named(&shared.name, |scope| render(scope, shared, parts.sinks, &creation.feeds));
-                let pump = Pump::new(worker.index(), Arc::clone(shared), Arc::clone(&creation.gate), parts.feeds, rendered);
+                let gate = Arc::clone(&creation.gate);
+                let pump = Pump::new(worker.index(), Arc::clone(shared), gate, parts.feeds, rendered, creation.until_end);
                 known.push(Arc::clone(shared));
                 jobs.insert(shared.id, (dataflow, pump));
             }

@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex};
 
 use highwater_plan::Job;
 
+use crate::alarm::Alarms;
 use crate::stats::JobStats;
 use crate::view::ViewHandle;
 use crate::{Delta, Feed, Time};
@@ -19,7 +20,8 @@ pub struct JobSpec {
     pub feeds: Vec<FeedSpec>,
     /// Where its changes go, one per [`Job::sinks`].
     pub sinks: Vec<Box<dyn EpochSink>>,
-    /// End the job when all bounded feeds have finished, although others have not.
+    /// End the job when all bounded feeds have finished, although others have not, and although the clock would still
+    /// change its results.
     pub until_end: bool,
 }
 
@@ -73,6 +75,8 @@ pub(crate) struct JobShared {
     pub(crate) job: Arc<Job>,
     pub(crate) views: Vec<Arc<ViewHandle>>,
     pub(crate) stats: Arc<JobStats>,
+    /// When operators have something to do though no row comes.
+    pub(crate) alarms: Alarms,
     /// Per worker the last epoch whose batches it has published.
     pub(crate) published: Vec<AtomicU64>,
     pub(crate) state: Mutex<JobState>,

@@ -11,6 +11,7 @@
 //!
 //! `Delta`, [`Time`] and [`Diff`] are fixed here once, so that each operator of timely and differential is compiled once.
 
+mod alarm;
 mod arrangement;
 mod delta;
 mod engine;

@@ -14,6 +14,7 @@ pub(crate) mod preaggregate;
 pub(crate) mod session;
 pub(crate) mod sides;
 pub(crate) mod sink;
+pub(crate) mod temporal;
 pub(crate) mod upsert;
 pub(crate) mod window;
 pub(crate) mod windowed;

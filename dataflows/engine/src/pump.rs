@@ -22,6 +22,9 @@ use crate::{Feed, FeedBatch, FeedPoll, FeedState, Receipt, Time};
 /// How often an epoch is opened only to let idle sources' watermarks go on.
 const IDLE_TICK: Duration = Duration::from_millis(100);
 
+/// The clock may be set back: an alarm is looked at this often.
+const ALARM_CHECK_MS: u64 = 1_000;
+
 /// Opens epochs for all workers of a job, in one order.
 pub(crate) struct EpochGate {
     in_flight_max: usize,
@@ -171,6 +174,8 @@ pub(crate) struct Pump {
     worker: usize,
     shared: Arc<JobShared>,
     gate: Arc<EpochGate>,
+    /// The job ends with its feeds, whatever the clock would still change.
+    until_end: bool,
     feeds: Vec<Running>,
     rejects: Vec<Option<Arc<ViewHandle>>>,
     /// Gone when the inputs have ended.
@@ -188,6 +193,7 @@ impl Pump {
         gate: Arc<EpochGate>,
         feeds: Vec<PumpFeed>,
         rendered: Rendered,
+        until_end: bool,
     ) -> Self {
         let running = |feed: PumpFeed| Running {
             index: feed.index,
@@ -205,6 +211,7 @@ impl Pump {
         Pump {
             worker,
             gate,
+            until_end,
             feeds: feeds.into_iter().map(running).collect(),
             rejects,
             rendered: Some(rendered),
@@ -228,7 +235,7 @@ impl Pump {
             }
             return Pumped::Idle(None);
         }
-        if self.gate.ends() {
+        if self.gate.ends() && !self.awaits_the_clock() {
             self.finish(Vec::new());
             return Pumped::Busy;
         }
@@ -239,7 +246,11 @@ impl Pump {
         let (batches, wait) = self.poll();
         let first = self.mine == 0;
         let ticks = self.feeds.iter().any(|feed| matches!(feed.state, Some(FeedState::Idle(_)))) && self.tick_is_due();
-        if batches.is_empty() && !joins && !first && !ticks {
+        let alarm = self.shared.alarms.next(self.worker);
+        let rings = alarm.is_some_and(|at| at > self.gate.current() && at <= wall_ms());
+        if batches.is_empty() && !joins && !first && !ticks && !rings {
+            let alarm = alarm.map(|at| Duration::from_millis(at.saturating_sub(wall_ms()).clamp(1, ALARM_CHECK_MS)));
+            let wait = [wait, alarm].into_iter().flatten().min();
             let tick = self.feeds.iter().any(|feed| matches!(feed.state, Some(FeedState::Idle(_)))).then_some(IDLE_TICK);
             return Pumped::Idle(match (wait, tick) {
                 (Some(wait), Some(tick)) => Some(wait.min(tick)),
@@ -254,6 +265,12 @@ impl Pump {
             self.send(epoch, batches);
         }
         Pumped::Busy
+    }
+
+    /// Whether the clock will still change results although all feeds have finished, or that cannot be told yet.
+    fn awaits_the_clock(&self) -> bool {
+        let alarms = &self.shared.alarms;
+        !self.until_end && alarms.any() && (self.shared.closed() < self.gate.current() || alarms.any_set())
     }
 
     fn tick_is_due(&self) -> bool {
@@ -304,6 +321,9 @@ impl Pump {
                 rendered.marks.send(Mark { feed: running.index, state: state.into() });
             }
         }
+        if self.shared.alarms.any() {
+            rendered.marks.send(Mark::TICK);
+        }
         rendered.sources.iter_mut().for_each(|input| {
             input.advance_to(epoch + 1);
             input.flush();
@@ -350,6 +370,9 @@ impl Pump {
         if let Some(rendered) = &mut self.rendered {
             for running in &self.feeds {
                 rendered.marks.send(Mark { feed: running.index, state: MarkState::Finished });
+            }
+            if self.shared.alarms.any() {
+                rendered.marks.send(Mark::TICK);
             }
             rendered.sources.iter_mut().for_each(|input| input.flush());
             rendered.marks.flush();

@@ -9,6 +9,7 @@ mod join;
 mod plans;
 mod session;
 mod sharing;
+mod temporal;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -24,8 +25,8 @@ use crate::delta::Parcel;
 use crate::job::{EpochSink, JobShared, JobState};
 use crate::operator::DeltaStream;
 use crate::operator::aggregate::Grouped;
-use crate::operator::clock::{ClockStream, clock};
-use crate::operator::epoch::{EpochLogic, Input, epoch_operator};
+use crate::operator::clock::{ClockStream, TickStream, all_marks, clock, ticks};
+use crate::operator::epoch::{Awake, EpochLogic, Input, epoch_operator, epoch_operator_awake};
 use crate::operator::exchange::Route;
 use crate::operator::late::{LateGate, LateSplit, RowWindows, Watermark};
 use crate::operator::map::map;
@@ -68,12 +69,14 @@ pub(crate) fn render(
     let inputs = sources.iter_mut().map(|source| source.to_stream(scope)).collect();
     let mut marks = MarkInput::new();
     let watermarks = Watermarks::new(feeds, job.sources.len());
-    let clock = clock(marks.to_stream(scope), watermarks, Arc::clone(&shared.stats));
+    let said = all_marks(marks.to_stream(scope));
+    let clock = clock(said.clone(), watermarks, Arc::clone(&shared.stats));
+    let ticks = ticks(said);
     let probe = ProbeHandle::new();
     clock.clone().probe_with(&probe);
     let sharing = Sharing::new(&job);
     let needed = sharing.needed(&job);
-    let mut renderer = Renderer { scope, shared, inputs, clock, sharing, streams: Vec::new() };
+    let mut renderer = Renderer { scope, shared, inputs, clock, ticks, sharing, streams: Vec::new() };
     for id in 0..job.plan.nodes.len() {
         let stream = needed.contains(&id).then(|| renderer.node(id));
         renderer.streams.push(stream);
@@ -100,6 +103,7 @@ struct Renderer<'scope, 'job> {
     shared: &'job Arc<JobShared>,
     inputs: Vec<DeltaStream<'scope>>,
     clock: ClockStream<'scope>,
+    ticks: TickStream<'scope>,
     /// Tables that several joins read.
     sharing: Sharing<'scope>,
     /// Per node of the plan its output; absent for nodes that no view or sink needs.
@@ -132,6 +136,7 @@ impl<'scope> Renderer<'scope, '_> {
                 let streams: Vec<_> = node.inputs.iter().map(|input| self.branch(id, node, *input)).collect();
                 self.scope.concatenate(streams)
             }
+            Op::Temporal(filter) => self.temporal(id, node, filter),
         }
     }
 
@@ -240,6 +245,18 @@ impl<'scope> Renderer<'scope, '_> {
     ) -> DeltaStream<'scope> {
         let stats = self.stats(id, name);
         epoch_operator(self.scope, stats, inputs, clocked.then(|| self.clock.clone()), logic)
+    }
+
+    /// An operator that is given every epoch, and gets those that it asks for ([`EpochLogic::wake_at`]).
+    fn awake_operator(
+        &mut self,
+        id: NodeId,
+        name: impl Into<String>,
+        inputs: Vec<Input<'scope>>,
+        logic: Box<dyn EpochLogic>,
+    ) -> DeltaStream<'scope> {
+        let awake = Awake { ticks: self.ticks.clone(), alarm: self.shared.alarms.add(self.worker()) };
+        epoch_operator_awake(self.scope, self.stats(id, name), inputs, None, Some(awake), logic)
     }
 
     fn stream(&self, id: NodeId) -> DeltaStream<'scope> {

@@ -13,10 +13,18 @@ use crate::{FeedState, Time};
 /// What one feed says as of an epoch.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Mark {
-    /// Which feed, among all workers' of the job.
+    /// Which feed, among all workers' of the job; none in [`Mark::TICK`].
     pub(crate) feed: u32,
     /// What it says: watermark, and whether it holds the source back.
     pub(crate) state: MarkState,
+}
+
+impl Mark {
+    /// The feed of a mark that only says that there is an epoch.
+    const NONE: u32 = u32::MAX;
+
+    /// Says nothing of any feed: a worker whose feeds have nothing to say tells the others of an epoch all the same.
+    pub(crate) const TICK: Mark = Mark { feed: Self::NONE, state: MarkState::Finished };
 }
 
 /// [`FeedState`] as it travels.
@@ -60,7 +68,7 @@ impl Watermarks {
 
     /// Takes the marks of `epoch` and gives the watermarks per source if one changed.
     pub(crate) fn close(&mut self, epoch: Time, marks: impl IntoIterator<Item = Mark>) -> Option<&[i64]> {
-        for mark in marks {
+        for mark in marks.into_iter().filter(|mark| mark.feed != Mark::NONE) {
             self.feeds[mark.feed as usize].1 = mark.state;
         }
         let mut changed = false;

@@ -6,8 +6,8 @@
 use std::fmt::Write;
 
 use crate::{
-    Aggregate, AggregateFunction, Emit, Grouping, Job, Join, JoinKind, Map, NodeId, Op, Plan, Properties, SessionAssign,
-    SourceKind, StateBound, TimeColumn, TimeKind, WindowAssign, WindowKind,
+    Aggregate, AggregateFunction, Emit, Grouping, Job, Join, JoinKind, Map, Moment, NodeId, Op, Plan, Properties, SessionAssign,
+    SourceKind, StateBound, TemporalFilter, TimeColumn, TimeKind, Turns, WindowAssign, WindowKind,
 };
 
 /// Renders a job's views and sinks, each with the operators below it.
@@ -103,6 +103,7 @@ fn operator(job: &Job, plan: &Plan, id: NodeId) -> String {
         Op::Aggregate(aggregate) => aggregate_text(aggregate),
         Op::Join(join) => join_text(join),
         Op::Union => "union".into(),
+        Op::Temporal(filter) => temporal_text(filter),
     }
 }
 
@@ -205,6 +206,21 @@ fn join_text(join: &Join) -> String {
     map_text(&format!("{kind} on [{}]{equal}{window}{residual}{last}", on.join(", ")), &join.map)
 }
 
+fn temporal_text(filter: &TemporalFilter) -> String {
+    let conditions = filter.conditions.iter().map(|condition| {
+        let turns = match condition.turns {
+            Turns::True => "from",
+            Turns::False => "until",
+        };
+        match &condition.moment {
+            Moment::At(time) => format!("{turns} {time}"),
+            Moment::After(time) => format!("{turns} after {time}"),
+            Moment::Search(condition) => format!("{turns} turn of {condition}"),
+        }
+    });
+    format!("temporal [{}]", conditions.collect::<Vec<_>>().join(", "))
+}
+
 fn bound(kind: TimeKind) -> &'static str {
     match kind {
         TimeKind::Event => "time",
@@ -218,6 +234,7 @@ fn properties(job: &Job, properties: &Properties) -> String {
     let state = match properties.state {
         StateBound::Stateless => "none",
         StateBound::Window => "window",
+        StateBound::Clock => "clock",
         StateBound::Keys => "keys",
         StateBound::Unbounded => "unbounded",
     };

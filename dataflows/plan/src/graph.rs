@@ -6,7 +6,7 @@
 use arrow::array::RecordBatch;
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 
-use crate::{Expr, Span, TimeColumn, TimeKind, WindowKind};
+use crate::{Expr, Span, TemporalFilter, TimeColumn, TimeKind, WindowKind};
 
 /// Position of a node in [`Plan::nodes`].
 pub type NodeId = usize;
@@ -74,6 +74,8 @@ pub enum StateBound {
     Stateless,
     /// Open windows: freed when the watermark passes their end.
     Window,
+    /// Rows whose condition on the clock has not turned for good.
+    Clock,
     /// One entry per distinct key.
     Keys,
     /// Every row is kept for ever.
@@ -110,6 +112,8 @@ pub enum Op {
     Join(Join),
     /// All rows of all inputs, which have equal column types.
     Union,
+    /// Rows while their conditions on the clock hold; one input.
+    Temporal(TemporalFilter),
 }
 
 /// Filters, then projects.

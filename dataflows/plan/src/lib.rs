@@ -15,6 +15,7 @@ mod job;
 mod options;
 mod origin;
 mod settings;
+mod temporal;
 mod time;
 
 mod explain;
@@ -30,6 +31,7 @@ pub use job::{Job, OutputNames, Sink, Source, SourceKind, View, Watermark};
 pub use options::{Field, OptionEntry, OptionReader, Options, parse_duration};
 pub use origin::Origin;
 pub use settings::{OnError, Settings};
+pub use temporal::{Moment, TemporalCondition, TemporalFilter, Turns};
 pub use time::{Micros, TimeColumn, TimeKind, WindowKind, max_micros, micros_from_column, timestamp_from_micros};
 
 /// The logical time of an update: milliseconds since the Unix epoch, made strictly increasing.

@@ -5,8 +5,10 @@
 
 mod catalog;
 mod check;
+mod clock;
 mod default;
 mod group_window;
+mod interval;
 mod names;
 mod nodes;
 mod optimize;
@@ -26,6 +28,7 @@ use highwater_plan::{Diagnostic, Emit, Options, SourceKind, Span};
 use sqlparser::ast::{ObjectName, Spanned};
 
 pub(crate) use catalog::{Catalog, Relation, Target};
+pub(crate) use clock::changing;
 pub(crate) use nodes::{WatermarkNode, WindowNode, Windows};
 pub(crate) use settings::Decisions;
 pub(crate) use types::sql_type;

@@ -12,7 +12,7 @@ use sqlparser::parser::ParserError;
 use sqlparser::tokenizer::Location;
 
 pub(crate) use datafusion::{from_datafusion, misspelt_case};
-pub(crate) use places::{Construct, Item, Places};
+pub(crate) use places::{Construct, Item, Places, is_clock};
 pub(crate) use suggest::{closest, did_you_mean};
 
 /// The first error of a job.

@@ -5,6 +5,7 @@
 
 mod count_char;
 mod date_format;
+mod now;
 mod parts;
 mod regexp_extract;
 mod split_index;
@@ -21,11 +22,14 @@ use datafusion_common::{DataFusionError, Result, exec_datafusion_err, plan_err};
 use datafusion_expr::simplify::{ExprSimplifyResult, SimplifyContext};
 use datafusion_expr::{ColumnarValue, Expr, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature, Volatility};
 
+pub(crate) use now::{NOW, now_type};
+
 /// All functions of this module.
 pub(crate) fn all() -> Vec<Arc<ScalarUDF>> {
     let mut functions = vec![
         count_char::function(),
         date_format::function(),
+        now::function(),
         regexp_extract::function(),
         split_index::function(),
         timestampadd::function(),

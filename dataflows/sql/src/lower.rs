@@ -13,6 +13,7 @@ mod leaf;
 mod map;
 mod output;
 mod scalar;
+mod temporal;
 mod text;
 mod window;
 
@@ -124,6 +125,11 @@ impl Lowerer<'_> {
     fn unsupported(&self, what: &str) -> Failure {
         error("not-supported", format!("{what} is not supported yet")).at(self.places.statement)
     }
+}
+
+/// A schema's columns.
+fn names_of(schema: &arrow::datatypes::Schema) -> Vec<String> {
+    schema.fields().iter().map(|field| field.name().clone()).collect()
 }
 
 /// A plan's output columns.

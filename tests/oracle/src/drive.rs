@@ -147,6 +147,8 @@ impl Run<'_> {
             self.job.views.iter().map(|view| changes(&OutputNames::errors(&view.name))).collect::<Result<_, _>>()?;
         observed.late =
             self.job.sources.iter().map(|source| changes(&OutputNames::late(&source.name))).collect::<Result<_, _>>()?;
+        let changed = observed.views.iter().flatten().map(|change| change.epoch);
+        observed.history.seen = changed.collect();
         for view in &self.job.views {
             let anomalies = self.view(&view.name)?.anomalies();
             if anomalies > 0 {
@@ -248,6 +250,6 @@ impl Run<'_> {
         });
         let feeds = feeds.collect();
         let ended = (self.handle.state() == JobState::Finished).then_some(closed);
-        History { feeds, ended }
+        History { feeds, ended, seen: Vec::new() }
     }
 }

@@ -12,6 +12,7 @@ mod expression;
 mod join;
 mod session;
 mod source;
+mod temporal;
 mod window;
 
 use highwater_engine::Time;
@@ -82,6 +83,8 @@ struct Context<'a> {
     job: &'a Job,
     history: &'a History,
     epochs: usize,
+    /// What the epochs are called: the milliseconds of the clock.
+    times: Vec<Time>,
     /// Per epoch and source.
     watermarks: Vec<Vec<i64>>,
 }
@@ -115,7 +118,7 @@ impl Context<'_> {
 pub fn evaluate(job: &Job, history: &History) -> Result<Expected, Unfit> {
     let epochs = history.epochs();
     let watermarks = history.watermarks(job).ok_or(Unfit::NeedsClock)?;
-    let context = Context { job, history, epochs: epochs.len(), watermarks };
+    let context = Context { job, history, epochs: epochs.len(), times: epochs.clone(), watermarks };
     let roots: Vec<NodeId> = job.views.iter().map(|view| view.node).chain(job.sinks.iter().map(|sink| sink.node)).collect();
     let live = upstream(&job.plan, &roots);
     let mut nodes: Vec<Evaluated> = Vec::new();
@@ -176,6 +179,7 @@ fn evaluate_node(context: &Context<'_>, id: NodeId, nodes: &[Evaluated]) -> Resu
             }
             Evaluated::of(content)
         }
+        Op::Temporal(filter) => temporal::content(filter, &node.schema, &context.times, input(0)).map_err(|e| wrong(id, &e))?,
     };
     if evaluated.content.iter().any(|rows| rows.distinct() > ROWS_MAX) {
         return Err(Unfit::TooLarge);

@@ -16,6 +16,8 @@ pub struct History {
     pub feeds: Vec<FeedHistory>,
     /// The epoch in which the job ended, if it did.
     pub ended: Option<Time>,
+    /// Epochs in which a view changed, whether the job was given anything or not.
+    pub seen: Vec<Time>,
 }
 
 /// What one feed gave.
@@ -59,13 +61,14 @@ impl History {
                 job.sources.iter().position(|source| source.name == feed.source).expect("a script's sources are the job's");
             FeedHistory { source, batches: feed.batches.iter().map(taken).collect() }
         });
-        History { feeds: feeds.collect(), ended: script.finishes.then_some(script.steps() as Time + 1) }
+        History { feeds: feeds.collect(), ended: script.finishes.then_some(script.steps() as Time + 1), seen: Vec::new() }
     }
 
-    /// The epochs that were opened for something, ascending; 0, at which constants are given, is the first.
+    /// The epochs that were opened for something or in which a view changed, ascending; 0, at which constants are
+    /// given, is the first.
     pub fn epochs(&self) -> Vec<Time> {
         let taken = self.feeds.iter().flat_map(|feed| &feed.batches).map(|batch| batch.epoch);
-        let epochs: BTreeSet<Time> = std::iter::once(0).chain(taken).chain(self.ended).collect();
+        let epochs: BTreeSet<Time> = std::iter::once(0).chain(taken).chain(self.ended).chain(self.seen.iter().copied()).collect();
         epochs.into_iter().collect()
     }
 

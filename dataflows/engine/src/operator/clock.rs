@@ -1,4 +1,5 @@
-//! Turns the feeds' marks into the watermarks that every operator with windows goes by.
+//! Turns the feeds' marks into the watermarks that every operator with windows goes by, and into the ticks that tell
+//! operators with an eye on the clock of every epoch.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -18,13 +19,27 @@ use crate::watermark::{Mark, Watermarks};
 /// Watermarks per source, at the epoch with which they changed.
 pub(crate) type ClockStream<'scope> = Stream<'scope, Time, Vec<Arc<[i64]>>>;
 
+/// Something at every epoch that any worker has opened.
+pub(crate) type TickStream<'scope> = Stream<'scope, Time, Vec<()>>;
+
+/// The marks of all workers, on every worker.
+pub(crate) fn all_marks<'scope>(marks: Stream<'scope, Time, Vec<Mark>>) -> Stream<'scope, Time, Vec<Mark>> {
+    if marks.scope().peers() > 1 { marks.broadcast() } else { marks }
+}
+
+/// Every epoch that any worker has opened, from the marks of all workers.
+pub(crate) fn ticks<'scope>(marks: Stream<'scope, Time, Vec<Mark>>) -> TickStream<'scope> {
+    marks.unary::<CapacityContainerBuilder<Vec<()>>, _, _, _>(Pipeline, "ticks", |_, _| {
+        |input, output| input.for_each(|capability, _| output.session(&capability).give(()))
+    })
+}
+
 /// Computes `W(e)` on every worker from the marks of all workers.
 pub(crate) fn clock<'scope>(
     marks: Stream<'scope, Time, Vec<Mark>>,
     mut watermarks: Watermarks,
     stats: Arc<JobStats>,
 ) -> ClockStream<'scope> {
-    let marks = if marks.scope().peers() > 1 { marks.broadcast() } else { marks };
     let builder = "clock";
     marks.unary_frontier::<CapacityContainerBuilder<Vec<Arc<[i64]>>>, _, _, _>(Pipeline, builder, move |_, _| {
         let mut waiting: BTreeMap<Time, (Capability<Time>, Vec<Mark>)> = BTreeMap::new();

@@ -17,9 +17,10 @@ use timely::dataflow::operators::generic::builder_rc::OperatorBuilder;
 use timely::dataflow::operators::{Capability, InputCapability};
 use timely::progress::frontier::MutableAntichain;
 
+use crate::alarm::Alarm;
 use crate::delta::Parcel;
 use crate::operator::DeltaStream;
-use crate::operator::clock::ClockStream;
+use crate::operator::clock::{ClockStream, TickStream};
 use crate::operator::exchange::{Route, by_columns, to_worker};
 use crate::stats::OperatorStats;
 use crate::{Delta, Time};
@@ -35,6 +36,12 @@ pub(crate) trait EpochLogic {
     /// Rows and bytes kept, about.
     fn state(&self) -> (usize, usize) {
         (0, 0)
+    }
+
+    /// The first epoch, after those applied, in which there is something to do although no row comes. Only asked of
+    /// operators that are built [awake](epoch_operator_awake); those are given every epoch.
+    fn wake_at(&self) -> Option<Time> {
+        None
     }
 
     /// Whether there is something to give before any row came, at time 0.
@@ -57,19 +64,39 @@ struct Waiting {
     watermarks: Option<Arc<[i64]>>,
 }
 
+/// What keeps an operator awake: every epoch, and how to ask for one.
+pub(crate) struct Awake<'scope> {
+    pub(crate) ticks: TickStream<'scope>,
+    pub(crate) alarm: Arc<Alarm>,
+}
+
 /// Builds an epoch-synchronous operator.
 pub(crate) fn epoch_operator<'scope>(
     scope: Scope<'scope, Time>,
     stats: Arc<OperatorStats>,
     inputs: Vec<Input<'scope>>,
     clock: Option<ClockStream<'scope>>,
+    logic: Box<dyn EpochLogic>,
+) -> DeltaStream<'scope> {
+    epoch_operator_awake(scope, stats, inputs, clock, None, logic)
+}
+
+/// Builds an epoch-synchronous operator; one that is awake is given every epoch, and gets those that it asks for.
+pub(crate) fn epoch_operator_awake<'scope>(
+    scope: Scope<'scope, Time>,
+    stats: Arc<OperatorStats>,
+    inputs: Vec<Input<'scope>>,
+    clock: Option<ClockStream<'scope>>,
+    awake: Option<Awake<'scope>>,
     mut logic: Box<dyn EpochLogic>,
 ) -> DeltaStream<'scope> {
     let peers = scope.peers();
     let ports = inputs.len();
     let mut builder = OperatorBuilder::new(stats.name.clone(), scope);
     let mut pulls: Vec<Pull> = inputs.into_iter().map(|input| pull(&mut builder, input, peers)).collect();
-    let mut ticks = clock.map(|clock| builder.new_input(clock, Pipeline));
+    let mut clock = clock.map(|clock| builder.new_input(clock, Pipeline));
+    let (ticks, alarm) = awake.map(|awake| (awake.ticks, awake.alarm)).unzip();
+    let mut ticks = ticks.map(|ticks| builder.new_input(ticks, Pipeline));
     let (output, stream) = builder.new_output::<Parcel>();
     let mut output = OutputBuilder::<Time, NoopBuilder<Parcel>>::from(output);
     builder.build(move |mut capabilities| {
@@ -93,7 +120,12 @@ pub(crate) fn epoch_operator<'scope>(
                 stats.queued_rows.fetch_add(queued as u64, Ordering::Relaxed);
             }
             if let Some(ticks) = &mut ticks {
-                ticks.for_each(|capability, data| {
+                ticks.for_each(|capability, _| {
+                    entry(&mut waiting, capability, ports);
+                });
+            }
+            if let Some(clock) = &mut clock {
+                clock.for_each(|capability, data| {
                     if let Some(last) = data.drain(..).next_back() {
                         entry(&mut waiting, capability, ports).watermarks = Some(last);
                     }
@@ -121,6 +153,9 @@ pub(crate) fn epoch_operator<'scope>(
             if worked {
                 let (rows, bytes) = logic.state();
                 stats.holds(rows, bytes);
+                if let Some(alarm) = &alarm {
+                    alarm.set(logic.wake_at());
+                }
             }
             stats.busy_ns.fetch_add(started.elapsed().as_nanos() as u64, Ordering::Relaxed);
         }

@@ -13,6 +13,7 @@ use sqlparser::ast::{
 };
 
 use super::catalog::{Catalog, Target};
+use super::clock::refuse;
 use super::tvf::is_window_function;
 use crate::diagnose::{Construct, Failure, Item, Places, Result, error, known_place};
 
@@ -149,6 +150,7 @@ impl Checker<'_> {
         {
             return Err(later(&format!("GROUP BY ... {modifier}"), select.select_token.0.span));
         }
+        values_without_clock(select)?;
         self.items(select);
         for condition in select.selection.iter().chain(&select.having) {
             if let Some(span) = known_place(condition.span()) {
@@ -307,16 +309,9 @@ impl Checker<'_> {
             return Err(later("OVER", span).help("group by a window instead: TUMBLE or HOP"));
         }
         match name.as_str() {
-            "now" | "current_timestamp" | "current_date" | "current_time" | "today" | "localtimestamp" | "localtime" => {
-                Err(error(
-                    "changing-function",
-                    format!(
-                        "{} changes with time, so the result would have to be updated without any input change",
-                        name.to_uppercase()
-                    ),
-                )
-                .at(known_place(span))
-                .help("use an event time column, and a window to bound it"))
+            "current_time" | "localtime" => {
+                let message = format!("{} turns over every day: a condition on it cannot be maintained", name.to_uppercase());
+                Err(error("changing-function", message).at(known_place(span)).help("compare with NOW()"))
             }
             "proctime" => Err(later("PROCTIME()", span).help("declare an event time: WATERMARK FOR column AS ...")),
             "unnest" => Err(later("UNNEST", span)),
@@ -335,6 +330,19 @@ fn constraint(operator: &JoinOperator) -> Option<&JoinConstraint> {
         J::AsOf { constraint, .. } => Some(constraint),
         J::CrossApply | J::OuterApply | J::ArrayJoin | J::LeftArrayJoin | J::InnerArrayJoin => None,
     }
+}
+
+/// What a query selects and groups by is a value of its rows: it does not change with the clock.
+fn values_without_clock(select: &Select) -> Result<()> {
+    for item in &select.projection {
+        if let SelectItem::UnnamedExpr(expr) | SelectItem::ExprWithAlias { expr, .. } = item {
+            refuse(expr, "it is selected")?;
+        }
+    }
+    if let GroupByExpr::Expressions(exprs, _) = &select.group_by {
+        exprs.iter().try_for_each(|expr| refuse(expr, "it is grouped by"))?;
+    }
+    Ok(())
 }
 
 /// The parts of `a AND b AND c`.

@@ -3,11 +3,13 @@
 use std::ops::ControlFlow;
 
 use sqlparser::ast::{
-    BinaryOperator, CeilFloorKind, DateTimeField, Expr, Function, FunctionArg, FunctionArgExpr, FunctionArguments, Ident,
-    Interval, JoinOperator, Select, SelectItem, Spanned, TableFactor, Value, VisitMut, VisitorMut,
+    BinaryOperator, CastKind, CeilFloorKind, DataType, DateTimeField, Expr, Function, FunctionArg, FunctionArgExpr,
+    FunctionArguments, Ident, Interval, JoinOperator, Select, SelectItem, Spanned, TableFactor, TimezoneInfo, Value, VisitMut,
+    VisitorMut,
 };
 use sqlparser::tokenizer::Span;
 
+use super::interval::product;
 use super::names::name_items;
 use super::tvf::is_window_function;
 use crate::parse::ast_function;
@@ -66,6 +68,7 @@ fn rewritten(expr: &Expr) -> Option<Expr> {
             let unit = text(&field.to_string().to_lowercase());
             Some(call("date_trunc", vec![unit, (**inner).clone()], expr.span()))
         }
+        Expr::BinaryOp { left, op, right } => product(left, op, right).map(|text| interval(&text)),
         Expr::Function(function) if function.name.0.len() == 1 && function.over.is_none() => {
             let name = function.name.0[0].as_ident()?;
             rewritten_call(&name.value.to_lowercase(), arguments(function)?, name.span)
@@ -88,6 +91,10 @@ fn rewritten_call(name: &str, mut args: Vec<Expr>, span: Span) -> Option<Expr> {
         };
     }
     match (name, args.len()) {
+        // Digits of a second are not cut: the clock has three.
+        ("now" | "current_timestamp", 0 | 1) => Some(call("now", Vec::new(), span)),
+        ("localtimestamp", 0 | 1) => Some(cast(call("now", Vec::new(), span), DataType::Timestamp(None, TimezoneInfo::None))),
+        ("current_date" | "today", 0) => Some(cast(call("now", Vec::new(), span), DataType::Date)),
         ("mod", 2) => {
             let divisor = args.pop()?;
             Some(Expr::Nested(Box::new(binary(args.pop()?, BinaryOperator::Modulo, divisor))))
@@ -128,6 +135,10 @@ fn call(name: &str, args: Vec<Expr>, span: Span) -> Expr {
 
 fn text(value: &str) -> Expr {
     Expr::Value(Value::SingleQuotedString(value.into()).with_empty_span())
+}
+
+fn cast(expr: Expr, data_type: DataType) -> Expr {
+    Expr::Cast { kind: CastKind::Cast, expr: Box::new(expr), data_type, array: false, format: None }
 }
 
 fn binary(left: Expr, op: BinaryOperator, right: Expr) -> Expr {

@@ -43,6 +43,11 @@ pub(crate) enum Construct {
     Condition,
 }
 
+/// Whether a function gives the time of the clock: `NOW()` and its other spellings; lower case.
+pub(crate) fn is_clock(function: &str) -> bool {
+    matches!(function, "now" | "current_timestamp" | "localtimestamp" | "current_date" | "today")
+}
+
 impl Places {
     /// Where a function is called, else the statement.
     pub(crate) fn function(&self, name: &str) -> Option<Span> {
@@ -60,6 +65,12 @@ impl Places {
     pub(crate) fn window(&self) -> Option<Span> {
         let is_window = |name: &str| ["tumble", "hop", "cumulate", "session"].iter().any(|window| name.starts_with(window));
         let found = self.functions.iter().find(|(name, _)| is_window(name)).map(|(_, span)| *span);
+        found.or(self.statement)
+    }
+
+    /// Where the clock is first read, else the statement.
+    pub(crate) fn now(&self) -> Option<Span> {
+        let found = self.functions.iter().find(|(name, _)| is_clock(name)).map(|(_, span)| *span);
         found.or(self.statement)
     }
 

@@ -151,16 +151,22 @@ pub(super) fn substitute(outer: &[Expr], inner: &[Expr]) -> Option<Vec<Expr>> {
     if uses.iter().any(|(index, count)| *count > 1 && !is_cheap(&inner[*index])) {
         return None;
     }
-    let replaced = outer.iter().map(|expr| {
-        let replaced = expr.clone().transform_up(|expr| {
-            Ok(match &expr {
-                Expr::Column(column) => Transformed::yes(with_spans(inner[position(column)].clone(), &column.spans)),
-                _ => Transformed::no(expr),
-            })
-        });
-        folded(replaced.expect("replacing columns does not fail").data)
+    Some(substituted(outer, inner))
+}
+
+/// As [`substitute`], whatever it costs.
+pub(super) fn substituted(outer: &[Expr], inner: &[Expr]) -> Vec<Expr> {
+    outer.iter().map(|expr| replaced(expr, inner)).collect()
+}
+
+fn replaced(expr: &Expr, inner: &[Expr]) -> Expr {
+    let replaced = expr.clone().transform_up(|expr| {
+        Ok(match &expr {
+            Expr::Column(column) => Transformed::yes(with_spans(inner[position(column)].clone(), &column.spans)),
+            _ => Transformed::no(expr),
+        })
     });
-    Some(replaced.collect())
+    folded(replaced.expect("replacing columns does not fail").data)
 }
 
 /// Columns without a place of their own stand where their reader does.

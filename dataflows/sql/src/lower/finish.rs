@@ -4,18 +4,19 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use arrow::datatypes::{Field, Schema, SchemaRef};
-use datafusion_common::{DFSchemaRef, ScalarValue};
+use datafusion_common::{DFSchema, DFSchemaRef, ScalarValue};
 use datafusion_expr::{Expr, LogicalPlan, Operator};
-use highwater_plan::{self as plan, Job, NodeId, Plan, Properties, Sink, Source, View, Watermark};
+use highwater_plan::{self as plan, Job, NodeId, Plan, Properties, Sink, Source, Span, View, Watermark};
 
 use super::Lowerer;
 use super::expr::{columns, remap};
-use super::graph::{Map, Node, Op, typed};
+use super::graph::{Map, Moment, Node, Op, Temporal, typed};
 use super::map::is_identity;
 use super::output::Outputs;
 use super::scalar::compile;
 use crate::bind::{BoundSource, BoundWatermark};
 use crate::diagnose::{Result, error};
+use crate::functions::now_type;
 
 /// Makes the job.
 pub(super) fn finish(lowerer: Lowerer<'_>, outputs: Outputs) -> Result<Job> {
@@ -225,9 +226,25 @@ fn finished_node(node: &Node, inputs: Vec<NodeId>, done: &Plan, used: &[Vec<usiz
             })
         }
         Op::Union => plan::Op::Union,
+        Op::Temporal(filter) => plan::Op::Temporal(temporal(filter, &types, node.span)?),
     };
     let properties = Properties { append_only: node.known.append_only, time, unique_key, state: node.known.state.clone() };
     Ok(plan::Node { op, inputs, schema, properties, span: node.span })
+}
+
+fn temporal(filter: &Temporal, types: &DFSchema, place: Option<Span>) -> Result<plan::TemporalFilter> {
+    let mut fields: Vec<Field> = types.fields().iter().map(|field| field.as_ref().clone()).collect();
+    fields.push(Field::new("now", now_type(), false));
+    let with_now = typed([&Schema::new(fields)])?;
+    let conditions = filter.conditions.iter().map(|(turns, moment)| {
+        let moment = match moment {
+            Moment::At(time) => plan::Moment::At(compile(time, types, place)?),
+            Moment::After(time) => plan::Moment::After(compile(time, types, place)?),
+            Moment::Search(truth) => plan::Moment::Search(compile(truth, &with_now, place)?),
+        };
+        Ok(plan::TemporalCondition { turns: *turns, moment })
+    });
+    Ok(plan::TemporalFilter { conditions: conditions.collect::<Result<_>>()? })
 }
 
 fn finished_source(source: &BoundSource, watermark: Option<(Expr, Expr)>, used: Vec<usize>, late: bool) -> Result<Source> {

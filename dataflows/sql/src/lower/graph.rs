@@ -8,7 +8,8 @@ use arrow::record_batch::RecordBatch;
 use datafusion_common::DFSchema;
 use datafusion_expr::{Expr, ExprSchemable};
 use highwater_plan::{
-    AggregateFunction, Emit, Grouping, JoinKind, JoinWindow, NodeId, SessionAssign, Span, StateBound, TimeColumn, WindowAssign,
+    AggregateFunction, Emit, Grouping, JoinKind, JoinWindow, NodeId, SessionAssign, Span, StateBound, TimeColumn, Turns,
+    WindowAssign,
 };
 
 use super::expr::internal;
@@ -26,6 +27,7 @@ pub(super) enum Op {
     Aggregate(Aggregate),
     Join(Join),
     Union,
+    Temporal(Temporal),
 }
 
 /// Filters, then projects.
@@ -61,6 +63,21 @@ pub(super) struct Join {
     pub(super) map: Map,
     pub(super) window: Option<JoinWindow>,
     pub(super) emit: Emit,
+}
+
+/// Conditions on the clock, all of which must hold.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) struct Temporal {
+    pub(super) conditions: Vec<(Turns, Moment)>,
+}
+
+/// When a condition turns, as in [`highwater_plan::Moment`].
+#[derive(Debug, Clone, PartialEq)]
+pub(super) enum Moment {
+    At(Expr),
+    After(Expr),
+    /// The epoch is the column behind the input's.
+    Search(Expr),
 }
 
 /// What is known of an operator's output.

@@ -15,6 +15,7 @@ use highwater_plan::{Diagnostic, Emit, JoinKind, NodeId, Span};
 use super::Lowerer;
 use super::expr::{at, columns, internal, remap};
 use super::graph::{Join, Map, Op};
+use super::temporal::reads_clock;
 use crate::bind::sql_type;
 use crate::diagnose::{Construct, Result, error};
 use known::{join_window, joined};
@@ -66,6 +67,9 @@ impl Lowerer<'_> {
     fn join_of(&mut self, sides: Sides, nulls_equal: bool, names: &[String]) -> Result<NodeId> {
         let sides = self.with_conditions_of_one_side(sides, nulls_equal)?;
         let Sides { kind, inputs, keys, residual } = sides;
+        // An inner join's condition on the clock is one on its rows.
+        let (clocked, residual): (Vec<Expr>, Vec<Expr>) =
+            residual.into_iter().partition(|condition| kind == JoinKind::Inner && reads_clock(condition));
         let widths = inputs.map(|input| self.graph.nodes[input].schema.fields().len());
         let [left_keys, right_keys] = keys;
         let (left, left_keys) = self.with_keys(inputs[0], left_keys)?;
@@ -106,7 +110,8 @@ impl Lowerer<'_> {
             _ => (Vec::new(), residual),
         };
         let op = Op::Join(Join { kind, on, nulls_equal, residual, map: Map { filters, exprs }, window, emit });
-        self.graph.add(op, vec![left, right], schema, known, self.join_place())
+        let node = self.graph.add(op, vec![left, right], schema, known, self.join_place())?;
+        self.filter(node, clocked)
     }
 
     /// Conditions of a match that read one side alone are conditions of that side's rows: of a side whose rows are given

@@ -14,9 +14,10 @@ use datafusion_optimizer::simplify_expressions::ExprSimplifier;
 use highwater_plan::{NodeId, OnError, StateBound, TimeColumn, TimeKind};
 
 use super::Lowerer;
-use super::expr::{as_column, at, span, substitute, volatile};
+use super::expr::{as_column, at, columns, remap, span, substitute, volatile};
 use super::graph::{Join, Known, Map, Op, field};
 use super::scalar::compile;
+use super::temporal::reads_clock;
 use crate::diagnose::{Result, error};
 
 impl Lowerer<'_> {
@@ -26,6 +27,26 @@ impl Lowerer<'_> {
             return Ok(input);
         }
         self.check_volatile(&filters, input)?;
+        if let Some((below, filters, exprs)) = self.below_now(input, &filters) {
+            let names = super::names_of(&self.graph.nodes[input].schema);
+            let mut read: Vec<usize> = filters.iter().chain(&exprs).flat_map(columns).collect();
+            read.sort_unstable();
+            read.dedup();
+            let moved = |column: usize| read.binary_search(&column).expect("it is among those that are read");
+            let narrow = self.select(below, &read)?;
+            let filtered = self.filter(narrow, filters.iter().map(|filter| remap(filter, moved)).collect())?;
+            return self.project(filtered, exprs.iter().map(|expr| remap(expr, moved)).collect(), &names);
+        }
+        let (clocked, filters): (Vec<Expr>, Vec<Expr>) = filters.into_iter().partition(reads_clock);
+        let passed = self.plain_filter(input, filters)?;
+        if clocked.is_empty() { Ok(passed) } else { self.temporal(passed, clocked) }
+    }
+
+    /// Rows of `input` that pass all filters, none of which reads the clock.
+    fn plain_filter(&mut self, input: NodeId, filters: Vec<Expr>) -> Result<NodeId> {
+        if filters.is_empty() {
+            return Ok(input);
+        }
         let node = &self.graph.nodes[input];
         let (schema, known) = (Arc::clone(&node.schema), Known { state: StateBound::Stateless, ..node.known.clone() });
         self.fused(input, filters, None, schema, known)
@@ -93,7 +114,8 @@ impl Lowerer<'_> {
                 }
                 Op::Constant(rows) => {
                     let rows = rows.clone();
-                    if filters.iter().chain(exprs.iter().flatten()).all(|expr| volatile(expr).is_none()) {
+                    let fixed = |expr: &Expr| volatile(expr).is_none() && !reads_clock(expr);
+                    if filters.iter().chain(exprs.iter().flatten()).all(fixed) {
                         return self.constant_map(&rows, input, &filters, exprs.as_deref(), schema, known);
                     }
                 }

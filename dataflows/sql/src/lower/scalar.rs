@@ -17,8 +17,9 @@ use datafusion_physical_expr::{PhysicalExpr, create_physical_expr};
 use highwater_plan::{EvalError, Expr as PlanExpr, Scalar, Span};
 
 use super::expr::{as_column, columns, internal, span};
+use super::temporal::reads_clock;
 use super::text::text;
-use crate::bind::sql_type;
+use crate::bind::{changing, sql_type};
 use crate::diagnose::Result;
 
 /// Compiles a positional expression over columns of these types.
@@ -26,6 +27,9 @@ pub(super) fn compile(expr: &Expr, types: &DFSchema, place: Option<Span>) -> Res
     let data_type = expr.get_type(types).map_err(internal)?;
     let nullable = expr.nullable(types).map_err(internal)?;
     let place = span(expr).or(place);
+    if reads_clock(expr) {
+        return Err(changing("here it is no condition on rows", place));
+    }
     if let Some(index) = as_column(expr) {
         return Ok(PlanExpr { span: place, ..PlanExpr::column(index, data_type, nullable) });
     }

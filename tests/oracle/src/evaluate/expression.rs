@@ -74,7 +74,7 @@ impl<'a> RowMap<'a> {
 }
 
 /// An expression's value over the only row of a batch; `None` if it fails.
-fn value(expr: &Expr, batch: &RecordBatch) -> Option<Value> {
+pub(super) fn value(expr: &Expr, batch: &RecordBatch) -> Option<Value> {
     let values = expr.scalar.evaluate(batch).ok()?;
     assert_eq!(values.len(), 1, "an expression gives a value per row");
     assert_eq!(*values.data_type(), expr.data_type, "an expression gives values of its type");

@@ -1,0 +1,2 @@
+CREATE SOURCE bid (auction BIGINT, ts TIMESTAMP(3)) WITH (connector = 'file');
+CREATE MATERIALIZED VIEW v AS SELECT auction FROM bid WHERE auction > 3 AND ts <> NOW();
