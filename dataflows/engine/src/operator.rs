@@ -15,6 +15,7 @@ pub(crate) mod session;
 pub(crate) mod sides;
 pub(crate) mod sink;
 pub(crate) mod temporal;
+pub(crate) mod unnest;
 pub(crate) mod upsert;
 pub(crate) mod window;
 pub(crate) mod windowed;

@@ -33,6 +33,7 @@ use crate::operator::map::map;
 use crate::operator::preaggregate::{Partials, Preaggregate};
 use crate::operator::sides::{Errors, LateRows};
 use crate::operator::sink::SinkWriter;
+use crate::operator::unnest::unnest;
 use crate::operator::upsert::Upsert;
 use crate::operator::window::window;
 use crate::operator::windowed::{Windowed, WindowedSpec, row_windows};
@@ -130,6 +131,10 @@ impl<'scope> Renderer<'scope, '_> {
                 Grouping::Session(assign) => self.session_aggregate(id, node, aggregate, assign),
                 _ => self.aggregate(id, node, aggregate),
             },
+            Op::Unnest(spec) => {
+                let stats = self.stats(id, "unnest");
+                unnest(self.stream(node.inputs[0]), spec.clone(), Arc::clone(&node.schema), stats)
+            }
             Op::Join(join) => self.join(id, node, join),
             Op::Union => {
                 use timely::dataflow::operators::Concatenate;

@@ -7,7 +7,7 @@ use std::fmt::Write;
 
 use crate::{
     Aggregate, AggregateFunction, Emit, Grouping, Job, Join, JoinKind, Map, Moment, NodeId, Op, Plan, Properties, SessionAssign,
-    SourceKind, StateBound, TemporalFilter, TimeColumn, TimeKind, Turns, WindowAssign, WindowKind,
+    SourceKind, StateBound, TemporalFilter, TimeColumn, TimeKind, Turns, Unnest, WindowAssign, WindowKind,
 };
 
 /// Renders a job's views and sinks, each with the operators below it.
@@ -100,6 +100,7 @@ fn operator(job: &Job, plan: &Plan, id: NodeId) -> String {
         Op::Map(map) => map_text("map", map),
         Op::Window(assign) => format!("window {}", assign_text(assign)),
         Op::Session(assign) => format!("window {}", session_text(assign)),
+        Op::Unnest(unnest) => unnest_text(unnest),
         Op::Aggregate(aggregate) => aggregate_text(aggregate),
         Op::Join(join) => join_text(join),
         Op::Union => "union".into(),
@@ -116,6 +117,13 @@ fn map_text(label: &str, map: &Map) -> String {
         let _ = write!(text, " select [{}]", list(exprs));
     }
     text
+}
+
+fn unnest_text(unnest: &Unnest) -> String {
+    let columns = |columns: &[usize]| columns.iter().map(|column| format!("#{column}")).collect::<Vec<_>>().join(", ");
+    let outer = if unnest.outer { "outer " } else { "" };
+    let ordinality = if unnest.ordinality { " with ordinality" } else { "" };
+    format!("{outer}unnest [{}]{ordinality} keep [{}]", columns(&unnest.lists), columns(&unnest.keep))
 }
 
 fn assign_text(assign: &WindowAssign) -> String {

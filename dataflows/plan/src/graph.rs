@@ -106,6 +106,8 @@ pub enum Op {
     /// Adds `window_start`, `window_end` and `window_time` of the session that each row is in; one input. Rows are
     /// retracted and given anew when their session's bounds change. Rows whose time is NULL are in no session.
     Session(SessionAssign),
+    /// A row per item of array columns; one input.
+    Unnest(Unnest),
     /// Groups rows and aggregates each group; one input. `SELECT DISTINCT` is a grouping without aggregates.
     Aggregate(Aggregate),
     /// Pairs of rows with equal keys, and what becomes of rows without a match; two inputs.
@@ -123,6 +125,22 @@ pub struct Map {
     pub filters: Vec<Expr>,
     /// Output columns over the input; `None` keeps the input's.
     pub exprs: Option<Vec<Expr>>,
+}
+
+/// A row per item of array columns: `UNNEST`.
+///
+/// Output columns: those that are kept, then an item of each array, then the item's number. Arrays of one row may differ
+/// in length: the shorter ones give NULL. A NULL array has no items.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Unnest {
+    /// Input columns that are repeated for each item.
+    pub keep: Vec<usize>,
+    /// Input columns of arrays, at least one, that are gone through side by side.
+    pub lists: Vec<usize>,
+    /// Whether the number of the item, from 1, is a last column (BIGINT).
+    pub ordinality: bool,
+    /// Whether a row without items stays, with NULL for the item (and its number).
+    pub outer: bool,
 }
 
 /// How rows are put into windows.

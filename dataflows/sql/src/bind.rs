@@ -18,6 +18,7 @@ mod settings;
 mod source;
 mod tvf;
 mod types;
+mod unnest;
 
 use std::sync::Arc;
 
@@ -32,6 +33,7 @@ pub(crate) use clock::changing;
 pub(crate) use nodes::{WatermarkNode, WindowNode, Windows};
 pub(crate) use settings::Decisions;
 pub(crate) use types::sql_type;
+pub(crate) use unnest::UnnestNode;
 
 use crate::diagnose::{Failure, Item, Places, Result, error, known_place, place};
 use crate::parse::{CreateSink, CreateView, Statement, StatementKind};

@@ -15,6 +15,7 @@ mod output;
 mod scalar;
 mod temporal;
 mod text;
+mod unnest;
 mod window;
 
 use std::collections::HashMap;
@@ -24,7 +25,7 @@ use datafusion_expr::logical_plan::{Distinct, LogicalPlan};
 use datafusion_expr::utils::split_conjunction;
 use highwater_plan::{Diagnostic, Emit, Job, NodeId};
 
-use crate::bind::{Bound, WatermarkNode, WindowNode};
+use crate::bind::{Bound, UnnestNode, WatermarkNode, WindowNode};
 use crate::diagnose::{Construct, Failure, Item, Places, Result, error};
 use graph::Graph;
 
@@ -84,6 +85,9 @@ impl Lowerer<'_> {
                 if let Some(window) = extension.node.as_any().downcast_ref::<WindowNode>() {
                     return self.window(window, &names(plan));
                 }
+                if let Some(unnest) = extension.node.as_any().downcast_ref::<UnnestNode>() {
+                    return self.unnest(unnest);
+                }
                 if let Some(watermark) = extension.node.as_any().downcast_ref::<WatermarkNode>() {
                     return self.watermark(watermark);
                 }
@@ -92,7 +96,7 @@ impl Lowerer<'_> {
             LogicalPlan::Distinct(Distinct::On(_)) => Err(self.unsupported("DISTINCT ON")),
             LogicalPlan::Sort(_) | LogicalPlan::Limit(_) => Err(self.unsupported("LIMIT")),
             LogicalPlan::Window(_) => Err(self.unsupported("OVER")),
-            LogicalPlan::Unnest(_) => Err(self.unsupported("UNNEST")),
+            LogicalPlan::Unnest(unnest) => self.select_unnest(unnest, &names(plan)),
             LogicalPlan::RecursiveQuery(_) => Err(self.unsupported("WITH RECURSIVE")),
             LogicalPlan::Subquery(_) => Err(error("not-supported", "this subquery could not be turned into a join")
                 .at(self.places.construct(Construct::Subquery).or(self.places.statement))

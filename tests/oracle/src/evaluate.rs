@@ -13,6 +13,7 @@ mod join;
 mod session;
 mod source;
 mod temporal;
+mod unnest;
 mod window;
 
 use highwater_engine::Time;
@@ -170,6 +171,7 @@ fn evaluate_node(context: &Context<'_>, id: NodeId, nodes: &[Evaluated]) -> Resu
             Evaluated { errors, ..Evaluated::of(content) }
         }
         Op::Session(assign) => session::rows(context, id, assign, input(0)),
+        Op::Unnest(spec) => Evaluated::of(input(0).iter().map(|rows| unnest::items(rows, spec)).collect()),
         Op::Aggregate(aggregate) => aggregate::content(context, id, aggregate, input(0)),
         Op::Join(join) => join::content(context, id, join, [input(0), input(1)])?,
         Op::Union => {

@@ -9,8 +9,9 @@ use std::sync::Arc;
 
 use arrow::array::{
     Array, ArrayRef, AsArray, BooleanArray, Date32Array, Decimal128Array, Float32Array, Float64Array, Int8Array, Int16Array,
-    Int32Array, Int64Array, NullArray, PrimitiveArray, RecordBatch, RecordBatchOptions, StringArray,
+    Int32Array, Int64Array, ListArray, NullArray, PrimitiveArray, RecordBatch, RecordBatchOptions, StringArray,
 };
+use arrow::buffer::{NullBuffer, OffsetBuffer};
 use arrow::datatypes::{
     ArrowTimestampType, DataType, Date32Type, Decimal128Type, Field, Float32Type, Float64Type, Int8Type, Int16Type, Int32Type,
     Int64Type, Schema, TimeUnit, TimestampMicrosecondType, TimestampMillisecondType, TimestampNanosecondType,
@@ -32,6 +33,8 @@ pub enum Value {
     Float(f64),
     /// VARCHAR.
     Text(Arc<str>),
+    /// ARRAY.
+    List(Arc<[Value]>),
 }
 
 /// The values of one row.
@@ -63,6 +66,19 @@ impl Value {
     /// Whether it is true; NULL is not.
     pub fn is_true(&self) -> bool {
         matches!(self, Value::Bool(true))
+    }
+
+    /// The items of an array; NULL has none.
+    ///
+    /// # Panics
+    ///
+    /// If it is something else: the schema said that it is not.
+    pub fn items(&self) -> &[Value] {
+        match self {
+            Value::Null => &[],
+            Value::List(items) => items,
+            other => panic!("{other} is not an array"),
+        }
     }
 
     /// Whether they are equal, floats up to a relative error of 1e-9.
@@ -97,6 +113,7 @@ impl Value {
             Value::Decimal(_) => 3,
             Value::Float(_) => 4,
             Value::Text(_) => 5,
+            Value::List(_) => 6,
         }
     }
 }
@@ -109,6 +126,7 @@ impl Ord for Value {
             (Value::Decimal(one), Value::Decimal(other)) => one.cmp(other),
             (Value::Float(one), Value::Float(other)) => one.total_cmp(other),
             (Value::Text(one), Value::Text(other)) => one.cmp(other),
+            (Value::List(one), Value::List(other)) => one.cmp(other),
             (one, other) => one.rank().cmp(&other.rank()),
         }
     }
@@ -137,6 +155,7 @@ impl fmt::Display for Value {
             Value::Decimal(value) => value.fmt(f),
             Value::Float(value) => write!(f, "{value:?}"),
             Value::Text(value) => write!(f, "'{value}'"),
+            Value::List(items) => write!(f, "[{}]", items.iter().map(Value::to_string).collect::<Vec<_>>().join(", ")),
         }
     }
 }
@@ -190,6 +209,10 @@ pub fn values_of(column: &ArrayRef) -> Vec<Value> {
         DataType::Timestamp(TimeUnit::Microsecond, _) => numbers!(TimestampMicrosecondType, Value::Int),
         DataType::Timestamp(TimeUnit::Nanosecond, _) => numbers!(TimestampNanosecondType, Value::Int),
         DataType::Utf8 => column.as_string::<i32>().iter().map(|value| value.map_or(Value::Null, Value::text)).collect(),
+        DataType::List(_) => {
+            let lists = column.as_list::<i32>();
+            lists.iter().map(|items| items.map_or(Value::Null, |items| Value::List(values_of(&items).into()))).collect()
+        }
         other => panic!("the oracle has no values of type {other}"),
     }
 }
@@ -248,6 +271,14 @@ fn column_of<'a>(values: impl ExactSizeIterator<Item = &'a Value>, data_type: &D
                 })
                 .collect::<StringArray>(),
         ),
+        DataType::List(item) => {
+            let lists: Vec<&Value> = values.collect();
+            let offsets = OffsetBuffer::from_lengths(lists.iter().map(|list| list.items().len()));
+            let items: Vec<&Value> = lists.iter().flat_map(|list| list.items()).collect();
+            let nulls = NullBuffer::from_iter(lists.iter().map(|list| !list.is_null()));
+            let items = column_of(items.into_iter(), item.data_type());
+            Arc::new(ListArray::new(Arc::clone(item), offsets, items, Some(nulls)))
+        }
         other => panic!("the oracle has no values of type {other}"),
     }
 }

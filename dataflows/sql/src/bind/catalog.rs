@@ -15,6 +15,7 @@ use highwater_plan::Span;
 use super::group_window::WindowMarker;
 use super::tvf::WindowFunctions;
 use super::types::JobTypes;
+use super::unnest::ArrayItems;
 use crate::diagnose::{Failure, did_you_mean, error};
 
 /// What kind of relation a scan reads.
@@ -118,7 +119,7 @@ impl Catalog {
                 Arc::new(datafusion_functions_aggregate::planner::AggregateFunctionPlanner),
                 Arc::new(datafusion_functions_window::planner::WindowFunctionPlanner),
             ],
-            relation_planners: vec![Arc::new(WindowFunctions)],
+            relation_planners: vec![Arc::new(ArrayItems), Arc::new(WindowFunctions)],
             types: Arc::new(JobTypes),
         }
     }

@@ -15,6 +15,7 @@ use sqlparser::ast::{
 use super::catalog::{Catalog, Target};
 use super::clock::refuse;
 use super::tvf::is_window_function;
+use super::unnest::array_function;
 use crate::diagnose::{Construct, Failure, Item, Places, Result, error, known_place};
 
 /// Checks a query (or an INSERT) and notes places and warnings.
@@ -225,12 +226,16 @@ impl Checker<'_> {
                         .at(known_place(span))
                         .help("remove them"));
                 }
-                if *with_ordinality {
-                    return Err(later("WITH ORDINALITY", span));
-                }
                 let text = name.to_string().to_lowercase();
                 if args.is_some() {
                     self.places.functions.extend(known_place(name.span()).map(|place| (text.clone(), place)));
+                    if array_function(&text).is_some() {
+                        return Ok(());
+                    }
+                    if *with_ordinality {
+                        return Err(error("wrong-arguments", "only UNNEST and functions that give rows take WITH ORDINALITY")
+                            .at(known_place(span)));
+                    }
                     return window_function(&text, span);
                 }
                 self.readable(name)
@@ -238,9 +243,20 @@ impl Checker<'_> {
             TableFactor::TableFunction { expr: Expr::Function(function), .. } => {
                 window_function(&function.name.to_string().to_lowercase(), function.name.span())
             }
-            TableFactor::Derived { lateral: true, .. } => Err(later("LATERAL", span)),
+            TableFactor::Function { name, .. } => {
+                let text = name.to_string().to_lowercase();
+                self.places.functions.extend(known_place(name.span()).map(|place| (text.clone(), place)));
+                if array_function(&text).is_some() { Ok(()) } else { window_function(&text, name.span()) }
+            }
             TableFactor::Derived { .. } | TableFactor::NestedJoin { .. } => Ok(()),
-            TableFactor::UNNEST { .. } => Err(later("UNNEST", span)),
+            TableFactor::UNNEST { with_offset, array_exprs, .. } => {
+                let place = array_exprs.first().and_then(|expr| known_place(expr.span())).or(known_place(span));
+                self.places.functions.extend(place.map(|place| ("unnest".to_string(), place)));
+                if *with_offset {
+                    return Err(later("WITH OFFSET", span).help("WITH ORDINALITY counts items from 1"));
+                }
+                Ok(())
+            }
             TableFactor::MatchRecognize { .. } => Err(later("MATCH_RECOGNIZE", span)),
             TableFactor::Pivot { .. } => Err(later("PIVOT", span)),
             TableFactor::Unpivot { .. } => Err(later("UNPIVOT", span)),
@@ -314,7 +330,6 @@ impl Checker<'_> {
                 Err(error("changing-function", message).at(known_place(span)).help("compare with NOW()"))
             }
             "proctime" => Err(later("PROCTIME()", span).help("declare an event time: WATERMARK FOR column AS ...")),
-            "unnest" => Err(later("UNNEST", span)),
             _ => Ok(()),
         }
     }

@@ -219,7 +219,7 @@ impl UserDefinedLogicalNodeCore for WatermarkNode {
 }
 
 /// `wanted` plus the columns that `exprs` read, ascending.
-fn with_columns_of(mut wanted: Vec<usize>, exprs: &[Expr], schema: &DFSchema) -> Option<Vec<usize>> {
+pub(super) fn with_columns_of(mut wanted: Vec<usize>, exprs: &[Expr], schema: &DFSchema) -> Option<Vec<usize>> {
     for expr in exprs {
         for column in expr.column_refs() {
             wanted.push(schema.maybe_index_of_column(column)?);

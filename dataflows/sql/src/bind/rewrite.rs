@@ -12,6 +12,7 @@ use sqlparser::tokenizer::Span;
 use super::interval::product;
 use super::names::name_items;
 use super::tvf::is_window_function;
+use super::unnest::array_items;
 use crate::parse::ast_function;
 
 /// Rewrites a query, statement or expression in place.
@@ -26,6 +27,7 @@ impl VisitorMut for Rewriter {
 
     fn pre_visit_select(&mut self, select: &mut Select) -> ControlFlow<()> {
         name_items(select);
+        array_items(&mut select.from);
         for join in select.from.iter_mut().flat_map(|table| &mut table.joins) {
             // The side that is kept is the left one, said or not.
             join.join_operator = match join.join_operator.clone() {
@@ -178,7 +180,9 @@ fn names_of(factor: &TableFactor) -> Option<Vec<String>> {
             };
             (alias, name)
         }
-        TableFactor::Derived { alias, .. } => (alias, None),
+        TableFactor::Derived { alias, .. } | TableFactor::UNNEST { alias, .. } | TableFactor::Function { alias, .. } => {
+            (alias, None)
+        }
         TableFactor::TableFunction { expr: Expr::Function(function), alias } => {
             (alias, arguments(function).and_then(|args| table_name(args.first()?)))
         }

@@ -22,7 +22,7 @@ impl TypePlanner for JobTypes {
     }
 }
 
-const NAMES: [&str; 27] = [
+const NAMES: [&str; 31] = [
     "BIGINT",
     "INT",
     "INTEGER",
@@ -50,6 +50,10 @@ const NAMES: [&str; 27] = [
     "ROW",
     "STRUCT",
     "TIMESTAMP_LTZ",
+    "MAP",
+    "JSON",
+    "JSONB",
+    "UUID",
 ];
 
 /// The Arrow type of a SQL type.
@@ -97,8 +101,16 @@ pub(crate) fn data_type(sql_type: &SqlType) -> Result<DataType> {
             }
             DataType::Struct(Fields::from(out))
         }
+        SqlType::Map(key, value) => map(data_type(key)?, data_type(value)?),
+        SqlType::JSON | SqlType::JSONB | SqlType::Uuid => DataType::Utf8,
         other => return unknown(other),
     })
+}
+
+/// A map with these types of keys and values; keys are never NULL.
+pub(crate) fn map(key: DataType, value: DataType) -> DataType {
+    let entry = Fields::from(vec![Field::new("key", key, false), Field::new("value", value, true)]);
+    DataType::Map(Arc::new(Field::new("entries", DataType::Struct(entry), false)), false)
 }
 
 fn unknown(sql_type: &SqlType) -> Result<DataType> {
@@ -110,6 +122,10 @@ fn unknown(sql_type: &SqlType) -> Result<DataType> {
         if name.eq_ignore_ascii_case("timestamp_ltz") {
             let precision = modifiers.first().and_then(|precision| precision.parse().ok());
             return Ok(DataType::Timestamp(unit(precision, sql_type)?, Some(Arc::from("UTC"))));
+        }
+        let text = ["json", "jsonb", "uuid", "variant"];
+        if text.iter().any(|text| name.eq_ignore_ascii_case(text)) {
+            return Ok(DataType::Utf8);
         }
         if name.eq_ignore_ascii_case("timestamptz") {
             return Ok(DataType::Timestamp(TimeUnit::Microsecond, Some(Arc::from("UTC"))));
@@ -181,6 +197,18 @@ pub(crate) fn sql_type(data_type: &DataType) -> String {
             format!("TIMESTAMP({precision}){zone}")
         }
         DataType::Interval(_) => "INTERVAL".into(),
+        DataType::Null => "NULL".into(),
+        DataType::List(item) | DataType::LargeList(item) => format!("ARRAY<{}>", sql_type(item.data_type())),
+        DataType::Map(entries, _) => match entries.data_type() {
+            DataType::Struct(entry) if entry.len() == 2 => {
+                format!("MAP<{}, {}>", sql_type(entry[0].data_type()), sql_type(entry[1].data_type()))
+            }
+            other => other.to_string(),
+        },
+        DataType::Struct(fields) => {
+            let fields = fields.iter().map(|field| format!("{} {}", field.name(), sql_type(field.data_type())));
+            format!("ROW<{}>", fields.collect::<Vec<_>>().join(", "))
+        }
         other => other.to_string(),
     }
 }

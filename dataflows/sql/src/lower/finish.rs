@@ -196,6 +196,7 @@ fn finished_node(node: &Node, inputs: Vec<NodeId>, done: &Plan, used: &[Vec<usiz
         Op::Map(fused) => plan::Op::Map(map(fused, &types)?),
         Op::Window(assign) => plan::Op::Window(assign.clone()),
         Op::Session(assign) => plan::Op::Session(assign.clone()),
+        Op::Unnest(unnest) => plan::Op::Unnest(unnest.clone()),
         Op::Aggregate(aggregate) => plan::Op::Aggregate(plan::Aggregate {
             keys: aggregate.keys.clone(),
             calls: aggregate

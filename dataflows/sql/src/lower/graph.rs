@@ -8,7 +8,7 @@ use arrow::record_batch::RecordBatch;
 use datafusion_common::DFSchema;
 use datafusion_expr::{Expr, ExprSchemable};
 use highwater_plan::{
-    AggregateFunction, Emit, Grouping, JoinKind, JoinWindow, NodeId, SessionAssign, Span, StateBound, TimeColumn, Turns,
+    AggregateFunction, Emit, Grouping, JoinKind, JoinWindow, NodeId, SessionAssign, Span, StateBound, TimeColumn, Turns, Unnest,
     WindowAssign,
 };
 
@@ -24,6 +24,7 @@ pub(super) enum Op {
     Map(Map),
     Window(WindowAssign),
     Session(SessionAssign),
+    Unnest(Unnest),
     Aggregate(Aggregate),
     Join(Join),
     Union,

@@ -147,7 +147,7 @@ impl Lowerer<'_> {
     }
 
     /// The input with its join keys as columns, computed ones appended.
-    fn with_keys(&mut self, input: NodeId, keys: Vec<Expr>) -> Result<(NodeId, Vec<usize>)> {
+    pub(super) fn with_keys(&mut self, input: NodeId, keys: Vec<Expr>) -> Result<(NodeId, Vec<usize>)> {
         let schema = &self.graph.nodes[input].schema;
         let width = schema.fields().len();
         let mut names: Vec<String> = schema.fields().iter().map(|field| field.name().clone()).collect();

@@ -1,5 +1,6 @@
 //! Maps: filters and projections, fused with what stands below them.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use arrow::array::{AsArray, BooleanArray};
@@ -11,7 +12,7 @@ use datafusion_common::{DFSchemaRef, ScalarValue};
 use datafusion_expr::simplify::SimplifyContext;
 use datafusion_expr::{Expr, ExprSchemable, Operator, cast, lit};
 use datafusion_optimizer::simplify_expressions::ExprSimplifier;
-use highwater_plan::{NodeId, OnError, StateBound, TimeColumn, TimeKind};
+use highwater_plan::{NodeId, OnError, StateBound, TimeColumn, TimeKind, Unnest};
 
 use super::Lowerer;
 use super::expr::{as_column, at, columns, remap, span, substitute, volatile};
@@ -112,6 +113,18 @@ impl Lowerer<'_> {
                         return self.graph.add(op, inputs, schema, known, span);
                     }
                 }
+                Op::Unnest(unnest) => {
+                    // Columns that nothing reads, the arrays above all, are not repeated for each item.
+                    if let Some(all) = &exprs {
+                        let read: BTreeSet<usize> = all.iter().chain(&filters).flat_map(columns).collect();
+                        if let Some((narrow, moved)) = narrowed(unnest, &read) {
+                            let narrow = self.unnested(node.inputs[0], narrow)?;
+                            let filters = filters.iter().map(|expr| remap(expr, &moved)).collect();
+                            let exprs = all.iter().map(|expr| remap(expr, &moved)).collect();
+                            return self.fused(narrow, filters, Some(exprs), schema, known);
+                        }
+                    }
+                }
                 Op::Constant(rows) => {
                     let rows = rows.clone();
                     let fixed = |expr: &Expr| volatile(expr).is_none() && !reads_clock(expr);
@@ -197,6 +210,18 @@ impl Lowerer<'_> {
             .help("evaluate it in a view directly on an append-only source")),
         }
     }
+}
+
+/// The operator without the columns that nothing reads, and where the others went; `None` if all are read.
+fn narrowed(unnest: &Unnest, read: &BTreeSet<usize>) -> Option<(Unnest, impl Fn(usize) -> usize + use<>)> {
+    let kept: Vec<usize> = (0..unnest.keep.len()).filter(|column| read.contains(column)).collect();
+    let dropped = unnest.keep.len() - kept.len();
+    if dropped == 0 {
+        return None;
+    }
+    let keep = kept.iter().map(|column| unnest.keep[*column]).collect();
+    let moved = move |column: usize| kept.iter().position(|kept| *kept == column).unwrap_or(column - dropped.min(column));
+    Some((Unnest { keep, ..unnest.clone() }, moved))
 }
 
 /// Strings are `Utf8` in every operator's output.

@@ -71,6 +71,8 @@ impl Dialect for JobDialect {
         supports_named_fn_args_with_rarrow_operator,
         supports_order_by_all,
         supports_match_recognize,
+        supports_map_literal_with_angle_brackets,
+        supports_comma_separated_trim,
     );
 
     /// `FROM bid EMIT FINAL`: EMIT is not an alias, nor is the WITH before options.

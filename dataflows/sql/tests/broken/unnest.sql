@@ -3,4 +3,4 @@ CREATE SOURCE bid (
   WATERMARK FOR ts AS ts - INTERVAL '4' SECOND
 ) WITH (connector = 'kafka', topic = 'bid');
 CREATE MATERIALIZED VIEW v AS
-SELECT u FROM bid CROSS JOIN UNNEST(make_array(auction, bidder)) AS t(u);
+SELECT u FROM bid CROSS JOIN UNNEST(bid.auction) AS t(u);

@@ -1,6 +1,7 @@
 //! Random views over sources and over each other.
 
 mod grouped;
+mod items;
 mod joined;
 
 use super::Random;
@@ -93,7 +94,7 @@ impl<'a> Queries<'a> {
     }
 
     fn query(&mut self) -> Query {
-        match self.random.below(20) {
+        match self.random.below(21) {
             0..=1 => self.project(),
             2..=4 => self.group(),
             5 => self.distinct(),
@@ -102,6 +103,7 @@ impl<'a> Queries<'a> {
             12 => self.window_rows(),
             13..=15 => self.join(),
             16..=17 => self.window_join(),
+            18 => self.unnest(),
             _ => self.union(),
         }
     }

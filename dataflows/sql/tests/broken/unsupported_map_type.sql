@@ -1,1 +1,0 @@
-CREATE SOURCE s (a MAP(VARCHAR, BIGINT)) WITH (connector = 'file');
