@@ -40,6 +40,31 @@ FROM TABLE(TUMBLE(TABLE bid, DESCRIPTOR(dateTime), INTERVAL '10' SECOND))
 GROUP BY auction, window_start, window_end
 EMIT FINAL;";
 
+/// Persons, auctions and bids as three streams, in place of the ready-made jobs' one interleaved stream and its views.
+const STREAMS: &str = "CREATE SOURCE person (
+  id BIGINT, name VARCHAR, emailAddress VARCHAR, creditCard VARCHAR, city VARCHAR, state VARCHAR, dateTime TIMESTAMP(3),
+  extra VARCHAR, WATERMARK FOR dateTime AS dateTime - INTERVAL '4' SECOND
+) WITH (connector = 'nexmark', type = 'person');
+CREATE SOURCE auction (
+  id BIGINT, itemName VARCHAR, description VARCHAR, initialBid BIGINT, reserve BIGINT, dateTime TIMESTAMP(3),
+  expires TIMESTAMP(3), seller BIGINT, category BIGINT, extra VARCHAR,
+  WATERMARK FOR dateTime AS dateTime - INTERVAL '4' SECOND
+) WITH (connector = 'nexmark', type = 'auction');
+CREATE SOURCE bid (
+  auction BIGINT, bidder BIGINT, price BIGINT, channel VARCHAR, url VARCHAR, dateTime TIMESTAMP(3), extra VARCHAR,
+  WATERMARK FOR dateTime AS dateTime - INTERVAL '4' SECOND
+) WITH (connector = 'nexmark', type = 'bid');
+";
+
+/// How events come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Layout {
+    /// One stream of all three kinds, as the ready-made jobs read it: a struct per kind, two of them NULL in each row.
+    Interleaved,
+    /// A stream for each kind.
+    Streams,
+}
+
 /// Where events come from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum EventSource {
@@ -62,6 +87,8 @@ pub struct NexmarkBench {
     pub workers: usize,
     /// Where events come from.
     pub source: EventSource,
+    /// How they come; a file of JSON lines is always interleaved.
+    pub layout: Layout,
 }
 
 /// What one query came to.
@@ -121,7 +148,7 @@ impl NexmarkBench {
     }
 
     fn query(&self, name: &str, json: Option<&JsonFile>) -> Result<NexmarkResult, BenchError> {
-        let text = sql(name)?;
+        let text = sql(name, self.layout)?;
         let job = compile(&text)?;
         let job = into_blackhole(with_source(job, self.events, json));
         let mut registry = Registry::builtin();
@@ -173,15 +200,19 @@ impl NexmarkBench {
     }
 }
 
-fn sql(name: &str) -> Result<String, BenchError> {
-    if name == "tumble" {
-        let (sources, _) = QUERIES[0].1.split_once("CREATE MATERIALIZED VIEW").expect("every job has a view");
-        return Ok(format!("{sources}{TUMBLE}"));
-    }
-    match QUERIES.iter().find(|(known, _)| *known == name) {
-        Some((_, text)) => Ok((*text).to_owned()),
-        None => Err(BenchError(format!("unknown query '{name}'; there are {}", NexmarkBench::all().join(", ")))),
-    }
+fn sql(name: &str, layout: Layout) -> Result<String, BenchError> {
+    const VIEW: &str = "CREATE MATERIALIZED VIEW";
+    let text = if name == "tumble" { Some(QUERIES[0].1) } else { QUERIES.iter().find(|(known, _)| *known == name).map(|(_, text)| *text) };
+    let Some(text) = text else {
+        return Err(BenchError(format!("unknown query '{name}'; there are {}", NexmarkBench::all().join(", "))));
+    };
+    let (sources, _) = text.split_once(VIEW).expect("every job has a view");
+    let query = if name == "tumble" { TUMBLE } else { &text[sources.len()..] };
+    let sources = match layout {
+        Layout::Interleaved => sources,
+        Layout::Streams => STREAMS,
+    };
+    Ok(format!("{sources}{query}"))
 }
 
 fn compile(text: &str) -> Result<Job, BenchError> {
@@ -198,8 +229,9 @@ fn failed(error: impl std::fmt::Debug) -> BenchError {
 /// The job over this many events, from the generator or a file.
 fn with_source(mut job: Job, events: u64, json: Option<&JsonFile>) -> Job {
     for source in &mut job.sources {
+        let kind = source.options.get("type").unwrap_or("all").to_owned();
         let pairs: Vec<(&str, String)> = match json {
-            None => vec![("connector", "nexmark".into()), ("events", events.to_string())],
+            None => vec![("connector", "nexmark".into()), ("type", kind), ("events", events.to_string())],
             Some(file) => {
                 vec![("connector", "file".into()), ("format", "json".into()), ("path", file.path.display().to_string())]
             }

@@ -3,7 +3,7 @@
 use std::io::Write;
 
 use clap::{Args, Subcommand, ValueEnum};
-use highwater::bench::nexmark::{EventSource, NexmarkBench, NexmarkResult};
+use highwater::bench::nexmark::{EventSource, Layout, NexmarkBench, NexmarkResult};
 use highwater::bench::recompute::{RecomputeBench, RecomputeResult};
 
 use super::Failure;
@@ -37,9 +37,20 @@ struct NexmarkArgs {
     /// Where events come from.
     #[arg(long, value_enum, default_value_t = SourceArg::Memory)]
     source: SourceArg,
+    /// How events come: one interleaved stream, or a stream for each kind. Default: interleaved, but streams from memory.
+    #[arg(long, value_enum)]
+    layout: Option<LayoutArg>,
     /// Print one JSON object per query.
     #[arg(long)]
     json: bool,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum LayoutArg {
+    /// Persons, auctions and bids in one stream, as the ready-made jobs read them.
+    Interleaved,
+    /// Three streams; not for a file of JSON lines.
+    Streams,
 }
 
 #[derive(Debug, Clone, Copy, ValueEnum)]
@@ -84,7 +95,20 @@ fn nexmark(args: &NexmarkArgs, out: &mut impl Write) -> Result<(), Failure> {
         SourceArg::Json => EventSource::Json,
         SourceArg::Generator => EventSource::Generator,
     };
-    let bench = NexmarkBench { queries: args.queries.clone(), events: args.events, workers: usize::from(args.workers), source };
+    let layout = match (args.layout, source) {
+        (Some(LayoutArg::Streams), EventSource::Json) => {
+            return Err(Failure::Usage("--layout streams: a file of JSON lines is interleaved; use --source memory or generator".into()));
+        }
+        (Some(LayoutArg::Streams), _) | (None, EventSource::Memory) => Layout::Streams,
+        (Some(LayoutArg::Interleaved), _) | (None, _) => Layout::Interleaved,
+    };
+    let bench = NexmarkBench {
+        queries: args.queries.clone(),
+        events: args.events,
+        workers: usize::from(args.workers),
+        source,
+        layout,
+    };
     if !args.json {
         let _ = writeln!(
             out,
