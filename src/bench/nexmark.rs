@@ -202,7 +202,11 @@ impl NexmarkBench {
 
 fn sql(name: &str, layout: Layout) -> Result<String, BenchError> {
     const VIEW: &str = "CREATE MATERIALIZED VIEW";
-    let text = if name == "tumble" { Some(QUERIES[0].1) } else { QUERIES.iter().find(|(known, _)| *known == name).map(|(_, text)| *text) };
+    let text = if name == "tumble" {
+        Some(QUERIES[0].1)
+    } else {
+        QUERIES.iter().find(|(known, _)| *known == name).map(|(_, text)| *text)
+    };
     let Some(text) = text else {
         return Err(BenchError(format!("unknown query '{name}'; there are {}", NexmarkBench::all().join(", "))));
     };

@@ -97,18 +97,15 @@ fn nexmark(args: &NexmarkArgs, out: &mut impl Write) -> Result<(), Failure> {
     };
     let layout = match (args.layout, source) {
         (Some(LayoutArg::Streams), EventSource::Json) => {
-            return Err(Failure::Usage("--layout streams: a file of JSON lines is interleaved; use --source memory or generator".into()));
+            return Err(Failure::Usage(
+                "--layout streams: a file of JSON lines is interleaved; use --source memory or generator".into(),
+            ));
         }
         (Some(LayoutArg::Streams), _) | (None, EventSource::Memory) => Layout::Streams,
         (Some(LayoutArg::Interleaved), _) | (None, _) => Layout::Interleaved,
     };
-    let bench = NexmarkBench {
-        queries: args.queries.clone(),
-        events: args.events,
-        workers: usize::from(args.workers),
-        source,
-        layout,
-    };
+    let bench =
+        NexmarkBench { queries: args.queries.clone(), events: args.events, workers: usize::from(args.workers), source, layout };
     if !args.json {
         let _ = writeln!(
             out,

@@ -114,6 +114,15 @@ impl Delta {
         Delta { rows, diffs, origin: None }
     }
 
+    /// The updates at these positions, origin included.
+    pub(crate) fn take_with_origin(&self, positions: &UInt32Array) -> Delta {
+        let origin = self
+            .origin
+            .as_ref()
+            .map(|origin| OriginRows { rows: Some(UInt32Array::from(origin.positions(positions.values()))), ..origin.clone() });
+        Delta { origin, ..self.take(positions) }
+    }
+
     /// A range of the updates, origin included.
     pub(crate) fn slice(&self, offset: usize, length: usize) -> Delta {
         let origin = self.origin.as_ref().map(|origin| OriginRows {

@@ -69,6 +69,19 @@ impl Keys {
         }
     }
 
+    /// Makes room for this many keys.
+    pub(crate) fn reserve(&mut self, keys: usize) {
+        match &mut self.table {
+            Table::Unit => {}
+            Table::One(table) => table.reserve(keys),
+            Table::Two(table) => table.reserve(keys),
+            Table::Rows(table) => {
+                table.index.reserve(keys, |entry| entry.0);
+                table.slots.reserve(keys);
+            }
+        }
+    }
+
     /// The number of each row's key, new keys added, into `numbers`, which is overwritten.
     pub(crate) fn intern(&mut self, columns: &[ArrayRef], rows: usize, numbers: &mut Vec<u32>) {
         numbers.clear();
@@ -240,6 +253,12 @@ impl<const N: usize> Fixed<N> {
             };
             numbers.push(number);
         });
+    }
+
+    fn reserve(&mut self, keys: usize) {
+        let stored = &self.keys;
+        self.index.reserve(keys, |number| stored[*number as usize].hash());
+        self.keys.reserve(keys);
     }
 
     fn find(&self, columns: &[ArrayRef], rows: usize, numbers: &mut Vec<u32>) {

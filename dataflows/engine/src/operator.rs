@@ -3,6 +3,7 @@
 pub(crate) mod accumulate;
 pub(crate) mod aggregate;
 pub(crate) mod clock;
+pub(crate) mod contenders;
 pub(crate) mod epoch;
 pub(crate) mod exact_sum;
 pub(crate) mod exchange;

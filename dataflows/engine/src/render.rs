@@ -4,6 +4,7 @@
 //! dispatches: what an operator does is in its own file.
 
 mod arranged;
+mod contests;
 mod join;
 #[cfg(test)]
 mod plans;
@@ -20,12 +21,14 @@ use timely::dataflow::operators::probe::Probe;
 use timely::dataflow::{InputHandle, ProbeHandle, Scope};
 
 use self::arranged::Sharing;
+use self::contests::{Placed, contests};
 use crate::arrangement::{Arrangement, arrange};
 use crate::delta::Parcel;
 use crate::job::{EpochSink, JobShared, JobState};
 use crate::operator::DeltaStream;
 use crate::operator::aggregate::Grouped;
 use crate::operator::clock::{ClockStream, TickStream, all_marks, clock, ticks};
+use crate::operator::contenders::Contenders;
 use crate::operator::epoch::{Awake, EpochLogic, Input, epoch_operator, epoch_operator_awake};
 use crate::operator::exchange::Route;
 use crate::operator::late::{LateGate, LateSplit, RowWindows, Watermark};
@@ -77,7 +80,8 @@ pub(crate) fn render(
     clock.clone().probe_with(&probe);
     let sharing = Sharing::new(&job);
     let needed = sharing.needed(&job);
-    let mut renderer = Renderer { scope, shared, inputs, clock, ticks, sharing, streams: Vec::new() };
+    let contests = contests(&job, &needed);
+    let mut renderer = Renderer { scope, shared, inputs, clock, ticks, sharing, contests, streams: Vec::new() };
     for id in 0..job.plan.nodes.len() {
         let stream = needed.contains(&id).then(|| renderer.node(id));
         renderer.streams.push(stream);
@@ -107,6 +111,8 @@ struct Renderer<'scope, 'job> {
     ticks: TickStream<'scope>,
     /// Tables that several joins read.
     sharing: Sharing<'scope>,
+    /// Where rows are dropped that cannot be the extreme of their group.
+    contests: Vec<Placed>,
     /// Per node of the plan its output; absent for nodes that no view or sink needs.
     streams: Vec<Option<DeltaStream<'scope>>>,
 }
@@ -120,11 +126,11 @@ impl<'scope> Renderer<'scope, '_> {
             Op::Constant { rows } => self.constant(id, rows.clone()),
             Op::Map(mapping) => {
                 let (stats, errors) = (self.stats(id, "map"), self.errors(id, "map"));
-                map(self.stream(node.inputs[0]), mapping.clone(), Arc::clone(&node.schema), errors, stats)
+                map(self.input(id, 0), mapping.clone(), Arc::clone(&node.schema), errors, stats)
             }
             Op::Window(assign) => {
                 let (stats, errors) = (self.stats(id, "window"), self.errors(id, "window"));
-                window(self.stream(node.inputs[0]), assign.clone(), Arc::clone(&node.schema), errors, stats)
+                window(self.input(id, 0), assign.clone(), Arc::clone(&node.schema), errors, stats)
             }
             Op::Session(assign) => self.session(id, node, assign),
             Op::Aggregate(aggregate) => match &aggregate.grouping {
@@ -262,6 +268,20 @@ impl<'scope> Renderer<'scope, '_> {
     ) -> DeltaStream<'scope> {
         let awake = Awake { ticks: self.ticks.clone(), alarm: self.shared.alarms.add(self.worker()) };
         epoch_operator_awake(self.scope, self.stats(id, name), inputs, None, Some(awake), logic)
+    }
+
+    /// What `id` reads, without rows that its results cannot depend on.
+    fn input(&mut self, id: NodeId, place: usize) -> DeltaStream<'scope> {
+        let input = self.shared.job.plan.nodes[id].inputs[place];
+        let stream = self.stream(input);
+        let placed = self.contests.iter().find(|placed| (placed.reader, placed.place) == (id, place)).cloned();
+        let Some(Placed { contest, sources, .. }) = placed else { return stream };
+        let schema = &self.shared.job.plan.nodes[input].schema;
+        let types = contest.keys.iter().map(|key| schema.field(*key).data_type().clone()).collect();
+        let clocked = contest.windows.is_some();
+        let logic = Contenders::new(contest, types, Watermark::of(sources), self.lateness());
+        let inputs = vec![Input { stream, route: Route::Here }];
+        self.operator(id, "contenders", inputs, clocked, Box::new(logic))
     }
 
     fn stream(&self, id: NodeId) -> DeltaStream<'scope> {

@@ -2,7 +2,6 @@
 
 use arrow::array::{Array, ArrayRef, AsArray};
 use arrow::buffer::{NullBuffer, ScalarBuffer};
-use arrow::compute;
 use arrow::datatypes::{
     DataType, TimeUnit, TimestampMicrosecondType, TimestampMillisecondType, TimestampNanosecondType, TimestampSecondType,
 };
@@ -186,12 +185,16 @@ impl Micros {
         self.nulls.as_ref().map_or(0, NullBuffer::null_count)
     }
 
-    /// The smallest value, NULLs left out.
-    pub fn min(&self) -> Option<i64> {
-        match self.null_count() {
-            0 => self.values.iter().min().map(|value| self.scaled(*value)),
-            _ => (0..self.len()).filter(|row| !self.is_null(*row)).map(|row| self.value(row)).min(),
-        }
+    /// The smallest and the largest value, NULLs left out; `None` if there is no value.
+    pub fn extent(&self) -> Option<(i64, i64)> {
+        let (least, greatest) = match self.null_count() {
+            0 => extent(&self.values)?,
+            _ => (0..self.len()).filter(|row| !self.is_null(*row)).fold(None, |extent, row| {
+                let value = self.values[row];
+                Some(extent.map_or((value, value), |(least, greatest): (i64, i64)| (least.min(value), greatest.max(value))))
+            })?,
+        };
+        Some((self.scaled(least), self.scaled(greatest)))
     }
 
     #[inline]
@@ -200,17 +203,27 @@ impl Micros {
     }
 }
 
+/// The smallest and the largest value. Several at a time: a chain of comparisons that wait for each other is what costs.
+fn extent(values: &[i64]) -> Option<(i64, i64)> {
+    const LANES: usize = 4;
+    let first = *values.first()?;
+    let (mut least, mut greatest) = ([first; LANES], [first; LANES]);
+    let chunks = values.chunks_exact(LANES);
+    let rest = chunks.remainder();
+    for chunk in chunks {
+        for lane in 0..LANES {
+            least[lane] = least[lane].min(chunk[lane]);
+            greatest[lane] = greatest[lane].max(chunk[lane]);
+        }
+    }
+    let least = least.iter().chain(rest).copied().min()?;
+    let greatest = greatest.iter().chain(rest).copied().max()?;
+    Some((least, greatest))
+}
+
 /// The largest value of a timestamp column in microseconds; `None` if it has no value or is not a timestamp.
 pub fn max_micros(column: &ArrayRef) -> Option<i64> {
-    let DataType::Timestamp(unit, _) = column.data_type() else { return None };
-    match unit {
-        TimeUnit::Second => compute::max(column.as_primitive::<TimestampSecondType>()).map(|time| time.saturating_mul(1_000_000)),
-        TimeUnit::Millisecond => {
-            compute::max(column.as_primitive::<TimestampMillisecondType>()).map(|time| time.saturating_mul(1_000))
-        }
-        TimeUnit::Microsecond => compute::max(column.as_primitive::<TimestampMicrosecondType>()),
-        TimeUnit::Nanosecond => compute::max(column.as_primitive::<TimestampNanosecondType>()).map(|time| time.div_euclid(1_000)),
-    }
+    Some(Micros::new(column)?.extent()?.1)
 }
 
 /// A timestamp column of type `data_type` from microseconds.
@@ -243,6 +256,18 @@ pub fn timestamp_from_micros(micros: arrow::array::Int64Array, data_type: &DataT
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_extent_of_a_column_leaves_nulls_out() {
+        let micros = |values: Vec<Option<i64>>| {
+            let column: ArrayRef = std::sync::Arc::new(arrow::array::TimestampMillisecondArray::from(values));
+            Micros::new(&column).expect("a timestamp").extent()
+        };
+        assert_eq!(micros((0..100).map(|value| Some((value * 37) % 100 - 7)).collect()), Some((-7_000, 92_000)));
+        assert_eq!(micros(vec![None, Some(3), Some(-1), None]), Some((-1_000, 3_000)));
+        assert_eq!(micros(vec![None]), None);
+        assert_eq!(micros(Vec::new()), None);
+    }
 
     #[test]
     fn windows_align_to_the_offset_before_1970_too() {

@@ -38,22 +38,25 @@ pub(crate) struct Judged {
 pub(crate) struct Marks {
     times: ArrayRef,
     delay: i64,
+    /// The largest time, where it is known already.
+    max: Option<i64>,
 }
 
 impl Marks {
     /// The largest, in microseconds.
     pub(crate) fn max(&self) -> Option<i64> {
-        max_micros(&self.times).map(|time| time.saturating_sub(self.delay))
+        self.max.or_else(|| max_micros(&self.times)).map(|time| time.saturating_sub(self.delay))
     }
 
     /// Those of a range of the rows.
     pub(crate) fn slice(&self, offset: usize, length: usize) -> Marks {
-        Marks { times: self.times.slice(offset, length), delay: self.delay }
+        Marks { times: self.times.slice(offset, length), delay: self.delay, max: None }
     }
 
     /// Those of the rows whose bit is set.
     pub(crate) fn filter(&self, keep: &BooleanArray) -> Marks {
-        Marks { times: compute::filter(&self.times, keep).expect("the mask has a bit per row"), delay: self.delay }
+        let times = compute::filter(&self.times, keep).expect("the mask has a bit per row");
+        Marks { times, delay: self.delay, max: None }
     }
 }
 
@@ -78,23 +81,25 @@ impl EventTime {
     pub(crate) fn judge(&self, rows: &RecordBatch, wall_micros: i64) -> Judged {
         let mut refused = Vec::new();
         let events = self.evaluate(&self.watermark.event_time, rows, &mut refused);
+        let latest = max_micros(&events);
         let marks = match self.watermark.delay {
-            Some(delay) => Marks { times: Arc::clone(&events), delay },
+            Some(delay) => Marks { times: Arc::clone(&events), delay, max: latest },
             None => {
                 let values = self.evaluate(&self.watermark.expr, rows, &mut refused);
-                Marks { times: nulls_of_both(values, &events), delay: 0 }
+                Marks { times: nulls_of_both(values, &events), delay: 0, max: None }
             }
         };
-        self.refuse_far_future(&events, wall_micros, &mut refused);
+        self.refuse_far_future(&events, latest, wall_micros, &mut refused);
         refused.sort_by_key(|refused| refused.row);
         refused.dedup_by_key(|refused| refused.row);
         Judged { marks, refused }
     }
 
-    fn refuse_far_future(&self, events: &ArrayRef, wall_micros: i64, refused: &mut Vec<Refused>) {
+    /// `latest` is the largest of `events`.
+    fn refuse_far_future(&self, events: &ArrayRef, latest: Option<i64>, wall_micros: i64, refused: &mut Vec<Refused>) {
         let Some(max_ahead) = &self.max_ahead else { return };
         let limit = wall_micros.saturating_add(micros(max_ahead.length));
-        if max_micros(events).is_none_or(|latest| latest <= limit) {
+        if latest.is_none_or(|latest| latest <= limit) {
             return;
         }
         let events = micros_of(events);

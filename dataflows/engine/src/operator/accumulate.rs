@@ -24,6 +24,11 @@ pub(crate) trait Accumulator {
     /// Applies a batch: row `i` belongs to group `rows.groups[i]`.
     fn update(&mut self, rows: &Rows<'_>);
 
+    /// [`Accumulator::update`] where every row belongs to `group`, added once each.
+    fn update_one(&mut self, _group: u32, rows: &Rows<'_>) {
+        self.update(rows);
+    }
+
     /// Adds `other`'s group `theirs[i]` to this one's group `ours[i]`. `other` is of the same call.
     fn merge(&mut self, ours: &[u32], other: &dyn Accumulator, theirs: &[u32]);
 

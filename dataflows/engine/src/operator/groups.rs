@@ -91,6 +91,12 @@ impl Groups {
         columns
     }
 
+    /// Makes room for the keys of this many groups.
+    pub(crate) fn reserve(&mut self, groups: usize) {
+        self.keys.reserve(groups);
+        self.rows.reserve(groups);
+    }
+
     /// How many groups there are.
     pub(crate) fn len(&self) -> usize {
         self.keys.len()
@@ -194,6 +200,13 @@ impl Groups {
             numbers.iter().zip(rows).for_each(|(number, rows)| self.rows[*number as usize] += rows);
             for (columns, accumulator) in partial.calls.iter().zip(&mut self.accumulators) {
                 accumulator.update_partial(numbers, &delta.rows.columns()[columns.clone()]);
+            }
+            return;
+        }
+        if self.key_columns.is_empty() && delta.diffs.is_none() && !numbers.is_empty() {
+            self.rows[0] += numbers.len() as Diff;
+            for (call, accumulator) in self.calls.iter().zip(&mut self.accumulators) {
+                accumulator.update_one(0, &call_rows(call, delta, numbers));
             }
             return;
         }

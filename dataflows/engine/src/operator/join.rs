@@ -16,15 +16,14 @@ use std::collections::BTreeMap;
 use arrow::array::{ArrayRef, Int64Array, UInt32Array};
 use arrow::compute;
 use arrow::datatypes::SchemaRef;
-use highwater_plan::{Join, TimeKind};
+use highwater_plan::Join;
 
 use self::layout::Layout;
 pub(crate) use self::layout::read_columns;
 use self::side::{NONE, Side};
 use super::epoch::EpochLogic;
-use super::late::{LateGate, RowWindows, Watermark};
+use super::late::{LateGate, Watermark};
 use super::map::Mapper;
-use super::windowed::split;
 use crate::keys::{ABSENT, Keys};
 use crate::{Delta, Diff, Time};
 
@@ -42,8 +41,6 @@ pub(crate) struct HashJoin {
 
 /// How rows of a window are found and freed.
 pub(crate) struct Window {
-    /// Which bound.
-    pub(crate) kind: TimeKind,
     /// The smaller of both sides'.
     pub(crate) watermark: Watermark,
     /// How long after its end a window takes rows, in microseconds.
@@ -58,9 +55,7 @@ impl Window {
         let mut parts: BTreeMap<i64, [Vec<Delta>; 2]> = BTreeMap::new();
         for (side, deltas) in changes.into_iter().enumerate() {
             for delta in deltas {
-                let delta = self.gates[side].split(epoch, delta, self.watermark.current);
-                let times = self.gates[side].windows.times(&delta);
-                for (end, part) in split(&delta, |row, _| RowWindows::end_of_bound(self.kind, times.value(row))) {
+                for (end, part) in self.gates[side].windows_of(epoch, delta, self.watermark.current) {
                     parts.entry(end).or_default()[side].push(part);
                 }
             }

@@ -14,6 +14,7 @@ use highwater_plan::{Micros, TimeKind, WindowAssign};
 use super::epoch::EpochLogic;
 use super::sides::{Errors, LateRows, Missed};
 use super::window::NULL_TIME;
+use super::windowed::split;
 use crate::stats::{JobStats, OperatorStats};
 use crate::{Delta, Time};
 
@@ -60,6 +61,36 @@ impl RowWindows {
         }
     }
 
+    /// Splits a batch by the start of the last slide that its rows fall in or, for bounds, by their window's end; no time is
+    /// NULL.
+    pub(crate) fn split(&self, delta: &Delta) -> Vec<(i64, Delta)> {
+        let times = self.times(delta);
+        let extent = times.extent();
+        self.split_within(delta, &times, extent)
+    }
+
+    /// [`RowWindows::split`] where the first and the last time are known.
+    fn split_within(&self, delta: &Delta, times: &Micros, extent: Option<(i64, i64)>) -> Vec<(i64, Delta)> {
+        match self {
+            RowWindows::Bound { kind, .. } => {
+                let end = |time| Self::end_of_bound(*kind, time);
+                split_by(delta, extent, end, |row, _| end(times.value(row)))
+            }
+            RowWindows::Assign(assign) => {
+                let slide = assign.kind.slide();
+                let start = |time| assign.kind.last_start(time);
+                split_by(delta, extent, start, |row, last| {
+                    let time = times.value(row);
+                    match last {
+                        // Next to each other rows are mostly in one window: a division saved.
+                        Some(last) if last <= time && time < last + slide => last,
+                        _ => start(time),
+                    }
+                })
+            }
+        }
+    }
+
     /// The start of the window that ends at `end`.
     fn start_of(&self, end: i64) -> i64 {
         match self {
@@ -69,6 +100,20 @@ impl RowWindows {
                 TimeKind::Event => end,
             },
         }
+    }
+}
+
+/// [`split`] by a key that grows with time: if the first and the last instant have one key, so has every row.
+fn split_by(
+    delta: &Delta,
+    extent: Option<(i64, i64)>,
+    of_time: impl Fn(i64) -> i64,
+    of_row: impl Fn(usize, Option<i64>) -> i64,
+) -> Vec<(i64, Delta)> {
+    match extent.map(|(least, greatest)| (of_time(least), of_time(greatest))) {
+        None => Vec::new(),
+        Some((first, last)) if first == last => vec![(first, delta.clone())],
+        Some(_) => split(delta, of_row),
     }
 }
 
@@ -83,11 +128,22 @@ pub(crate) struct LateGate {
 }
 
 impl LateGate {
+    /// [`LateGate::split`], then [`RowWindows::split`].
+    pub(crate) fn windows_of(&self, epoch: Time, delta: Delta, watermark: i64) -> Vec<(i64, Delta)> {
+        let times = self.windows.times(&delta);
+        let extent = times.extent();
+        let closed = watermark.saturating_sub(self.lateness);
+        match times.null_count() == 0 && (watermark == i64::MIN || self.all_open(extent, closed)) {
+            true => self.windows.split_within(&delta, &times, extent),
+            false => self.windows.split(&self.split(epoch, delta, watermark)),
+        }
+    }
+
     /// The rows of `delta` that have an open window, given the watermark of the epoch before.
     pub(crate) fn split(&self, epoch: Time, delta: Delta, watermark: i64) -> Delta {
         let times = self.windows.times(&delta);
         let closed = watermark.saturating_sub(self.lateness);
-        if times.null_count() == 0 && (watermark == i64::MIN || self.all_open(&times, closed)) {
+        if times.null_count() == 0 && (watermark == i64::MIN || self.all_open(times.extent(), closed)) {
             return delta;
         }
         let (mut missed, mut without_time) = (Vec::new(), Vec::new());
@@ -117,8 +173,8 @@ impl LateGate {
         if keep.count_set_bits() == delta.len() { delta } else { delta.filter(&keep) }
     }
 
-    fn all_open(&self, times: &Micros, closed: i64) -> bool {
-        times.min().is_none_or(|least| self.windows.ends(least).is_some_and(|(first, ..)| first > closed))
+    fn all_open(&self, extent: Option<(i64, i64)>, closed: i64) -> bool {
+        extent.is_none_or(|(least, _)| self.windows.ends(least).is_some_and(|(first, ..)| first > closed))
     }
 }
 

@@ -37,6 +37,8 @@ pub(crate) struct Windowed {
     partials: Option<PartialColumns>,
     /// By window end, or by pane start.
     tables: BTreeMap<i64, Table>,
+    /// Groups of the last table that was dropped, and of the last window that was put together from panes.
+    expected: (usize, usize),
     numbers: Vec<u32>,
 }
 
@@ -100,6 +102,7 @@ impl Windowed {
             pane,
             partials,
             tables: BTreeMap::new(),
+            expected: (0, 0),
             numbers: Vec::new(),
         }
     }
@@ -120,11 +123,19 @@ impl Windowed {
     fn take(&mut self, epoch: Time, deltas: Vec<Delta>, output: &mut Vec<Delta>) {
         let mut parts: BTreeMap<i64, Vec<Delta>> = BTreeMap::new();
         for delta in deltas {
-            self.part(delta, &mut parts);
+            let windows = match &self.gate {
+                Some(gate) => gate.windows_of(epoch, delta, self.watermark.current),
+                None => self.windows.split(&delta),
+            };
+            self.part(windows, &mut parts);
         }
         for (key, deltas) in parts {
             if !self.tables.contains_key(&key) {
-                let groups = self.groups();
+                let mut groups = self.groups();
+                // Windows are alike. But rows far out of order may open many at once that get few rows each.
+                if self.tables.len() < 8 {
+                    groups.reserve(self.expected.0);
+                }
                 self.tables.insert(key, Table { groups, given: false });
             }
             let table = self.tables.get_mut(&key).expect("just made");
@@ -141,45 +152,29 @@ impl Windowed {
         }
     }
 
-    /// Splits a batch by window end, or by pane start; windows that are closed are left out.
-    fn part(&self, delta: Delta, parts: &mut BTreeMap<i64, Vec<Delta>>) {
-        let times = self.windows.times(&delta);
+    /// Collects rows by window end, or by pane start; windows that are closed are left out.
+    fn part(&self, windows: Vec<(i64, Delta)>, parts: &mut BTreeMap<i64, Vec<Delta>>) {
         let closed = self.watermark.current.saturating_sub(self.lateness);
-        match &self.windows {
-            RowWindows::Bound { kind, .. } => {
-                let kind = *kind;
-                let end = |row: usize| RowWindows::end_of_bound(kind, times.value(row));
-                for (end, part) in split(&delta, |row, _| end(row)) {
-                    if end > closed || self.watermark.current == i64::MIN {
-                        parts.entry(end).or_default().push(part);
+        for (key, part) in windows {
+            match &self.windows {
+                RowWindows::Bound { .. } => {
+                    if key > closed || self.watermark.current == i64::MIN {
+                        parts.entry(key).or_default().push(part);
                     }
                 }
-            }
-            RowWindows::Assign(assign) => {
-                let (slide, size) = (assign.kind.slide(), assign.kind.size());
-                let start = |row: usize, last: Option<i64>| {
-                    let time = times.value(row);
-                    match last {
-                        Some(start) if start <= time && time < start + slide => start,
-                        _ => assign.kind.last_start(time),
-                    }
-                };
-                for (last, part) in split(&delta, start) {
-                    if self.pane.is_some() {
-                        parts.entry(last).or_default().push(part);
-                        continue;
-                    }
-                    if let WindowKind::Cumulate { .. } = assign.kind {
-                        let (first, last) = assign.kind.ends(last).expect("growing windows leave no gaps");
-                        for end in (first..=last)
-                            .step_by(slide as usize)
-                            .filter(|end| *end > closed || self.watermark.current == i64::MIN)
-                        {
-                            parts.entry(end).or_default().push(part.clone());
+                RowWindows::Assign(assign) => {
+                    let (slide, size) = (assign.kind.slide(), assign.kind.size());
+                    match self.pane {
+                        Some(_) => parts.entry(key).or_default().push(part),
+                        None if matches!(assign.kind, WindowKind::Cumulate { .. }) => {
+                            let (first, last) = assign.kind.ends(key).expect("growing windows leave no gaps");
+                            let open = |end: &i64| *end > closed || self.watermark.current == i64::MIN;
+                            for end in (first..=last).step_by(slide as usize).filter(open) {
+                                parts.entry(end).or_default().push(part.clone());
+                            }
                         }
-                        continue;
+                        None => self.part_by_window(key, (slide, size), closed, part, parts),
                     }
-                    self.part_by_window(last, (slide, size), closed, part, parts);
                 }
             }
         }
@@ -235,7 +230,7 @@ impl Windowed {
             if *first.key() > closed {
                 break;
             }
-            first.remove();
+            self.expected.0 = first.remove().groups.len();
         }
     }
 
@@ -263,9 +258,11 @@ impl Windowed {
                 continue;
             }
             let mut window = self.groups();
+            window.reserve(self.expected.1);
             for (_, pane) in self.tables.range(kind.start_of(end)..end) {
                 window.merge(&pane.groups, &mut self.numbers);
             }
+            self.expected.1 = window.len();
             let results = self.with_window(window.results(false, self.keep_failed()), end);
             give(epoch, results, &self.schema, &self.errors, output);
         }
@@ -273,7 +270,7 @@ impl Windowed {
             if ends_of(*first.key()).1 > watermark {
                 break;
             }
-            first.remove();
+            self.expected.0 = first.remove().groups.len();
         }
     }
 
@@ -305,11 +302,7 @@ impl Windowed {
 
 impl EpochLogic for Windowed {
     fn apply(&mut self, epoch: Time, inputs: &mut [Vec<Delta>], watermarks: Option<&[i64]>, output: &mut Vec<Delta>) {
-        let mut deltas = std::mem::take(&mut inputs[0]);
-        if let Some(gate) = &self.gate {
-            deltas = deltas.into_iter().map(|delta| gate.split(epoch, delta, self.watermark.current)).collect();
-        }
-        self.take(epoch, deltas, output);
+        self.take(epoch, std::mem::take(&mut inputs[0]), output);
         let before = self.watermark.current;
         self.watermark.advance(watermarks);
         // A row within the allowed lateness may have made a window that is over already.

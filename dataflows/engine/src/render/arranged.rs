@@ -62,7 +62,7 @@ impl<'scope> Renderer<'scope, '_> {
                 return Input { stream: changes.clone(), route: Route::Here };
             }
             let on = join.on.iter().map(|on| if side == 0 { on.0 } else { on.1 }).collect();
-            Input { stream: self.stream(node.inputs[side]), route: Route::ByColumns(on) }
+            Input { stream: self.input(id, side), route: Route::ByColumns(on) }
         });
         epoch_operator(self.scope, self.stats(id, "join"), inputs.into(), None, Box::new(logic))
     }

@@ -35,7 +35,6 @@ impl<'scope> Renderer<'scope, '_> {
                 self.gate(windows, "join", id, &sources, Arc::clone(&stats))
             };
             Window {
-                kind: window.kind,
                 watermark: Watermark::of(sources.clone()),
                 lateness: self.lateness(),
                 gates: [gate(columns.0), gate(columns.1)],
@@ -54,7 +53,7 @@ impl<'scope> Renderer<'scope, '_> {
         };
         let inputs = [0, 1].map(|side| {
             let on = join.on.iter().map(|on| if side == 0 { on.0 } else { on.1 }).collect();
-            Input { stream: self.stream(node.inputs[side]), route: Route::ByColumns(on) }
+            Input { stream: self.input(id, side), route: Route::ByColumns(on) }
         });
         epoch_operator(self.scope, stats, inputs.into(), clocked, logic)
     }

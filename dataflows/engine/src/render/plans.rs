@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use highwater_plan::{
-    Emit, Expr, Job, Join, JoinKind, JoinWindow, Map, Node, NodeId, Op, Options, Plan, Properties, Settings, Source, SourceKind,
-    StateBound, TimeKind, View,
+    Aggregate, AggregateCall, AggregateFunction, Emit, Expr, Grouping, Job, Join, JoinKind, JoinWindow, Map, Node, NodeId, Op,
+    Options, Plan, Properties, Settings, Source, SourceKind, StateBound, TimeKind, View,
 };
 
 /// Columns `c0`, `c1` and so on.
@@ -66,6 +66,28 @@ impl Plans {
     pub(super) fn project(&mut self, input: NodeId, columns: &[usize]) -> NodeId {
         let append_only = self.0.plan.nodes[input].properties.append_only;
         self.node(Op::Map(select(columns)), vec![input], columns.len(), append_only)
+    }
+
+    /// The largest value of column `value` per group.
+    pub(super) fn max(&mut self, input: NodeId, keys: &[usize], value: usize) -> NodeId {
+        let call = AggregateCall {
+            function: AggregateFunction::Max,
+            argument: Some(value),
+            filter: None,
+            distinct: false,
+            data_type: DataType::Int64,
+        };
+        let grouping = Grouping::Keys;
+        let aggregate = Aggregate { keys: keys.to_vec(), calls: vec![call], grouping, emit: Emit::Changes };
+        self.node(Op::Aggregate(aggregate), vec![input], keys.len() + 1, false)
+    }
+
+    /// Rows whose column is true; what is true is the same if it reads the same.
+    pub(super) fn filter(&mut self, input: NodeId, column: usize) -> NodeId {
+        let columns = self.0.plan.nodes[input].schema.fields().len();
+        let append_only = self.0.plan.nodes[input].properties.append_only;
+        let map = Map { filters: vec![Expr::column(column, DataType::Int64, true)], exprs: None };
+        self.node(Op::Map(map), vec![input], columns, append_only)
     }
 
     /// These of the left then right columns of the pairs.

@@ -11,7 +11,7 @@ use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
 
 use arrow_row::{RowConverter, SortField};
-use highwater_plan::{Expr, Job, Join, JoinKind, NodeId, Op, SourceKind};
+use highwater_plan::{Expr, Job, Join, JoinKind, Map, NodeId, Op, SourceKind};
 
 use crate::operator::join::read_columns;
 
@@ -110,18 +110,26 @@ fn candidate(job: &Job, id: NodeId, join: &Join, side: usize) -> Option<(NodeId,
 }
 
 /// The node that this one only takes columns of, and which.
-fn behind_projections(job: &Job, node: NodeId) -> (NodeId, Vec<usize>) {
+pub(super) fn behind_projections(job: &Job, node: NodeId) -> (NodeId, Vec<usize>) {
     let (mut node, mut columns) = (node, (0..job.plan.nodes[node].schema.fields().len()).collect::<Vec<_>>());
     while let Op::Map(map) = &job.plan.nodes[node].op
-        && map.filters.is_empty()
+        && let Some(taken) = as_columns(map, job.plan.nodes[node].schema.fields().len())
     {
-        if let Some(exprs) = &map.exprs {
-            let Some(taken) = exprs.iter().map(Expr::as_column).collect::<Option<Vec<usize>>>() else { break };
-            columns.iter_mut().for_each(|column| *column = taken[*column]);
-        }
+        columns.iter_mut().for_each(|column| *column = taken[*column]);
         node = job.plan.nodes[node].inputs[0];
     }
     (node, columns)
+}
+
+/// The input's columns that a map of `width` columns takes, if that is all it does.
+pub(super) fn as_columns(map: &Map, width: usize) -> Option<Vec<usize>> {
+    if !map.filters.is_empty() {
+        return None;
+    }
+    match &map.exprs {
+        None => Some((0..width).collect()),
+        Some(exprs) => exprs.iter().map(Expr::as_column).collect(),
+    }
 }
 
 fn is_table(job: &Job, node: NodeId) -> bool {

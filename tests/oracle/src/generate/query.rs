@@ -1,5 +1,6 @@
 //! Random views over sources and over each other.
 
+mod extreme;
 mod grouped;
 mod items;
 mod joined;
@@ -94,7 +95,7 @@ impl<'a> Queries<'a> {
     }
 
     fn query(&mut self) -> Query {
-        match self.random.below(21) {
+        match self.random.below(22) {
             0..=1 => self.project(),
             2..=4 => self.group(),
             5 => self.distinct(),
@@ -104,6 +105,7 @@ impl<'a> Queries<'a> {
             13..=15 => self.join(),
             16..=17 => self.window_join(),
             18 => self.unnest(),
+            19 => self.extreme(),
             _ => self.union(),
         }
     }

@@ -25,6 +25,15 @@ impl Accumulator for Count {
         rows.for_each(|_, group, diff| counts[group] += diff);
     }
 
+    fn update_one(&mut self, group: u32, rows: &Rows<'_>) {
+        let mut count = 0;
+        match (rows.argument, rows.filter) {
+            (None, None) => count = rows.groups.len() as Diff,
+            _ => rows.for_each(|_, _, diff| count += diff),
+        }
+        self.counts[group as usize] += count;
+    }
+
     fn merge(&mut self, ours: &[u32], other: &dyn Accumulator, theirs: &[u32]) {
         let other: &Count = other.as_any().downcast_ref().expect("accumulators of one call are of one type");
         for (ours, theirs) in ours.iter().zip(theirs) {

@@ -163,6 +163,26 @@ impl<C: Codec, V: Values<C::Key>> Accumulator for Extreme<C, V> {
         });
     }
 
+    fn update_one(&mut self, group: u32, rows: &Rows<'_>) {
+        if !V::ONE {
+            return self.update(rows);
+        }
+        let (side, mut best) = (self.side, None);
+        self.codec.each(rows.argument.expect("min and max have an argument"), rows, |_, key, _| {
+            best = Some(match (best.take(), side) {
+                (None, _) => key,
+                (Some(best), Side::Least) => key.min(best),
+                (Some(best), Side::Greatest) => key.max(best),
+            });
+        });
+        if let Some(best) = best {
+            let group = &mut self.groups[group as usize];
+            let before = group.len();
+            group.add(best, 1, side);
+            self.values = (self.values + group.len()).wrapping_sub(before);
+        }
+    }
+
     fn merge(&mut self, ours: &[u32], other: &dyn Accumulator, theirs: &[u32]) {
         let other: &Self = other.as_any().downcast_ref().expect("accumulators of one call are of one type");
         for (ours, theirs) in ours.iter().zip(theirs) {
