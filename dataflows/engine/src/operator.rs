@@ -13,6 +13,7 @@ pub(crate) mod late;
 pub(crate) mod map;
 pub(crate) mod preaggregate;
 pub(crate) mod session;
+pub(crate) mod set_operation;
 pub(crate) mod sides;
 pub(crate) mod sink;
 pub(crate) mod temporal;

@@ -34,6 +34,7 @@ use crate::operator::exchange::Route;
 use crate::operator::late::{LateGate, LateSplit, RowWindows, Watermark};
 use crate::operator::map::map;
 use crate::operator::preaggregate::{Partials, Preaggregate};
+use crate::operator::set_operation::SetOperator;
 use crate::operator::sides::{Errors, LateRows};
 use crate::operator::sink::SinkWriter;
 use crate::operator::unnest::unnest;
@@ -142,6 +143,14 @@ impl<'scope> Renderer<'scope, '_> {
                 unnest(self.stream(node.inputs[0]), spec.clone(), Arc::clone(&node.schema), stats)
             }
             Op::Join(join) => self.join(id, node, join),
+            Op::SetOperation(operation) => {
+                // The output's columns have the inputs' types, so rows are told apart by them.
+                let columns: Vec<usize> = (0..node.schema.fields().len()).collect();
+                let route = || Route::ByColumns(columns.clone());
+                let inputs = node.inputs.iter().map(|input| Input { stream: self.stream(*input), route: route() }).collect();
+                let logic = SetOperator::new(*operation, Arc::clone(&node.schema));
+                self.operator(id, "set operation", inputs, false, Box::new(logic))
+            }
             Op::Union => {
                 use timely::dataflow::operators::Concatenate;
                 let streams: Vec<_> = node.inputs.iter().map(|input| self.branch(id, node, *input)).collect();

@@ -7,7 +7,7 @@ use std::fmt::Write;
 
 use crate::{
     Aggregate, AggregateFunction, Emit, Grouping, Job, Join, JoinKind, Map, Moment, NodeId, Op, Plan, Properties, SessionAssign,
-    SourceKind, StateBound, TemporalFilter, TimeColumn, TimeKind, Turns, Unnest, WindowAssign, WindowKind,
+    SetKind, SourceKind, StateBound, TemporalFilter, TimeColumn, TimeKind, Turns, Unnest, WindowAssign, WindowKind,
 };
 
 /// Renders a job's views and sinks, each with the operators below it.
@@ -105,6 +105,13 @@ fn operator(job: &Job, plan: &Plan, id: NodeId) -> String {
         Op::Join(join) => join_text(join),
         Op::Union => "union".into(),
         Op::Temporal(filter) => temporal_text(filter),
+        Op::SetOperation(operation) => {
+            let kind = match operation.kind {
+                SetKind::Intersect => "intersect",
+                SetKind::Except => "except",
+            };
+            format!("{kind}{}", if operation.all { " all" } else { "" })
+        }
     }
 }
 

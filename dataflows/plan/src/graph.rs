@@ -116,6 +116,40 @@ pub enum Op {
     Union,
     /// Rows while their conditions on the clock hold; one input.
     Temporal(TemporalFilter),
+    /// `INTERSECT` or `EXCEPT`: arithmetic on how often each row is in either of two inputs, which have equal column
+    /// types. NULLs are equal.
+    SetOperation(SetOperation),
+}
+
+/// How often a row is in the result, from how often it is in either input.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct SetOperation {
+    /// Which.
+    pub kind: SetKind,
+    /// `ALL`: copies count. Otherwise a row is there or not.
+    pub all: bool,
+}
+
+/// The set operations that compare two relations.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum SetKind {
+    /// Rows that both have.
+    Intersect,
+    /// Rows that the right one does not have, or has fewer of.
+    Except,
+}
+
+impl SetOperation {
+    /// How many copies of a row there are in the result, with so many on the left and right; fewer than none are none.
+    pub fn copies(self, left: i64, right: i64) -> i64 {
+        let (left, right) = (left.max(0), right.max(0));
+        match (self.kind, self.all) {
+            (SetKind::Intersect, true) => left.min(right),
+            (SetKind::Intersect, false) => left.min(right).min(1),
+            (SetKind::Except, true) => (left - right).max(0),
+            (SetKind::Except, false) => i64::from(left > 0 && right == 0),
+        }
+    }
 }
 
 /// Filters, then projects.

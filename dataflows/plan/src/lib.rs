@@ -25,7 +25,7 @@ pub use explain::explain;
 pub use expr::{EvalError, Expr, Scalar};
 pub use graph::{
     Aggregate, AggregateCall, AggregateFunction, Emit, Grouping, Join, JoinKind, JoinWindow, Map, Node, NodeId, Op, Plan,
-    Properties, SessionAssign, StateBound, Unnest, WindowAssign,
+    Properties, SessionAssign, SetKind, SetOperation, StateBound, Unnest, WindowAssign,
 };
 pub use job::{Job, OutputNames, Sink, Source, SourceKind, View, Watermark};
 pub use options::{Field, OptionEntry, OptionReader, Options, parse_duration};

@@ -6,6 +6,7 @@
 mod count_char;
 mod date_format;
 mod now;
+pub(crate) mod only_row;
 mod parts;
 mod regexp_extract;
 mod split_index;

@@ -5,6 +5,7 @@
 //! one [`highwater_plan::Map`], and equal sub-plans become one node.
 
 mod aggregate;
+mod decimal;
 mod expr;
 mod finish;
 mod graph;
@@ -13,6 +14,7 @@ mod leaf;
 mod map;
 mod output;
 mod scalar;
+mod set_operation;
 mod temporal;
 mod text;
 mod unnest;
@@ -25,7 +27,7 @@ use datafusion_expr::logical_plan::{Distinct, LogicalPlan};
 use datafusion_expr::utils::split_conjunction;
 use highwater_plan::{Diagnostic, Emit, Job, NodeId};
 
-use crate::bind::{Bound, UnnestNode, WatermarkNode, WindowNode};
+use crate::bind::{Bound, SetOperationNode, UnnestNode, WatermarkNode, WindowNode};
 use crate::diagnose::{Construct, Failure, Item, Places, Result, error};
 use graph::Graph;
 
@@ -87,6 +89,9 @@ impl Lowerer<'_> {
                 }
                 if let Some(unnest) = extension.node.as_any().downcast_ref::<UnnestNode>() {
                     return self.unnest(unnest);
+                }
+                if let Some(operation) = extension.node.as_any().downcast_ref::<SetOperationNode>() {
+                    return self.set_operation(operation, &names(plan));
                 }
                 if let Some(watermark) = extension.node.as_any().downcast_ref::<WatermarkNode>() {
                     return self.watermark(watermark);

@@ -11,6 +11,7 @@ mod aggregate;
 mod expression;
 mod join;
 mod session;
+mod set_operation;
 mod source;
 mod temporal;
 mod unnest;
@@ -174,6 +175,7 @@ fn evaluate_node(context: &Context<'_>, id: NodeId, nodes: &[Evaluated]) -> Resu
         Op::Unnest(spec) => Evaluated::of(input(0).iter().map(|rows| unnest::items(rows, spec)).collect()),
         Op::Aggregate(aggregate) => aggregate::content(context, id, aggregate, input(0)),
         Op::Join(join) => join::content(context, id, join, [input(0), input(1)])?,
+        Op::SetOperation(operation) => Evaluated::of(set_operation::content(*operation, [input(0), input(1)])),
         Op::Union => {
             let mut content = vec![Multiset::default(); context.epochs];
             for place in 0..node.inputs.len() {

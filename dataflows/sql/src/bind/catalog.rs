@@ -13,6 +13,7 @@ use datafusion_sql::planner::{ParserOptions, SqlToRel};
 use highwater_plan::Span;
 
 use super::group_window::WindowMarker;
+use super::set_operation::SetOperations;
 use super::tvf::WindowFunctions;
 use super::types::JobTypes;
 use super::unnest::ArrayItems;
@@ -119,7 +120,7 @@ impl Catalog {
                 Arc::new(datafusion_functions_aggregate::planner::AggregateFunctionPlanner),
                 Arc::new(datafusion_functions_window::planner::WindowFunctionPlanner),
             ],
-            relation_planners: vec![Arc::new(ArrayItems), Arc::new(WindowFunctions)],
+            relation_planners: vec![Arc::new(SetOperations), Arc::new(ArrayItems), Arc::new(WindowFunctions)],
             types: Arc::new(JobTypes),
         }
     }

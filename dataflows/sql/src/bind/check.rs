@@ -115,10 +115,13 @@ impl Checker<'_> {
                     self.places.constructs.push((Construct::Distinct, place));
                 }
             }
-            SetOperator::Intersect => {
-                return ControlFlow::Break(later("INTERSECT", span).help("join the two sides on all their columns"));
+            SetOperator::Intersect | SetOperator::Except | SetOperator::Minus => {
+                let by_name =
+                    matches!(set_quantifier, SetQuantifier::ByName | SetQuantifier::AllByName | SetQuantifier::DistinctByName);
+                if by_name {
+                    return ControlFlow::Break(later(&format!("{op} BY NAME"), span).help("name the columns in one order"));
+                }
             }
-            SetOperator::Except | SetOperator::Minus => return ControlFlow::Break(later("EXCEPT", span)),
         }
         self.set_expr(left)?;
         self.set_expr(right)
@@ -308,6 +311,9 @@ impl Checker<'_> {
             Expr::Subquery(_) | Expr::Exists { .. } | Expr::InSubquery { .. } => {
                 if let Some(span) = known_place(expr.span()) {
                     self.places.constructs.push((Construct::Subquery, span));
+                    if let Expr::InSubquery { negated: true, .. } = expr {
+                        self.places.constructs.push((Construct::NotIn, span));
+                    }
                 }
                 Ok(())
             }

@@ -12,7 +12,10 @@ use datafusion_optimizer::analyzer::AnalyzerRule;
 use datafusion_optimizer::simplify_expressions::SimplifyExpressions;
 use datafusion_optimizer::{Analyzer, Optimizer, OptimizerContext, OptimizerRule};
 
+use super::decimals::ProductScales;
 use super::group_window::GroupWindows;
+use super::marks::Marks;
+use super::subquery::Subqueries;
 use crate::diagnose::error;
 
 /// Rules that are left out, with the reason.
@@ -34,7 +37,8 @@ const LEFT_OUT: [&str; 7] = [
 
 /// Types, windows and constants resolved; no rule that changes the plan's shape.
 fn analyze(plan: LogicalPlan, config: &Arc<ConfigOptions>) -> Result<LogicalPlan> {
-    let mut rules: Vec<Arc<dyn AnalyzerRule + Send + Sync>> = vec![Arc::new(GroupWindows), Arc::new(PlainStrings)];
+    let mut rules: Vec<Arc<dyn AnalyzerRule + Send + Sync>> =
+        vec![Arc::new(GroupWindows), Arc::new(Subqueries), Arc::new(PlainStrings), Arc::new(ProductScales)];
     rules.extend(Analyzer::new().rules);
     rules.push(Arc::new(CheckedConstants));
     Analyzer::with_rules(rules).execute_and_check(plan, config, |_, _| {})
@@ -57,7 +61,10 @@ fn context(config: &Arc<ConfigOptions>) -> OptimizerContext {
 /// The plan that is lowered.
 pub(crate) fn optimize(plan: LogicalPlan, config: &Arc<ConfigOptions>) -> Result<LogicalPlan> {
     let plan = analyze(plan, config)?;
-    let rules = Optimizer::new().rules.into_iter().filter(|rule| !LEFT_OUT.contains(&rule.name())).collect();
+    let mut rules = Optimizer::new().rules;
+    rules.retain(|rule| !LEFT_OUT.contains(&rule.name()));
+    let before = rules.iter().position(|rule| rule.name() == "decorrelate_predicate_subquery").unwrap_or(0);
+    rules.insert(before, Arc::new(Marks));
     Optimizer::with_rules(rules).optimize(plan, &context(config), |_, _| {})
 }
 

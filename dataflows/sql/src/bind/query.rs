@@ -7,7 +7,7 @@ use arrow::datatypes::{Field, Schema, SchemaRef};
 use datafusion_common::{DataFusionError, Result as PlanResult};
 use datafusion_expr::logical_plan::{LogicalPlan, LogicalPlanBuilder};
 use datafusion_expr::{Expr, TableSource};
-use highwater_plan::Span;
+use highwater_plan::{Diagnostic, Span};
 use sqlparser::ast::{self, ObjectName, Query, SetExpr, Spanned, VisitMut, VisitorMut};
 
 use super::catalog::{Relation, Target};
@@ -15,8 +15,9 @@ use super::check::check;
 use super::names::item_name;
 use super::optimize::optimize;
 use super::rewrite::rewrite;
+use super::subquery::not_in_nullable;
 use super::{Binder, BoundQuery};
-use crate::diagnose::{Places, Result, error, from_datafusion, known_place, misspelt_case};
+use crate::diagnose::{Construct, Places, Result, error, from_datafusion, known_place, misspelt_case};
 
 impl Binder {
     /// A view's or sink's query: the plan that readers inline, and the optimised one. `columns` rename its output.
@@ -30,6 +31,14 @@ impl Binder {
         let raw = resolve(tree, |tree| self.catalog.planner().sql_statement_to_plan(ast::Statement::Query(tree)))
             .map_err(|e| from_datafusion(&e, &places))?;
         let raw = rename(raw, columns, span)?;
+        if not_in_nullable(&raw).map_err(|e| from_datafusion(&e, &places))? {
+            let warning = "one NULL on the right side of NOT IN takes back the whole result";
+            self.bound.warnings.push(
+                Diagnostic::warning("not-in-nullable", warning)
+                    .at(places.construct(Construct::NotIn).or(Some(span)))
+                    .help("use NOT EXISTS, or SELECT only what IS NOT NULL"),
+            );
+        }
         let schema = output_schema(&raw, head.as_ref(), span)?;
         let plan = self.optimized(raw.clone(), &places)?;
         let schema = resolved_types(&schema, &plan);

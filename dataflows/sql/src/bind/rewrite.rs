@@ -4,13 +4,14 @@ use std::ops::ControlFlow;
 
 use sqlparser::ast::{
     BinaryOperator, CastKind, CeilFloorKind, DataType, DateTimeField, Expr, Function, FunctionArg, FunctionArgExpr,
-    FunctionArguments, Ident, Interval, JoinOperator, Select, SelectItem, Spanned, TableFactor, TimezoneInfo, Value, VisitMut,
-    VisitorMut,
+    FunctionArguments, Ident, Interval, JoinOperator, Query, Select, SelectItem, Spanned, TableFactor, TimezoneInfo, Value,
+    VisitMut, VisitorMut,
 };
 use sqlparser::tokenizer::Span;
 
 use super::interval::product;
 use super::names::name_items;
+use super::set_operation::rewrite_body;
 use super::tvf::is_window_function;
 use super::unnest::array_items;
 use crate::parse::ast_function;
@@ -24,6 +25,11 @@ struct Rewriter;
 
 impl VisitorMut for Rewriter {
     type Break = ();
+
+    fn pre_visit_query(&mut self, query: &mut Query) -> ControlFlow<()> {
+        rewrite_body(&mut query.body);
+        ControlFlow::Continue(())
+    }
 
     fn pre_visit_select(&mut self, select: &mut Select) -> ControlFlow<()> {
         name_items(select);

@@ -9,7 +9,11 @@ use super::{Construct, Failure, Places, did_you_mean, error};
 pub(crate) fn from_datafusion(e: &DataFusionError, places: &Places) -> Failure {
     if let Some(ours) = carried(e) {
         let window = matches!(ours.code, "misplaced-window" | "window-argument");
-        let place = if window { places.window() } else { places.statement };
+        let place = match ours.code {
+            _ if window => places.window(),
+            "not-supported" => places.construct(Construct::Subquery).or(places.statement),
+            _ => places.statement,
+        };
         return Failure(Box::new(ours.clone())).or_at(place);
     }
     let span = e.diagnostic().and_then(|diagnostic| diagnostic.span).map(span).or(places.statement);
@@ -28,6 +32,12 @@ pub(crate) fn from_datafusion(e: &DataFusionError, places: &Places) -> Failure {
     }
     if let Some(name) = between(&full, "Field ", " not found in struct") {
         return error("unknown-field", format!("unknown field '{name}'")).at(places.ident(&name));
+    }
+    if full.contains("outer reference columns") || full.contains("orrelated scalar subquery") || full.contains("orrelated column")
+    {
+        return error("not-supported", "this correlated subquery could not be turned into a join")
+            .at(places.construct(Construct::Subquery).or(span))
+            .help("name columns of the query around it in the WHERE of the subquery alone, or write an explicit JOIN");
     }
     let condition = full.contains("non-boolean predicate");
     if condition {

@@ -37,6 +37,8 @@ pub(crate) enum Construct {
     InnerJoin,
     /// A subquery in an expression.
     Subquery,
+    /// NOT IN (subquery).
+    NotIn,
     /// DISTINCT or UNION without ALL.
     Distinct,
     /// The condition of WHERE or HAVING.

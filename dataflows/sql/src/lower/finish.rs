@@ -228,6 +228,7 @@ fn finished_node(node: &Node, inputs: Vec<NodeId>, done: &Plan, used: &[Vec<usiz
         }
         Op::Union => plan::Op::Union,
         Op::Temporal(filter) => plan::Op::Temporal(temporal(filter, &types, node.span)?),
+        Op::SetOperation(operation) => plan::Op::SetOperation(*operation),
     };
     let properties = Properties { append_only: node.known.append_only, time, unique_key, state: node.known.state.clone() };
     Ok(plan::Node { op, inputs, schema, properties, span: node.span })

@@ -8,8 +8,8 @@ use arrow::record_batch::RecordBatch;
 use datafusion_common::DFSchema;
 use datafusion_expr::{Expr, ExprSchemable};
 use highwater_plan::{
-    AggregateFunction, Emit, Grouping, JoinKind, JoinWindow, NodeId, SessionAssign, Span, StateBound, TimeColumn, Turns, Unnest,
-    WindowAssign,
+    AggregateFunction, Emit, Grouping, JoinKind, JoinWindow, NodeId, SessionAssign, SetOperation, Span, StateBound, TimeColumn,
+    Turns, Unnest, WindowAssign,
 };
 
 use super::expr::internal;
@@ -29,6 +29,7 @@ pub(super) enum Op {
     Join(Join),
     Union,
     Temporal(Temporal),
+    SetOperation(SetOperation),
 }
 
 /// Filters, then projects.

@@ -5,7 +5,7 @@ mod known;
 
 use std::sync::Arc;
 
-use arrow::datatypes::{Field, Schema};
+use arrow::datatypes::{DataType, Field, Schema};
 use datafusion_common::{JoinType, NullEquality};
 use datafusion_expr::logical_plan::Join as LogicalJoin;
 use datafusion_expr::utils::split_conjunction;
@@ -24,6 +24,8 @@ use known::{join_window, joined};
 struct Sides {
     kind: JoinKind,
     inputs: [NodeId; 2],
+    /// Columns of each side. An input without any has one constant column all the same, which is not counted.
+    widths: [usize; 2],
     keys: [Vec<Expr>; 2],
     /// Over left then right columns.
     residual: Vec<Expr>,
@@ -52,12 +54,14 @@ impl Lowerer<'_> {
         let keys = [self.positional(&left_keys, &[&join.left])?, self.positional(&right_keys, &[&join.right])?];
         let residual: Vec<Expr> = join.filter.iter().flat_map(split_conjunction).cloned().collect();
         let residual = self.positional(&residual, &[&join.left, &join.right])?;
-        let mut sides = Sides { kind, inputs, keys, residual };
+        let widths = [&join.left, &join.right].map(|input| input.schema().fields().len());
+        let mut sides = Sides { kind, inputs, widths, keys, residual };
         if swapped {
-            let [left, right] = sides.inputs.map(|input| self.graph.nodes[input].schema.fields().len());
+            let [left, right] = widths;
             let moved = |column: usize| if column < left { column + right } else { column - left };
             sides.residual = sides.residual.iter().map(|expr| remap(expr, moved)).collect();
             sides.inputs.reverse();
+            sides.widths.reverse();
             sides.keys.reverse();
         }
         let nulls_equal = join.null_equality == NullEquality::NullEqualsNull;
@@ -66,17 +70,16 @@ impl Lowerer<'_> {
 
     fn join_of(&mut self, sides: Sides, nulls_equal: bool, names: &[String]) -> Result<NodeId> {
         let sides = self.with_conditions_of_one_side(sides, nulls_equal)?;
-        let Sides { kind, inputs, keys, residual } = sides;
+        let Sides { kind, inputs, widths, keys, residual } = sides;
         // An inner join's condition on the clock is one on its rows.
         let (clocked, residual): (Vec<Expr>, Vec<Expr>) =
             residual.into_iter().partition(|condition| kind == JoinKind::Inner && reads_clock(condition));
-        let widths = inputs.map(|input| self.graph.nodes[input].schema.fields().len());
         let [left_keys, right_keys] = keys;
         let (left, left_keys) = self.with_keys(inputs[0], left_keys)?;
         let (right, right_keys) = self.with_keys(inputs[1], right_keys)?;
         let on: Vec<(usize, usize)> = left_keys.into_iter().zip(right_keys).collect();
         self.check_types(&on, [left, right])?;
-        if on.is_empty() {
+        if on.is_empty() && (kind.gives_pairs() || !residual.is_empty()) {
             self.warn_of_all_pairs([left, right]);
         }
         let nodes = [left, right].map(|input| &self.graph.nodes[input]);
@@ -91,14 +94,24 @@ impl Lowerer<'_> {
             JoinKind::Mark => (0..widths[0]).chain([full[0]]).collect(),
             _ => (0..widths[0] + widths[1]).map(moved).collect(),
         };
-        let exprs = (kept.len() != all.len()).then(|| kept.iter().map(|column| at(*column)).collect());
+        let exprs: Option<Vec<Expr>> = match kept.len() {
+            0 => Some(vec![lit(true)]),
+            columns => (columns != all.len()).then(|| kept.iter().map(|column| at(*column)).collect()),
+        };
         let window = join_window(&on, &nodes[0].known, &nodes[1].known);
         let mut known = joined(kind, nodes, &on, window.is_some());
         known.time = kept.iter().map(|column| known.time[*column].clone()).collect();
+        if kept.is_empty() {
+            known.time.push(None);
+        }
         let position = |column: &usize| kept.iter().position(|kept| kept == column);
         known.keys = known.keys.iter().filter_map(|key| key.iter().map(position).collect()).collect();
         let fields = kept.iter().zip(names).map(|(column, name)| all[*column].clone().with_name(name));
-        let schema = Arc::new(Schema::new(fields.collect::<Vec<Field>>()));
+        let mut fields: Vec<Field> = fields.collect();
+        if kept.is_empty() {
+            fields.push(Field::new("row", DataType::Boolean, false));
+        }
+        let schema = Arc::new(Schema::new(fields));
         let retracts = kind.keeps() != [false, false];
         let emit = if retracts && window.is_some() { self.emit } else { Emit::Changes };
         if emit == Emit::Final && self.bound.decisions.settings.allowed_lateness.is_zero() {
@@ -120,7 +133,7 @@ impl Lowerer<'_> {
         if sides.kind == JoinKind::Inner {
             return Ok(sides);
         }
-        let width = self.graph.nodes[sides.inputs[0]].schema.fields().len();
+        let width = sides.widths[0];
         let mut own: [Vec<Expr>; 2] = Default::default();
         let keeps = sides.kind.keeps();
         sides.residual.retain(|condition| {

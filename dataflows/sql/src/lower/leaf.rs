@@ -166,7 +166,7 @@ impl Lowerer<'_> {
 }
 
 /// The time of a column that comes from several inputs: the same kind in all, bounded by the slowest.
-fn common_time<'a>(times: impl Iterator<Item = &'a Option<TimeColumn>>) -> Option<TimeColumn> {
+pub(super) fn common_time<'a>(times: impl Iterator<Item = &'a Option<TimeColumn>>) -> Option<TimeColumn> {
     let mut common: Option<TimeColumn> = None;
     for time in times {
         let time = time.as_ref()?;

@@ -16,6 +16,7 @@ use datafusion_physical_expr::expressions::BinaryExpr;
 use datafusion_physical_expr::{PhysicalExpr, create_physical_expr};
 use highwater_plan::{EvalError, Expr as PlanExpr, Scalar, Span};
 
+use super::decimal::{OVERFLOW, decimal_arithmetic};
 use super::expr::{as_column, columns, internal, span};
 use super::temporal::reads_clock;
 use super::text::text;
@@ -53,7 +54,8 @@ pub(super) fn compile(expr: &Expr, types: &DFSchema, place: Option<Span>) -> Res
 }
 
 fn physical(expr: &Expr, types: &DFSchema) -> datafusion_common::Result<Arc<dyn PhysicalExpr>> {
-    create_physical_expr(expr, types, &ExecutionProps::new(), &PhysicalPlanningContext::default()).and_then(checked)
+    let expr = create_physical_expr(expr, types, &ExecutionProps::new(), &PhysicalPlanningContext::default())?;
+    checked(expr, types.as_arrow())
 }
 
 /// An expression apart from the columns and fields of columns that it reads.
@@ -97,13 +99,17 @@ fn all_nullable(schema: &Schema) -> Schema {
     Schema::new(schema.fields().iter().map(|field| field.as_ref().clone().with_nullable(true)).collect::<Vec<_>>())
 }
 
-/// Integer arithmetic that fails instead of wrapping.
-fn checked(expr: Arc<dyn PhysicalExpr>) -> datafusion_common::Result<Arc<dyn PhysicalExpr>> {
+/// Integer arithmetic that fails instead of wrapping, and decimal arithmetic with room.
+fn checked(expr: Arc<dyn PhysicalExpr>, schema: &Schema) -> datafusion_common::Result<Arc<dyn PhysicalExpr>> {
     expr.transform_up(|expr| {
         Ok(match expr.downcast_ref::<BinaryExpr>() {
             Some(binary) => {
                 let checked = binary.clone().with_fail_on_overflow(true);
-                Transformed::yes(Arc::new(checked) as Arc<dyn PhysicalExpr>)
+                let decimal = decimal_arithmetic(&checked, schema);
+                Transformed::yes(match decimal {
+                    Some(decimal) => Arc::new(decimal) as Arc<dyn PhysicalExpr>,
+                    None => Arc::new(checked),
+                })
             }
             None => Transformed::no(expr),
         })
@@ -240,6 +246,7 @@ fn message(e: &DataFusionError) -> String {
 fn arrow_message(e: &ArrowError) -> String {
     match e {
         ArrowError::DivideByZero => "division by zero".into(),
+        ArrowError::ArithmeticOverflow(text) if text == OVERFLOW => OVERFLOW.into(),
         ArrowError::ArithmeticOverflow(_) => "integer overflow".into(),
         ArrowError::ExternalError(e) => match e.downcast_ref::<DataFusionError>() {
             Some(e) => message(e),

@@ -4,6 +4,7 @@ mod extreme;
 mod grouped;
 mod items;
 mod joined;
+mod subquery;
 
 use super::Random;
 use super::expr::{expr, predicate};
@@ -95,7 +96,8 @@ impl<'a> Queries<'a> {
     }
 
     fn query(&mut self) -> Query {
-        match self.random.below(22) {
+        match self.random.below(24) {
+            22..=23 => self.with_subquery(),
             0..=1 => self.project(),
             2..=4 => self.group(),
             5 => self.distinct(),
@@ -201,7 +203,14 @@ impl<'a> Queries<'a> {
             }
         }
         let conditions = [self.condition(&left.columns, 40), self.condition(&right.columns, 40)];
-        let all = if self.random.chance(85) { "UNION ALL" } else { "UNION" };
+        let all = match self.random.below(20) {
+            0..=9 => "UNION ALL",
+            10..=11 => "UNION",
+            12..=13 => "INTERSECT",
+            14..=15 => "INTERSECT ALL",
+            16..=17 => "EXCEPT",
+            _ => "EXCEPT ALL",
+        };
         let sql = format!(
             "SELECT {} FROM {}{} {all} SELECT {} FROM {}{}",
             sides[0].sql(),

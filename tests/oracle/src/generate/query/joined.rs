@@ -1,4 +1,4 @@
-//! Inner joins on equal columns.
+//! Joins of every kind, on equal columns or on others.
 
 use super::{From, Items, Queries, Query};
 use crate::generate::expr::predicate;
@@ -55,6 +55,7 @@ impl Queries<'_> {
             }
         }
         let wanted = if on.is_empty() { self.random.range(1, 2) } else { self.random.range(0, 1) };
+        let wanted = if on.is_empty() && self.random.chance(6) { 0 } else { wanted };
         for _ in 0..20 {
             if on.len() as i64 >= wanted + if windowed { 1 } else { 0 } {
                 break;
@@ -67,20 +68,36 @@ impl Queries<'_> {
                 on.push(format!("{} {equality} {}", one.name, other.name));
             }
         }
-        if on.is_empty() {
-            return self.project();
-        }
-        let both: Vec<Column> = left.columns.iter().chain(&right.columns).cloned().collect();
-        if self.random.chance(25) {
+        let mut both: Vec<Column> = left.columns.iter().chain(&right.columns).cloned().collect();
+        if on.is_empty() || self.random.chance(25) {
             on.push(predicate(self.random, &both, 1));
+        }
+        let join = match self.random.below(20) {
+            0..=8 => "JOIN",
+            9..=11 => "LEFT JOIN",
+            12..=13 => "RIGHT JOIN",
+            14..=15 => "FULL JOIN",
+            16..=17 => "LEFT SEMI JOIN",
+            _ => "LEFT ANTI JOIN",
+        };
+        // What is padded with NULLs says nothing of time any more.
+        let width = left.columns.len();
+        let (pads_left, pads_right) = (matches!(join, "RIGHT JOIN" | "FULL JOIN"), matches!(join, "LEFT JOIN" | "FULL JOIN"));
+        for (index, column) in both.iter_mut().enumerate() {
+            if (index < width && pads_left) || (index >= width && pads_right) {
+                column.role = Role::None;
+            }
+        }
+        if join.ends_with("SEMI JOIN") || join.ends_with("ANTI JOIN") {
+            both.truncate(width);
         }
         let items = self.joined_items(&both);
         let on = on.join(" AND ");
-        let sql = match self.random.chance(20) {
+        let sql = match join == "JOIN" && self.random.chance(30) {
             true => format!("SELECT {} FROM {}, {} WHERE {on}", items.sql(), left.sql, right.sql),
             false => {
                 let condition = self.condition(&both, 25);
-                format!("SELECT {} FROM {} JOIN {} ON {on}{condition}", items.sql(), left.sql, right.sql)
+                format!("SELECT {} FROM {} {join} {} ON {on}{condition}", items.sql(), left.sql, right.sql)
             }
         };
         let depth = left.depth.max(right.depth);

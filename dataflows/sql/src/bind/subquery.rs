@@ -1,0 +1,247 @@
+//! Subqueries in expressions, said in words that can be maintained.
+//!
+//! DataFusion turns subqueries into joins. Two of its answers would be wrong here: `NOT IN` where NULLs are about, of which
+//! its joins know too little (and nothing at all inside `OR`, `CASE` or a SELECT list), and a scalar subquery that gives
+//! several rows, which would multiply the rows of the query around it. So what NULLs do to `IN` is spelled out with
+//! `EXISTS`, which has no third answer; and a scalar subquery that may give several rows counts them.
+
+use std::sync::Arc;
+
+use datafusion_common::config::ConfigOptions;
+use datafusion_common::tree_node::{Transformed, TreeNode, TreeNodeRecursion};
+use datafusion_common::{Column, DFSchema, ExprSchema, Result, ScalarValue};
+use datafusion_expr::expr::{Exists, InSubquery};
+use datafusion_expr::expr_rewriter::NamePreserver;
+use datafusion_expr::logical_plan::{LogicalPlan, LogicalPlanBuilder, Subquery};
+use datafusion_expr::utils::{conjunction, disjunction, split_conjunction_owned};
+use datafusion_expr::{Expr, ExprSchemable, JoinType, Operator, exists, lit, not_exists, when};
+use datafusion_functions_aggregate::expr_fn::{count, min};
+use datafusion_optimizer::analyzer::AnalyzerRule;
+
+use crate::diagnose::error;
+use crate::functions::only_row;
+
+/// Rewrites subqueries in the expressions of a plan.
+#[derive(Debug)]
+pub(crate) struct Subqueries;
+
+impl AnalyzerRule for Subqueries {
+    fn name(&self) -> &str {
+        "subqueries"
+    }
+
+    fn analyze(&self, plan: LogicalPlan, _: &ConfigOptions) -> Result<LogicalPlan> {
+        Ok(plan.transform_up_with_subqueries(rewritten)?.data)
+    }
+}
+
+/// Whether a plan asks `x NOT IN (subquery)` of a subquery that may give NULL.
+pub(crate) fn not_in_nullable(plan: &LogicalPlan) -> Result<bool> {
+    let mut found = false;
+    plan.apply_with_subqueries(|node| {
+        node.apply_expressions(|expr| {
+            expr.apply(|expr| {
+                if let Expr::InSubquery(InSubquery { subquery, negated: true, .. }) = expr {
+                    found |= subquery.subquery.schema().field(0).is_nullable();
+                }
+                Ok(TreeNodeRecursion::Continue)
+            })
+        })
+    })?;
+    Ok(found)
+}
+
+/// Whether an expression has a subquery.
+pub(crate) fn has_subquery(expr: &Expr) -> bool {
+    expr.exists(|expr| Ok(matches!(expr, Expr::InSubquery(_) | Expr::Exists(_) | Expr::ScalarSubquery(_)))).unwrap_or(false)
+}
+
+fn rewritten(node: LogicalPlan) -> Result<Transformed<LogicalPlan>> {
+    let (mut found, mut correlated) = (false, false);
+    node.apply_expressions(|expr| {
+        found |= has_subquery(expr);
+        correlated |= expr.contains_outer();
+        Ok(TreeNodeRecursion::Continue)
+    })?;
+    if correlated && matches!(&node, LogicalPlan::Join(join) if join.join_type != JoinType::Inner) {
+        // DataFusion would ask the condition of the result, which drops the rows without a match.
+        return Err(error("not-supported", "a subquery's outer join cannot have a condition on the query around it")
+            .help("put the condition into the WHERE of the subquery, or write an explicit JOIN")
+            .into());
+    }
+    if !found {
+        return Ok(Transformed::no(node));
+    }
+    let node = match node {
+        // A condition of an inner join is one of its result, where DataFusion looks for subqueries.
+        LogicalPlan::Join(mut join) if join.join_type == JoinType::Inner => {
+            let conditions = join.filter.take().map(split_conjunction_owned).unwrap_or_default();
+            let (above, stay): (Vec<Expr>, Vec<Expr>) = conditions.into_iter().partition(has_subquery);
+            join.filter = conjunction(stay);
+            match conjunction(above) {
+                Some(above) => LogicalPlanBuilder::from(LogicalPlan::Join(join)).filter(above)?.build()?,
+                None => LogicalPlan::Join(join),
+            }
+        }
+        node => node,
+    };
+    let mut outer = DFSchema::empty();
+    for input in node.inputs() {
+        outer.merge(input.schema());
+    }
+    let is_filter = matches!(node, LogicalPlan::Filter(_));
+    let names = NamePreserver::new(&node);
+    let node = node.map_expressions(|expr| {
+        let name = names.save(&expr);
+        let expr = if is_filter { condition(expr, &outer)? } else { value(expr, &outer)? };
+        Ok(Transformed::yes(name.restore(expr)))
+    })?;
+    node.map_data(|node| node.recompute_schema())
+}
+
+/// An expression of which only matters whether it is true.
+fn condition(expr: Expr, outer: &DFSchema) -> Result<Expr> {
+    match expr {
+        Expr::BinaryExpr(mut binary) if matches!(binary.op, Operator::And | Operator::Or) => {
+            *binary.left = condition(*binary.left, outer)?;
+            *binary.right = condition(*binary.right, outer)?;
+            Ok(Expr::BinaryExpr(binary))
+        }
+        Expr::Not(inner) => match *inner {
+            Expr::InSubquery(inner) => condition(Expr::InSubquery(InSubquery { negated: !inner.negated, ..inner }), outer),
+            Expr::Exists(inner) => Ok(Expr::Exists(Exists { negated: !inner.negated, ..inner })),
+            inner => Ok(Expr::Not(Box::new(value(inner, outer)?))),
+        },
+        Expr::InSubquery(InSubquery { expr, subquery, negated: false }) => {
+            let expr = Box::new(value(*expr, outer)?);
+            Ok(Expr::InSubquery(InSubquery { expr, subquery, negated: false }))
+        }
+        Expr::InSubquery(found) => {
+            let asked = Asked::new(found, outer)?;
+            let mut conditions = vec![not_exists(asked.equal()?)];
+            if asked.inner_nullable {
+                conditions.push(not_exists(asked.null()?));
+            }
+            if asked.outer_nullable {
+                conditions.push(not_exists(asked.of_null()?));
+            }
+            Ok(conjunction(conditions).unwrap_or_else(|| lit(true)))
+        }
+        other => value(other, outer),
+    }
+}
+
+/// An expression whose NULL is not false.
+fn value(expr: Expr, outer: &DFSchema) -> Result<Expr> {
+    let expr = expr.transform_up(|expr| {
+        Ok(match expr {
+            Expr::InSubquery(found) => {
+                let negated = found.negated;
+                let asked = Asked::new(found, outer)?;
+                let mut unknown = Vec::new();
+                if asked.inner_nullable {
+                    unknown.push(exists(asked.null()?));
+                }
+                if asked.outer_nullable {
+                    unknown.push(exists(asked.of_null()?));
+                }
+                let equal = exists(asked.equal()?);
+                Transformed::yes(match disjunction(unknown) {
+                    None if negated => not_exists(asked.equal()?),
+                    None => equal,
+                    Some(unknown) => {
+                        when(equal, lit(!negated)).when(unknown, lit(ScalarValue::Boolean(None))).otherwise(lit(negated))?
+                    }
+                })
+            }
+            Expr::ScalarSubquery(subquery) => single(subquery)?,
+            other => Transformed::no(other),
+        })
+    })?;
+    Ok(expr.data)
+}
+
+/// `expr IN (subquery)`, seen from the subquery.
+struct Asked {
+    subquery: LogicalPlan,
+    /// The subquery's column.
+    inner: Expr,
+    /// What is looked for, from outside.
+    outer: Expr,
+    inner_nullable: bool,
+    outer_nullable: bool,
+}
+
+impl Asked {
+    fn new(found: InSubquery, outer: &DFSchema) -> Result<Self> {
+        let outer_nullable = found.expr.nullable(outer)?;
+        let looked_for = value(*found.expr, outer)?;
+        let looked_for = looked_for.transform_up(|expr| {
+            Ok(match expr {
+                Expr::Column(column) => {
+                    let field = Arc::clone(outer.field_from_column(&column)?);
+                    Transformed::yes(Expr::OuterReferenceColumn(field, column))
+                }
+                Expr::OuterReferenceColumn(..) | Expr::ScalarSubquery(_) | Expr::Exists(_) => {
+                    return Err(error(
+                        "not-supported",
+                        "this IN looks for something that is itself a subquery or of an outer query",
+                    )
+                    .help("write EXISTS (SELECT ... WHERE ... = ...)")
+                    .into());
+                }
+                other => Transformed::no(other),
+            })
+        })?;
+        let subquery = Arc::unwrap_or_clone(found.subquery.subquery);
+        let (qualifier, field) = subquery.schema().qualified_field(0);
+        let inner = Expr::Column(Column::from((qualifier, field)));
+        let inner_nullable = field.is_nullable();
+        Ok(Asked { subquery, inner, outer: looked_for.data, inner_nullable, outer_nullable })
+    }
+
+    fn rows(&self, condition: Expr) -> Result<Arc<LogicalPlan>> {
+        Ok(Arc::new(LogicalPlanBuilder::from(self.subquery.clone()).filter(condition)?.build()?))
+    }
+
+    /// Rows that are what is looked for.
+    fn equal(&self) -> Result<Arc<LogicalPlan>> {
+        self.rows(self.inner.clone().eq(self.outer.clone()))
+    }
+
+    /// Rows of which that cannot be told.
+    fn null(&self) -> Result<Arc<LogicalPlan>> {
+        self.rows(self.inner.clone().is_null())
+    }
+
+    /// All rows, if what is looked for is NULL.
+    fn of_null(&self) -> Result<Arc<LogicalPlan>> {
+        self.rows(self.outer.clone().is_null())
+    }
+}
+
+/// A scalar subquery that may give several rows, with their number: more than one is an error of the row around it.
+fn single(subquery: Subquery) -> Result<Transformed<Expr>> {
+    let plan = &subquery.subquery;
+    if plan.max_rows().is_some_and(|rows| rows <= 1) || plan.schema().fields().len() != 1 {
+        return Ok(Transformed::no(Expr::ScalarSubquery(subquery)));
+    }
+    let (qualifier, field) = plan.schema().qualified_field(0);
+    let column = Expr::Column(Column::from((qualifier, field)));
+    let counted = LogicalPlanBuilder::from(plan.as_ref().clone())
+        .aggregate(Vec::<Expr>::new(), vec![count(lit(1_i64)).alias("__rows"), min(column).alias("__value")])?
+        .project(vec![
+            datafusion_functions::core::named_struct()
+                .call(vec![
+                    lit("rows"),
+                    Expr::Column(Column::from_name("__rows")),
+                    lit("value"),
+                    Expr::Column(Column::from_name("__value")),
+                ])
+                .alias("__only_row"),
+        ])?
+        .build()?;
+    let outer_ref_columns = counted.all_out_ref_exprs();
+    let counted = Subquery { subquery: Arc::new(counted), outer_ref_columns, spans: subquery.spans };
+    Ok(Transformed::yes(only_row::function().call(vec![Expr::ScalarSubquery(counted)])))
+}
