@@ -62,27 +62,67 @@ fn results_are_as_computed_by_others_on_four_workers() {
 
 #[test]
 fn nexmark_from_a_json_file_gives_the_same() {
-    let directory = tempfile::tempdir().expect("a directory for the stream");
-    let file = directory.path().join("nexmark.jsonl");
-    let path = file.to_str().expect("a temporary path is text");
-    let generator = "connector = 'nexmark', events = '200000'";
-    let queries: Vec<PathBuf> = folders().into_iter().filter(|folder| name(folder).starts_with("nexmark_")).collect();
-
-    let text = read(&queries[0].join("job.sql"));
-    let source = &text[..text.find("CREATE VIEW").expect("the source is followed by its views")];
-    assert!(source.contains(generator), "the stream is declared as elsewhere");
-    let write = format!(
-        "{source}CREATE SINK events WITH (connector = 'file', path = '{path}') AS
-           SELECT event_type, person, auction, bid FROM nexmark;"
-    );
-    finish(&run("write", &write, 1));
-
+    let stream = Stream::write();
     let mut wrong = Vec::new();
-    for folder in queries {
-        let text = read(&folder.join("job.sql")).replace(generator, &format!("connector = 'file', path = '{path}'"));
+    for (folder, text) in stream.jobs(&stream.file) {
         wrong.extend(check(&folder, &text, 2));
     }
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+/// Event n happens at n / 10 ms and the watermark stays 4 s behind: what is displaced by less than 40,000 places is not late.
+#[test]
+fn nexmark_shuffled_within_the_bound_gives_the_same() {
+    use rand::{Rng, SeedableRng};
+    let stream = Stream::write();
+    let text = read(&stream.file);
+    let mut random = rand::rngs::SmallRng::seed_from_u64(13);
+    let mut lines: Vec<(usize, &str)> = text.lines().enumerate().collect();
+    lines.sort_by_cached_key(|(place, _)| place + random.gen_range(0..39_000));
+    assert!(lines.windows(2).filter(|pair| pair[0].0 > pair[1].0).count() > 50_000, "the stream is well shuffled");
+    let shuffled = stream.file.with_file_name("shuffled.jsonl");
+    let lines: Vec<&str> = lines.into_iter().map(|(_, line)| line).collect();
+    fs::write(&shuffled, lines.join("\n")).expect("the stream can be written");
+    let mut wrong = Vec::new();
+    for (folder, text) in stream.jobs(&shuffled) {
+        wrong.extend(check(&folder, &text, 2));
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+/// The Nexmark stream as a file of JSON lines.
+struct Stream {
+    file: PathBuf,
+    _directory: tempfile::TempDir,
+}
+
+impl Stream {
+    const GENERATOR: &str = "connector = 'nexmark', events = '200000'";
+
+    fn write() -> Self {
+        let directory = tempfile::tempdir().expect("a directory for the stream");
+        let file = directory.path().join("nexmark.jsonl");
+        let text = read(&root().join("dataflows/jobs/nexmark_q0/job.sql"));
+        let source = &text[..text.find("CREATE VIEW").expect("the source is followed by its views")];
+        assert!(source.contains(Self::GENERATOR), "the stream is declared as elsewhere");
+        let write = format!(
+            "{source}CREATE SINK events WITH (connector = 'file', path = '{}') AS
+               SELECT event_type, person, auction, bid FROM nexmark;",
+            file.display()
+        );
+        finish(&run("write", &write, 1));
+        Stream { file, _directory: directory }
+    }
+
+    /// The Nexmark jobs that are a function of the stream, reading it from `file`.
+    fn jobs<'a>(&'a self, file: &'a Path) -> impl Iterator<Item = (PathBuf, String)> + 'a {
+        let queries = folders().into_iter().filter(|folder| name(folder).starts_with("nexmark_"));
+        queries.filter_map(move |folder| {
+            let text = read(&folder.join("job.sql"));
+            let from_file = format!("connector = 'file', path = '{}'", file.display());
+            text.contains(Self::GENERATOR).then(|| (folder, text.replace(Self::GENERATOR, &from_file)))
+        })
+    }
 }
 
 /// Runs every job to its end and compares its views.
