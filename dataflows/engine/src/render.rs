@@ -6,6 +6,7 @@
 mod arranged;
 mod contests;
 mod join;
+mod ordered;
 #[cfg(test)]
 mod plans;
 mod session;
@@ -151,6 +152,8 @@ impl<'scope> Renderer<'scope, '_> {
                 let logic = SetOperator::new(*operation, Arc::clone(&node.schema));
                 self.operator(id, "set operation", inputs, false, Box::new(logic))
             }
+            Op::TopN(topn) => self.topn(id, node, topn),
+            Op::Over(_) => unreachable!("planners do not make it yet"),
             Op::Union => {
                 use timely::dataflow::operators::Concatenate;
                 let streams: Vec<_> = node.inputs.iter().map(|input| self.branch(id, node, *input)).collect();

@@ -3,6 +3,8 @@
 //! The same job always gives the same text: no addresses, no hash order, no versions. It is what `highwater explain`
 //! prints and what the golden `plan.txt` of each ready-made job holds.
 
+mod ordered;
+
 use std::fmt::Write;
 
 use crate::{
@@ -112,6 +114,8 @@ fn operator(job: &Job, plan: &Plan, id: NodeId) -> String {
             };
             format!("{kind}{}", if operation.all { " all" } else { "" })
         }
+        Op::TopN(topn) => ordered::topn(topn),
+        Op::Over(over) => ordered::over(over),
     }
 }
 

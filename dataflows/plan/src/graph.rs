@@ -6,7 +6,7 @@
 use arrow::array::RecordBatch;
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 
-use crate::{Expr, Span, TemporalFilter, TimeColumn, TimeKind, WindowKind};
+use crate::{Expr, Over, Span, TemporalFilter, TimeColumn, TimeKind, TopN, WindowKind};
 
 /// Position of a node in [`Plan::nodes`].
 pub type NodeId = usize;
@@ -116,6 +116,10 @@ pub enum Op {
     Union,
     /// Rows while their conditions on the clock hold; one input.
     Temporal(TemporalFilter),
+    /// The rows of each partition whose number in an order is within bounds; one input.
+    TopN(TopN),
+    /// Adds to each row what functions say of the rows around it; one input.
+    Over(Over),
     /// `INTERSECT` or `EXCEPT`: arithmetic on how often each row is in either of two inputs, which have equal column
     /// types. NULLs are equal.
     SetOperation(SetOperation),
@@ -247,7 +251,7 @@ pub enum Grouping {
 }
 
 /// One aggregate function over a group.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct AggregateCall {
     /// Which.
     pub function: AggregateFunction,

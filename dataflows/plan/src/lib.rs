@@ -13,6 +13,7 @@ mod expr;
 mod graph;
 mod job;
 mod options;
+mod ordered;
 mod origin;
 mod settings;
 mod temporal;
@@ -29,6 +30,9 @@ pub use graph::{
 };
 pub use job::{Job, OutputNames, Sink, Source, SourceKind, View, Watermark};
 pub use options::{Field, OptionEntry, OptionReader, Options, parse_duration};
+pub use ordered::{
+    Frame, FrameBound, FrameUnits, OrderColumn, Over, OverCall, OverClosing, OverFunction, PartitionWindow, Ranking, TopN,
+};
 pub use origin::Origin;
 pub use settings::{OnError, Settings};
 pub use temporal::{Moment, TemporalCondition, TemporalFilter, Turns};

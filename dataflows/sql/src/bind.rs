@@ -14,6 +14,7 @@ mod marks;
 mod names;
 mod nodes;
 mod optimize;
+mod ordered;
 mod query;
 mod rewrite;
 mod set_operation;

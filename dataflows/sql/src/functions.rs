@@ -12,6 +12,8 @@ mod regexp_extract;
 mod split_index;
 mod timestampadd;
 mod timestampdiff;
+mod windows;
+mod with_ties;
 
 use std::fmt;
 use std::hash::{Hash, Hasher};
@@ -24,6 +26,8 @@ use datafusion_expr::simplify::{ExprSimplifyResult, SimplifyContext};
 use datafusion_expr::{ColumnarValue, Expr, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature, Volatility};
 
 pub(crate) use now::{NOW, now_type};
+pub(crate) use windows::all as windows;
+pub(crate) use with_ties::WITH_TIES;
 
 /// All functions of this module.
 pub(crate) fn all() -> Vec<Arc<ScalarUDF>> {
@@ -35,6 +39,7 @@ pub(crate) fn all() -> Vec<Arc<ScalarUDF>> {
         split_index::function(),
         timestampadd::function(),
         timestampdiff::function(),
+        with_ties::function(),
     ];
     functions.extend(parts::functions());
     functions

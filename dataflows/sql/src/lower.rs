@@ -13,10 +13,12 @@ mod join;
 mod leaf;
 mod map;
 mod output;
+mod over;
 mod scalar;
 mod set_operation;
 mod temporal;
 mod text;
+mod topn;
 mod unnest;
 mod window;
 
@@ -81,8 +83,6 @@ impl Lowerer<'_> {
             LogicalPlan::Union(union) => self.union(union, &names(plan)),
             LogicalPlan::Values(values) => self.values(values),
             LogicalPlan::EmptyRelation(empty) => self.empty(empty),
-            // A relation has no order, so an order without a limit changes nothing.
-            LogicalPlan::Sort(sort) if sort.fetch.is_none() => self.plan(&sort.input),
             LogicalPlan::Extension(extension) => {
                 if let Some(window) = extension.node.as_any().downcast_ref::<WindowNode>() {
                     return self.window(window, &names(plan));
@@ -98,9 +98,11 @@ impl Lowerer<'_> {
                 }
                 Err(self.unsupported(extension.node.name()))
             }
-            LogicalPlan::Distinct(Distinct::On(_)) => Err(self.unsupported("DISTINCT ON")),
-            LogicalPlan::Sort(_) | LogicalPlan::Limit(_) => Err(self.unsupported("LIMIT")),
-            LogicalPlan::Window(_) => Err(self.unsupported("OVER")),
+            LogicalPlan::Sort(sort) => self.sorted(sort),
+            LogicalPlan::Limit(limit) => self.limit(limit),
+            LogicalPlan::Window(window) => self.over(window, &names(plan)),
+            // The binder makes it a row_number() that is 1.
+            LogicalPlan::Distinct(Distinct::On(_)) => Err(self.unsupported("this DISTINCT ON")),
             LogicalPlan::Unnest(unnest) => self.select_unnest(unnest, &names(plan)),
             LogicalPlan::RecursiveQuery(_) => Err(self.unsupported("WITH RECURSIVE")),
             LogicalPlan::Subquery(_) => Err(error("not-supported", "this subquery could not be turned into a join")

@@ -10,6 +10,7 @@
 mod aggregate;
 mod expression;
 mod join;
+mod ordered;
 mod session;
 mod set_operation;
 mod source;
@@ -176,6 +177,8 @@ fn evaluate_node(context: &Context<'_>, id: NodeId, nodes: &[Evaluated]) -> Resu
         Op::Aggregate(aggregate) => aggregate::content(context, id, aggregate, input(0)),
         Op::Join(join) => join::content(context, id, join, [input(0), input(1)])?,
         Op::SetOperation(operation) => Evaluated::of(set_operation::content(*operation, [input(0), input(1)])),
+        Op::TopN(topn) => ordered::topn(context, id, topn, input(0)),
+        Op::Over(_) => return Err(Unfit::TooLarge),
         Op::Union => {
             let mut content = vec![Multiset::default(); context.epochs];
             for place in 0..node.inputs.len() {

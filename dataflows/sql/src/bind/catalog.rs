@@ -102,14 +102,15 @@ impl Catalog {
             }
             aggregates.insert(function.name().to_string(), function);
         }
-        let windows = datafusion_functions_window::all_default_window_functions();
+        // Ours come last here, too: they count in BIGINT.
+        let windows = datafusion_functions_window::all_default_window_functions().into_iter().chain(crate::functions::windows());
         let higher_order = datafusion_functions_nested::all_default_higher_order_functions();
         Catalog {
             relations: HashMap::new(),
             config: Arc::new(config),
             scalars,
             aggregates,
-            windows: windows.into_iter().map(|function| (function.name().to_string(), function)).collect(),
+            windows: windows.map(|function| (function.name().to_string(), function)).collect(),
             higher_order: higher_order.into_iter().map(|function| (function.name().to_string(), function)).collect(),
             expr_planners: vec![
                 Arc::new(datafusion_functions::core::planner::CoreFunctionPlanner::default()),

@@ -4,12 +4,14 @@
 //! samples) or would fold it (`now()`). The same walk remembers where functions and joins stand, for errors that are only
 //! found after planning.
 
+mod limits;
+
 use std::ops::ControlFlow;
 
 use highwater_plan::Diagnostic;
 use sqlparser::ast::{
-    BinaryOperator, Distinct, Expr, Function, GroupByExpr, JoinConstraint, JoinOperator, LimitClause, Query, Select, SelectItem,
-    SetExpr, SetOperator, SetQuantifier, Spanned, TableFactor, Visit, Visitor,
+    BinaryOperator, Distinct, Expr, Function, GroupByExpr, JoinConstraint, JoinOperator, Query, Select, SelectItem, SetExpr,
+    SetOperator, SetQuantifier, Spanned, TableFactor, Visit, Visitor,
 };
 
 use super::catalog::{Catalog, Target};
@@ -50,14 +52,10 @@ impl Visitor for Checker<'_> {
             self.common.extend(with.cte_tables.iter().map(|cte| cte.alias.name.value.clone()));
         }
         let limited = query.limit_clause.is_some() || query.fetch.is_some();
-        if let Some(limit) = &query.limit_clause {
-            return ControlFlow::Break(limit_failure(limit, query));
+        if let Err(failure) = self.limits(query) {
+            return ControlFlow::Break(failure);
         }
-        if let Some(fetch) = &query.fetch {
-            let span = fetch.quantity.as_ref().map_or_else(|| query.span(), |quantity| quantity.span());
-            return ControlFlow::Break(later("FETCH FIRST", span));
-        }
-        if let (Some(order), false) = (&query.order_by, limited) {
+        if let (Some(order), false) = (&query.order_by, limited || is_distinct_on(&query.body)) {
             let message = "ORDER BY without LIMIT is ignored: a continuously updated result has no row order";
             self.warnings.push(
                 Diagnostic::warning("order-by-ignored", message)
@@ -90,20 +88,6 @@ impl Visitor for Checker<'_> {
     }
 }
 
-fn limit_failure(limit: &LimitClause, query: &Query) -> Failure {
-    let expr = match limit {
-        LimitClause::LimitOffset { limit: None, offset: Some(offset), .. } => {
-            return error("not-supported", "OFFSET without LIMIT cannot be maintained: every change shifts all following rows")
-                .at(known_place(offset.value.span()))
-                .help("remove it, or page when the view is read");
-        }
-        LimitClause::LimitOffset { limit, .. } => limit.as_ref(),
-        LimitClause::OffsetCommaLimit { limit, .. } => Some(limit),
-    };
-    later("LIMIT", expr.map_or_else(|| query.span(), Spanned::span))
-        .help("limit when the view is read: GET /v1/views/{view}?limit=n")
-}
-
 impl Checker<'_> {
     fn set_expr(&mut self, body: &SetExpr) -> ControlFlow<Failure> {
         let SetExpr::SetOperation { op, set_quantifier, left, right } = body else { return ControlFlow::Continue(()) };
@@ -128,26 +112,16 @@ impl Checker<'_> {
     }
 
     fn select(&mut self, select: &Select) -> Result<()> {
-        if let Some(Distinct::On(exprs)) = &select.distinct {
-            let span = exprs.first().map_or_else(|| select.span(), Spanned::span);
-            return Err(later("DISTINCT ON", span));
-        }
-        if select.distinct.is_some()
+        if matches!(select.distinct, Some(Distinct::Distinct))
             && let Some(span) = known_place(select.select_token.0.span)
         {
             self.places.constructs.push((Construct::Distinct, span));
-        }
-        if let Some(qualify) = &select.qualify {
-            return Err(later("QUALIFY", qualify.span()));
         }
         if let Some(top) = &select.top {
             return Err(later(&top.to_string(), select.select_token.0.span));
         }
         if let Some(view) = select.lateral_views.first() {
             return Err(later("LATERAL VIEW", view.lateral_view.span()));
-        }
-        if let Some(named) = select.named_window.first() {
-            return Err(later("WINDOW", named.0.span));
         }
         if let GroupByExpr::Expressions(_, modifiers) | GroupByExpr::All(modifiers) = &select.group_by
             && let Some(modifier) = modifiers.first()
@@ -156,7 +130,7 @@ impl Checker<'_> {
         }
         values_without_clock(select)?;
         self.items(select);
-        for condition in select.selection.iter().chain(&select.having) {
+        for condition in select.selection.iter().chain(&select.having).chain(&select.qualify) {
             if let Some(span) = known_place(condition.span()) {
                 self.places.constructs.push((Construct::Condition, span));
             }
@@ -327,9 +301,6 @@ impl Checker<'_> {
         if let Some(place) = known_place(span) {
             self.places.functions.push((name.clone(), place));
         }
-        if function.over.is_some() {
-            return Err(later("OVER", span).help("group by a window instead: TUMBLE or HOP"));
-        }
         match name.as_str() {
             "current_time" | "localtime" => {
                 let message = format!("{} turns over every day: a condition on it cannot be maintained", name.to_uppercase());
@@ -364,6 +335,11 @@ fn values_without_clock(select: &Select) -> Result<()> {
         exprs.iter().try_for_each(|expr| refuse(expr, "it is grouped by"))?;
     }
     Ok(())
+}
+
+/// DISTINCT ON takes its rows by the order of its query.
+fn is_distinct_on(body: &SetExpr) -> bool {
+    matches!(body, SetExpr::Select(select) if matches!(select.distinct, Some(Distinct::On(_))))
 }
 
 /// The parts of `a AND b AND c`.

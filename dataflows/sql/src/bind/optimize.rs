@@ -15,6 +15,7 @@ use datafusion_optimizer::{Analyzer, Optimizer, OptimizerContext, OptimizerRule}
 use super::decimals::ProductScales;
 use super::group_window::GroupWindows;
 use super::marks::Marks;
+use super::ordered::{DistinctOnRows, PeerFrames};
 use super::subquery::Subqueries;
 use crate::diagnose::error;
 
@@ -37,8 +38,14 @@ const LEFT_OUT: [&str; 7] = [
 
 /// Types, windows and constants resolved; no rule that changes the plan's shape.
 fn analyze(plan: LogicalPlan, config: &Arc<ConfigOptions>) -> Result<LogicalPlan> {
-    let mut rules: Vec<Arc<dyn AnalyzerRule + Send + Sync>> =
-        vec![Arc::new(GroupWindows), Arc::new(Subqueries), Arc::new(PlainStrings), Arc::new(ProductScales)];
+    let mut rules: Vec<Arc<dyn AnalyzerRule + Send + Sync>> = vec![
+        Arc::new(GroupWindows),
+        Arc::new(DistinctOnRows),
+        Arc::new(Subqueries),
+        Arc::new(PeerFrames),
+        Arc::new(PlainStrings),
+        Arc::new(ProductScales),
+    ];
     rules.extend(Analyzer::new().rules);
     rules.push(Arc::new(CheckedConstants));
     Analyzer::with_rules(rules).execute_and_check(plan, config, |_, _| {})

@@ -11,6 +11,7 @@ use sqlparser::tokenizer::Span;
 
 use super::interval::product;
 use super::names::name_items;
+use super::ordered::fetch_as_limit;
 use super::set_operation::rewrite_body;
 use super::tvf::is_window_function;
 use super::unnest::array_items;
@@ -28,6 +29,7 @@ impl VisitorMut for Rewriter {
 
     fn pre_visit_query(&mut self, query: &mut Query) -> ControlFlow<()> {
         rewrite_body(&mut query.body);
+        fetch_as_limit(query);
         ControlFlow::Continue(())
     }
 

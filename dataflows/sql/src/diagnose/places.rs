@@ -43,6 +43,8 @@ pub(crate) enum Construct {
     Distinct,
     /// The condition of WHERE or HAVING.
     Condition,
+    /// LIMIT, OFFSET or FETCH FIRST.
+    Limit,
 }
 
 /// Whether a function gives the time of the clock: `NOW()` and its other spellings; lower case.

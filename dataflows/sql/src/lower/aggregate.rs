@@ -21,12 +21,12 @@ use crate::bind::sql_type;
 use crate::diagnose::{Result, error};
 
 /// One aggregate function with its arguments as expressions.
-struct CallExpr {
-    function: AggregateFunction,
-    argument: Option<Expr>,
-    filter: Option<Expr>,
-    distinct: bool,
-    data_type: DataType,
+pub(super) struct CallExpr {
+    pub(super) function: AggregateFunction,
+    pub(super) argument: Option<Expr>,
+    pub(super) filter: Option<Expr>,
+    pub(super) distinct: bool,
+    pub(super) data_type: DataType,
 }
 
 /// A window assignment below a grouping, with the grouping's expressions over the assignment's input.
@@ -62,7 +62,7 @@ impl Lowerer<'_> {
         self.grouped(input, keys, calls, names)
     }
 
-    fn call(&self, expr: &Expr, input: &LogicalPlan, data_type: DataType) -> Result<CallExpr> {
+    pub(super) fn call(&self, expr: &Expr, input: &LogicalPlan, data_type: DataType) -> Result<CallExpr> {
         let call = match expr {
             Expr::Alias(alias) => return self.call(&alias.expr, input, data_type),
             Expr::AggregateFunction(call) => call,
@@ -395,7 +395,7 @@ impl Call {
 }
 
 /// The key column that holds a window's bound: its end if there is one, else its start.
-fn bound_key(keys: &[usize], time: &[Option<TimeColumn>]) -> Option<(usize, TimeKind)> {
+pub(super) fn bound_key(keys: &[usize], time: &[Option<TimeColumn>]) -> Option<(usize, TimeKind)> {
     let find = |wanted: fn(&TimeKind) -> bool| {
         keys.iter()
             .enumerate()

@@ -13,15 +13,17 @@ use super::expr::{columns, remap};
 use super::graph::{Map, Moment, Node, Op, Temporal, typed};
 use super::map::is_identity;
 use super::output::Outputs;
+use super::over::closing_column;
 use super::scalar::compile;
 use crate::bind::{BoundSource, BoundWatermark};
 use crate::diagnose::{Result, error};
 use crate::functions::now_type;
 
 /// Makes the job.
-pub(super) fn finish(lowerer: Lowerer<'_>, outputs: Outputs) -> Result<Job> {
+pub(super) fn finish(mut lowerer: Lowerer<'_>, outputs: Outputs) -> Result<Job> {
     let roots: Vec<NodeId> = outputs.views.iter().map(|(_, node)| *node).chain(outputs.sinks.iter().copied()).collect();
     let reachable = lowerer.graph.upstream(roots.iter().copied());
+    lowerer.warn_of_renumbering(&reachable);
     let watermarks = lowerer.bound.sources.iter().map(|source| watermark_exprs(&lowerer, source)).collect::<Result<Vec<_>>>()?;
     let used = used_columns(&lowerer, &reachable, &roots, &watermarks);
 
@@ -229,6 +231,8 @@ fn finished_node(node: &Node, inputs: Vec<NodeId>, done: &Plan, used: &[Vec<usiz
         Op::Union => plan::Op::Union,
         Op::Temporal(filter) => plan::Op::Temporal(temporal(filter, &types, node.span)?),
         Op::SetOperation(operation) => plan::Op::SetOperation(*operation),
+        Op::TopN(topn) => plan::Op::TopN(topn.clone()),
+        Op::Over(_) => return Err(error("not-supported", "OVER is not supported yet").at(node.span)),
     };
     let properties = Properties { append_only: node.known.append_only, time, unique_key, state: node.known.state.clone() };
     Ok(plan::Node { op, inputs, schema, properties, span: node.span })
@@ -285,7 +289,7 @@ fn late_sources(done: &Plan) -> Vec<usize> {
         let column = match &node.op {
             plan::Op::Aggregate(aggregate) => aggregate.time_column(),
             plan::Op::Session(assign) => Some(assign.time),
-            _ => None,
+            op => closing_column(op),
         };
         let time = column.and_then(|column| done.nodes[node.inputs[0]].properties.time[column].as_ref());
         sources.extend(time.into_iter().flat_map(|time| time.sources.clone()));

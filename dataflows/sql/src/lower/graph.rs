@@ -8,8 +8,8 @@ use arrow::record_batch::RecordBatch;
 use datafusion_common::DFSchema;
 use datafusion_expr::{Expr, ExprSchemable};
 use highwater_plan::{
-    AggregateFunction, Emit, Grouping, JoinKind, JoinWindow, NodeId, SessionAssign, SetOperation, Span, StateBound, TimeColumn,
-    Turns, Unnest, WindowAssign,
+    AggregateFunction, Emit, Grouping, JoinKind, JoinWindow, NodeId, Over, SessionAssign, SetOperation, Span, StateBound,
+    TimeColumn, TopN, Turns, Unnest, WindowAssign,
 };
 
 use super::expr::internal;
@@ -30,6 +30,8 @@ pub(super) enum Op {
     Union,
     Temporal(Temporal),
     SetOperation(SetOperation),
+    TopN(TopN),
+    Over(Over),
 }
 
 /// Filters, then projects.

@@ -159,7 +159,7 @@ impl Lowerer<'_> {
         Ok(sides)
     }
 
-    /// The input with its join keys as columns, computed ones appended.
+    /// The input with these keys as columns, computed ones appended.
     pub(super) fn with_keys(&mut self, input: NodeId, keys: Vec<Expr>) -> Result<(NodeId, Vec<usize>)> {
         let schema = &self.graph.nodes[input].schema;
         let width = schema.fields().len();

@@ -93,6 +93,12 @@ impl Lowerer<'_> {
         schema: SchemaRef,
         known: Known,
     ) -> Result<NodeId> {
+        if !self.graph.kept.contains(&input)
+            && let Some((node, filters)) = self.first_rows(input, &filters, exprs.as_deref())?
+        {
+            let known = self.known_of(node, exprs.as_deref());
+            return self.fused(node, filters, exprs, schema, known);
+        }
         let node = &self.graph.nodes[input];
         let identity = exprs.as_ref().is_none_or(|exprs| is_identity(exprs, node.schema.fields().len()));
         if identity && filters.is_empty() {
@@ -161,6 +167,20 @@ impl Lowerer<'_> {
         });
         let place = exprs.iter().flatten().chain(&filters).find_map(span).or(self.places.statement);
         self.graph.add(Op::Map(Map { filters, exprs }), vec![input], schema, known, place)
+    }
+
+    /// What is known of a projection of a node, or of the node's own columns.
+    fn known_of(&self, node: NodeId, exprs: Option<&[Expr]>) -> Known {
+        let known = &self.graph.nodes[node].known;
+        match exprs {
+            None => Known { state: StateBound::Stateless, ..known.clone() },
+            Some(exprs) => Known {
+                append_only: known.append_only,
+                time: exprs.iter().map(|expr| time_of(expr, &known.time)).collect(),
+                keys: projected_keys(&known.keys, exprs),
+                state: StateBound::Stateless,
+            },
+        }
     }
 
     /// Constant rows are computed now.

@@ -110,6 +110,22 @@ impl Lowerer<'_> {
                         .help("group by the window too, or use EMIT CHANGES"));
                     }
                 }
+                (Op::TopN(_) | Op::Over(_), _) => {
+                    let closed = match &node.op {
+                        Op::TopN(topn) => topn.window.is_some(),
+                        Op::Over(over) => over.closing.is_some(),
+                        _ => false,
+                    };
+                    if !closed {
+                        return Err(error(
+                            "emit-final",
+                            "EMIT FINAL cannot be given: an order over all rows so far is never final",
+                        )
+                        .at(node.span.unwrap_or(span))
+                        .help("add window_start or window_end to PARTITION BY, or order OVER by an event time with a bounded frame, or use EMIT CHANGES"));
+                    }
+                    closes = true;
+                }
                 _ => {}
             }
         }

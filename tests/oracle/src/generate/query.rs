@@ -4,6 +4,7 @@ mod extreme;
 mod grouped;
 mod items;
 mod joined;
+mod ordered;
 mod subquery;
 
 use super::Random;
@@ -96,8 +97,8 @@ impl<'a> Queries<'a> {
     }
 
     fn query(&mut self) -> Query {
-        match self.random.below(24) {
-            22..=23 => self.with_subquery(),
+        match self.random.below(28) {
+            24..=25 => self.with_subquery(),
             0..=1 => self.project(),
             2..=4 => self.group(),
             5 => self.distinct(),
@@ -108,6 +109,7 @@ impl<'a> Queries<'a> {
             16..=17 => self.window_join(),
             18 => self.unnest(),
             19 => self.extreme(),
+            20..=23 => self.ordered(),
             _ => self.union(),
         }
     }

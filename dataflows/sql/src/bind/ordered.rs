@@ -1,0 +1,116 @@
+//! What is said of orders in ways that the lowering does not want: `DISTINCT ON`, `FETCH FIRST`, frames of peers.
+
+use std::sync::Arc;
+
+use datafusion_common::config::ConfigOptions;
+use datafusion_common::tree_node::{Transformed, TreeNode};
+use datafusion_common::{Result, ScalarValue};
+use datafusion_expr::expr::{Sort, WindowFunction, WindowFunctionDefinition};
+use datafusion_expr::expr_rewriter::NamePreserver;
+use datafusion_expr::logical_plan::{Distinct, DistinctOn, LogicalPlanBuilder};
+use datafusion_expr::{Expr, LogicalPlan, WindowFrame, WindowFrameBound, WindowFrameUnits, col, lit};
+use datafusion_optimizer::analyzer::AnalyzerRule;
+use sqlparser::ast::{self, LimitClause, Query};
+
+use crate::functions::WITH_TIES;
+use crate::parse::ast_function;
+
+/// `DISTINCT ON (k) .. ORDER BY k, v` as the rows whose `row_number() OVER (PARTITION BY k ORDER BY k, v)` is 1.
+///
+/// DataFusion's rule makes an aggregate of it, and its optimizer moves filters below a `DISTINCT ON`, where they choose
+/// other rows.
+#[derive(Debug)]
+pub(super) struct DistinctOnRows;
+
+impl AnalyzerRule for DistinctOnRows {
+    fn name(&self) -> &str {
+        "distinct_on_rows"
+    }
+
+    fn analyze(&self, plan: LogicalPlan, _: &ConfigOptions) -> Result<LogicalPlan> {
+        let plan = plan.transform_up_with_subqueries(|plan| match plan {
+            LogicalPlan::Distinct(Distinct::On(distinct)) => Ok(Transformed::yes(first_rows(distinct)?)),
+            other => Ok(Transformed::no(other)),
+        })?;
+        Ok(plan.data)
+    }
+}
+
+fn first_rows(distinct: DistinctOn) -> Result<LogicalPlan> {
+    const NUMBER: &str = "__distinct_on";
+    let DistinctOn { on_expr, select_expr, sort_expr, input, .. } = distinct;
+    let row_number = crate::functions::windows().into_iter().find(|function| function.name() == "row_number");
+    let row_number = row_number.expect("row_number is one of ours");
+    let mut call = WindowFunction::new(WindowFunctionDefinition::WindowUDF(row_number), Vec::new());
+    let strict = (!sort_expr.as_ref().is_none_or(Vec::is_empty)).then_some(false);
+    call.params.partition_by = on_expr;
+    call.params.order_by = sort_expr.unwrap_or_default();
+    call.params.window_frame = WindowFrame::new(strict);
+    LogicalPlanBuilder::from(Arc::unwrap_or_clone(input))
+        .window(vec![Expr::from(call).alias(NUMBER)])?
+        .filter(col(NUMBER).lt_eq(lit(1i64)))?
+        .project(select_expr)?
+        .build()
+}
+
+/// RANGE frames without distances as GROUPS: the same rows, for every type of order column.
+#[derive(Debug)]
+pub(super) struct PeerFrames;
+
+impl AnalyzerRule for PeerFrames {
+    fn name(&self) -> &str {
+        "peer_frames"
+    }
+
+    fn analyze(&self, plan: LogicalPlan, _: &ConfigOptions) -> Result<LogicalPlan> {
+        let plan = plan.transform_up_with_subqueries(|node| {
+            if !matches!(node, LogicalPlan::Window(_)) {
+                return Ok(Transformed::no(node));
+            }
+            let names = NamePreserver::new(&node);
+            node.map_expressions(|expr| {
+                let name = names.save(&expr);
+                let expr = expr.transform_up(|expr| Ok(peer_frame(expr)))?;
+                Ok(Transformed::new(name.restore(expr.data), expr.transformed, expr.tnr))
+            })
+        })?;
+        Ok(plan.data)
+    }
+}
+
+fn peer_frame(expr: Expr) -> Transformed<Expr> {
+    let Expr::WindowFunction(mut call) = expr else { return Transformed::no(expr) };
+    let frame = &call.params.window_frame;
+    let plain = |bound: &WindowFrameBound| bound.is_unbounded() || *bound == WindowFrameBound::CurrentRow;
+    if frame.units != WindowFrameUnits::Range || !plain(&frame.start_bound) || !plain(&frame.end_bound) {
+        return Transformed::no(Expr::WindowFunction(call));
+    }
+    let bound = |bound: &WindowFrameBound| match bound {
+        WindowFrameBound::Preceding(_) => WindowFrameBound::Preceding(ScalarValue::UInt64(None)),
+        WindowFrameBound::Following(_) => WindowFrameBound::Following(ScalarValue::UInt64(None)),
+        WindowFrameBound::CurrentRow => WindowFrameBound::CurrentRow,
+    };
+    let (start, end) = (bound(&frame.start_bound), bound(&frame.end_bound));
+    if call.params.order_by.is_empty() {
+        // Without an order all rows are peers.
+        call.params.order_by.push(Sort::new(lit(1i64), true, false));
+    }
+    call.params.window_frame = WindowFrame::new_bounds(WindowFrameUnits::Groups, start, end);
+    Transformed::yes(Expr::WindowFunction(call))
+}
+
+/// `FETCH FIRST n ROWS ONLY` as LIMIT, with a mark around the number for `WITH TIES`.
+pub(super) fn fetch_as_limit(query: &mut Query) {
+    let Some(fetch) = query.fetch.take() else { return };
+    let one = || ast::Expr::Value(ast::Value::Number("1".into(), false).with_empty_span());
+    let mut count = fetch.quantity.unwrap_or_else(one);
+    if fetch.with_ties {
+        let argument = ast::FunctionArg::Unnamed(ast::FunctionArgExpr::Expr(count));
+        count = ast_function(WITH_TIES, vec![argument], sqlparser::tokenizer::Span::empty());
+    }
+    let offset = match query.limit_clause.take() {
+        Some(LimitClause::LimitOffset { offset, .. }) => offset,
+        _ => None,
+    };
+    query.limit_clause = Some(LimitClause::LimitOffset { limit: Some(count), offset, limit_by: Vec::new() });
+}

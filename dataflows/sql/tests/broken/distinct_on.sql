@@ -1,6 +1,0 @@
-CREATE SOURCE bid (
-  auction BIGINT, bidder BIGINT, price BIGINT, channel VARCHAR, ts TIMESTAMP(3),
-  WATERMARK FOR ts AS ts - INTERVAL '4' SECOND
-) WITH (connector = 'kafka', topic = 'bid');
-CREATE MATERIALIZED VIEW v AS
-SELECT DISTINCT ON (auction) auction, price FROM bid;

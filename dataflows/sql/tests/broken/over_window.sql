@@ -1,7 +1,0 @@
-CREATE SOURCE bid (
-  auction BIGINT, bidder BIGINT, price BIGINT, channel VARCHAR, ts TIMESTAMP(3),
-  WATERMARK FOR ts AS ts - INTERVAL '4' SECOND
-) WITH (connector = 'kafka', topic = 'bid');
-CREATE MATERIALIZED VIEW v AS
-SELECT auction, row_number() OVER (PARTITION BY auction ORDER BY price) AS rn
-FROM bid;
