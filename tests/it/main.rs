@@ -12,3 +12,4 @@ mod md5;
 mod rows;
 mod serve;
 mod service;
+mod tpch;

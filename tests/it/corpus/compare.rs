@@ -21,7 +21,7 @@ enum Cell {
 type Row = BTreeMap<String, Cell>;
 
 /// How rows differ, or nothing. Both are JSON objects, one a line.
-pub(super) fn difference(expected: &str, got: &str) -> String {
+pub(crate) fn difference(expected: &str, got: &str) -> String {
     let mut counts: BTreeMap<Row, i64> = BTreeMap::new();
     // Our windows have a third column, which `*` shows; the corpus's have two.
     let window_time = expected.contains("\"window_time\"");
