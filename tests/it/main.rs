@@ -9,6 +9,7 @@ mod flights;
 mod jobs;
 mod lateness;
 mod md5;
+mod processing_time;
 mod rows;
 mod serve;
 mod service;

@@ -5,6 +5,7 @@
 
 mod arranged;
 mod contests;
+mod hold;
 mod join;
 mod ordered;
 #[cfg(test)]
@@ -38,6 +39,7 @@ use crate::operator::preaggregate::{Partials, Preaggregate};
 use crate::operator::set_operation::SetOperator;
 use crate::operator::sides::{Errors, LateRows};
 use crate::operator::sink::SinkWriter;
+use crate::operator::stamp::stamp;
 use crate::operator::unnest::unnest;
 use crate::operator::upsert::Upsert;
 use crate::operator::window::window;
@@ -74,7 +76,7 @@ pub(crate) fn render(
     let mut sources: Vec<SourceInput> = job.sources.iter().map(|_| SourceInput::new_with_builder()).collect();
     let inputs = sources.iter_mut().map(|source| source.to_stream(scope)).collect();
     let mut marks = MarkInput::new();
-    let watermarks = Watermarks::new(feeds, job.sources.len());
+    let watermarks = Watermarks::new(feeds, job.sources.len(), job.uses_processing_time());
     let said = all_marks(marks.to_stream(scope));
     let clock = clock(said.clone(), watermarks, Arc::clone(&shared.stats));
     let ticks = ticks(said);
@@ -135,6 +137,8 @@ impl<'scope> Renderer<'scope, '_> {
                 window(self.input(id, 0), assign.clone(), Arc::clone(&node.schema), errors, stats)
             }
             Op::Session(assign) => self.session(id, node, assign),
+            Op::Stamp => stamp(self.stream(node.inputs[0]), Arc::clone(&node.schema), self.stats(id, "stamp")),
+            Op::Hold(hold) => self.hold(id, node, hold),
             Op::Aggregate(aggregate) => match &aggregate.grouping {
                 Grouping::Session(assign) => self.session_aggregate(id, node, aggregate, assign),
                 _ => self.aggregate(id, node, aggregate),
@@ -245,8 +249,7 @@ impl<'scope> Renderer<'scope, '_> {
             gate,
             partials: states.and_then(|(assign, columns)| Some((assign?, columns))),
         });
-        let inputs = vec![Input { stream, route }];
-        epoch_operator(self.scope, stats, inputs, Some(self.clock.clone()), Box::new(logic))
+        self.clocked_operator(stats, vec![Input { stream, route }], Box::new(logic))
     }
 
     fn sink(&mut self, index: usize, sink: &highwater_plan::Sink, writer: Option<Box<dyn EpochSink>>) -> DeltaStream<'scope> {
@@ -268,6 +271,20 @@ impl<'scope> Renderer<'scope, '_> {
     ) -> DeltaStream<'scope> {
         let stats = self.stats(id, name);
         epoch_operator(self.scope, stats, inputs, clocked.then(|| self.clock.clone()), logic)
+    }
+
+    /// An operator with watermarks. Where one may be processing time, it is given every epoch, and gets those that it asks
+    /// for.
+    fn clocked_operator(
+        &mut self,
+        stats: Arc<OperatorStats>,
+        inputs: Vec<Input<'scope>>,
+        logic: Box<dyn EpochLogic>,
+    ) -> DeltaStream<'scope> {
+        let clock = Some(self.clock.clone());
+        let awake = || Awake { ticks: self.ticks.clone(), alarm: self.shared.alarms.add(self.worker()) };
+        let awake = self.shared.job.uses_processing_time().then(awake);
+        epoch_operator_awake(self.scope, stats, inputs, clock, awake, logic)
     }
 
     /// An operator that is given every epoch, and gets those that it asks for ([`EpochLogic::wake_at`]).
@@ -349,7 +366,7 @@ impl<'scope> Renderer<'scope, '_> {
                 worker: self.worker(),
                 operator: format!("{operator} @{id}"),
                 relations,
-                fallback: sources.first().copied().unwrap_or(0),
+                fallback: own_source(&self.shared.job, sources),
             },
             errors: self.errors(id, operator),
             stats,
@@ -360,6 +377,11 @@ impl<'scope> Renderer<'scope, '_> {
     fn view(&self, name: &str) -> Option<Arc<ViewHandle>> {
         self.shared.views.iter().find(|view| view.name() == name).cloned()
     }
+}
+
+/// The source that late rows are counted for where it cannot be told.
+fn own_source(job: &highwater_plan::Job, sources: &[usize]) -> usize {
+    sources.iter().copied().find(|source| *source < job.sources.len()).unwrap_or(0)
 }
 
 /// The worker that writes a sink.

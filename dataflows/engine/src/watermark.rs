@@ -50,18 +50,20 @@ impl From<FeedState> for MarkState {
 pub(crate) struct Watermarks {
     /// Per feed its source and last mark.
     feeds: Vec<(usize, MarkState)>,
-    /// Per source its watermark.
+    /// Per source its watermark; then that of processing time, if the job goes by it.
     current: Vec<i64>,
+    sources: usize,
     /// Per source, while all its feeds are idle: the epoch and watermark at which that began.
     idle_since: Vec<Option<(Time, i64)>>,
 }
 
 impl Watermarks {
-    /// For feeds of these sources, of which nothing is known yet.
-    pub(crate) fn new(feeds: &[usize], sources: usize) -> Self {
+    /// For feeds of these sources, of which nothing is known yet. `processing`: processing time has a watermark as well.
+    pub(crate) fn new(feeds: &[usize], sources: usize, processing: bool) -> Self {
         Watermarks {
             feeds: feeds.iter().map(|source| (*source, MarkState::Active(i64::MIN))).collect(),
-            current: vec![i64::MIN; sources],
+            current: vec![i64::MIN; sources + usize::from(processing)],
+            sources,
             idle_since: vec![None; sources],
         }
     }
@@ -73,13 +75,20 @@ impl Watermarks {
         }
         let mut changed = false;
         for source in 0..self.current.len() {
-            let next = self.of_source(source, epoch);
+            let next = if source < self.sources { self.of_source(source, epoch) } else { self.of_clock(epoch) };
             if next > self.current[source] {
                 self.current[source] = next;
                 changed = true;
             }
         }
         changed.then_some(&self.current)
+    }
+
+    fn of_clock(&self, epoch: Time) -> i64 {
+        if !self.feeds.is_empty() && self.feeds.iter().all(|(_, state)| *state == MarkState::Finished) {
+            return i64::MAX;
+        }
+        i64::try_from(epoch.saturating_add(1).saturating_mul(1_000)).unwrap_or(i64::MAX)
     }
 
     fn of_source(&mut self, source: usize, epoch: Time) -> i64 {
@@ -119,7 +128,7 @@ mod tests {
 
     #[test]
     fn the_slowest_active_feed_holds_the_source_back() {
-        let mut watermarks = Watermarks::new(&[0, 0, 1], 2);
+        let mut watermarks = Watermarks::new(&[0, 0, 1], 2, false);
         assert_eq!(watermarks.close(1, [mark(0, MarkState::Active(10))]), None, "the other feed is unknown");
         assert_eq!(watermarks.close(2, [mark(1, MarkState::Active(7))]), Some(&[7, i64::MIN][..]));
         assert_eq!(watermarks.close(3, [mark(1, MarkState::Idle(7))]), Some(&[10, i64::MIN][..]));
@@ -132,7 +141,7 @@ mod tests {
 
     #[test]
     fn an_idle_source_goes_on_at_the_pace_of_the_epochs() {
-        let mut watermarks = Watermarks::new(&[0], 1);
+        let mut watermarks = Watermarks::new(&[0], 1, false);
         watermarks.close(1_000, [mark(0, MarkState::Active(5_000_000))]);
         assert_eq!(watermarks.close(2_000, [mark(0, MarkState::Idle(5_000_000))]), None);
         assert_eq!(watermarks.close(2_500, []), Some(&[5_500_000][..]));
@@ -141,8 +150,16 @@ mod tests {
     }
 
     #[test]
+    fn processing_time_is_the_epoch_until_all_have_finished() {
+        let mut watermarks = Watermarks::new(&[0, 0], 1, true);
+        assert_eq!(watermarks.close(5, []), Some(&[i64::MIN, 6_000][..]));
+        assert_eq!(watermarks.close(6, [mark(0, MarkState::Finished)]), Some(&[i64::MIN, 7_000][..]));
+        assert_eq!(watermarks.close(7, [mark(1, MarkState::Finished)]), Some(&[i64::MAX, i64::MAX][..]));
+    }
+
+    #[test]
     fn a_source_that_never_had_a_row_has_no_watermark_when_idle() {
-        let mut watermarks = Watermarks::new(&[0], 1);
+        let mut watermarks = Watermarks::new(&[0], 1, false);
         assert_eq!(watermarks.close(2_000, [mark(0, MarkState::Idle(i64::MIN))]), None);
         assert_eq!(watermarks.close(9_000, []), None);
     }

@@ -8,8 +8,9 @@ mod ordered;
 use std::fmt::Write;
 
 use crate::{
-    Aggregate, AggregateFunction, Emit, Grouping, Job, Join, JoinKind, Map, Moment, NodeId, Op, Plan, Properties, SessionAssign,
-    SetKind, SourceKind, StateBound, TemporalFilter, TimeColumn, TimeKind, Turns, Unnest, WindowAssign, WindowKind,
+    Aggregate, AggregateFunction, Emit, Grouping, Hold, Job, Join, JoinKind, Map, Moment, NodeId, Op, Plan, Properties,
+    SessionAssign, SetKind, SourceKind, StateBound, TemporalFilter, TimeColumn, TimeKind, Turns, Unnest, WindowAssign,
+    WindowKind,
 };
 
 /// Renders a job's views and sinks, each with the operators below it.
@@ -103,6 +104,9 @@ fn operator(job: &Job, plan: &Plan, id: NodeId) -> String {
         Op::Window(assign) => format!("window {}", assign_text(assign)),
         Op::Session(assign) => format!("window {}", session_text(assign)),
         Op::Unnest(unnest) => unnest_text(unnest),
+        Op::Stamp => "stamp".into(),
+        Op::Hold(Hold::UntilPassed { column, kind }) => format!("hold until {} #{column} has passed", bound(*kind)),
+        Op::Hold(Hold::Every { millis }) => format!("hold every {}", micros(i64::try_from(millis * 1_000).unwrap_or(i64::MAX))),
         Op::Aggregate(aggregate) => aggregate_text(aggregate),
         Op::Join(join) => join_text(join),
         Op::Union => "union".into(),
@@ -254,6 +258,7 @@ fn properties(job: &Job, properties: &Properties) -> String {
         StateBound::Stateless => "none",
         StateBound::Window => "window",
         StateBound::Clock => "clock",
+        StateBound::Interval => "interval",
         StateBound::Keys => "keys",
         StateBound::Unbounded => "unbounded",
     };
@@ -268,7 +273,8 @@ fn properties(job: &Job, properties: &Properties) -> String {
 }
 
 fn time_text(job: &Job, time: &TimeColumn) -> String {
-    let sources: Vec<&str> = time.sources.iter().map(|source| job.sources[*source].name.as_str()).collect();
+    let name = |source: &usize| job.sources.get(*source).map_or("processing time", |source| source.name.as_str());
+    let sources: Vec<&str> = time.sources.iter().map(name).collect();
     format!("{} of {}", bound(time.kind), sources.join("+"))
 }
 

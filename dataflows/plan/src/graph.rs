@@ -76,6 +76,8 @@ pub enum StateBound {
     Window,
     /// Rows whose condition on the clock has not turned for good.
     Clock,
+    /// The changes of the interval at hand.
+    Interval,
     /// One entry per distinct key.
     Keys,
     /// Every row is kept for ever.
@@ -108,6 +110,10 @@ pub enum Op {
     Session(SessionAssign),
     /// A row per item of array columns; one input.
     Unnest(Unnest),
+    /// Appends the epoch in which each row came, as a TIMESTAMP(3) that is never NULL; one input, which only grows.
+    Stamp,
+    /// Holds changes back; one input.
+    Hold(Hold),
     /// Groups rows and aggregates each group; one input. `SELECT DISTINCT` is a grouping without aggregates.
     Aggregate(Aggregate),
     /// Pairs of rows with equal keys, and what becomes of rows without a match; two inputs.
@@ -204,6 +210,26 @@ pub struct SessionAssign {
     pub time: usize,
     /// Input columns whose values have sessions of their own.
     pub partition: Vec<usize>,
+}
+
+/// How long changes are held back.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Hold {
+    /// A row is given once, when the watermark passes its time. Rows whose time had passed, together with the allowed
+    /// lateness, in the epoch before are late.
+    UntilPassed {
+        /// The input's column that has the time.
+        column: usize,
+        /// What it is: the row's time has passed when the watermark reaches the end of its window; an event time has
+        /// passed when the watermark is after it.
+        kind: TimeKind,
+    },
+    /// Changes of one interval are given together, in the first epoch of a later one; the end of all input gives the rest.
+    /// Intervals are aligned to the Unix epoch.
+    Every {
+        /// Length of an interval in milliseconds.
+        millis: u64,
+    },
 }
 
 /// When the results of windows are given.

@@ -127,6 +127,11 @@ impl OutputNames {
 }
 
 impl Job {
+    /// Whether something in the job goes by the clock, so that epochs are opened in time even without rows.
+    pub fn uses_processing_time(&self) -> bool {
+        self.plan.nodes.iter().any(|node| matches!(node.op, crate::Op::Stamp | crate::Op::Hold(crate::Hold::Every { .. })))
+    }
+
     /// The materialised view of this name.
     pub fn view(&self, name: &str) -> Option<&View> {
         self.views.iter().find(|view| view.name == name)

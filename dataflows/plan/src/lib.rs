@@ -25,7 +25,7 @@ pub use diagnostic::{Diagnostic, Note, Position, Severity, Span};
 pub use explain::explain;
 pub use expr::{EvalError, Expr, Scalar};
 pub use graph::{
-    Aggregate, AggregateCall, AggregateFunction, Emit, Grouping, Join, JoinKind, JoinWindow, Map, Node, NodeId, Op, Plan,
+    Aggregate, AggregateCall, AggregateFunction, Emit, Grouping, Hold, Join, JoinKind, JoinWindow, Map, Node, NodeId, Op, Plan,
     Properties, SessionAssign, SetKind, SetOperation, StateBound, Unnest, WindowAssign,
 };
 pub use job::{Job, OutputNames, Sink, Source, SourceKind, View, Watermark};
@@ -36,7 +36,9 @@ pub use ordered::{
 pub use origin::Origin;
 pub use settings::{OnError, Settings};
 pub use temporal::{Moment, TemporalCondition, TemporalFilter, Turns};
-pub use time::{Micros, TimeColumn, TimeKind, WindowKind, max_micros, micros_from_column, timestamp_from_micros};
+pub use time::{
+    Micros, PROCESSING_TIME, TimeColumn, TimeKind, WindowKind, max_micros, micros_from_column, timestamp_from_micros,
+};
 
 /// The logical time of an update: milliseconds since the Unix epoch, made strictly increasing.
 pub type Epoch = u64;

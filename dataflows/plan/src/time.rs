@@ -110,12 +110,17 @@ pub enum TimeKind {
     },
 }
 
+/// Stands among [`TimeColumn::sources`] for the clock: processing time. Its watermark after epoch `e` is the millisecond
+/// after `e`, because all rows to come have a later epoch; when all feeds have finished it is infinity.
+pub const PROCESSING_TIME: usize = usize::MAX;
+
 /// A column whose values the watermark says something about.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct TimeColumn {
     /// What its values are.
     pub kind: TimeKind,
-    /// Indexes into [`crate::Job::sources`] whose watermarks bound it: the smallest of them counts. Ascending.
+    /// Indexes into [`crate::Job::sources`] whose watermarks bound it, perhaps [`PROCESSING_TIME`]: the smallest of them
+    /// counts. Ascending.
     pub sources: Vec<usize>,
 }
 

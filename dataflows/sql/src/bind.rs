@@ -28,7 +28,7 @@ mod unnest;
 use std::sync::Arc;
 
 use arrow::datatypes::SchemaRef;
-use datafusion_common::Constraints;
+use datafusion_common::{Constraints, DFSchema};
 use datafusion_expr::LogicalPlan;
 use highwater_plan::{Diagnostic, Emit, Options, SourceKind, Span};
 use sqlparser::ast::{ObjectName, Spanned};
@@ -42,7 +42,7 @@ pub(crate) use types::sql_type;
 pub(crate) use unnest::UnnestNode;
 
 use crate::diagnose::{Failure, Item, Places, Result, error, known_place, place};
-use crate::parse::{CreateSink, CreateView, Statement, StatementKind};
+use crate::parse::{CreateSink, CreateView, EmitClause, Statement, StatementKind};
 
 /// A job whose statements make sense one by one.
 pub(crate) struct Bound {
@@ -94,6 +94,8 @@ pub(crate) struct BoundView {
     pub(crate) materialized: bool,
     pub(crate) query: BoundQuery,
     pub(crate) emit: Emit,
+    /// Changes are given together once in so many milliseconds.
+    pub(crate) every: Option<u64>,
     pub(crate) span: Span,
 }
 
@@ -105,6 +107,8 @@ pub(crate) struct BoundSink {
     /// Its declared primary key.
     pub(crate) key: Option<Vec<usize>>,
     pub(crate) emit: Emit,
+    /// Changes are given together once in so many milliseconds.
+    pub(crate) every: Option<u64>,
     pub(crate) options: Options,
     pub(crate) span: Span,
 }
@@ -170,10 +174,10 @@ impl Binder {
 
     fn view(&mut self, view: CreateView, span: Span) -> Result<()> {
         let (name, name_span) = self.name(&view.name)?;
-        let emit = view.emit.unwrap_or(Emit::Changes);
+        let (emit, every) = self.emission(view.emit)?;
         let columns: Vec<String> = view.columns.iter().map(|column| self.ident(column)).collect();
         let (raw, query) = self.query(*view.query, &columns, span)?;
-        let inline = (!view.materialized && emit == Emit::Changes).then_some(raw);
+        let inline = (!view.materialized && emit == Emit::Changes && every.is_none()).then_some(raw);
         // A view that is inlined is analysed with its reader, so it shows what it has before that.
         let schema = match &inline {
             Some(raw) => query::named_like(&query.schema, raw),
@@ -187,14 +191,14 @@ impl Binder {
             inline,
             span: name_span,
         })?;
-        self.bound.views.push(BoundView { name, materialized: view.materialized, query, emit, span });
+        self.bound.views.push(BoundView { name, materialized: view.materialized, query, emit, every, span });
         Ok(())
     }
 
     fn sink(&mut self, sink: CreateSink, span: Span) -> Result<()> {
         let (name, name_span) = self.name(&sink.name)?;
         let options = Options { entries: sink.options.clone(), span: Some(name_span) };
-        let emit = sink.emit.unwrap_or(Emit::Changes);
+        let (emit, every) = self.emission(sink.emit.clone())?;
         let (queries, schema, key) = match (&sink.from, sink.query) {
             (Some(from), _) => {
                 let query = self.scan(from, span)?;
@@ -220,7 +224,7 @@ impl Binder {
             inline: None,
             span: name_span,
         })?;
-        self.bound.sinks.push(BoundSink { name, queries, schema, key, emit, options, span });
+        self.bound.sinks.push(BoundSink { name, queries, schema, key, emit, every, options, span });
         Ok(())
     }
 
@@ -228,7 +232,7 @@ impl Binder {
         &mut self,
         statement: &mut sqlparser::ast::Statement,
         target: &ObjectName,
-        emit: Option<Emit>,
+        emit: Option<EmitClause>,
         span: Span,
     ) -> Result<()> {
         let (name, name_span) = self.name(target)?;
@@ -241,13 +245,31 @@ impl Binder {
                 .help("INSERT INTO writes sinks; a query's result is kept by CREATE MATERIALIZED VIEW"));
         };
         let query = self.insertion(statement, &relation, span)?;
+        let (emit, every) = self.emission(emit)?;
         let sink = &mut self.bound.sinks[sink];
-        if emit == Some(Emit::Final) {
+        if emit == Emit::Final {
             sink.emit = Emit::Final;
         }
+        sink.every = every.or(sink.every);
         // Several INSERTs into one sink are a UNION ALL.
         sink.queries.push(query);
         Ok(())
+    }
+
+    /// What an EMIT clause says: when windows are given, and how often changes are.
+    fn emission(&self, clause: Option<EmitClause>) -> Result<(Emit, Option<u64>)> {
+        let Some(EmitClause { emit, every }) = clause else { return Ok((Emit::Changes, None)) };
+        let Some((interval, span)) = every else { return Ok((emit, None)) };
+        let places = Places { statement: Some(span), ..Places::default() };
+        let interval = self.catalog.planner().sql_to_expr(interval, &DFSchema::empty(), &mut Default::default());
+        let interval = interval.map_err(|e| crate::diagnose::from_datafusion(&e, &places))?;
+        let micros = tvf::interval_micros(&interval).ok().filter(|micros| *micros > 0 && micros % 1_000 == 0);
+        match micros.and_then(|micros| u64::try_from(micros / 1_000).ok()) {
+            Some(millis) => Ok((emit, Some(millis))),
+            None => Err(error("emit-interval", "EMIT EVERY takes a positive INTERVAL of whole milliseconds, at most days")
+                .at(span)
+                .help("for example EMIT EVERY INTERVAL '10' SECOND")),
+        }
     }
 
     fn unknown_sink(&self, name: &str) -> Failure {

@@ -8,6 +8,7 @@ mod date_format;
 mod now;
 pub(crate) mod only_row;
 mod parts;
+mod proctime;
 mod regexp_extract;
 mod split_index;
 mod timestampadd;
@@ -26,6 +27,7 @@ use datafusion_expr::simplify::{ExprSimplifyResult, SimplifyContext};
 use datafusion_expr::{ColumnarValue, Expr, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature, Volatility};
 
 pub(crate) use now::{NOW, now_type};
+pub(crate) use proctime::{PROCTIME, calls_proctime, is_proctime};
 pub(crate) use windows::all as windows;
 pub(crate) use with_ties::WITH_TIES;
 
@@ -39,6 +41,7 @@ pub(crate) fn all() -> Vec<Arc<ScalarUDF>> {
         split_index::function(),
         timestampadd::function(),
         timestampdiff::function(),
+        proctime::function(),
         with_ties::function(),
     ];
     functions.extend(parts::functions());

@@ -23,7 +23,8 @@ use crate::diagnose::{Failure, Result, error, from_parser, place};
 use dialect::JobDialect;
 pub(crate) use dialect::TABLE_ARGUMENT;
 pub(crate) use statement::{
-    Column, ColumnKind, CreateRelation, CreateSink, CreateView, RelationKind, Statement, StatementKind, WatermarkClause,
+    Column, ColumnKind, CreateRelation, CreateSink, CreateView, EmitClause, RelationKind, Statement, StatementKind,
+    WatermarkClause,
 };
 pub(crate) use tokens::friendly;
 
@@ -146,19 +147,27 @@ impl JobParser<'_> {
         Ok(StatementKind::Insert { statement: Box::new(statement), target, emit })
     }
 
-    /// `EMIT CHANGES | FINAL | ON WINDOW CLOSE`, if it stands here.
-    fn emit(&mut self) -> Result<Option<Emit>> {
+    /// `EMIT CHANGES | FINAL | ON WINDOW CLOSE | EVERY interval`, if it stands here.
+    fn emit(&mut self) -> Result<Option<EmitClause>> {
+        let clause = |emit| Ok(Some(EmitClause { emit, every: None }));
         if !self.word("EMIT") {
             return Ok(None);
         }
         if self.word("CHANGES") {
-            return Ok(Some(Emit::Changes));
+            return clause(Emit::Changes);
         }
         if self.word("FINAL") || (self.word("ON") && self.word("WINDOW") && self.word("CLOSE")) {
-            return Ok(Some(Emit::Final));
+            return clause(Emit::Final);
+        }
+        if self.word("EVERY") {
+            let start = place(self.parser.peek_token().span);
+            let interval = self.parser.parse_expr().map_err(from_parser)?;
+            let end = place(self.parser.get_current_token().span);
+            let every = Some((interval, Span { start: start.start, end: end.end }));
+            return Ok(Some(EmitClause { emit: Emit::Changes, every }));
         }
         let token = self.parser.peek_token();
-        Err(error("syntax", format!("expected CHANGES, FINAL or ON WINDOW CLOSE after EMIT, found '{token}'"))
+        Err(error("syntax", format!("expected CHANGES, FINAL, ON WINDOW CLOSE or EVERY after EMIT, found '{token}'"))
             .at(self.place_of(&token)))
     }
 

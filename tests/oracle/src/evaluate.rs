@@ -9,6 +9,7 @@
 
 mod aggregate;
 mod expression;
+mod hold;
 mod join;
 mod ordered;
 mod session;
@@ -19,7 +20,7 @@ mod unnest;
 mod window;
 
 use highwater_engine::Time;
-use highwater_plan::{Job, NodeId, OnError, Op, Plan};
+use highwater_plan::{Job, NodeId, OnError, Op, PROCESSING_TIME, Plan};
 
 use self::expression::RowMap;
 use crate::history::History;
@@ -95,7 +96,20 @@ struct Context<'a> {
 impl Context<'_> {
     /// The smallest watermark of these sources after an epoch; nothing is known of no sources.
     fn watermark(&self, epoch: usize, sources: &[usize]) -> i64 {
-        sources.iter().map(|source| self.watermarks[epoch][*source]).min().unwrap_or(i64::MIN)
+        let of = |source: &usize| match *source {
+            PROCESSING_TIME => self.clock(epoch),
+            source => self.watermarks[epoch][source],
+        };
+        sources.iter().map(of).min().unwrap_or(i64::MIN)
+    }
+
+    /// Rows to come are of a later epoch, so of a later millisecond.
+    fn clock(&self, epoch: usize) -> i64 {
+        match self.times[epoch] {
+            0 => i64::MIN,
+            time if self.history.finished().is_some_and(|last| last <= time) => i64::MAX,
+            time => (time as i64 + 1) * 1_000,
+        }
     }
 
     /// The smallest watermark of these sources before an epoch.
@@ -174,6 +188,8 @@ fn evaluate_node(context: &Context<'_>, id: NodeId, nodes: &[Evaluated]) -> Resu
         }
         Op::Session(assign) => session::rows(context, id, assign, input(0)),
         Op::Unnest(spec) => Evaluated::of(input(0).iter().map(|rows| unnest::items(rows, spec)).collect()),
+        Op::Stamp => Evaluated::of(hold::stamped(context, input(0))),
+        Op::Hold(held) => hold::content(context, id, held, input(0)),
         Op::Aggregate(aggregate) => aggregate::content(context, id, aggregate, input(0)),
         Op::Join(join) => join::content(context, id, join, [input(0), input(1)])?,
         Op::SetOperation(operation) => Evaluated::of(set_operation::content(*operation, [input(0), input(1)])),

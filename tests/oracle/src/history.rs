@@ -72,6 +72,17 @@ impl History {
         epochs.into_iter().collect()
     }
 
+    /// The epoch after which no row can come: the job has ended, or all feeds have said that they have finished.
+    pub fn finished(&self) -> Option<Time> {
+        let of_feed = |feed: &FeedHistory| {
+            let finished = feed.batches.iter().find(|batch| batch.mark == Mark::Finished);
+            finished.map(|batch| batch.epoch)
+        };
+        let all: Option<Vec<Time>> = self.feeds.iter().map(of_feed).collect();
+        let last = all.and_then(|epochs| epochs.into_iter().max());
+        last.into_iter().chain(self.ended).min()
+    }
+
     /// Per epoch (as [`History::epochs`] lists them) and source the watermark after that epoch, in microseconds.
     ///
     /// That of a source is the smallest over its feeds that are neither idle nor finished; infinity when all have

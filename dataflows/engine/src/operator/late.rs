@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use arrow::buffer::BooleanBuffer;
-use highwater_plan::{Micros, TimeKind, WindowAssign};
+use highwater_plan::{Micros, PROCESSING_TIME, TimeKind, WindowAssign};
 
 use super::epoch::EpochLogic;
 use super::sides::{Errors, LateRows, Missed};
@@ -46,7 +46,9 @@ impl RowWindows {
     pub(crate) fn end_of_bound(kind: TimeKind, value: i64) -> i64 {
         match kind {
             TimeKind::WindowStart { size } => value.saturating_add(size),
-            TimeKind::WindowEnd { .. } | TimeKind::Event => value,
+            TimeKind::WindowEnd { .. } => value,
+            // The watermark may reach a time of which there are more rows.
+            TimeKind::Event => value.saturating_add(1),
         }
     }
 
@@ -208,10 +210,25 @@ impl Watermark {
         Watermark { sources, current: i64::MIN }
     }
 
+    /// Whether it is processing time.
+    pub(crate) fn goes_by_clock(&self) -> bool {
+        self.sources == [PROCESSING_TIME]
+    }
+
+    /// The epoch as of which the watermark has reached `when`, if it goes by the clock alone.
+    pub(crate) fn due(&self, when: i64) -> Option<Time> {
+        let millis = when.saturating_add(999).div_euclid(1_000).saturating_sub(1);
+        (self.goes_by_clock() && self.current < when).then(|| Time::try_from(millis).unwrap_or(0))
+    }
+
     /// Takes the watermarks as of the epoch just applied.
     pub(crate) fn advance(&mut self, watermarks: Option<&[i64]>) {
         if let Some(watermarks) = watermarks {
-            let least = self.sources.iter().map(|source| watermarks[*source]).min();
+            let of = |source: usize| match source {
+                PROCESSING_TIME => *watermarks.last().expect("a job with processing time has its watermark"),
+                source => watermarks[source],
+            };
+            let least = self.sources.iter().map(|source| of(*source)).min();
             self.current = self.current.max(least.unwrap_or(i64::MIN));
         }
     }

@@ -311,6 +311,22 @@ impl EpochLogic for Windowed {
         }
     }
 
+    fn wake_at(&self) -> Option<Time> {
+        if !self.watermark.goes_by_clock() {
+            return None;
+        }
+        let when = |(key, table): (&i64, &Table)| match (&self.windows, self.pane) {
+            (RowWindows::Assign(assign), Some(slide)) => {
+                let (first, last) = assign.kind.ends(*key).expect("panes are parts of windows");
+                let next = (first..=last).step_by(slide as usize).find(|end| *end > self.watermark.current);
+                next.unwrap_or(last)
+            }
+            _ if self.aggregate.emit == Emit::Final && !table.given => *key,
+            _ => key.saturating_add(self.lateness),
+        };
+        self.watermark.due(self.tables.iter().map(when).min()?)
+    }
+
     fn state(&self) -> (usize, usize) {
         self.tables.values().fold((0, 0), |(rows, bytes), table| (rows + table.groups.len(), bytes + table.groups.bytes()))
     }

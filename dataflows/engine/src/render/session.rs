@@ -4,9 +4,9 @@ use std::sync::Arc;
 
 use highwater_plan::{Aggregate, Node, NodeId, OutputNames, SessionAssign};
 
-use super::Renderer;
+use super::{Renderer, own_source};
 use crate::operator::DeltaStream;
-use crate::operator::epoch::{EpochLogic, Input, epoch_operator};
+use crate::operator::epoch::{EpochLogic, Input};
 use crate::operator::exchange::Route;
 use crate::operator::late::Watermark;
 use crate::operator::session::aggregate::SessionAggregate;
@@ -61,7 +61,7 @@ impl<'scope> Renderer<'scope, '_> {
                     worker: self.worker(),
                     operator: format!("{operator} @{id}"),
                     relations,
-                    fallback: sources.first().copied().unwrap_or(0),
+                    fallback: own_source(&self.shared.job, &sources),
                 },
                 errors: self.errors(id, operator),
                 stats: Arc::clone(stats),
@@ -78,6 +78,6 @@ impl<'scope> Renderer<'scope, '_> {
         logic: Box<dyn EpochLogic>,
     ) -> DeltaStream<'scope> {
         let input = Input { stream: self.stream(node.inputs[0]), route: Route::ByColumns(assign.partition.clone()) };
-        epoch_operator(self.scope, stats, vec![input], Some(self.clock.clone()), logic)
+        self.clocked_operator(stats, vec![input], logic)
     }
 }

@@ -306,7 +306,6 @@ impl Checker<'_> {
                 let message = format!("{} turns over every day: a condition on it cannot be maintained", name.to_uppercase());
                 Err(error("changing-function", message).at(known_place(span)).help("compare with NOW()"))
             }
-            "proctime" => Err(later("PROCTIME()", span).help("declare an event time: WATERMARK FOR column AS ...")),
             _ => Ok(()),
         }
     }

@@ -185,6 +185,11 @@ impl Binder {
                 .at(at)
                 .maybe_help(did_you_mean(&written, "columns", &names)));
         };
+        if crate::functions::calls_proctime(event_time) {
+            return Err(error("watermark-type", format!("'{name}' is processing time, which needs no watermark"))
+                .at(at)
+                .help(format!("remove WATERMARK FOR {name}: windows over it close by the clock")));
+        }
         let data_type = event_time.get_type(scan.schema()).map_err(|e| from_datafusion(&e, places))?;
         let counted = data_type.is_integer();
         if !counted && !matches!(data_type, DataType::Timestamp(..)) {

@@ -240,7 +240,9 @@ impl Lowerer<'_> {
         let calls: Vec<Call> = calls.into_iter().map(|call| call.moved(&slots)).collect();
         let count = key_columns.len();
         let time = &self.graph.nodes[input].known.time;
-        let grouping = bound_key(&key_columns, time).map_or(Grouping::Keys, |(key, kind)| Grouping::Column { key, kind });
+        let grouping = bound_key(&key_columns, time)
+            .or_else(|| self.time_key(&key_columns, time))
+            .map_or(Grouping::Keys, |(key, kind)| Grouping::Column { key, kind });
         if grouping == Grouping::Keys {
             self.warn_of_open_windows(input, &key_columns);
         }
@@ -248,6 +250,12 @@ impl Lowerer<'_> {
         let width = self.graph.nodes[node].schema.fields().len();
         let outputs = positions.into_iter().chain(count..width).map(at).collect();
         self.project(node, outputs, names)
+    }
+
+    /// With EMIT FINAL a key that is an event time will do for a window: each time is one of its own.
+    fn time_key(&self, keys: &[usize], time: &[Option<TimeColumn>]) -> Option<(usize, TimeKind)> {
+        let key = keys.iter().position(|column| event_time(time, *column).is_some())?;
+        (self.emit == Emit::Final).then_some((key, TimeKind::Event))
     }
 
     /// The aggregate's input: `input` itself if it only reads columns, else a map that computes what it reads.

@@ -14,6 +14,7 @@ use highwater_plan::{OnError, Position, Span};
 use sqlparser::tokenizer::Location;
 
 use crate::diagnose::{Result, error, place};
+use crate::functions::is_proctime;
 
 /// The column at a position.
 pub(super) fn at(index: usize) -> Expr {
@@ -233,6 +234,15 @@ pub(super) fn volatile(expr: &Expr) -> Option<String> {
     });
     search.expect("searching does not fail");
     found
+}
+
+/// `PROCTIME()` replaced by a column.
+pub(super) fn with_proctime(expr: Expr, column: usize) -> Expr {
+    let replaced = expr.transform_up(|expr| match is_proctime(&expr) {
+        true => Ok(Transformed::yes(at(column))),
+        false => Ok(Transformed::no(expr)),
+    });
+    replaced.expect("replacing does not fail").data
 }
 
 /// From an expression's first column to its last, in the job's text.

@@ -199,6 +199,8 @@ fn finished_node(node: &Node, inputs: Vec<NodeId>, done: &Plan, used: &[Vec<usiz
         Op::Window(assign) => plan::Op::Window(assign.clone()),
         Op::Session(assign) => plan::Op::Session(assign.clone()),
         Op::Unnest(unnest) => plan::Op::Unnest(unnest.clone()),
+        Op::Stamp => plan::Op::Stamp,
+        Op::Hold(hold) => plan::Op::Hold(hold.clone()),
         Op::Aggregate(aggregate) => plan::Op::Aggregate(plan::Aggregate {
             keys: aggregate.keys.clone(),
             calls: aggregate
@@ -289,6 +291,7 @@ fn late_sources(done: &Plan) -> Vec<usize> {
         let column = match &node.op {
             plan::Op::Aggregate(aggregate) => aggregate.time_column(),
             plan::Op::Session(assign) => Some(assign.time),
+            plan::Op::Hold(plan::Hold::UntilPassed { column, .. }) => Some(*column),
             op => closing_column(op),
         };
         let time = column.and_then(|column| done.nodes[node.inputs[0]].properties.time[column].as_ref());

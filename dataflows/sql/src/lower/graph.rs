@@ -8,7 +8,7 @@ use arrow::record_batch::RecordBatch;
 use datafusion_common::DFSchema;
 use datafusion_expr::{Expr, ExprSchemable};
 use highwater_plan::{
-    AggregateFunction, Emit, Grouping, JoinKind, JoinWindow, NodeId, Over, SessionAssign, SetOperation, Span, StateBound,
+    AggregateFunction, Emit, Grouping, Hold, JoinKind, JoinWindow, NodeId, Over, SessionAssign, SetOperation, Span, StateBound,
     TimeColumn, TopN, Turns, Unnest, WindowAssign,
 };
 
@@ -25,6 +25,8 @@ pub(super) enum Op {
     Window(WindowAssign),
     Session(SessionAssign),
     Unnest(Unnest),
+    Stamp,
+    Hold(Hold),
     Aggregate(Aggregate),
     Join(Join),
     Union,

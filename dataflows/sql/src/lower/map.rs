@@ -5,21 +5,22 @@ use std::sync::Arc;
 
 use arrow::array::{AsArray, BooleanArray};
 use arrow::compute::filter_record_batch;
-use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
+use arrow::datatypes::{DataType, Field, Schema, SchemaRef, TimeUnit};
 use arrow::record_batch::{RecordBatch, RecordBatchOptions};
 use datafusion_common::tree_node::{Transformed, TreeNode};
 use datafusion_common::{DFSchemaRef, ScalarValue};
 use datafusion_expr::simplify::SimplifyContext;
 use datafusion_expr::{Expr, ExprSchemable, Operator, cast, lit};
 use datafusion_optimizer::simplify_expressions::ExprSimplifier;
-use highwater_plan::{NodeId, OnError, StateBound, TimeColumn, TimeKind, Unnest};
+use highwater_plan::{Emit, NodeId, OnError, PROCESSING_TIME, StateBound, TimeColumn, TimeKind, Unnest};
 
 use super::Lowerer;
-use super::expr::{as_column, at, columns, remap, span, substitute, volatile};
+use super::expr::{as_column, at, columns, remap, span, substitute, volatile, with_proctime};
 use super::graph::{Join, Known, Map, Op, field};
 use super::scalar::compile;
 use super::temporal::reads_clock;
 use crate::diagnose::{Result, error};
+use crate::functions::{PROCTIME, calls_proctime};
 
 impl Lowerer<'_> {
     /// Rows of `input` that pass all filters.
@@ -28,6 +29,13 @@ impl Lowerer<'_> {
             return Ok(input);
         }
         self.check_volatile(&filters, input)?;
+        if filters.iter().any(calls_proctime) {
+            let width = self.graph.nodes[input].schema.fields().len();
+            let stamped = self.stamp(input)?;
+            let filters = filters.into_iter().map(|filter| with_proctime(filter, width)).collect();
+            let kept = self.filter(stamped, filters)?;
+            return self.select(kept, &(0..width).collect::<Vec<_>>());
+        }
         if let Some((below, filters, exprs)) = self.below_now(input, &filters) {
             let names = super::names_of(&self.graph.nodes[input].schema);
             let mut read: Vec<usize> = filters.iter().chain(&exprs).flat_map(columns).collect();
@@ -56,6 +64,7 @@ impl Lowerer<'_> {
     /// Expressions over `input`, named for people.
     pub(super) fn project(&mut self, input: NodeId, exprs: Vec<Expr>, names: &[String]) -> Result<NodeId> {
         self.check_volatile(&exprs, input)?;
+        let (input, exprs) = if exprs.iter().any(calls_proctime) { self.stamped(input, exprs)? } else { (input, exprs) };
         let node = &self.graph.nodes[input];
         let exprs: Vec<Expr> = exprs.into_iter().map(|expr| plain_string(expr, &node.typed)).collect();
         let mut fields: Vec<Field> = Vec::with_capacity(exprs.len());
@@ -67,7 +76,7 @@ impl Lowerer<'_> {
         }
         let known = Known {
             append_only: node.known.append_only,
-            time: exprs.iter().map(|expr| time_of(expr, &node.known.time)).collect(),
+            time: exprs.iter().map(|expr| self.time_of(expr, &node.known.time)).collect(),
             keys: projected_keys(&node.known.keys, &exprs),
             state: StateBound::Stateless,
         };
@@ -83,6 +92,44 @@ impl Lowerer<'_> {
         }
         let names: Vec<String> = columns.iter().map(|index| schema.field(*index).name().clone()).collect();
         self.project(input, columns.iter().map(|index| at(*index)).collect(), &names)
+    }
+
+    /// What is known of an expression's time. With EMIT FINAL a time that is cut to a unit of fixed length is the start
+    /// of a window; otherwise that would refuse rows that were always taken.
+    fn time_of(&self, expr: &Expr, input: &[Option<TimeColumn>]) -> Option<TimeColumn> {
+        time_of(expr, input).or_else(|| {
+            let (size, time) = truncated(expr).filter(|_| self.emit == Emit::Final)?;
+            let time = time_of(time, input).filter(|time| time.kind == TimeKind::Event)?;
+            Some(TimeColumn { kind: TimeKind::WindowStart { size }, sources: time.sources })
+        })
+    }
+
+    /// Rows with their epoch, and the expressions over them. Only the columns that are read stand below.
+    fn stamped(&mut self, input: NodeId, exprs: Vec<Expr>) -> Result<(NodeId, Vec<Expr>)> {
+        let mut read: Vec<usize> = exprs.iter().flat_map(columns).collect();
+        read.sort_unstable();
+        read.dedup();
+        let below = self.select(input, &read)?;
+        let stamp = self.graph.nodes[below].schema.fields().len();
+        let position = |column: usize| read.binary_search(&column).expect("columns that are read are listed");
+        let exprs = exprs.iter().map(|expr| with_proctime(remap(expr, position), stamp)).collect();
+        Ok((self.stamp(below)?, exprs))
+    }
+
+    /// Appends the epoch in which each row came.
+    fn stamp(&mut self, input: NodeId) -> Result<NodeId> {
+        let node = &self.graph.nodes[input];
+        if let Op::Constant(_) = node.op {
+            return Err(error("not-supported", "PROCTIME() of constant rows is not supported: they do not come at a time")
+                .at(self.places.function(PROCTIME))
+                .help("select it from a stream"));
+        }
+        let mut fields: Vec<Field> = node.schema.fields().iter().map(|field| field.as_ref().clone()).collect();
+        fields.push(Field::new(PROCTIME, DataType::Timestamp(TimeUnit::Millisecond, None), false));
+        let mut known = Known { state: StateBound::Stateless, ..node.known.clone() };
+        known.time.push(Some(TimeColumn { kind: TimeKind::Event, sources: vec![PROCESSING_TIME] }));
+        let place = self.places.function(PROCTIME).or(self.places.statement);
+        self.graph.add(Op::Stamp, vec![input], Arc::new(Schema::new(fields)), known, place)
     }
 
     fn fused(
@@ -146,7 +193,7 @@ impl Lowerer<'_> {
             Some(exprs) if !identity => {
                 // Through a fused chain more may be seen than step by step.
                 for (time, expr) in known.time.iter_mut().zip(&exprs) {
-                    *time = time.take().or_else(|| time_of(expr, &node.known.time));
+                    *time = time.take().or_else(|| self.time_of(expr, &node.known.time));
                 }
                 known.keys.extend(projected_keys(&node.known.keys, &exprs));
                 Some(with_known_values(exprs, &filters, &node.typed))
@@ -327,6 +374,22 @@ pub(super) fn time_of(expr: &Expr, input: &[Option<TimeColumn>]) -> Option<TimeC
         }
         _ => None,
     }
+}
+
+/// The unit's length in microseconds and the time of `date_trunc('unit', time)`.
+fn truncated(expr: &Expr) -> Option<(i64, &Expr)> {
+    const SECOND: i64 = 1_000_000;
+    let Expr::ScalarFunction(call) = expr else { return None };
+    let ("date_trunc", [Expr::Literal(unit, _), time]) = (call.func.name(), &call.args[..]) else { return None };
+    let size = match unit.try_as_str()??.to_ascii_lowercase().as_str() {
+        "second" => SECOND,
+        "minute" => 60 * SECOND,
+        "hour" => 3_600 * SECOND,
+        "day" => 86_400 * SECOND,
+        "week" => 7 * 86_400 * SECOND,
+        _ => return None,
+    };
+    Some((size, time))
 }
 
 /// From a window's end to its time: a millisecond, or a second in columns that count those.

@@ -1,12 +1,17 @@
 //! Views and sinks: the roots of the graph, and what EMIT FINAL asks of the operators below them.
 
-use highwater_plan::{Emit, Grouping, NodeId, Span};
+use std::sync::Arc;
 
-use super::Lowerer;
-use super::graph::{Aggregate, Op};
+use highwater_plan::{Emit, Grouping, Hold, NodeId, Span, StateBound, TimeKind};
+
+use super::expr::{columns, remap};
+use super::graph::{Aggregate, Known, Map, Op};
 use super::window::event_time;
+use super::{Lowerer, names_of};
 use crate::bind::BoundQuery;
 use crate::diagnose::{Places, Result, error};
+
+const HELP: &str = "declare WATERMARK FOR the time column on its source and group by TUMBLE or HOP of it, or use EMIT CHANGES";
 
 /// The root nodes of a job.
 pub(super) struct Outputs {
@@ -22,9 +27,6 @@ impl Lowerer<'_> {
         let mut outputs = Outputs { views: Vec::new(), sinks: Vec::new() };
         for (index, view) in self.bound.views.iter().enumerate() {
             let node = self.view(index, view.emit)?;
-            if view.emit == Emit::Final {
-                self.check_final(node, view.span)?;
-            }
             if view.materialized {
                 outputs.views.push((index, node));
             }
@@ -34,12 +36,15 @@ impl Lowerer<'_> {
             for query in &sink.queries {
                 nodes.push(self.query(query, sink.emit)?);
             }
-            let node = match nodes[..] {
+            let mut node = match nodes[..] {
                 [node] => node,
                 _ => self.all_rows(nodes, sink.schema.clone())?,
             };
             if sink.emit == Emit::Final {
-                self.check_final(node, sink.span)?;
+                node = self.finalized(node, sink.span)?;
+            }
+            if let Some(millis) = sink.every {
+                node = self.every(node, millis, sink.span)?;
             }
             outputs.sinks.push(node);
         }
@@ -54,7 +59,13 @@ impl Lowerer<'_> {
             return Ok(*node);
         }
         let emit = if is_final { Emit::Final } else { Emit::Changes };
-        let node = self.query(&view.query, emit)?;
+        let mut node = self.query(&view.query, emit)?;
+        if view.emit == Emit::Final {
+            node = self.finalized(node, view.span)?;
+        }
+        if let Some(millis) = view.every {
+            node = self.every(node, millis, view.span)?;
+        }
         if view.materialized && emit == view.emit {
             self.graph.kept.insert(node);
         }
@@ -71,10 +82,78 @@ impl Lowerer<'_> {
         node
     }
 
-    /// EMIT FINAL gives each window once: so there must be windows, they must close, and nothing may change later.
-    fn check_final(&self, root: NodeId, span: Span) -> Result<()> {
-        const HELP: &str =
-            "declare WATERMARK FOR the time column on its source and group by TUMBLE or HOP of it, or use EMIT CHANGES";
+    /// Changes given together once in a while: of times the watermark then says nothing.
+    fn every(&mut self, input: NodeId, millis: u64, span: Span) -> Result<NodeId> {
+        let node = &self.graph.nodes[input];
+        let mut known = Known { state: StateBound::Interval, ..node.known.clone() };
+        known.time = vec![None; known.time.len()];
+        let schema = Arc::clone(&node.schema);
+        self.graph.add(Op::Hold(Hold::Every { millis }), vec![input], schema, known, Some(span))
+    }
+
+    /// EMIT FINAL over `root`. Windows that close give their results once by themselves; other rows are held until the
+    /// watermark has passed their time.
+    fn finalized(&mut self, root: NodeId, span: Span) -> Result<NodeId> {
+        if self.closes(root, span)? {
+            return Ok(root);
+        }
+        if !self.only_sessions_change(root) {
+            let message = "EMIT FINAL cannot be given: without windows no row is final while rows may be retracted";
+            return Err(error("emit-final", message).at(span).help(HELP));
+        }
+        if let Some((column, kind)) = self.time_to_hold_by(root) {
+            return self.hold(root, column, kind, span);
+        }
+        // The query may leave out the time that its rows have.
+        let node = &self.graph.nodes[root];
+        let below = match &node.op {
+            Op::Map(Map { filters, exprs: Some(exprs) }) => Some((node.inputs[0], filters.clone(), exprs.clone())),
+            _ => None,
+        };
+        let time = below.as_ref().and_then(|(input, ..)| self.time_to_hold_by(*input));
+        let (Some((input, filters, exprs)), Some((column, kind))) = (below, time) else {
+            return Err(error("emit-final", "EMIT FINAL needs windows that a watermark closes, or rows with an event time")
+                .at(span)
+                .help(HELP));
+        };
+        let names = names_of(&self.graph.nodes[root].schema);
+        let mut read: Vec<usize> = exprs.iter().flat_map(columns).chain([column]).collect();
+        read.sort_unstable();
+        read.dedup();
+        let position = |column: usize| read.binary_search(&column).expect("columns that are read are listed");
+        let passed = self.filter(input, filters)?;
+        let narrow = self.select(passed, &read)?;
+        let held = self.hold(narrow, position(column), kind, span)?;
+        self.project(held, exprs.iter().map(|expr| remap(expr, position)).collect(), &names)
+    }
+
+    /// The column that says when rows are final: of windows their end, else their start, else an event time.
+    fn time_to_hold_by(&self, id: NodeId) -> Option<(usize, TimeKind)> {
+        let rank = |kind: TimeKind| match kind {
+            TimeKind::WindowEnd { .. } => 0,
+            TimeKind::WindowStart { .. } => 1,
+            TimeKind::Event => 2,
+        };
+        let times = self.graph.nodes[id].known.time.iter().enumerate();
+        times.filter_map(|(column, time)| Some((column, time.as_ref()?.kind))).min_by_key(|(_, kind)| rank(*kind))
+    }
+
+    fn hold(&mut self, root: NodeId, column: usize, kind: TimeKind, span: Span) -> Result<NodeId> {
+        let node = &self.graph.nodes[root];
+        let known = Known { state: StateBound::Window, ..node.known.clone() };
+        let schema = Arc::clone(&node.schema);
+        self.graph.add(Op::Hold(Hold::UntilPassed { column, kind }), vec![root], schema, known, Some(span))
+    }
+
+    /// Whether nothing is retracted, but for rows of sessions that are open.
+    fn only_sessions_change(&self, id: NodeId) -> bool {
+        let node = &self.graph.nodes[id];
+        let below = || node.inputs.iter().all(|input| self.only_sessions_change(*input));
+        node.known.append_only || (matches!(node.op, Op::Session(_) | Op::Map(_) | Op::Union) && below())
+    }
+
+    /// Whether there are windows that close. EMIT FINAL gives each once: so nothing may change later.
+    fn closes(&self, root: NodeId, span: Span) -> Result<bool> {
         let mut closes = false;
         for id in self.graph.upstream([root]) {
             let node = &self.graph.nodes[id];
@@ -129,10 +208,6 @@ impl Lowerer<'_> {
                 _ => {}
             }
         }
-        if closes {
-            Ok(())
-        } else {
-            Err(error("emit-final", "EMIT FINAL needs windows that a watermark closes").at(span).help(HELP))
-        }
+        Ok(closes)
     }
 }

@@ -21,10 +21,16 @@ use super::expr::{as_column, columns, internal, span};
 use super::temporal::reads_clock;
 use super::text::text;
 use crate::bind::{changing, sql_type};
-use crate::diagnose::Result;
+use crate::diagnose::{Result, error};
+use crate::functions::calls_proctime;
 
 /// Compiles a positional expression over columns of these types.
 pub(super) fn compile(expr: &Expr, types: &DFSchema, place: Option<Span>) -> Result<PlanExpr> {
+    if calls_proctime(expr) {
+        return Err(error("not-supported", "PROCTIME() cannot stand here")
+            .at(span(expr).or(place))
+            .help("select it in a view over the stream, and use its column"));
+    }
     let data_type = expr.get_type(types).map_err(internal)?;
     let nullable = expr.nullable(types).map_err(internal)?;
     let place = span(expr).or(place);

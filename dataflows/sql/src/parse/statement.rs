@@ -28,7 +28,7 @@ pub(crate) enum StatementKind {
         /// The sink.
         target: ObjectName,
         /// The trailing EMIT.
-        emit: Option<Emit>,
+        emit: Option<EmitClause>,
     },
     /// `SET name = value`.
     Set {
@@ -41,6 +41,14 @@ pub(crate) enum StatementKind {
         /// Where the value stands.
         value_span: Span,
     },
+}
+
+/// `EMIT CHANGES`, `EMIT FINAL` or `EMIT EVERY interval`.
+#[derive(Debug, Clone)]
+pub(crate) struct EmitClause {
+    pub(crate) emit: Emit,
+    /// The interval and its place.
+    pub(crate) every: Option<(Expr, Span)>,
 }
 
 /// Whether a relation is a stream or a table.
@@ -70,7 +78,7 @@ pub(crate) struct CreateView {
     pub(crate) name: ObjectName,
     pub(crate) columns: Vec<Ident>,
     pub(crate) query: Box<Query>,
-    pub(crate) emit: Option<Emit>,
+    pub(crate) emit: Option<EmitClause>,
 }
 
 /// `CREATE SINK name ...`, one of three forms.
@@ -85,7 +93,7 @@ pub(crate) struct CreateSink {
     /// `AS query`.
     pub(crate) query: Option<Box<Query>>,
     pub(crate) options: Vec<OptionEntry>,
-    pub(crate) emit: Option<Emit>,
+    pub(crate) emit: Option<EmitClause>,
 }
 
 /// A column of a relation.

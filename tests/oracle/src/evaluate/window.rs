@@ -32,7 +32,9 @@ pub(super) fn start_of(kind: &WindowKind, end: i64) -> i64 {
 pub(super) fn end_of(kind: TimeKind, bound: i64) -> i64 {
     match kind {
         TimeKind::WindowStart { size } => bound + size,
-        TimeKind::WindowEnd { .. } | TimeKind::Event => bound,
+        TimeKind::WindowEnd { .. } => bound,
+        // A time is over when the watermark is after it.
+        TimeKind::Event => bound + 1,
     }
 }
 

@@ -81,14 +81,22 @@ impl<'a> Queries<'a> {
             let query = self.query();
             let plain = number < views && self.random.chance(25);
             let what = if plain { "VIEW" } else { "MATERIALIZED VIEW" };
+            let timed = query.columns.iter().any(|column| column.role != Role::None);
             let emit = match query.closes {
                 true if self.random.chance(45) => " EMIT FINAL",
+                false if timed && query.depth == 0 && self.random.chance(12) => " EMIT FINAL",
                 _ if self.random.chance(10) => " EMIT CHANGES",
+                _ if self.random.chance(6) => " EMIT EVERY INTERVAL '4' MILLISECOND",
                 _ => "",
             };
             let name = format!("v{number}");
             statements.push(format!("CREATE {what} {name} AS {}{emit}", query.sql));
-            self.relations.push(Relation { name, columns: query.columns, depth: query.depth + 1 });
+            let mut columns = query.columns;
+            if emit.contains("EVERY") {
+                // Given later than the watermark, times say nothing.
+                columns.iter_mut().for_each(|column| column.role = Role::None);
+            }
+            self.relations.push(Relation { name, columns, depth: query.depth + 1 });
         }
         if self.random.chance(20) {
             statements.push(format!("CREATE SINK o1 FROM v{views} WITH (connector = 'stdout')"));
@@ -175,7 +183,10 @@ impl<'a> Queries<'a> {
 
     fn project(&mut self) -> Query {
         let from = self.any_relation();
-        let items = self.items(&from.columns);
+        let mut items = self.items(&from.columns);
+        if from.name.starts_with('s') && self.random.chance(15) {
+            items.add("PROCTIME()", Kind::Timestamp, if self.random.chance(50) { Role::Event } else { Role::None });
+        }
         let condition = self.condition(&from.columns, 60);
         let sql = format!("SELECT {} FROM {}{condition}", items.sql(), from.name);
         Query { sql, columns: items.columns, closes: false, depth: from.depth }

@@ -288,6 +288,10 @@ impl EpochLogic for SessionAggregate {
         self.close(&passed.closed, keys);
     }
 
+    fn wake_at(&self) -> Option<Time> {
+        self.spec.watermark.due(self.sessions().first_due()?)
+    }
+
     fn state(&self) -> (usize, usize) {
         let accumulators: usize = self.accumulators.iter().map(|accumulator| accumulator.bytes()).sum();
         match &self.kept {

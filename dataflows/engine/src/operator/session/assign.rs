@@ -101,6 +101,10 @@ impl EpochLogic for SessionAssigner {
         self.rows.end_epoch(keys);
     }
 
+    fn wake_at(&self) -> Option<Time> {
+        self.spec.watermark.due(self.rows.sessions.first_due()?)
+    }
+
     fn state(&self) -> (usize, usize) {
         self.rows.state()
     }

@@ -218,6 +218,11 @@ impl Sessions {
         slots
     }
 
+    /// When the first session is to be looked at.
+    pub(super) fn first_due(&self) -> Option<i64> {
+        self.due.first_key_value().map(|(when, _)| *when)
+    }
+
     /// Marks a session's result as given.
     pub(super) fn give(&mut self, slot: u32) {
         self.slots[slot as usize].given = true;

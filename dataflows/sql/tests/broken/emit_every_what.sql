@@ -2,5 +2,4 @@ CREATE SOURCE bid (
   auction BIGINT, bidder BIGINT, price BIGINT, channel VARCHAR, ts TIMESTAMP(3),
   WATERMARK FOR ts AS ts - INTERVAL '4' SECOND
 ) WITH (connector = 'kafka', topic = 'bid');
-CREATE MATERIALIZED VIEW v AS
-SELECT auction, PROCTIME() AS p FROM bid;
+CREATE MATERIALIZED VIEW v AS SELECT auction FROM bid EMIT EVERY INTERVAL '1' MONTH;

@@ -1,0 +1,2 @@
+CREATE SOURCE s (id BIGINT, p AS PROCTIME(), WATERMARK FOR p AS p) WITH (connector = 'kafka', topic = 's');
+CREATE MATERIALIZED VIEW v AS SELECT id, p FROM s;

@@ -1,0 +1,6 @@
+CREATE SOURCE bid (
+  auction BIGINT, bidder BIGINT, price BIGINT, channel VARCHAR, ts TIMESTAMP(3),
+  WATERMARK FOR ts AS ts - INTERVAL '4' SECOND
+) WITH (connector = 'kafka', topic = 'bid');
+CREATE MATERIALIZED VIEW v AS SELECT auction, count(*) AS n FROM bid GROUP BY auction EMIT EVERY INTERVAL '10' SECOND;
+CREATE SINK s FROM v WITH (connector = 'stdout') EMIT EVERY INTERVAL '1' MINUTE;
