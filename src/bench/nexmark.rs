@@ -31,6 +31,9 @@ const QUERIES: &[(&str, &str)] = &[
     ("q5", include_str!("../../dataflows/jobs/nexmark_q5/job.sql")),
     ("q7", include_str!("../../dataflows/jobs/nexmark_q7/job.sql")),
     ("q8", include_str!("../../dataflows/jobs/nexmark_q8/job.sql")),
+    ("q15", include_str!("../../dataflows/jobs/nexmark_q15/job.sql")),
+    ("q16", include_str!("../../dataflows/jobs/nexmark_q16/job.sql")),
+    ("q17", include_str!("../../dataflows/jobs/nexmark_q17/job.sql")),
 ];
 
 /// A count per auction in ten-second windows, over the sources of q0: not one of Nexmark's, but the plainest window.

@@ -8,9 +8,9 @@ mod ordered;
 use std::fmt::Write;
 
 use crate::{
-    Aggregate, AggregateFunction, Emit, Grouping, Hold, Job, Join, JoinKind, Map, Moment, NodeId, Op, Plan, Properties,
-    SessionAssign, SetKind, SourceKind, StateBound, TemporalFilter, TimeColumn, TimeKind, Turns, Unnest, WindowAssign,
-    WindowKind,
+    Aggregate, AggregateConstant, Emit, Grouping, Hold, Job, Join, JoinKind, Map, Moment, NodeId, Op, OrderColumn, Plan,
+    Properties, SessionAssign, SetKind, SourceKind, StateBound, TemporalFilter, TimeColumn, TimeKind, Turns, Unnest,
+    WindowAssign, WindowKind,
 };
 
 /// Renders a job's views and sinks, each with the operators below it.
@@ -198,17 +198,31 @@ fn aggregate_text(aggregate: &Aggregate) -> String {
 }
 
 fn call_text(call: &crate::AggregateCall) -> String {
-    let name = match call.function {
-        AggregateFunction::Count => "count",
-        AggregateFunction::Sum => "sum",
-        AggregateFunction::Min => "min",
-        AggregateFunction::Max => "max",
-        AggregateFunction::Avg => "avg",
-    };
     let distinct = if call.distinct { "distinct " } else { "" };
-    let argument = call.argument.map_or("*".to_string(), |argument| format!("#{argument}"));
+    let columns: Vec<String> = call.argument.iter().chain(&call.further).map(|column| format!("#{column}")).collect();
+    let mut text = if columns.is_empty() { "*".to_string() } else { columns.join(", ") };
+    match &call.constant {
+        Some(AggregateConstant::Fraction(fraction)) => text += &format!(", {fraction}"),
+        Some(AggregateConstant::Separator(separator)) => text += &format!(", {separator:?}"),
+        None => {}
+    }
+    if !call.order.is_empty() {
+        let keys: Vec<String> = call.order.iter().map(sort_key_text).collect();
+        text += &format!(" order by {}", keys.join(", "));
+    }
     let filter = call.filter.map_or(String::new(), |filter| format!(" where #{filter}"));
-    format!("{name}({distinct}{argument}){filter}")
+    format!("{}({distinct}{text}){filter}", call.function.name())
+}
+
+/// Only what differs from PostgreSQL's ascending order with NULLs last, and descending with NULLs first.
+fn sort_key_text(key: &OrderColumn) -> String {
+    let direction = if key.descending { " desc" } else { "" };
+    let nulls = match (key.descending, key.nulls_first) {
+        (false, true) => " nulls first",
+        (true, false) => " nulls last",
+        _ => "",
+    };
+    format!("#{}{direction}{nulls}", key.column)
 }
 
 fn join_text(join: &Join) -> String {

@@ -6,7 +6,7 @@
 use arrow::array::RecordBatch;
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 
-use crate::{Expr, Over, Span, TemporalFilter, TimeColumn, TimeKind, TopN, WindowKind};
+use crate::{AggregateCall, Expr, Over, Span, TemporalFilter, TimeColumn, TimeKind, TopN, WindowKind};
 
 /// Position of a node in [`Plan::nodes`].
 pub type NodeId = usize;
@@ -274,36 +274,6 @@ pub enum Grouping {
         /// [`TimeKind::WindowStart`] or [`TimeKind::WindowEnd`]: how to find the window's end from it.
         kind: TimeKind,
     },
-}
-
-/// One aggregate function over a group.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct AggregateCall {
-    /// Which.
-    pub function: AggregateFunction,
-    /// Input column that is aggregated; `None` for `count(*)`.
-    pub argument: Option<usize>,
-    /// Input column of booleans: only rows where it is true count.
-    pub filter: Option<usize>,
-    /// `DISTINCT`: equal values count once.
-    pub distinct: bool,
-    /// Type of the result.
-    pub data_type: DataType,
-}
-
-/// The aggregate functions.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum AggregateFunction {
-    /// Rows, or rows whose argument is not NULL; Int64.
-    Count,
-    /// Sum of an integer, decimal or float; NULL for no values; an integer overflow is an error in the row's group.
-    Sum,
-    /// Smallest value; NULL for no values.
-    Min,
-    /// Largest value; NULL for no values.
-    Max,
-    /// Mean of an integer (as Float64), float or decimal; NULL for no values.
-    Avg,
 }
 
 /// Matches rows of two inputs: a pair matches when its keys are equal and `residual` is true.

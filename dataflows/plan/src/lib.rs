@@ -8,6 +8,7 @@
 //! Event times and watermarks are `i64` microseconds since the Unix epoch throughout; logical times ([`Epoch`]) are
 //! `u64` milliseconds.
 
+mod aggregate;
 mod diagnostic;
 mod expr;
 mod graph;
@@ -21,12 +22,13 @@ mod time;
 
 mod explain;
 
+pub use aggregate::{AggregateCall, AggregateConstant, AggregateFunction, Statistic};
 pub use diagnostic::{Diagnostic, Note, Position, Severity, Span};
 pub use explain::explain;
 pub use expr::{EvalError, Expr, Scalar};
 pub use graph::{
-    Aggregate, AggregateCall, AggregateFunction, Emit, Grouping, Hold, Join, JoinKind, JoinWindow, Map, Node, NodeId, Op, Plan,
-    Properties, SessionAssign, SetKind, SetOperation, StateBound, Unnest, WindowAssign,
+    Aggregate, Emit, Grouping, Hold, Join, JoinKind, JoinWindow, Map, Node, NodeId, Op, Plan, Properties, SessionAssign, SetKind,
+    SetOperation, StateBound, Unnest, WindowAssign,
 };
 pub use job::{Job, OutputNames, Sink, Source, SourceKind, View, Watermark};
 pub use options::{Field, OptionEntry, OptionReader, Options, parse_duration};

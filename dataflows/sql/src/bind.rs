@@ -3,6 +3,7 @@
 //! A plain view is inlined into its readers, so that filters and column pruning reach through it; a materialised view
 //! (and a view with EMIT FINAL) is a relation of its own, because what it keeps is shared, not computed again.
 
+mod aggregate_calls;
 mod catalog;
 mod check;
 mod clock;

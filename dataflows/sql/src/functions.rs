@@ -1,8 +1,10 @@
-//! Scalar functions of Flink's dialect that DataFusion lacks or defines otherwise.
+//! Functions of Flink's and PostgreSQL's dialects that DataFusion lacks or defines otherwise.
 //!
-//! Each takes whole columns; constant arguments (patterns, separators) are looked at once per batch, varying ones are
+//! Each scalar function takes whole columns; constant arguments (patterns, separators) are looked at once per batch, varying ones are
 //! allowed wherever that means something.
 
+mod aggregates;
+mod as_written;
 mod count_char;
 mod date_format;
 mod now;
@@ -26,14 +28,17 @@ use datafusion_common::{DataFusionError, Result, exec_datafusion_err, plan_err};
 use datafusion_expr::simplify::{ExprSimplifyResult, SimplifyContext};
 use datafusion_expr::{ColumnarValue, Expr, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature, Volatility};
 
+pub(crate) use self::aggregates::{ALIASES as AGGREGATE_ALIASES, all as aggregates, is_aggregate};
+pub(crate) use self::as_written::NAME as AS_WRITTEN;
 pub(crate) use now::{NOW, now_type};
 pub(crate) use proctime::{PROCTIME, calls_proctime, is_proctime};
 pub(crate) use windows::all as windows;
 pub(crate) use with_ties::WITH_TIES;
 
-/// All functions of this module.
+/// All scalar functions of this module.
 pub(crate) fn all() -> Vec<Arc<ScalarUDF>> {
     let mut functions = vec![
+        as_written::function(),
         count_char::function(),
         date_format::function(),
         now::function(),
@@ -50,7 +55,7 @@ pub(crate) fn all() -> Vec<Arc<ScalarUDF>> {
 
 /// How a function of this module is called.
 pub(crate) fn usage(name: &str) -> Option<String> {
-    let function = all().into_iter().find(|function| function.name() == name)?;
+    let Some(function) = all().into_iter().find(|function| function.name() == name) else { return aggregates::usage(name) };
     Some(function.inner().downcast_ref::<Function>()?.usage())
 }
 

@@ -8,6 +8,7 @@
 //! is in the content from the first epoch on whose `W(e)` has reached its end. The result of a window that has closed stays.
 
 mod aggregate;
+mod exact;
 mod expression;
 mod hold;
 mod join;

@@ -9,13 +9,13 @@ use std::sync::Arc;
 
 use arrow::array::{
     Array, ArrayRef, AsArray, BooleanArray, Date32Array, Decimal128Array, Float32Array, Float64Array, Int8Array, Int16Array,
-    Int32Array, Int64Array, ListArray, NullArray, PrimitiveArray, RecordBatch, RecordBatchOptions, StringArray,
+    Int32Array, Int64Array, ListArray, NullArray, PrimitiveArray, RecordBatch, RecordBatchOptions, StringArray, UInt8Array,
 };
 use arrow::buffer::{NullBuffer, OffsetBuffer};
 use arrow::datatypes::{
     ArrowTimestampType, DataType, Date32Type, Decimal128Type, Field, Float32Type, Float64Type, Int8Type, Int16Type, Int32Type,
     Int64Type, Schema, TimeUnit, TimestampMicrosecondType, TimestampMillisecondType, TimestampNanosecondType,
-    TimestampSecondType,
+    TimestampSecondType, UInt8Type,
 };
 
 /// One value of a row.
@@ -213,6 +213,7 @@ pub fn values_of(column: &ArrayRef) -> Vec<Value> {
             let lists = column.as_list::<i32>();
             lists.iter().map(|items| items.map_or(Value::Null, |items| Value::List(values_of(&items).into()))).collect()
         }
+        DataType::UInt8 => numbers!(UInt8Type, |value| Value::Int(value.into())),
         other => panic!("the oracle has no values of type {other}"),
     }
 }
@@ -279,6 +280,7 @@ fn column_of<'a>(values: impl ExactSizeIterator<Item = &'a Value>, data_type: &D
             let items = column_of(items.into_iter(), item.data_type());
             Arc::new(ListArray::new(Arc::clone(item), offsets, items, Some(nulls)))
         }
+        DataType::UInt8 => narrow!(UInt8Array, u8),
         other => panic!("the oracle has no values of type {other}"),
     }
 }

@@ -35,6 +35,37 @@ impl ExactSum {
         }
     }
 
+    /// Adds `one * other`, without rounding the product, `times` times.
+    ///
+    /// A product beyond the floats' range counts as infinite; digits below their range are lost, the same ones when it is
+    /// taken back.
+    pub(crate) fn add_product(&mut self, one: f64, other: f64, times: i64) {
+        let product = one * other;
+        self.add(product, times);
+        if product.is_finite() {
+            self.add(one.mul_add(other, -product), times);
+        }
+    }
+
+    /// `count * sum - one * other`, from which nothing was lost.
+    pub(crate) fn of_difference(sum: &ExactSum, count: i64, one: &ExactSum, other: &ExactSum) -> ExactSum {
+        let mut difference = ExactSum::default();
+        let special = |sum: &ExactSum| sum.not_a_number > 0 || sum.infinite > 0 || sum.negative_infinite > 0;
+        if special(sum) || special(one) || special(other) {
+            difference.not_a_number = 1;
+            return difference;
+        }
+        for part in &sum.parts {
+            difference.add(*part, count);
+        }
+        for one in &one.parts {
+            for other in &other.parts {
+                difference.add_product(*one, *other, -1);
+            }
+        }
+        difference
+    }
+
     /// Adds another sum.
     pub(crate) fn merge(&mut self, other: &ExactSum) {
         for part in &other.parts {

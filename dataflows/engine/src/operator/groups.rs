@@ -1,24 +1,23 @@
 //! A table of groups: their keys, how many rows each has, and one accumulator per aggregate.
 
-use arrow::array::{ArrayRef, AsArray, BooleanArray, Int64Array, UInt32Array};
-use arrow::compute;
+use arrow::array::{Array, ArrayRef, AsArray, BooleanArray, Int64Array, UInt32Array, make_comparator};
 use arrow::compute::kernels::cmp::not_distinct;
+use arrow::compute::{self, SortOptions};
 use arrow::datatypes::{DataType, Int64Type, SchemaRef};
-use highwater_plan::{Aggregate, AggregateCall};
+use highwater_plan::Aggregate;
 
-use super::accumulate::{Accumulator, accumulator, call_rows};
+use super::accumulate::Accumulators;
 use crate::keys::Keys;
 use crate::{Delta, Diff};
 
 /// Groups and their aggregates.
 pub(crate) struct Groups {
     key_columns: Vec<usize>,
-    calls: Vec<AggregateCall>,
     /// Rows are states of groups, added up elsewhere: the columns that hold them.
     partial: Option<PartialColumns>,
     keys: Keys,
     rows: Vec<Diff>,
-    accumulators: Vec<Box<dyn Accumulator>>,
+    accumulators: Accumulators,
     marked: Vec<bool>,
 }
 
@@ -27,8 +26,8 @@ pub(crate) struct Groups {
 pub(crate) struct PartialColumns {
     /// How many rows each state stands for.
     pub(crate) rows: usize,
-    /// Per aggregate its columns.
-    pub(crate) calls: Vec<std::ops::Range<usize>>,
+    /// The first column of the accumulators' states, which are the last columns.
+    pub(crate) states: usize,
 }
 
 /// Results of groups: key columns, then one column per aggregate, row by row.
@@ -60,11 +59,10 @@ impl Groups {
         let types: Vec<DataType> = aggregate.keys.iter().map(|key| input.field(*key).data_type().clone()).collect();
         Groups {
             key_columns: aggregate.keys.clone(),
-            calls: aggregate.calls.clone(),
             partial: None,
             keys: Keys::new(&types),
             rows: Vec::new(),
-            accumulators: aggregate.calls.iter().map(|call| accumulator(call, input, append_only)).collect(),
+            accumulators: Accumulators::new(&aggregate.calls, input, append_only),
             marked: Vec::new(),
         }
     }
@@ -76,18 +74,18 @@ impl Groups {
         self
     }
 
-    /// Per aggregate the types of its partial state; `None` if one has none.
+    /// Per accumulator the types of its partial state; `None` if one has none.
     pub(crate) fn partial_types(&self) -> Option<Vec<Vec<DataType>>> {
-        self.accumulators.iter().map(|accumulator| accumulator.partial_types()).collect()
+        self.accumulators.partial_types()
     }
 
-    /// The states of all groups: key columns, how many rows each stands for, then each aggregate's columns.
+    /// The states of all groups: key columns, how many rows each stands for, then each accumulator's columns.
     pub(crate) fn partials(&self) -> Vec<ArrayRef> {
         let numbers = self.keys.numbers();
         let mut columns = self.keys.columns(&numbers);
         let rows = numbers.iter().map(|number| self.rows[*number as usize]);
         columns.push(std::sync::Arc::new(Int64Array::from_iter_values(rows)));
-        columns.extend(self.accumulators.iter().flat_map(|accumulator| accumulator.partial(&numbers)));
+        columns.extend(self.accumulators.partials(&numbers));
         columns
     }
 
@@ -104,8 +102,7 @@ impl Groups {
 
     /// About how many bytes they take.
     pub(crate) fn bytes(&self) -> usize {
-        let accumulators: usize = self.accumulators.iter().map(|accumulator| accumulator.bytes()).sum();
-        self.keys.bytes() + self.rows.capacity() * 9 + accumulators
+        self.keys.bytes() + self.rows.capacity() * 9 + self.accumulators.bytes()
     }
 
     /// Adds rows without looking at what changes.
@@ -174,9 +171,7 @@ impl Groups {
         for (ours, theirs) in numbers.iter().zip(&theirs) {
             self.rows[*ours as usize] += other.rows[*theirs as usize];
         }
-        for (ours, other) in self.accumulators.iter_mut().zip(&other.accumulators) {
-            ours.merge(numbers, other.as_ref(), &theirs);
-        }
+        self.accumulators.merge(numbers, &other.accumulators, &theirs);
     }
 
     fn intern(&mut self, delta: &Delta, numbers: &mut Vec<u32>) {
@@ -188,9 +183,7 @@ impl Groups {
         let bound = self.keys.bound();
         if self.rows.len() < bound {
             self.rows.resize(bound, 0);
-            for accumulator in &mut self.accumulators {
-                accumulator.resize(bound);
-            }
+            self.accumulators.resize(bound);
         }
     }
 
@@ -198,38 +191,30 @@ impl Groups {
         if let Some(partial) = &self.partial {
             let rows = delta.rows.column(partial.rows).as_primitive::<Int64Type>().values();
             numbers.iter().zip(rows).for_each(|(number, rows)| self.rows[*number as usize] += rows);
-            for (columns, accumulator) in partial.calls.iter().zip(&mut self.accumulators) {
-                accumulator.update_partial(numbers, &delta.rows.columns()[columns.clone()]);
-            }
+            self.accumulators.update_partials(numbers, &delta.rows.columns()[partial.states..]);
             return;
         }
         if self.key_columns.is_empty() && delta.diffs.is_none() && !numbers.is_empty() {
             self.rows[0] += numbers.len() as Diff;
-            for (call, accumulator) in self.calls.iter().zip(&mut self.accumulators) {
-                accumulator.update_one(0, &call_rows(call, delta, numbers));
-            }
+            self.accumulators.update_one(0, delta, numbers);
             return;
         }
         match delta.diff_values() {
             None => numbers.iter().for_each(|number| self.rows[*number as usize] += 1),
             Some(diffs) => numbers.iter().zip(diffs).for_each(|(number, diff)| self.rows[*number as usize] += diff),
         }
-        for (call, accumulator) in self.calls.iter().zip(&mut self.accumulators) {
-            accumulator.update(&call_rows(call, delta, numbers));
-        }
+        self.accumulators.update(delta, numbers);
     }
 
     fn forget(&mut self, number: u32) {
-        for accumulator in &mut self.accumulators {
-            accumulator.clear(number);
-        }
+        self.accumulators.clear(number);
         self.keys.remove(number);
     }
 
     /// The results now of those of `numbers` that have rows and can be represented.
     fn moment(&self, numbers: &[u32], always: bool, keep_failed: bool, diff: Diff, failed: &mut Vec<Failed>) -> Moment {
         let groups: Vec<u32> = numbers.iter().copied().filter(|number| always || self.rows[*number as usize] > 0).collect();
-        let outputs: Vec<_> = self.accumulators.iter().map(|accumulator| accumulator.output(&groups)).collect();
+        let outputs = self.accumulators.outputs(&groups);
         let mut broken: Vec<usize> = Vec::new();
         for (position, reason) in outputs.iter().flat_map(|output| &output.failed) {
             failed.push(Failed { keys: self.keys.columns(&groups[*position..=*position]), diff, reason });
@@ -308,8 +293,16 @@ pub(super) fn equal_rows(
     for (left, right) in left.iter().zip(right) {
         let left = compute::take(left, left_rows, None).expect("positions are within the column");
         let right = compute::take(right, right_rows, None).expect("positions are within the column");
-        let same = not_distinct(&left, &right).expect("aggregates give comparable values");
-        equal = compute::and(&equal, &same).expect("as many rows");
+        equal = compute::and(&equal, &same_values(&left, &right)).expect("as many rows");
     }
     equal
+}
+
+/// Which values are equal; NULL equals NULL.
+fn same_values(left: &ArrayRef, right: &ArrayRef) -> BooleanArray {
+    if !left.data_type().is_nested() {
+        return not_distinct(left, right).expect("aggregates give comparable values");
+    }
+    let compare = make_comparator(left, right, SortOptions::default()).expect("aggregates give comparable values");
+    BooleanArray::from_iter((0..left.len()).map(|row| Some(compare(row, row).is_eq())))
 }

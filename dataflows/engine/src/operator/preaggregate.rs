@@ -45,17 +45,14 @@ impl Partials {
         }
         let rows = fields.len();
         fields.push(Field::new("rows", DataType::Int64, false));
-        let mut calls = Vec::new();
-        for types in types {
-            calls.push(fields.len()..fields.len() + types.len());
-            fields.extend(types.into_iter().map(|data_type| Field::new("state", data_type, true)));
-        }
+        let states = fields.len();
+        fields.extend(types.into_iter().flatten().map(|data_type| Field::new("state", data_type, true)));
         Some(Partials {
             aggregate: aggregate.clone(),
             input: Arc::clone(input),
             append_only,
             schema: Arc::new(Schema::new(fields)),
-            columns: PartialColumns { rows, calls },
+            columns: PartialColumns { rows, states },
             assign,
         })
     }

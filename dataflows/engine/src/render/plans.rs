@@ -70,13 +70,7 @@ impl Plans {
 
     /// The largest value of column `value` per group.
     pub(super) fn max(&mut self, input: NodeId, keys: &[usize], value: usize) -> NodeId {
-        let call = AggregateCall {
-            function: AggregateFunction::Max,
-            argument: Some(value),
-            filter: None,
-            distinct: false,
-            data_type: DataType::Int64,
-        };
+        let call = AggregateCall::of(AggregateFunction::Max, Some(value), DataType::Int64);
         let grouping = Grouping::Keys;
         let aggregate = Aggregate { keys: keys.to_vec(), calls: vec![call], grouping, emit: Emit::Changes };
         self.node(Op::Aggregate(aggregate), vec![input], keys.len() + 1, false)

@@ -96,11 +96,17 @@ impl Catalog {
             scalars.insert(function.name().to_string(), function);
         }
         let mut aggregates = HashMap::new();
-        for function in datafusion_functions_aggregate::all_default_aggregate_functions() {
+        let stock = datafusion_functions_aggregate::all_default_aggregate_functions();
+        for function in stock.into_iter().chain(crate::functions::aggregates()) {
             for alias in function.aliases() {
                 aggregates.insert(alias.clone(), Arc::clone(&function));
             }
             aggregates.insert(function.name().to_string(), function);
+        }
+        for (alias, name) in crate::functions::AGGREGATE_ALIASES {
+            if let Some(function) = aggregates.get(name).cloned() {
+                aggregates.insert(alias.to_string(), function);
+            }
         }
         // Ours come last here, too: they count in BIGINT.
         let windows = datafusion_functions_window::all_default_window_functions().into_iter().chain(crate::functions::windows());

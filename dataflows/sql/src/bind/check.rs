@@ -126,7 +126,8 @@ impl Checker<'_> {
         if let GroupByExpr::Expressions(_, modifiers) | GroupByExpr::All(modifiers) = &select.group_by
             && let Some(modifier) = modifiers.first()
         {
-            return Err(later(&format!("GROUP BY ... {modifier}"), select.select_token.0.span));
+            return Err(later(&format!("GROUP BY ... {modifier}"), select.select_token.0.span)
+                .help("write GROUP BY ROLLUP (..), CUBE (..) or GROUPING SETS (..)"));
         }
         values_without_clock(select)?;
         self.items(select);
@@ -263,11 +264,6 @@ impl Checker<'_> {
         match expr {
             Expr::Function(function) => self.function(function),
             Expr::AnyOp { .. } | Expr::AllOp { .. } => Err(later("ANY or ALL", expr.span())),
-            Expr::Rollup(_) => Err(later("ROLLUP", expr.span()).help("write a UNION ALL of one GROUP BY for each set")),
-            Expr::Cube(_) => Err(later("CUBE", expr.span()).help("write a UNION ALL of one GROUP BY for each set")),
-            Expr::GroupingSets(_) => {
-                Err(later("GROUPING SETS", expr.span()).help("write a UNION ALL of one GROUP BY for each set"))
-            }
             Expr::Identifier(ident) => {
                 self.places.idents.extend(known_place(ident.span).map(|place| (ident.value.clone(), place)));
                 Ok(())

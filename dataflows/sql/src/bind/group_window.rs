@@ -117,6 +117,14 @@ impl AnalyzerRule for GroupWindows {
 /// `Aggregate(input, [k, tumble(ts, size)])` as `Project([k, struct], Aggregate(Window(input), [k, start, end]))`.
 fn expand(aggregate: Aggregate, number: usize) -> Result<Transformed<LogicalPlan>> {
     let positions: Vec<usize> = (0..aggregate.group_expr.len()).filter(|i| marker(&aggregate.group_expr[*i]).is_some()).collect();
+    if let [Expr::GroupingSet(sets)] = &aggregate.group_expr[..]
+        && let Some((name, _)) = sets.distinct_expr().into_iter().find_map(marker)
+    {
+        let name = name.to_uppercase();
+        let message = format!("{name} in GROUP BY cannot stand beside GROUPING SETS, ROLLUP or CUBE");
+        let help = format!("write FROM {name}(table, time, ..) and group by window_start, window_end, ROLLUP (..)");
+        return Err(error("misplaced-window", message).help(help).into());
+    }
     let position = match positions[..] {
         [] => return Ok(Transformed::no(LogicalPlan::Aggregate(aggregate))),
         [position] => position,

@@ -9,6 +9,7 @@ use sqlparser::ast::{
 };
 use sqlparser::tokenizer::Span;
 
+use super::aggregate_calls;
 use super::interval::product;
 use super::names::name_items;
 use super::ordered::fetch_as_limit;
@@ -49,6 +50,11 @@ impl VisitorMut for Rewriter {
     }
 
     fn post_visit_expr(&mut self, expr: &mut Expr) -> ControlFlow<()> {
+        if let Expr::Function(function) = expr
+            && let Some(better) = aggregate_calls::rewritten(function)
+        {
+            *function = better;
+        }
         if let Some(better) = rewritten(expr) {
             *expr = better;
         }

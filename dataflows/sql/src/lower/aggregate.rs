@@ -3,31 +3,25 @@
 //! A grouping directly over a window assignment assigns the windows itself, so that each window's groups are one table
 //! that is dropped whole. A grouping by a column that already holds a window's bound closes with that window.
 
+mod call;
+mod sets;
+
 use std::sync::Arc;
 
 use arrow::datatypes::{DataType, Field, Schema, TimeUnit};
 use datafusion_common::ScalarValue;
 use datafusion_expr::{Expr, ExprSchemable, LogicalPlan, lit};
 use highwater_plan::{
-    AggregateFunction, Diagnostic, Emit, Grouping, NodeId, SessionAssign, StateBound, TimeColumn, TimeKind, WindowAssign,
-    WindowKind,
+    AggregateCall, AggregateFunction, Diagnostic, Emit, Grouping, NodeId, SessionAssign, StateBound, TimeColumn, TimeKind,
+    WindowAssign, WindowKind,
 };
 
+use self::call::{CallExpr, moved};
 use super::expr::{as_column, at, columns, substitute};
-use super::graph::{Aggregate, Call, Known, Op};
+use super::graph::{Aggregate, Known, Op};
 use super::window::{WINDOW_COLUMNS, bounds_of, event_time};
 use super::{Lowerer, names};
-use crate::bind::sql_type;
-use crate::diagnose::{Result, error};
-
-/// One aggregate function with its arguments as expressions.
-pub(super) struct CallExpr {
-    pub(super) function: AggregateFunction,
-    pub(super) argument: Option<Expr>,
-    pub(super) filter: Option<Expr>,
-    pub(super) distinct: bool,
-    pub(super) data_type: DataType,
-}
+use crate::diagnose::Result;
 
 /// A window assignment below a grouping, with the grouping's expressions over the assignment's input.
 struct Below {
@@ -50,63 +44,25 @@ impl Lowerer<'_> {
 
     pub(super) fn aggregate(&mut self, aggregate: &datafusion_expr::logical_plan::Aggregate, names: &[String]) -> Result<NodeId> {
         let input = self.plan(&aggregate.input)?;
-        if aggregate.group_expr.iter().any(|expr| matches!(expr, Expr::GroupingSet(_))) {
-            return Err(self.unsupported("GROUPING SETS"));
-        }
-        let keys = self.positional(&aggregate.group_expr, &[&aggregate.input])?;
+        let sets = match &aggregate.group_expr[..] {
+            [Expr::GroupingSet(sets)] => Some(sets),
+            _ => None,
+        };
+        // Grouping sets have their number behind the keys.
+        let before = match sets {
+            Some(sets) => sets.distinct_expr().len() + 1,
+            None => aggregate.group_expr.len(),
+        };
         let mut calls = Vec::with_capacity(aggregate.aggr_expr.len());
         for (index, expr) in aggregate.aggr_expr.iter().enumerate() {
-            let data_type = aggregate.schema.field(keys.len() + index).data_type().clone();
-            calls.push(self.call(expr, &aggregate.input, data_type)?);
+            let data_type = aggregate.schema.field(before + index).data_type().clone();
+            calls.push(self.call(expr, &aggregate.input, input, data_type)?);
         }
+        if let Some(sets) = sets {
+            return self.grouping_sets(aggregate, sets, input, &calls, names);
+        }
+        let keys = self.positional(&aggregate.group_expr, &[&aggregate.input])?;
         self.grouped(input, keys, calls, names)
-    }
-
-    pub(super) fn call(&self, expr: &Expr, input: &LogicalPlan, data_type: DataType) -> Result<CallExpr> {
-        let call = match expr {
-            Expr::Alias(alias) => return self.call(&alias.expr, input, data_type),
-            Expr::AggregateFunction(call) => call,
-            _ => return Err(self.unsupported("this aggregate expression")),
-        };
-        let name = call.func.name();
-        let function = match name {
-            "count" => AggregateFunction::Count,
-            "sum" => AggregateFunction::Sum,
-            "min" => AggregateFunction::Min,
-            "max" => AggregateFunction::Max,
-            "avg" => AggregateFunction::Avg,
-            _ => {
-                return Err(error("not-supported", format!("aggregate function {name}() is not supported yet"))
-                    .at(self.places.function(name))
-                    .help("aggregate functions are count, sum, min, max and avg"));
-            }
-        };
-        let [argument] = &call.params.args[..] else {
-            return Err(error("not-supported", format!("{name}() of several arguments is not supported yet"))
-                .at(self.places.function(name)));
-        };
-        let argument = if function == AggregateFunction::Avg { uncast(argument, input) } else { argument };
-        let argument = self.positional(std::slice::from_ref(argument), &[input])?.remove(0);
-        let distinct = call.params.distinct && !matches!(function, AggregateFunction::Min | AggregateFunction::Max);
-        let every_row = matches!(&argument, Expr::Literal(value, _) if !value.is_null());
-        let argument = match function {
-            AggregateFunction::Count if every_row && !distinct => None,
-            _ => Some(argument),
-        };
-        let filter = match &call.params.filter {
-            Some(filter) => Some(self.positional(std::slice::from_ref(&**filter), &[input])?.remove(0)),
-            None => None,
-        };
-        let orderable = !data_type.is_nested();
-        if matches!(function, AggregateFunction::Min | AggregateFunction::Max) && !orderable {
-            return Err(error("wrong-arguments", format!("{name}() does not take arguments of type ({})", sql_type(&data_type)))
-                .at(self.places.function(name)));
-        }
-        if matches!(function, AggregateFunction::Sum | AggregateFunction::Avg) && !data_type.is_numeric() {
-            return Err(error("not-supported", format!("{name}() of type {} is not supported yet", sql_type(&data_type)))
-                .at(self.places.function(name)));
-        }
-        Ok(CallExpr { function, argument, filter, distinct, data_type })
     }
 
     fn grouped(&mut self, input: NodeId, keys: Vec<Expr>, calls: Vec<CallExpr>, names: &[String]) -> Result<NodeId> {
@@ -139,7 +95,7 @@ impl Lowerer<'_> {
             _ => return Ok(Err((keys, calls))),
         }
         let mut all = keys.clone();
-        all.extend(calls.iter().flat_map(|call| call.argument.iter().chain(&call.filter).cloned()));
+        all.extend(calls.iter().flat_map(CallExpr::exprs).cloned());
         if let Some(exprs) = exprs {
             match substitute(&all, exprs) {
                 Some(substituted) => all = substituted,
@@ -166,11 +122,7 @@ impl Lowerer<'_> {
         if !fits || !filters.iter().all(plain) || !rest.clone().all(|expr| plain(&expr)) {
             return Ok(Err((keys, calls)));
         }
-        let calls = calls.into_iter().map(|call| {
-            let argument = call.argument.as_ref().and_then(|_| rest.next());
-            let filter = call.filter.as_ref().and_then(|_| rest.next());
-            CallExpr { argument, filter, ..call }
-        });
+        let calls = calls.into_iter().map(|call| call.over(&mut rest));
         Ok(Ok(Below { input: below, assign, filters, keys: all, calls: calls.collect() }))
     }
 
@@ -198,7 +150,7 @@ impl Lowerer<'_> {
             Op::Window(assign) => Grouping::Assign(WindowAssign { time: slots[time], ..assign }),
             _ => unreachable!("windows are assigned by these two"),
         };
-        let calls: Vec<Call> = calls.into_iter().map(|call| call.moved(&slots)).collect();
+        let calls: Vec<AggregateCall> = calls.into_iter().map(|call| moved(call, &slots)).collect();
         let count = key_columns.len();
         let node = self.add_aggregate(input, key_columns, calls, grouping)?;
         self.warn_of_open_windows_if(self.graph.nodes[node].known.state == StateBound::Unbounded);
@@ -237,7 +189,7 @@ impl Lowerer<'_> {
         let calls = lowered(calls, &mut slots);
         let (input, slots) = self.inputs(input, slots)?;
         let key_columns: Vec<usize> = key_slots.iter().map(|slot| slots[*slot]).collect();
-        let calls: Vec<Call> = calls.into_iter().map(|call| call.moved(&slots)).collect();
+        let calls: Vec<AggregateCall> = calls.into_iter().map(|call| moved(call, &slots)).collect();
         let count = key_columns.len();
         let time = &self.graph.nodes[input].known.time;
         let grouping = bound_key(&key_columns, time)
@@ -281,7 +233,13 @@ impl Lowerer<'_> {
         Ok((node, (0..count).collect()))
     }
 
-    fn add_aggregate(&mut self, input: NodeId, keys: Vec<usize>, calls: Vec<Call>, grouping: Grouping) -> Result<NodeId> {
+    fn add_aggregate(
+        &mut self,
+        input: NodeId,
+        keys: Vec<usize>,
+        calls: Vec<AggregateCall>,
+        grouping: Grouping,
+    ) -> Result<NodeId> {
         let below = &self.graph.nodes[input];
         let mut fields: Vec<Field> = keys.iter().map(|key| below.schema.field(*key).clone()).collect();
         let mut time: Vec<Option<TimeColumn>> = keys.iter().map(|key| below.known.time[*key].clone()).collect();
@@ -324,7 +282,7 @@ impl Lowerer<'_> {
         }
         for call in &calls {
             let nullable = call.function != AggregateFunction::Count;
-            fields.push(Field::new(call_name(call.function), call.data_type.clone(), nullable));
+            fields.push(Field::new(call.function.name(), call.data_type.clone(), nullable));
             time.push(None);
         }
         let emit = if closes { self.emit } else { Emit::Changes };
@@ -385,21 +343,8 @@ impl Slots {
     }
 }
 
-fn lowered(calls: Vec<CallExpr>, slots: &mut Slots) -> Vec<Call> {
-    let lower = |call: CallExpr| Call {
-        function: call.function,
-        argument: call.argument.map(|argument| slots.of(argument)),
-        filter: call.filter.map(|filter| slots.of(filter)),
-        distinct: call.distinct,
-        data_type: call.data_type,
-    };
-    calls.into_iter().map(lower).collect()
-}
-
-impl Call {
-    fn moved(self, slots: &[usize]) -> Self {
-        Call { argument: self.argument.map(|slot| slots[slot]), filter: self.filter.map(|slot| slots[slot]), ..self }
-    }
+fn lowered(calls: Vec<CallExpr>, slots: &mut Slots) -> Vec<AggregateCall> {
+    calls.into_iter().map(|call| call.lowered(slots)).collect()
 }
 
 /// The key column that holds a window's bound: its end if there is one, else its start.
@@ -441,14 +386,4 @@ fn uncast<'a>(argument: &'a Expr, input: &LogicalPlan) -> &'a Expr {
 fn window_time(end: Expr, data_type: &DataType) -> Expr {
     let nanos = if matches!(data_type, DataType::Timestamp(TimeUnit::Second, _)) { 1_000_000_000 } else { 1_000_000 };
     end - lit(ScalarValue::new_interval_mdn(0, 0, nanos))
-}
-
-fn call_name(function: AggregateFunction) -> &'static str {
-    match function {
-        AggregateFunction::Count => "count",
-        AggregateFunction::Sum => "sum",
-        AggregateFunction::Min => "min",
-        AggregateFunction::Max => "max",
-        AggregateFunction::Avg => "avg",
-    }
 }

@@ -203,17 +203,7 @@ fn finished_node(node: &Node, inputs: Vec<NodeId>, done: &Plan, used: &[Vec<usiz
         Op::Hold(hold) => plan::Op::Hold(hold.clone()),
         Op::Aggregate(aggregate) => plan::Op::Aggregate(plan::Aggregate {
             keys: aggregate.keys.clone(),
-            calls: aggregate
-                .calls
-                .iter()
-                .map(|call| plan::AggregateCall {
-                    function: call.function,
-                    argument: call.argument,
-                    filter: call.filter,
-                    distinct: call.distinct,
-                    data_type: call.data_type.clone(),
-                })
-                .collect(),
+            calls: aggregate.calls.clone(),
             grouping: aggregate.grouping.clone(),
             emit: aggregate.emit,
         }),

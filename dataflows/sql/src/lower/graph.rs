@@ -3,12 +3,12 @@
 use std::collections::HashSet;
 use std::sync::Arc;
 
-use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
+use arrow::datatypes::{Field, Schema, SchemaRef};
 use arrow::record_batch::RecordBatch;
 use datafusion_common::DFSchema;
 use datafusion_expr::{Expr, ExprSchemable};
 use highwater_plan::{
-    AggregateFunction, Emit, Grouping, Hold, JoinKind, JoinWindow, NodeId, Over, SessionAssign, SetOperation, Span, StateBound,
+    AggregateCall, Emit, Grouping, Hold, JoinKind, JoinWindow, NodeId, Over, SessionAssign, SetOperation, Span, StateBound,
     TimeColumn, TopN, Turns, Unnest, WindowAssign,
 };
 
@@ -46,18 +46,9 @@ pub(super) struct Map {
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct Aggregate {
     pub(super) keys: Vec<usize>,
-    pub(super) calls: Vec<Call>,
+    pub(super) calls: Vec<AggregateCall>,
     pub(super) grouping: Grouping,
     pub(super) emit: Emit,
-}
-
-#[derive(Debug, Clone, PartialEq)]
-pub(super) struct Call {
-    pub(super) function: AggregateFunction,
-    pub(super) argument: Option<usize>,
-    pub(super) filter: Option<usize>,
-    pub(super) distinct: bool,
-    pub(super) data_type: DataType,
 }
 
 #[derive(Debug, Clone, PartialEq)]

@@ -8,8 +8,8 @@ use datafusion_expr::expr::{AggregateFunction, NullTreatment, WindowFunction, Wi
 use datafusion_expr::logical_plan::{LogicalPlan, Window};
 use datafusion_expr::{Expr, ExprSchemable, WindowFrame, WindowFrameBound, WindowFrameUnits, cast};
 use highwater_plan::{
-    AggregateCall, AggregateFunction as Aggregate, Diagnostic, Emit, Frame, FrameBound, FrameUnits, NodeId, Over, OverCall,
-    OverClosing, OverFunction, Ranking, StateBound,
+    AggregateFunction as Aggregate, Diagnostic, Emit, Frame, FrameBound, FrameUnits, NodeId, Over, OverCall, OverClosing,
+    OverFunction, Ranking, StateBound,
 };
 
 use super::Lowerer;
@@ -176,18 +176,13 @@ impl Lowerer<'_> {
                 Vec::new(),
                 *null_treatment,
             );
-            let call = self.call(&Expr::AggregateFunction(aggregate), plan, data_type.clone())?;
-            let mut exprs: Vec<Expr> = call.argument.iter().cloned().collect();
-            exprs.extend(call.filter.iter().cloned());
-            let (node, mut columns) = self.with_keys(node, exprs)?;
-            let filter = call.filter.is_some().then(|| columns.pop()).flatten();
-            let aggregate = AggregateCall {
-                function: call.function,
-                argument: columns.pop(),
-                filter,
-                distinct: call.distinct,
-                data_type: call.data_type,
-            };
+            let call = self.call(&Expr::AggregateFunction(aggregate), plan, node, data_type.clone())?;
+            if !matches!(call.function, Aggregate::Count | Aggregate::Sum | Aggregate::Min | Aggregate::Max | Aggregate::Avg) {
+                let place = self.places.function(name);
+                return Err(error("not-supported", format!("{name}() OVER is not supported yet")).at(place));
+            }
+            let (node, columns) = self.with_keys(node, call.exprs().cloned().collect())?;
+            let aggregate = call.placed(&columns);
             return Ok((node, OverCall { function: OverFunction::Aggregate(aggregate), frame, data_type }));
         }
         let wrong =

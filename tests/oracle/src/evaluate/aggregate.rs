@@ -1,5 +1,7 @@
 //! Groups and their aggregates, made anew from all rows.
 
+mod function;
+
 use std::collections::BTreeMap;
 
 use arrow::datatypes::{DataType, SchemaRef};
@@ -121,26 +123,22 @@ pub(super) fn groups(rows: &Multiset, aggregate: &Aggregate, schema: &SchemaRef,
 
 /// The result of a call over a group's rows; `None` if it cannot be represented.
 fn result(call: &AggregateCall, rows: &[(&Row, i64)], schema: &SchemaRef) -> Option<Value> {
-    let passes = |row: &Row| call.filter.is_none_or(|column| row[column].is_true());
-    let mut values: Multiset = Multiset::default();
-    for (row, diff) in rows.iter().filter(|(row, _)| passes(row)) {
-        match call.argument {
-            None => values.add(Row::from([Value::Bool(true)]), *diff),
-            Some(column) if row[column].is_null() => {}
-            Some(column) => values.add(Row::from([row[column].clone()]), *diff),
-        }
+    let counted = function::counted(call, rows);
+    let count: i64 = counted.iter().map(|(_, diff)| diff).sum();
+    if call.function == AggregateFunction::Count {
+        return Some(Value::Int(count));
     }
-    let distinct = |(value, diff): (&Row, i64)| (value[0].clone(), if call.distinct { diff.min(1) } else { diff });
-    let values: Vec<(Value, i64)> = values.iter().map(distinct).filter(|(_, diff)| *diff != 0).collect();
-    let count: i64 = values.iter().map(|(_, diff)| diff).sum();
+    if count == 0 {
+        return Some(Value::Null);
+    }
     let argument = call.argument.map(|column| schema.field(column).data_type().clone());
+    let values = || counted.iter().map(|(counted, diff)| (counted.arguments[0].clone(), *diff));
     match call.function {
-        AggregateFunction::Count => Some(Value::Int(count)),
-        _ if count <= 0 => Some(Value::Null),
-        AggregateFunction::Min => values.into_iter().map(|(value, _)| value).min(),
-        AggregateFunction::Max => values.into_iter().map(|(value, _)| value).max(),
-        AggregateFunction::Sum => total(&values, &argument?, 1, &call.data_type),
-        AggregateFunction::Avg => total(&values, &argument?, count, &call.data_type),
+        AggregateFunction::Min => values().map(|(value, _)| value).min(),
+        AggregateFunction::Max => values().map(|(value, _)| value).max(),
+        AggregateFunction::Sum => total(&values().collect::<Vec<_>>(), &argument?, 1, &call.data_type),
+        AggregateFunction::Avg => total(&values().collect::<Vec<_>>(), &argument?, count, &call.data_type),
+        _ => Some(function::result(call, &counted)),
     }
 }
 

@@ -1,5 +1,6 @@
 //! Random views over sources and over each other.
 
+mod aggregates;
 mod extreme;
 mod grouped;
 mod items;

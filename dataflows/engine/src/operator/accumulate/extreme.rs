@@ -1,17 +1,17 @@
-//! `min` and `max`.
+//! `min` and `max`, `first_value` and `last_value`.
 //!
 //! Over an input that only grows, one value per group is enough. Otherwise each group keeps all its values in order, with
-//! their multiplicities, and a change costs the logarithm of the group's size. Values of at most eight bytes are kept as
-//! words whose order is the values' order; all others as order-preserving row bytes.
+//! their multiplicities, and a change costs the logarithm of the group's size.
+//! `first_value` and `last_value` are the same over values behind what they are ordered by.
 
 use std::any::Any;
 use std::collections::BTreeMap;
 
-use arrow::array::{ArrayRef, AsArray, new_null_array};
-use arrow::buffer::NullBuffer;
-use arrow::datatypes::*;
-use arrow_row::{RowConverter, SortField};
+use arrow::array::ArrayRef;
+use arrow::compute::SortOptions;
+use arrow::datatypes::DataType;
 
+use super::codec::{Codec, Encoded, Tuple, Words};
 use super::{Accumulator, Output, Rows};
 use crate::Diff;
 
@@ -24,22 +24,27 @@ pub(super) enum Side {
 
 /// The accumulator of `min` or `max` over `argument`.
 pub(super) fn extreme(argument: DataType, side: Side, append_only: bool) -> Box<dyn Accumulator> {
-    match (Words::new(&argument), append_only) {
-        (Some(words), true) => Box::new(Extreme::<Words, Single<u64>>::new(argument, side, words)),
-        (Some(words), false) => Box::new(Extreme::<Words, BTreeMap<u64, Diff>>::new(argument, side, words)),
-        (None, true) => Box::new(Extreme::<Encoded, Single<Box<[u8]>>>::new(argument.clone(), side, Encoded::new(&argument))),
-        (None, false) => {
-            Box::new(Extreme::<Encoded, BTreeMap<Box<[u8]>, Diff>>::new(argument.clone(), side, Encoded::new(&argument)))
-        }
+    match Words::new(&argument) {
+        Some(words) => of(words, side, append_only),
+        None => of(Encoded::new(&argument), side, append_only),
     }
 }
 
-/// Maps a column's values to ordered keys and back.
-trait Codec: 'static {
-    type Key: Ord + Clone + 'static;
-    fn each(&self, column: &ArrayRef, rows: &Rows<'_>, take: impl FnMut(usize, Self::Key, Diff));
-    fn column(&self, keys: Vec<Option<Self::Key>>, data_type: &DataType) -> ArrayRef;
-    fn key_bytes() -> usize;
+/// The accumulator of `first_value` (the least) or `last_value` over `argument` in this order.
+pub(super) fn placed(
+    argument: &DataType,
+    order: &[(DataType, SortOptions)],
+    side: Side,
+    append_only: bool,
+) -> Box<dyn Accumulator> {
+    of(Tuple::new(order, argument), side, append_only)
+}
+
+fn of<C: Codec>(codec: C, side: Side, append_only: bool) -> Box<dyn Accumulator> {
+    match append_only {
+        true => Box::new(Extreme::<C, Single<C::Key>>::new(side, codec)),
+        false => Box::new(Extreme::<C, BTreeMap<C::Key, Diff>>::new(side, codec)),
+    }
 }
 
 /// The values of one group.
@@ -135,7 +140,6 @@ impl<K: Ord + Clone + 'static> Values<K> for BTreeMap<K, Diff> {
 }
 
 struct Extreme<C: Codec, V> {
-    data_type: DataType,
     side: Side,
     codec: C,
     groups: Vec<V>,
@@ -143,8 +147,12 @@ struct Extreme<C: Codec, V> {
 }
 
 impl<C: Codec, V: Values<C::Key>> Extreme<C, V> {
-    fn new(data_type: DataType, side: Side, codec: C) -> Self {
-        Extreme { data_type, side, codec, groups: Vec::new(), values: 0 }
+    fn new(side: Side, codec: C) -> Self {
+        Extreme { side, codec, groups: Vec::new(), values: 0 }
+    }
+
+    fn keys(&self, groups: &[u32]) -> Vec<Option<C::Key>> {
+        groups.iter().map(|group| self.groups[*group as usize].get(self.side)).collect()
     }
 }
 
@@ -155,7 +163,7 @@ impl<C: Codec, V: Values<C::Key>> Accumulator for Extreme<C, V> {
 
     fn update(&mut self, rows: &Rows<'_>) {
         let (groups, side, values) = (&mut self.groups, self.side, &mut self.values);
-        self.codec.each(rows.argument.expect("min and max have an argument"), rows, |group, key, diff| {
+        self.codec.each(rows, |group, key, diff| {
             let group = &mut groups[group];
             let before = group.len();
             group.add(key, diff, side);
@@ -168,7 +176,7 @@ impl<C: Codec, V: Values<C::Key>> Accumulator for Extreme<C, V> {
             return self.update(rows);
         }
         let (side, mut best) = (self.side, None);
-        self.codec.each(rows.argument.expect("min and max have an argument"), rows, |_, key, _| {
+        self.codec.each(rows, |_, key, _| {
             best = Some(match (best.take(), side) {
                 (None, _) => key,
                 (Some(best), Side::Least) => key.min(best),
@@ -186,13 +194,15 @@ impl<C: Codec, V: Values<C::Key>> Accumulator for Extreme<C, V> {
     fn merge(&mut self, ours: &[u32], other: &dyn Accumulator, theirs: &[u32]) {
         let other: &Self = other.as_any().downcast_ref().expect("accumulators of one call are of one type");
         for (ours, theirs) in ours.iter().zip(theirs) {
-            self.groups[*ours as usize].merge(&other.groups[*theirs as usize], self.side);
+            let group = &mut self.groups[*ours as usize];
+            let before = group.len();
+            group.merge(&other.groups[*theirs as usize], self.side);
+            self.values = (self.values + group.len()).wrapping_sub(before);
         }
     }
 
     fn output(&self, groups: &[u32]) -> Output {
-        let keys = groups.iter().map(|group| self.groups[*group as usize].get(self.side)).collect();
-        self.codec.column(keys, &self.data_type).into()
+        self.codec.column(self.keys(groups)).into()
     }
 
     fn clear(&mut self, group: u32) {
@@ -209,154 +219,16 @@ impl<C: Codec, V: Values<C::Key>> Accumulator for Extreme<C, V> {
     }
 
     fn partial_types(&self) -> Option<Vec<DataType>> {
-        V::ONE.then(|| vec![self.data_type.clone()])
+        V::ONE.then(|| vec![self.codec.packed_type()])
     }
 
     fn partial(&self, groups: &[u32]) -> Vec<ArrayRef> {
-        vec![self.output(groups).values]
+        vec![self.codec.pack(self.keys(groups))]
     }
 
     fn update_partial(&mut self, groups: &[u32], columns: &[ArrayRef]) {
-        self.update(&Rows { groups, argument: Some(&columns[0]), filter: None, diffs: None });
-    }
-}
-
-/// Values of at most eight bytes as words in their order.
-struct Words {
-    kind: WordKind,
-}
-
-#[derive(Clone, Copy)]
-enum WordKind {
-    Signed,
-    Unsigned,
-    Float32,
-    Float64,
-}
-
-impl Words {
-    fn new(data_type: &DataType) -> Option<Self> {
-        let kind = match data_type {
-            DataType::Int8 | DataType::Int16 | DataType::Int32 | DataType::Int64 => WordKind::Signed,
-            DataType::Date32 | DataType::Date64 | DataType::Time32(_) | DataType::Time64(_) => WordKind::Signed,
-            DataType::Timestamp(_, _) | DataType::Duration(_) => WordKind::Signed,
-            DataType::UInt8 | DataType::UInt16 | DataType::UInt32 | DataType::UInt64 => WordKind::Unsigned,
-            DataType::Float32 => WordKind::Float32,
-            DataType::Float64 => WordKind::Float64,
-            _ => return None,
-        };
-        Some(Words { kind })
-    }
-}
-
-const SIGN: u64 = 1 << 63;
-
-/// A float's bits in the order of the values: NaN last, as PostgreSQL has it.
-#[inline]
-fn float_word(value: f64) -> u64 {
-    let value = if value.is_nan() { f64::NAN } else { value };
-    let bits = value.to_bits();
-    if bits & SIGN == 0 { bits | SIGN } else { !bits }
-}
-
-fn word_float(word: u64) -> f64 {
-    f64::from_bits(if word & SIGN != 0 { word & !SIGN } else { !word })
-}
-
-impl Codec for Words {
-    type Key = u64;
-
-    #[inline]
-    fn each(&self, column: &ArrayRef, rows: &Rows<'_>, mut take: impl FnMut(usize, u64, Diff)) {
-        macro_rules! words {
-            ($kind:ty, $word:expr) => {{
-                let values = column.as_primitive::<$kind>().values();
-                rows.for_each(|row, group, diff| take(group, $word(values[row]), diff))
-            }};
-        }
-        let signed = |value: i64| (value as u64) ^ SIGN;
-        let array = column.as_ref();
-        match self.kind {
-            WordKind::Float32 => words!(Float32Type, |value| float_word(f64::from(value))),
-            WordKind::Float64 => words!(Float64Type, float_word),
-            WordKind::Unsigned => match array.data_type() {
-                DataType::UInt8 => words!(UInt8Type, u64::from),
-                DataType::UInt16 => words!(UInt16Type, u64::from),
-                DataType::UInt32 => words!(UInt32Type, u64::from),
-                _ => words!(UInt64Type, |value| value),
-            },
-            WordKind::Signed => match array.data_type() {
-                DataType::Int8 => words!(Int8Type, |value| signed(i64::from(value))),
-                DataType::Int16 => words!(Int16Type, |value| signed(i64::from(value))),
-                DataType::Int32 => words!(Int32Type, |value| signed(i64::from(value))),
-                DataType::Date32 => words!(Date32Type, |value| signed(i64::from(value))),
-                DataType::Time32(TimeUnit::Second) => words!(Time32SecondType, |value| signed(i64::from(value))),
-                DataType::Time32(_) => words!(Time32MillisecondType, |value| signed(i64::from(value))),
-                DataType::Int64 => words!(Int64Type, signed),
-                DataType::Date64 => words!(Date64Type, signed),
-                DataType::Time64(TimeUnit::Microsecond) => words!(Time64MicrosecondType, signed),
-                DataType::Time64(_) => words!(Time64NanosecondType, signed),
-                DataType::Timestamp(TimeUnit::Second, _) => words!(TimestampSecondType, signed),
-                DataType::Timestamp(TimeUnit::Millisecond, _) => words!(TimestampMillisecondType, signed),
-                DataType::Timestamp(TimeUnit::Microsecond, _) => words!(TimestampMicrosecondType, signed),
-                DataType::Timestamp(TimeUnit::Nanosecond, _) => words!(TimestampNanosecondType, signed),
-                DataType::Duration(TimeUnit::Second) => words!(DurationSecondType, signed),
-                DataType::Duration(TimeUnit::Millisecond) => words!(DurationMillisecondType, signed),
-                DataType::Duration(TimeUnit::Microsecond) => words!(DurationMicrosecondType, signed),
-                _ => words!(DurationNanosecondType, signed),
-            },
-        }
-    }
-
-    fn column(&self, keys: Vec<Option<u64>>, data_type: &DataType) -> ArrayRef {
-        let nulls = keys.iter().any(Option::is_none).then(|| NullBuffer::from_iter(keys.iter().map(Option::is_some)));
-        let words = keys.into_iter().map(|key| key.unwrap_or_default()).map(|key| match self.kind {
-            WordKind::Signed => key ^ SIGN,
-            WordKind::Unsigned => key,
-            WordKind::Float64 => word_float(key).to_bits(),
-            WordKind::Float32 => u64::from((word_float(key) as f32).to_bits()),
-        });
-        crate::keys::column_of_words(words, nulls, data_type)
-    }
-
-    fn key_bytes() -> usize {
-        24
-    }
-}
-
-/// Any other ordered values, as row bytes.
-struct Encoded {
-    converter: RowConverter,
-}
-
-impl Encoded {
-    fn new(data_type: &DataType) -> Self {
-        let converter = RowConverter::new(vec![SortField::new(data_type.clone())]);
-        Encoded { converter: converter.expect("planners allow min and max only over types that have an order") }
-    }
-}
-
-impl Codec for Encoded {
-    type Key = Box<[u8]>;
-
-    fn each(&self, column: &ArrayRef, rows: &Rows<'_>, mut take: impl FnMut(usize, Box<[u8]>, Diff)) {
-        let encoded = self.converter.convert_columns(std::slice::from_ref(column)).expect("the column has the converter's type");
-        rows.for_each(|row, group, diff| take(group, Box::from(encoded.row(row).data()), diff));
-    }
-
-    fn column(&self, keys: Vec<Option<Box<[u8]>>>, data_type: &DataType) -> ArrayRef {
-        if keys.is_empty() {
-            return new_null_array(data_type, 0);
-        }
-        let null = self.converter.convert_columns(&[new_null_array(data_type, 1)]).expect("a NULL has the converter's type");
-        let parser = self.converter.parser();
-        let rows = keys.iter().map(|key| parser.parse(key.as_deref().unwrap_or_else(|| null.row(0).data())));
-        let mut columns = self.converter.convert_rows(rows).expect("the bytes came from this converter");
-        columns.pop().expect("one column")
-    }
-
-    fn key_bytes() -> usize {
-        48
+        let (ours, side) = (&mut self.groups, self.side);
+        self.codec.each_packed(&columns[0], groups, |group, key| ours[group].add(key, 1, side));
     }
 }
 
@@ -371,7 +243,7 @@ mod tests {
             let mut extreme = extreme(column.data_type().clone(), side, append_only);
             extreme.resize(2);
             let groups = vec![0; column.len()];
-            extreme.update(&Rows { groups: &groups, argument: Some(&column), filter: None, diffs: None });
+            extreme.update(&Rows::of(&groups, Some(&column)));
             assert_eq!(&extreme.output(&[0]).values, &expected);
             assert!(extreme.output(&[1]).values.is_null(0));
         }
@@ -394,8 +266,42 @@ mod tests {
         let mut greatest = extreme(DataType::Int32, Side::Greatest, false);
         greatest.resize(1);
         let column: ArrayRef = Arc::new(Int32Array::from(vec![1, 7, 7, 4]));
-        greatest.update(&Rows { groups: &[0; 4], argument: Some(&column), filter: None, diffs: None });
-        greatest.update(&Rows { groups: &[0; 4], argument: Some(&column), filter: None, diffs: Some(&[0, -1, -1, 0]) });
+        greatest.update(&Rows::of(&[0; 4], Some(&column)));
+        greatest.update(&Rows { diffs: Some(&[0, -1, -1, 0]), ..Rows::of(&[0; 4], Some(&column)) });
         assert_eq!(&greatest.output(&[0]).values, &(Arc::new(Int32Array::from(vec![4])) as ArrayRef));
+    }
+
+    #[test]
+    fn the_first_in_an_order_gives_way_to_the_next() {
+        let order = [(DataType::Int32, SortOptions { descending: true, nulls_first: false })];
+        let texts: ArrayRef = Arc::new(StringArray::from(vec![Some("b"), None, Some("c"), Some("a")]));
+        let numbers: ArrayRef = Arc::new(Int32Array::from(vec![Some(1), Some(9), None, Some(1)]));
+        for side in [Side::Least, Side::Greatest] {
+            let mut first = placed(&DataType::Utf8, &order, side, false);
+            first.resize(1);
+            let rows = Rows { order: vec![Arc::clone(&numbers)], ..Rows::of(&[0; 4], Some(&texts)) };
+            first.update(&rows);
+            let expected = if side == Side::Least { None } else { Some("c") };
+            assert_eq!(&first.output(&[0]).values, &(Arc::new(StringArray::from(vec![expected])) as ArrayRef));
+            first.update(&Rows { diffs: Some(&[0, -1, -1, 0]), ..rows });
+            // Equal in the order: the lesser value comes first.
+            let expected = if side == Side::Least { "a" } else { "b" };
+            assert_eq!(&first.output(&[0]).values, &(Arc::new(StringArray::from(vec![expected])) as ArrayRef));
+        }
+    }
+
+    #[test]
+    fn the_first_of_a_growing_input_travels() {
+        let order = [(DataType::Int32, SortOptions::default())];
+        let mut parts = [0, 1].map(|_| placed(&DataType::Utf8, &order, Side::Least, true));
+        let texts: ArrayRef = Arc::new(StringArray::from(vec!["x", "y"]));
+        let numbers: ArrayRef = Arc::new(Int32Array::from(vec![2, 1]));
+        let [one, other] = &mut parts;
+        one.resize(1);
+        other.resize(2);
+        one.update(&Rows { order: vec![numbers.slice(0, 1)], ..Rows::of(&[0], Some(&texts.slice(0, 1))) });
+        other.update(&Rows { order: vec![numbers.slice(1, 1)], ..Rows::of(&[1], Some(&texts.slice(1, 1))) });
+        one.update_partial(&[0, 0], &other.partial(&[0, 1]));
+        assert_eq!(&one.output(&[0]).values, &(Arc::new(StringArray::from(vec!["y"])) as ArrayRef));
     }
 }

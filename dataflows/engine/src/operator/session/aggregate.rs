@@ -6,13 +6,13 @@ use arrow::array::{ArrayRef, Int64Array, UInt32Array};
 use arrow::buffer::BooleanBuffer;
 use arrow::compute;
 use arrow::datatypes::SchemaRef;
-use highwater_plan::{Aggregate, AggregateCall, Emit, OnError, timestamp_from_micros};
+use highwater_plan::{Aggregate, Emit, OnError, timestamp_from_micros};
 
 use super::map::{Before, Sessions};
 use super::rows::SessionRows;
 use super::{LateRow, SessionSpec};
 use crate::keys::Keys;
-use crate::operator::accumulate::{Accumulator, accumulator, call_rows};
+use crate::operator::accumulate::Accumulators;
 use crate::operator::aggregate::give;
 use crate::operator::epoch::EpochLogic;
 use crate::operator::groups::{Failed, Results, equal_rows};
@@ -24,11 +24,12 @@ const NOWHERE: u32 = u32::MAX;
 /// Aggregates sessions: a group is a session, and its number in the accumulators is the session's slot.
 pub(crate) struct SessionAggregate {
     spec: SessionSpec,
-    calls: Vec<AggregateCall>,
+    /// There are aggregates.
+    counts: bool,
     emit: Emit,
     schema: SchemaRef,
     kept: Kept,
-    accumulators: Vec<Box<dyn Accumulator>>,
+    accumulators: Accumulators,
 }
 
 /// What is kept beside the aggregates.
@@ -54,11 +55,9 @@ struct Moment {
 impl SessionAggregate {
     /// No sessions yet. `append_only`: `input` never retracts.
     pub(crate) fn new(spec: SessionSpec, aggregate: &Aggregate, input: &SchemaRef, append_only: bool, schema: SchemaRef) -> Self {
-        let make = |append_only| -> Vec<Box<dyn Accumulator>> {
-            aggregate.calls.iter().map(|call| accumulator(call, input, append_only)).collect()
-        };
+        let make = |append_only| Accumulators::new(&aggregate.calls, input, append_only);
         let mut accumulators = make(append_only);
-        let joinable = accumulators.iter().all(|accumulator| accumulator.partial_types().is_some());
+        let joinable = accumulators.partial_types().is_some();
         let kept = if append_only && joinable {
             Kept::States(SessionStates { sessions: Sessions::new(spec.assign.gap), keys: spec.keys(input) })
         } else {
@@ -66,7 +65,7 @@ impl SessionAggregate {
             accumulators = make(false);
             Kept::Rows(SessionRows::new(&spec, input))
         };
-        SessionAggregate { spec, calls: aggregate.calls.clone(), emit: aggregate.emit, schema, kept, accumulators }
+        SessionAggregate { spec, counts: !aggregate.calls.is_empty(), emit: aggregate.emit, schema, kept, accumulators }
     }
 
     fn sessions(&self) -> &Sessions {
@@ -99,7 +98,7 @@ impl SessionAggregate {
     /// The results now of these sessions, as far as they can be represented.
     fn moment(&self, sessions: Vec<(u32, (i64, i64))>, diff: Diff, failed: &mut Vec<Failed>) -> Moment {
         let (slots, bounds): (Vec<u32>, Vec<(i64, i64)>) = sessions.into_iter().unzip();
-        let outputs: Vec<_> = self.accumulators.iter().map(|accumulator| accumulator.output(&slots)).collect();
+        let outputs = self.accumulators.outputs(&slots);
         let mut broken: Vec<usize> = Vec::new();
         for (position, reason) in outputs.iter().flat_map(|output| &output.failed) {
             let keys = self.group_columns(&slots[*position..=*position], &bounds[*position..=*position]);
@@ -156,21 +155,15 @@ impl SessionAggregate {
         self.moment(touched.filter_map(|before| Some((before.slot, before.bounds?))).collect(), -1, failed)
     }
 
-    fn update(&mut self, delta: &Delta, groups: &[u32]) {
-        for (call, accumulator) in self.calls.iter().zip(&mut self.accumulators) {
-            accumulator.update(&call_rows(call, delta, groups));
-        }
-    }
-
     /// Rows that were put into sessions go into their states.
     fn update_states(&mut self, batches: Vec<(Delta, Vec<u32>)>, absorbed: &HashMap<u32, u32>) {
         for (delta, mut groups) in batches {
             if groups.contains(&NOWHERE) {
                 let delta = delta.filter(&BooleanBuffer::collect_bool(groups.len(), |row| groups[row] != NOWHERE));
                 groups.retain(|group| *group != NOWHERE);
-                self.update(&delta, &groups);
+                self.accumulators.update(&delta, &groups);
             } else {
-                self.update(&delta, &groups);
+                self.accumulators.update(&delta, &groups);
             }
         }
         // Sessions of this epoch that were absorbed at once never had a state.
@@ -180,10 +173,8 @@ impl SessionAggregate {
             return;
         }
         let to: Vec<u32> = from.iter().map(|slot| root(absorbed, *slot)).collect();
-        for accumulator in &mut self.accumulators {
-            let states = accumulator.partial(&from);
-            accumulator.update_partial(&to, &states);
-        }
+        let states = self.accumulators.partials(&from);
+        self.accumulators.update_partials(&to, &states);
     }
 }
 
@@ -251,7 +242,7 @@ impl EpochLogic for SessionAggregate {
             Kept::States(states) => {
                 let placed = states.place(epoch, &self.spec, deltas, watermark);
                 let bound = states.sessions.bound();
-                self.accumulators.iter_mut().for_each(|accumulator| accumulator.resize(bound));
+                self.accumulators.resize(bound);
                 let old = self.before(&mut failed);
                 self.update_states(placed.batches, &placed.absorbed);
                 (old, placed.keys)
@@ -259,12 +250,12 @@ impl EpochLogic for SessionAggregate {
             Kept::Rows(rows) => {
                 let (changes, keys) = rows.apply(epoch, &self.spec, &deltas, watermark);
                 let bound = rows.sessions.bound();
-                self.accumulators.iter_mut().for_each(|accumulator| accumulator.resize(bound));
-                let delta = (!changes.is_empty() && !self.calls.is_empty()).then(|| rows.delta(&changes));
+                self.accumulators.resize(bound);
+                let delta = (!changes.is_empty() && self.counts).then(|| rows.delta(&changes));
                 let old = self.before(&mut failed);
                 if let Some(delta) = delta {
                     let groups: Vec<u32> = changes.iter().map(|change| change.slot).collect();
-                    self.update(&delta, &groups);
+                    self.accumulators.update(&delta, &groups);
                 }
                 (old, keys)
             }
@@ -293,7 +284,7 @@ impl EpochLogic for SessionAggregate {
     }
 
     fn state(&self) -> (usize, usize) {
-        let accumulators: usize = self.accumulators.iter().map(|accumulator| accumulator.bytes()).sum();
+        let accumulators = self.accumulators.bytes();
         match &self.kept {
             Kept::States(states) => (states.sessions.len(), states.sessions.bytes() + states.keys.bytes() + accumulators),
             Kept::Rows(rows) => (rows.state().0, rows.state().1 + accumulators),
@@ -315,17 +306,15 @@ impl SessionAggregate {
                 let mut changes = Vec::new();
                 closed.iter().for_each(|slot| rows.close(*slot, &mut changes));
                 let free = rows.end_epoch(keys);
-                if !changes.is_empty() && !self.calls.is_empty() {
+                if !changes.is_empty() && self.counts {
                     // Values that an aggregate knows by their rows are forgotten with them.
                     let delta = rows.delta(&changes);
                     let groups: Vec<u32> = changes.iter().map(|change| change.slot).collect();
-                    self.update(&delta, &groups);
+                    self.accumulators.update(&delta, &groups);
                 }
                 free
             }
         };
-        for accumulator in &mut self.accumulators {
-            free.iter().for_each(|slot| accumulator.clear(*slot));
-        }
+        free.iter().for_each(|slot| self.accumulators.clear(*slot));
     }
 }

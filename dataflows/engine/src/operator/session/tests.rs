@@ -52,8 +52,7 @@ fn spec(lateness: i64) -> (SessionSpec, Arc<OperatorStats>) {
 
 fn aggregate(emit: Emit, append_only: bool, lateness: i64) -> Test {
     let (spec, stats) = spec(lateness);
-    let call =
-        |function, distinct| AggregateCall { function, argument: Some(2), filter: None, distinct, data_type: DataType::Int64 };
+    let call = |function, distinct| AggregateCall { distinct, ..AggregateCall::of(function, Some(2), DataType::Int64) };
     let aggregate = Aggregate {
         keys: vec![0],
         calls: vec![call(AggregateFunction::Sum, false), call(AggregateFunction::Count, !append_only)],

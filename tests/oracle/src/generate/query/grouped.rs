@@ -1,7 +1,7 @@
 //! Grouping, with and without windows.
 
 use super::{From, Items, Queries, Query, interval};
-use crate::generate::expr::{expr, predicate};
+use crate::generate::expr::expr;
 use crate::generate::names::{Column, Kind, Role};
 
 /// Windows as they are written.
@@ -71,41 +71,6 @@ impl Queries<'_> {
         }
     }
 
-    fn call(&mut self, columns: &[Column]) -> (String, Kind) {
-        const SUMMED: [Kind; 4] = [Kind::BigInt, Kind::Int, Kind::Double, Kind::Decimal];
-        const ORDERED: [Kind; 6] = [Kind::BigInt, Kind::Int, Kind::Varchar, Kind::Double, Kind::Decimal, Kind::Timestamp];
-        let distinct = if self.random.chance(25) { "DISTINCT " } else { "" };
-        let argument = |queries: &mut Self, kinds: &[Kind]| {
-            let present: Vec<&Column> = columns.iter().filter(|column| kinds.contains(&column.kind)).collect();
-            if !present.is_empty() && queries.random.chance(75) {
-                let column = *queries.random.one_of(&present);
-                return (column.name.clone(), column.kind);
-            }
-            let kind = *queries.random.one_of(&[Kind::BigInt, Kind::Int]);
-            (expr(queries.random, columns, kind, 1), kind)
-        };
-        let (call, kind) = match self.random.below(6) {
-            0 => ("COUNT(*)".to_string(), Kind::BigInt),
-            1 => (format!("COUNT({distinct}{})", self.random.one_of(columns).name), Kind::BigInt),
-            2 => {
-                let (argument, kind) = argument(self, &SUMMED);
-                (format!("SUM({distinct}{argument})"), if kind == Kind::Int { Kind::BigInt } else { kind })
-            }
-            3 => {
-                let (argument, kind) = argument(self, &SUMMED);
-                (format!("AVG({distinct}{argument})"), if kind == Kind::Decimal { kind } else { Kind::Double })
-            }
-            least => {
-                let (argument, kind) = argument(self, &ORDERED);
-                (format!("{}({argument})", if least == 4 { "MIN" } else { "MAX" }), kind)
-            }
-        };
-        match self.random.chance(20) {
-            true => (format!("{call} FILTER (WHERE {})", predicate(self.random, columns, 1)), kind),
-            false => (call, kind),
-        }
-    }
-
     fn having(&mut self, columns: &[Column]) -> String {
         if !self.random.chance(22) {
             return String::new();
@@ -141,6 +106,21 @@ impl Queries<'_> {
         keys
     }
 
+    /// `GROUP BY` of several sets of the keys behind the first so many, which are in every set.
+    fn sets(&mut self, items: &mut Items, keys: &[String], fixed: usize) -> String {
+        let (fixed, varying) = keys.split_at(fixed);
+        if self.random.chance(50) {
+            items.add(&format!("GROUPING({})", varying.join(", ")), Kind::Int, Role::None);
+        }
+        let all = varying.join(", ");
+        let sets = match self.random.below(3) {
+            0 => format!("ROLLUP ({all})"),
+            1 => format!("CUBE ({all})"),
+            _ => format!("GROUPING SETS (({all}), ({}), ())", varying[0]),
+        };
+        format!(" GROUP BY {}", [fixed, &[sets]].concat().join(", "))
+    }
+
     pub(super) fn group(&mut self) -> Query {
         let relation = self.any_relation();
         let from = From { sql: relation.name.clone(), columns: relation.columns.clone(), depth: relation.depth };
@@ -166,7 +146,12 @@ impl Queries<'_> {
         self.calls(&mut items, &from.columns, least);
         let condition = self.condition(&from.columns, 40);
         let having = self.having(&from.columns);
-        let group = if keys.is_empty() { String::new() } else { format!(" GROUP BY {}", keys.join(", ")) };
+        let plain = items.columns[bounds..].iter().take(keys.len() - bounds).all(|column| column.role == Role::None);
+        let group = match keys.len() - bounds {
+            _ if keys.is_empty() => String::new(),
+            1.. if plain && self.random.chance(15) => self.sets(&mut items, &keys, bounds),
+            _ => format!(" GROUP BY {}", keys.join(", ")),
+        };
         let sql = format!("SELECT {} FROM {}{condition}{group}{having}", items.sql(), from.sql);
         let closes = items.columns.iter().any(|column| matches!(column.role, Role::Start(_) | Role::End(_)));
         Query { sql, columns: items.columns, closes, depth: from.depth }

@@ -1,0 +1,5 @@
+CREATE SOURCE bid (
+  auction BIGINT, bidder BIGINT, price BIGINT, channel VARCHAR, ts TIMESTAMP(3),
+  WATERMARK FOR ts AS ts - INTERVAL '4' SECOND
+) WITH (connector = 'kafka', topic = 'bid');
+CREATE MATERIALIZED VIEW v AS SELECT approx_percentile(0.5, 0.0001) WITHIN GROUP (ORDER BY price) AS p FROM bid;
