@@ -7,6 +7,7 @@ mod bits;
 mod codec;
 mod count;
 mod counted;
+mod decimal;
 mod distinct;
 mod extreme;
 mod gathered;

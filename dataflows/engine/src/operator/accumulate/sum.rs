@@ -1,4 +1,4 @@
-//! `sum` and `avg`: integers and decimals in 128 bits, floats exactly.
+//! `sum` and `avg`: integers and decimals of few digits in 128 bits, floats exactly.
 
 use std::any::Any;
 use std::sync::Arc;
@@ -7,21 +7,35 @@ use arrow::array::{Array, ArrayRef, AsArray, BinaryArray, Decimal128Array, Float
 use arrow::compute;
 use arrow::datatypes::{DataType, Decimal128Type, Float64Type, Int64Type, UInt64Type};
 
+use super::decimal::Decimals;
 use super::{Accumulator, Output, Rows};
 use crate::Diff;
 use crate::operator::exact_sum::ExactSum;
 
 /// The accumulator of `sum` over `argument` with result type `result`.
 pub(super) fn sum(argument: DataType, result: DataType) -> Box<dyn Accumulator> {
-    if argument.is_floating() { Box::new(Floats::new(result, false)) } else { Box::new(Integers::new(argument, result, false)) }
+    of(argument, result, false)
 }
 
 /// The accumulator of `avg` over `argument` with result type `result`.
 pub(super) fn average(argument: DataType, result: DataType) -> Box<dyn Accumulator> {
-    if argument.is_floating() { Box::new(Floats::new(result, true)) } else { Box::new(Integers::new(argument, result, true)) }
+    of(argument, result, true)
 }
 
-/// Sums of integers or decimals; exact modulo 2^128.
+fn of(argument: DataType, result: DataType, average: bool) -> Box<dyn Accumulator> {
+    match (&argument, &result) {
+        (DataType::Decimal128(precision, scale), DataType::Decimal128(wide, fine)) if *precision > NARROW => {
+            Box::new(Decimals::new(*scale, (*wide, *fine), average))
+        }
+        _ if argument.is_floating() => Box::new(Floats::new(result, average)),
+        _ => Box::new(Integers::new(argument, result, average)),
+    }
+}
+
+/// Digits of decimals whose sums stay within 128 bits, however many there are.
+const NARROW: u8 = 18;
+
+/// Sums of integers or of decimals of few digits, in 128 bits, which they do not leave.
 struct Integers {
     argument: DataType,
     result: DataType,
