@@ -242,3 +242,17 @@ fn an_engine_runs_one_job_after_another() {
         assert!(matches!(run(&engine, &job, &script), Outcome::Right(_)));
     }
 }
+
+/// A plan said that a session's key and end are unique; what a retraction leaves of one may end where a closed one did.
+#[test]
+fn what_is_left_of_a_session_may_equal_a_closed_one() {
+    let sql = "CREATE TABLE c (k BIGINT, ts TIMESTAMP(3), WATERMARK FOR ts AS ts - INTERVAL '0' SECOND)
+         WITH (connector = 'http', format = 'changelog');
+         CREATE MATERIALIZED VIEW v AS SELECT k, window_start, window_end, count(*) AS n
+         FROM SESSION(c, ts, k, INTERVAL '10' SECOND) GROUP BY k, window_start, window_end;
+         CREATE MATERIALIZED VIEW w AS SELECT * FROM SESSION(c, ts, k, INTERVAL '10' SECOND);";
+    check(
+        sql,
+        "feed c @0\n 0 + 1 | 15000\n 1 + 2 | 25000\n 2 + 2 | 30000\n 3 + 1 | 25000\n 4 + 1 | 15000\n 5 - 1 | 25000\n 6 + 2 | 60000",
+    );
+}

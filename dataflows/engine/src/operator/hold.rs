@@ -197,3 +197,67 @@ impl EpochLogic for Every {
         (!self.pending.is_empty()).then(|| (self.interval + 1).saturating_mul(self.millis))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use arrow::array::{ArrayRef, AsArray, RecordBatch, TimestampMillisecondArray};
+    use arrow::datatypes::{DataType, Field, Schema, TimeUnit, TimestampMillisecondType};
+    use highwater_plan::OnError;
+
+    use super::*;
+
+    fn schema() -> SchemaRef {
+        Arc::new(Schema::new(vec![Field::new("ts", DataType::Timestamp(TimeUnit::Millisecond, None), true)]))
+    }
+
+    fn delta(rows: &[(i64, Diff)]) -> Delta {
+        let times: ArrayRef = Arc::new(TimestampMillisecondArray::from_iter_values(rows.iter().map(|row| row.0)));
+        let diffs = Int64Array::from_iter_values(rows.iter().map(|row| row.1));
+        Delta::with_diffs(RecordBatch::try_new(schema(), vec![times]).expect("one column"), diffs)
+    }
+
+    fn step(logic: &mut dyn EpochLogic, epoch: Time, rows: &[(i64, Diff)], watermark: Option<i64>) -> Vec<(i64, Diff)> {
+        let mut output = Vec::new();
+        let inputs = if rows.is_empty() { Vec::new() } else { vec![delta(rows)] };
+        let watermark = watermark.map(|micros| [micros]);
+        logic.apply(epoch, &mut [inputs], watermark.as_ref().map(|watermark| &watermark[..]), &mut output);
+        let times = |delta: &Delta| delta.rows.column(0).as_primitive::<TimestampMillisecondType>().clone();
+        let mut all: Vec<(i64, Diff)> =
+            output.iter().flat_map(|delta| (0..delta.len()).map(|row| (times(delta).value(row), delta.diff(row)))).collect();
+        all.sort_unstable();
+        all
+    }
+
+    #[test]
+    fn rows_wait_until_the_watermark_is_after_them() {
+        let errors =
+            Errors { worker: 0, operator: "test".into(), relations: Vec::new(), policy: OnError::Skip, fail: Arc::new(|_| {}) };
+        let mut logic = UntilPassed::new((0, TimeKind::Event), Watermark::of(vec![0]), None, errors, schema());
+        assert_eq!(step(&mut logic, 1, &[(5, 1), (7, 2), (9, 1)], None), []);
+        assert_eq!(step(&mut logic, 2, &[(7, -1), (9, -1)], Some(5_000)), [], "rows at the watermark may still come");
+        assert_eq!(step(&mut logic, 3, &[], Some(9_500)), [(5, 1), (7, 1)], "what was taken back meanwhile is not given");
+        assert_eq!(step(&mut logic, 4, &[(3, 1), (9, -1)], None), [(3, 1), (9, -1)], "what has passed is given at once");
+        assert_eq!(logic.state(), (0, 0));
+    }
+
+    #[test]
+    fn changes_of_an_interval_are_given_in_the_first_epoch_after_it() {
+        let mut logic = Every::new(10, schema());
+        assert_eq!(step(&mut logic, 12, &[(1, 1), (2, 1)], None), []);
+        assert_eq!((step(&mut logic, 19, &[(1, -1), (3, 1)], None), logic.wake_at()), (Vec::new(), Some(20)));
+        assert_eq!(step(&mut logic, 23, &[(4, 1)], None), [(2, 1), (3, 1)], "those of its own interval wait");
+        assert_eq!(step(&mut logic, 24, &[(5, 1)], Some(i64::MAX)), [(4, 1), (5, 1)], "the end gives the rest");
+        assert_eq!((logic.wake_at(), logic.state()), (None, (0, 0)));
+    }
+
+    #[test]
+    fn many_changes_of_one_row_are_kept_once() {
+        let mut logic = Every::new(1_000_000, schema());
+        for epoch in 0..2_000 {
+            step(&mut logic, epoch, &[(1, 1), (2, 1), (2, -1)], None);
+        }
+        assert!(logic.state().0 < 1_100, "{} rows are kept", logic.state().0);
+    }
+}

@@ -76,6 +76,7 @@ impl WindowNode {
                 "window-argument",
                 format!("the time column of a window must be a TIMESTAMP, {time} is {}", sql_type(&found)),
             )
+            .help("compute one on the source, with its watermark: at AS to_timestamp_millis(ts), WATERMARK FOR at AS at - ...")
             .into());
         };
         let tick = match unit {

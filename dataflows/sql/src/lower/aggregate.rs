@@ -272,6 +272,10 @@ impl Lowerer<'_> {
                 time.extend([None, event.map(|event| TimeColumn { kind, sources: event.sources.clone() })]);
                 fields.extend(WINDOW_COLUMNS[..2].iter().map(|name| Field::new(*name, bound.clone(), false)));
                 unique = vec![(0..keys.len()).chain([keys.len() + 1]).collect()];
+                if event.is_some() && !below.known.append_only {
+                    // What is left of an open session by a retraction may end where a closed one did.
+                    unique.clear();
+                }
                 state = if event.is_some() { StateBound::Window } else { StateBound::Unbounded };
                 closes = event.is_some();
             }

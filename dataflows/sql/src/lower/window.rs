@@ -71,6 +71,10 @@ impl Lowerer<'_> {
                 // watermark then.
                 known.time = vec![None; known.time.len()];
                 known.time.extend([None, of(TimeKind::WindowEnd { size: assign.gap }), of(TimeKind::Event)]);
+                if event.is_some() && !known.append_only {
+                    // A row whose session is closed stays, although the input retracts it and gives its key anew.
+                    known.keys.clear();
+                }
                 known.append_only = false;
                 known.state = if event.is_some() { StateBound::Window } else { StateBound::Unbounded };
             }
