@@ -15,6 +15,7 @@ use highwater_plan::OutputNames;
 use timely::worker::Worker;
 
 use crate::alarm::Alarms;
+use crate::first::read_first;
 use crate::job::{EpochSink, JobHandle, JobShared, JobSpec, JobState};
 use crate::operator::sides::{errors_schema, late_schema, rejects_schema};
 use crate::pump::{EpochGate, Pump, PumpFeed, Pumped};
@@ -116,6 +117,11 @@ impl Engine {
     pub fn create(&self, spec: JobSpec) -> Result<JobHandle, EngineError> {
         let id = self.next_job.fetch_add(1, Ordering::Relaxed);
         let job = Arc::clone(&spec.job);
+        let ends = |source: usize| {
+            let mut feeds = spec.feeds.iter().filter(|feed| feed.source == source).peekable();
+            feeds.peek().is_some() && feeds.all(|feed| feed.bounded)
+        };
+        let bounded: Vec<bool> = (0..job.sources.len()).map(ends).collect();
         let shared = Arc::new(JobShared {
             id,
             name: spec.name.clone(),
@@ -125,6 +131,7 @@ impl Engine {
             published: (0..self.workers).map(|_| AtomicU64::new(0)).collect(),
             state: Mutex::new(JobState::Running),
             listeners: Mutex::new(Vec::new()),
+            first: read_first(&job, &bounded),
             job: Arc::clone(&job),
         });
         let threads = Arc::clone(&self.threads);

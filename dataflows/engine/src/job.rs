@@ -1,5 +1,6 @@
 //! A job in the engine: what it is made of, and what the process holds of it while it runs.
 
+use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
@@ -81,6 +82,8 @@ pub(crate) struct JobShared {
     pub(crate) published: Vec<AtomicU64>,
     pub(crate) state: Mutex<JobState>,
     pub(crate) listeners: Mutex<Vec<Listener>>,
+    /// Per source those that are read to their end before it.
+    pub(crate) first: Vec<BTreeSet<usize>>,
 }
 
 impl std::fmt::Debug for JobHandle {

@@ -16,6 +16,7 @@ mod arrangement;
 mod delta;
 mod engine;
 mod feed;
+mod first;
 mod hash;
 mod job;
 mod keys;

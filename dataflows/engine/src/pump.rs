@@ -161,6 +161,12 @@ struct Running {
     state: Option<FeedState>,
 }
 
+/// Whether what must be read before a source has ended, and that is known to every operator.
+fn has_turn(shared: &JobShared, source: usize) -> bool {
+    let sources = &shared.stats.sources;
+    shared.first[source].iter().all(|first| sources[*first].watermark.load(Ordering::Relaxed) == i64::MAX)
+}
+
 /// What a round of pumping came to.
 pub(crate) enum Pumped {
     /// Rows were sent, or the dataflow has work that this worker is waiting for.
@@ -283,7 +289,7 @@ impl Pump {
         let mut batches = Vec::new();
         let mut wait: Option<Duration> = None;
         for (position, running) in self.feeds.iter_mut().enumerate() {
-            if running.state == Some(FeedState::Finished) {
+            if running.state == Some(FeedState::Finished) || !has_turn(&self.shared, running.source) {
                 continue;
             }
             let mut rows = 0;

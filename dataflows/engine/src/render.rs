@@ -13,6 +13,7 @@ mod plans;
 mod session;
 mod sharing;
 mod temporal;
+mod timed;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -127,6 +128,7 @@ impl<'scope> Renderer<'scope, '_> {
         let node = &job.plan.nodes[id];
         match &node.op {
             Op::Source { source, .. } => self.source(id, *source),
+            Op::Versions { source, .. } => self.inputs[*source].clone(),
             Op::Constant { rows } => self.constant(id, rows.clone()),
             Op::Map(mapping) => {
                 let (stats, errors) = (self.stats(id, "map"), self.errors(id, "map"));
@@ -158,6 +160,8 @@ impl<'scope> Renderer<'scope, '_> {
             }
             Op::TopN(topn) => self.topn(id, node, topn),
             Op::Over(_) => unreachable!("planners do not make it yet"),
+            Op::TemporalJoin(temporal) => self.temporal_join(id, node, temporal),
+            Op::Nearest(nearest) => self.nearest(id, node, nearest),
             Op::Union => {
                 use timely::dataflow::operators::Concatenate;
                 let streams: Vec<_> = node.inputs.iter().map(|input| self.branch(id, node, *input)).collect();

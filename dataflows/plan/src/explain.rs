@@ -4,6 +4,7 @@
 //! prints and what the golden `plan.txt` of each ready-made job holds.
 
 mod ordered;
+mod timed;
 
 use std::fmt::Write;
 
@@ -99,6 +100,10 @@ fn operator(job: &Job, plan: &Plan, id: NodeId) -> String {
             let watermark = source.watermark.as_ref().map(|w| format!(" watermark={} AS {}", w.column, w.expr));
             format!("{what} {} [{}]{}", source.name, names.join(", "), watermark.unwrap_or_default())
         }
+        Op::Versions { source, .. } => {
+            let names: Vec<&str> = node.schema.fields().iter().map(|field| field.name().as_str()).collect();
+            format!("versions of table {} [{}]", job.sources[*source].name, names.join(", "))
+        }
         Op::Constant { rows } => format!("constant rows={}", rows.num_rows()),
         Op::Map(map) => map_text("map", map),
         Op::Window(assign) => format!("window {}", assign_text(assign)),
@@ -109,6 +114,8 @@ fn operator(job: &Job, plan: &Plan, id: NodeId) -> String {
         Op::Hold(Hold::Every { millis }) => format!("hold every {}", micros(i64::try_from(millis * 1_000).unwrap_or(i64::MAX))),
         Op::Aggregate(aggregate) => aggregate_text(aggregate),
         Op::Join(join) => join_text(join),
+        Op::TemporalJoin(temporal) => timed::temporal_text(temporal),
+        Op::Nearest(nearest) => timed::nearest_text(nearest),
         Op::Union => "union".into(),
         Op::Temporal(filter) => temporal_text(filter),
         Op::SetOperation(operation) => {
@@ -274,6 +281,7 @@ fn properties(job: &Job, properties: &Properties) -> String {
         StateBound::Clock => "clock",
         StateBound::Interval => "interval",
         StateBound::Keys => "keys",
+        StateBound::Versions => "keys+watermark",
         StateBound::Unbounded => "unbounded",
     };
     let times: Vec<String> = properties

@@ -6,7 +6,7 @@
 use arrow::array::RecordBatch;
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 
-use crate::{AggregateCall, Expr, Over, Span, TemporalFilter, TimeColumn, TimeKind, TopN, WindowKind};
+use crate::{AggregateCall, Expr, Nearest, Over, Span, TemporalFilter, TemporalJoin, TimeColumn, TimeKind, TopN, WindowKind};
 
 /// Position of a node in [`Plan::nodes`].
 pub type NodeId = usize;
@@ -80,6 +80,8 @@ pub enum StateBound {
     Interval,
     /// One entry per distinct key.
     Keys,
+    /// One entry per distinct key, and what the watermark has not passed yet.
+    Versions,
     /// Every row is kept for ever.
     Unbounded,
 }
@@ -90,6 +92,14 @@ pub enum Op {
     /// The rows of a source or table, decoded. For a table with a primary key: the upserts resolved, so that each key
     /// has at most one row.
     Source {
+        /// Index into [`crate::Job::sources`].
+        source: usize,
+        /// Physical columns of the source that are read, in this order.
+        projection: Vec<usize>,
+    },
+    /// The rows of a table with a primary key as they came, every version of a row: an insertion is valid from its event
+    /// time on, a retraction says that its key has no row from its event time on. Only [`TemporalJoin`] reads it.
+    Versions {
         /// Index into [`crate::Job::sources`].
         source: usize,
         /// Physical columns of the source that are read, in this order.
@@ -118,6 +128,10 @@ pub enum Op {
     Aggregate(Aggregate),
     /// Pairs of rows with equal keys, and what becomes of rows without a match; two inputs.
     Join(Join),
+    /// Left rows beside the right rows of their moment; two inputs.
+    TemporalJoin(TemporalJoin),
+    /// Left rows beside the nearest right row; two inputs.
+    Nearest(Nearest),
     /// All rows of all inputs, which have equal column types.
     Union,
     /// Rows while their conditions on the clock hold; one input.

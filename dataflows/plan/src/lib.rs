@@ -19,6 +19,7 @@ mod origin;
 mod settings;
 mod temporal;
 mod time;
+mod timed;
 
 mod explain;
 
@@ -41,6 +42,7 @@ pub use temporal::{Moment, TemporalCondition, TemporalFilter, Turns};
 pub use time::{
     Micros, PROCESSING_TIME, TimeColumn, TimeKind, WindowKind, max_micros, micros_from_column, timestamp_from_micros,
 };
+pub use timed::{AsOf, Beside, Comparison, Nearest, TemporalJoin};
 
 /// The logical time of an update: milliseconds since the Unix epoch, made strictly increasing.
 pub type Epoch = u64;

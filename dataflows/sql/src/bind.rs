@@ -22,6 +22,7 @@ mod set_operation;
 mod settings;
 mod source;
 mod subquery;
+mod timed;
 mod tvf;
 mod types;
 mod unnest;
@@ -39,6 +40,7 @@ pub(crate) use clock::changing;
 pub(crate) use nodes::{WatermarkNode, WindowNode, Windows};
 pub(crate) use set_operation::SetOperationNode;
 pub(crate) use settings::Decisions;
+pub(crate) use timed::{JoinTime, TimedJoinNode};
 pub(crate) use types::sql_type;
 pub(crate) use unnest::UnnestNode;
 

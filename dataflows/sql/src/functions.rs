@@ -46,8 +46,8 @@ pub(crate) fn all() -> Vec<Arc<ScalarUDF>> {
         split_index::function(),
         timestampadd::function(),
         timestampdiff::function(),
-        proctime::function(),
         with_ties::function(),
+        proctime::function(),
     ];
     functions.extend(parts::functions());
     functions

@@ -18,6 +18,7 @@ mod scalar;
 mod set_operation;
 mod temporal;
 mod text;
+mod timed;
 mod topn;
 mod unnest;
 mod window;
@@ -29,7 +30,7 @@ use datafusion_expr::logical_plan::{Distinct, LogicalPlan};
 use datafusion_expr::utils::split_conjunction;
 use highwater_plan::{Diagnostic, Emit, Job, NodeId};
 
-use crate::bind::{Bound, SetOperationNode, UnnestNode, WatermarkNode, WindowNode};
+use crate::bind::{Bound, SetOperationNode, TimedJoinNode, UnnestNode, WatermarkNode, WindowNode};
 use crate::diagnose::{Construct, Failure, Item, Places, Result, error};
 use graph::Graph;
 
@@ -92,6 +93,9 @@ impl Lowerer<'_> {
                 }
                 if let Some(operation) = extension.node.as_any().downcast_ref::<SetOperationNode>() {
                     return self.set_operation(operation, &names(plan));
+                }
+                if let Some(join) = extension.node.as_any().downcast_ref::<TimedJoinNode>() {
+                    return self.timed_join(join, &names(plan));
                 }
                 if let Some(watermark) = extension.node.as_any().downcast_ref::<WatermarkNode>() {
                     return self.watermark(watermark);

@@ -65,8 +65,9 @@ impl Source for Bounded {
         Ok(Box::new(Reader { pushed, end: self.end.clone() }))
     }
 
+    /// It is read like a table that is pushed to for ever: nobody waits for its end.
     fn bounded(&self) -> bool {
-        true
+        false
     }
 
     fn push_handle(&self) -> Option<Arc<dyn PushHandle>> {

@@ -85,7 +85,7 @@ pub fn drive(engine: &Engine, job: &Arc<Job>, script: &Script) -> Result<Observe
     let feeds = script.feeds.iter().enumerate().map(|(index, feed)| {
         let source = job.sources.iter().position(|source| source.name == feed.source).expect("a script's sources are the job's");
         let scripted = ScriptedFeed::new(index, feed, &job.sources[source], source, script, Arc::clone(&stage));
-        FeedSpec { source, worker: feed.worker, bounded: true, feed: Box::new(scripted) }
+        FeedSpec { source, worker: feed.worker, bounded: false, feed: Box::new(scripted) }
     });
     let feeds = feeds.collect();
     let written: Vec<Arc<Mutex<Vec<Change>>>> = job.sinks.iter().map(|_| Arc::default()).collect();

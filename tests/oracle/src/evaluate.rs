@@ -17,6 +17,7 @@ mod session;
 mod set_operation;
 mod source;
 mod temporal;
+mod timed;
 mod unnest;
 mod window;
 
@@ -167,6 +168,7 @@ fn evaluate_node(context: &Context<'_>, id: NodeId, nodes: &[Evaluated]) -> Resu
     let input_schema = |place: usize| &context.job.plan.nodes[node.inputs[place]].schema;
     let evaluated = match &node.op {
         Op::Source { source, projection } => Evaluated::of(source::content(context, *source, projection)),
+        Op::Versions { source, projection } => Evaluated::of(source::versions(context, *source, projection)),
         Op::Constant { rows } => {
             let rows: Multiset = crate::value::rows_of(rows).into_iter().map(|row| (row, 1)).collect();
             Evaluated::of(vec![rows; context.epochs])
@@ -196,6 +198,8 @@ fn evaluate_node(context: &Context<'_>, id: NodeId, nodes: &[Evaluated]) -> Resu
         Op::SetOperation(operation) => Evaluated::of(set_operation::content(*operation, [input(0), input(1)])),
         Op::TopN(topn) => ordered::topn(context, id, topn, input(0)),
         Op::Over(_) => return Err(Unfit::TooLarge),
+        Op::TemporalJoin(temporal) => timed::temporal(context, id, temporal, [input(0), input(1)])?,
+        Op::Nearest(nearest) => timed::nearest(context, id, nearest, [input(0), input(1)])?,
         Op::Union => {
             let mut content = vec![Multiset::default(); context.epochs];
             for place in 0..node.inputs.len() {
@@ -223,12 +227,23 @@ fn upstream(plan: &Plan, roots: &[NodeId]) -> Vec<bool> {
     live
 }
 
+/// Whether a node gives a table's rows as they came.
+fn is_sequence(plan: &Plan, id: NodeId) -> bool {
+    match plan.nodes[id].op {
+        Op::Versions { .. } => true,
+        Op::Map(_) => is_sequence(plan, plan.nodes[id].inputs[0]),
+        _ => false,
+    }
+}
+
 /// Holds what the plan says of an operator against its content.
 fn check_properties(plan: &Plan, id: NodeId, evaluated: &Evaluated) -> Result<(), Unfit> {
     let node = &plan.nodes[id];
     let fields = node.schema.fields();
     for (epoch, rows) in evaluated.content.iter().enumerate() {
-        if let Some((row, _)) = rows.iter().find(|(_, diff)| *diff < 0) {
+        // Versions are a sequence: a deletion there need not take back a row.
+        let sequence = is_sequence(plan, id);
+        if let Some((row, _)) = rows.iter().find(|(_, diff)| *diff < 0 && !sequence) {
             return Err(wrong(id, &format!("after epoch {epoch} it has a row less than none: {}", crate::value::show(row))));
         }
         if let Some((row, _)) =

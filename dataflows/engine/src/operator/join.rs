@@ -7,9 +7,13 @@
 pub(crate) mod arranged;
 mod by_key;
 mod by_row;
+pub(crate) mod couples;
 mod layout;
+pub(crate) mod lookup;
 pub(crate) mod matching;
+pub(crate) mod nearest;
 mod side;
+pub(crate) mod versioned;
 
 use std::collections::BTreeMap;
 

@@ -14,6 +14,7 @@ use highwater_plan::Span;
 
 use super::group_window::WindowMarker;
 use super::set_operation::SetOperations;
+use super::timed::TimedJoins;
 use super::tvf::WindowFunctions;
 use super::types::JobTypes;
 use super::unnest::ArrayItems;
@@ -127,7 +128,12 @@ impl Catalog {
                 Arc::new(datafusion_functions_aggregate::planner::AggregateFunctionPlanner),
                 Arc::new(datafusion_functions_window::planner::WindowFunctionPlanner),
             ],
-            relation_planners: vec![Arc::new(SetOperations), Arc::new(ArrayItems), Arc::new(WindowFunctions)],
+            relation_planners: vec![
+                Arc::new(SetOperations),
+                Arc::new(ArrayItems),
+                Arc::new(WindowFunctions),
+                Arc::new(TimedJoins),
+            ],
             types: Arc::new(JobTypes),
         }
     }

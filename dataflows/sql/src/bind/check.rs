@@ -10,12 +10,13 @@ use std::ops::ControlFlow;
 
 use highwater_plan::Diagnostic;
 use sqlparser::ast::{
-    BinaryOperator, Distinct, Expr, Function, GroupByExpr, JoinConstraint, JoinOperator, Query, Select, SelectItem, SetExpr,
-    SetOperator, SetQuantifier, Spanned, TableFactor, Visit, Visitor,
+    BinaryOperator, Distinct, Expr, Function, GroupByExpr, Join, JoinConstraint, JoinOperator, Query, Select, SelectItem,
+    SetExpr, SetOperator, SetQuantifier, Spanned, TableFactor, TableVersion, Visit, Visitor,
 };
 
 use super::catalog::{Catalog, Target};
 use super::clock::refuse;
+use super::timed::{is_timed, kind_of};
 use super::tvf::is_window_function;
 use super::unnest::array_function;
 use crate::diagnose::{Construct, Failure, Item, Places, Result, error, known_place};
@@ -143,7 +144,11 @@ impl Checker<'_> {
         }
         for table in &select.from {
             for join in &table.joins {
-                self.join(&join.join_operator, join.relation.span())?;
+                if is_timed(join) {
+                    self.timed_join(join)?;
+                } else {
+                    self.join(&join.join_operator, join.relation.span())?;
+                }
             }
         }
         Ok(())
@@ -189,12 +194,18 @@ impl Checker<'_> {
         Ok(())
     }
 
+    fn timed_join(&mut self, join: &Join) -> Result<()> {
+        kind_of(join)?;
+        self.places.constructs.extend(known_place(join.relation.span()).map(|place| (Construct::TimedJoin, place)));
+        Ok(())
+    }
+
     fn table_factor(&mut self, factor: &TableFactor) -> Result<()> {
         let span = factor.span();
         match factor {
             TableFactor::Table { name, args, with_hints, version, sample, index_hints, with_ordinality, .. } => {
-                if version.is_some() {
-                    return Err(later("FOR SYSTEM_TIME AS OF", span).help("an ordinary JOIN follows the table's changes"));
+                if version.as_ref().is_some_and(|version| !matches!(version, TableVersion::ForSystemTimeAsOf(_))) {
+                    return Err(later("this version of a table", span).help("write FOR SYSTEM_TIME AS OF"));
                 }
                 if sample.is_some() {
                     return Err(later("TABLESAMPLE", span));

@@ -14,6 +14,7 @@ use super::interval::product;
 use super::names::name_items;
 use super::ordered::fetch_as_limit;
 use super::set_operation::rewrite_body;
+use super::timed::{nest, nest_within};
 use super::tvf::is_window_function;
 use super::unnest::array_items;
 use crate::parse::ast_function;
@@ -46,6 +47,12 @@ impl VisitorMut for Rewriter {
                 other => other,
             };
         }
+        select.from.iter_mut().for_each(nest);
+        ControlFlow::Continue(())
+    }
+
+    fn pre_visit_table_factor(&mut self, factor: &mut TableFactor) -> ControlFlow<()> {
+        nest_within(factor);
         ControlFlow::Continue(())
     }
 

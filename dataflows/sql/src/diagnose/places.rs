@@ -33,6 +33,8 @@ pub(crate) enum Construct {
     OuterJoin,
     /// `FROM a, b` or CROSS JOIN.
     CrossJoin,
+    /// FOR SYSTEM_TIME AS OF, ASOF JOIN.
+    TimedJoin,
     /// JOIN ... ON.
     InnerJoin,
     /// A subquery in an expression.

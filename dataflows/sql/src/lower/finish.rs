@@ -1,5 +1,7 @@
 //! The finished graph as a [`Job`]: unused nodes and columns dropped, expressions compiled.
 
+mod timed;
+
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -157,7 +159,7 @@ fn used_columns(
 
 fn source_of(node: &Node) -> Option<usize> {
     match node.op {
-        Op::Source(source) => Some(source),
+        Op::Source(source) | Op::Versions(source) => Some(source),
         _ => None,
     }
 }
@@ -186,13 +188,16 @@ fn finished_node(node: &Node, inputs: Vec<NodeId>, done: &Plan, used: &[Vec<usiz
     let mut time = node.known.time.clone();
     let mut unique_key = node.known.keys.first().cloned();
     let op = match &node.op {
-        Op::Source(source) => {
+        Op::Source(source) | Op::Versions(source) => {
             let projection = used[*source].clone();
             schema = Arc::new(schema.project(&projection).expect("used columns are columns of the source"));
             time = projection.iter().map(|column| time[*column].clone()).collect();
             let position = |column: &usize| projection.iter().position(|used| used == column);
             unique_key = unique_key.and_then(|key| key.iter().map(position).collect());
-            plan::Op::Source { source: *source, projection }
+            match node.op {
+                Op::Versions(source) => plan::Op::Versions { source, projection },
+                _ => plan::Op::Source { source: *source, projection },
+            }
         }
         Op::Constant(rows) => plan::Op::Constant { rows: rows.clone() },
         Op::Map(fused) => plan::Op::Map(map(fused, &types)?),
@@ -219,6 +224,13 @@ fn finished_node(node: &Node, inputs: Vec<NodeId>, done: &Plan, used: &[Vec<usiz
                 window: join.window.clone(),
                 emit: join.emit,
             })
+        }
+        Op::Timed(timed) => {
+            let [left, right] = [inputs[0], inputs[1]].map(|input| &done.nodes[input].schema);
+            let kind = if timed.beside.outer { plan::JoinKind::Left } else { plan::JoinKind::Inner };
+            let output = typed([&Schema::new(kind.columns(left, right))])?;
+            let residual = compiled(&timed.beside.residual, &types)?;
+            timed::finished(timed, residual, map(&timed.beside.map, &output)?)
         }
         Op::Union => plan::Op::Union,
         Op::Temporal(filter) => plan::Op::Temporal(temporal(filter, &types, node.span)?),
@@ -277,6 +289,9 @@ fn late_sources(done: &Plan) -> Vec<usize> {
     for node in &done.nodes {
         if let plan::Op::Join(join) = &node.op {
             sources.extend(join.window.iter().flat_map(|window| window.left.iter().chain(&window.right)));
+        }
+        if let plan::Op::TemporalJoin(temporal) = &node.op {
+            sources.extend(timed::late_sources(temporal));
         }
         let column = match &node.op {
             plan::Op::Aggregate(aggregate) => aggregate.time_column(),

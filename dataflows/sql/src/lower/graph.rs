@@ -8,8 +8,8 @@ use arrow::record_batch::RecordBatch;
 use datafusion_common::DFSchema;
 use datafusion_expr::{Expr, ExprSchemable};
 use highwater_plan::{
-    AggregateCall, Emit, Grouping, Hold, JoinKind, JoinWindow, NodeId, Over, SessionAssign, SetOperation, Span, StateBound,
-    TimeColumn, TopN, Turns, Unnest, WindowAssign,
+    AggregateCall, AsOf, Comparison, Emit, Grouping, Hold, JoinKind, JoinWindow, NodeId, Over, SessionAssign, SetOperation, Span,
+    StateBound, TimeColumn, TopN, Turns, Unnest, WindowAssign,
 };
 
 use super::expr::internal;
@@ -20,6 +20,8 @@ use crate::diagnose::Result;
 pub(super) enum Op {
     /// Every physical column of a source.
     Source(usize),
+    /// Every physical column of a table with a primary key, every version of its rows.
+    Versions(usize),
     Constant(RecordBatch),
     Map(Map),
     Window(WindowAssign),
@@ -29,6 +31,7 @@ pub(super) enum Op {
     Hold(Hold),
     Aggregate(Aggregate),
     Join(Join),
+    Timed(Timed),
     Union,
     Temporal(Temporal),
     SetOperation(SetOperation),
@@ -75,6 +78,31 @@ pub(super) enum Moment {
     After(Expr),
     /// The epoch is the column behind the input's.
     Search(Expr),
+}
+
+/// A join in time.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) struct Timed {
+    pub(super) beside: Beside,
+    pub(super) how: How,
+}
+
+#[derive(Debug, Clone, PartialEq)]
+pub(super) struct Beside {
+    pub(super) on: Vec<(usize, usize)>,
+    pub(super) nulls_equal: bool,
+    pub(super) outer: bool,
+    pub(super) residual: Vec<Expr>,
+    pub(super) map: Map,
+    /// Columns of the left input.
+    pub(super) left_width: usize,
+}
+
+/// How the right rows of a join in time are found.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) enum How {
+    Temporal(AsOf),
+    Nearest { left: usize, right: usize, comparison: Comparison },
 }
 
 /// What is known of an operator's output.

@@ -1,5 +1,7 @@
 //! Maps: filters and projections, fused with what stands below them.
 
+mod timed;
+
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
@@ -164,6 +166,11 @@ impl Lowerer<'_> {
                         let known = Known { state: node.known.state.clone(), ..known };
                         let (op, inputs, span) = (Op::Join(Join { map, ..join.clone() }), node.inputs.clone(), node.span);
                         return self.graph.add(op, inputs, schema, known, span);
+                    }
+                }
+                Op::Timed(timed) => {
+                    if let Some(map) = merged(&filters, exprs.as_deref(), &timed.beside.map) {
+                        return self.onto_timed(input, map, schema, known);
                     }
                 }
                 Op::Unnest(unnest) => {

@@ -1,5 +1,7 @@
 //! The token vector: the one place where spelling is changed before parsing, with every place kept.
 
+mod asof;
+
 use highwater_plan::Span;
 use sqlparser::keywords::Keyword;
 use sqlparser::tokenizer::{Location, Token, TokenWithSpan, Word};
@@ -10,6 +12,7 @@ use crate::diagnose::place;
 /// sqlparser would read the options of a sink as hints for the table.
 pub(super) fn rewrite(mut tokens: Vec<TokenWithSpan>) -> Vec<TokenWithSpan> {
     let solid: Vec<usize> = (0..tokens.len()).filter(|index| !matches!(tokens[*index].token, Token::Whitespace(_))).collect();
+    asof::rewrite(&mut tokens, &solid);
     for pair in solid.windows(2) {
         if is_word(&tokens[pair[0]], "ROW") && tokens[pair[1]].token == Token::Lt {
             tokens[pair[0]].token = Token::Word(Word { value: "STRUCT".into(), quote_style: None, keyword: Keyword::STRUCT });

@@ -8,6 +8,17 @@ use super::Context;
 use crate::multiset::Multiset;
 use crate::value::{Row, Value};
 
+/// All rows that came for a table, after each epoch: what was deleted counts negatively.
+pub(super) fn versions(context: &Context<'_>, source: usize, projection: &[usize]) -> Vec<Multiset> {
+    let read = |row: &Row| -> Row { projection.iter().map(|column| row[*column].clone()).collect() };
+    let through = |epoch: u64| {
+        let feeds = context.history.feeds.iter().filter(move |feed| feed.source == source);
+        let batches = feeds.flat_map(|feed| &feed.batches).filter(move |batch| batch.epoch <= epoch);
+        batches.flat_map(|batch| &batch.rows).map(|(row, diff)| (read(row), *diff)).collect()
+    };
+    context.history.epochs().into_iter().map(through).collect()
+}
+
 /// The content after each epoch: of a table with a primary key the last row per key, otherwise all rows.
 pub(super) fn content(context: &Context<'_>, source: usize, projection: &[usize]) -> Vec<Multiset> {
     let declared = &context.job.sources[source];

@@ -7,6 +7,7 @@ mod items;
 mod joined;
 mod ordered;
 mod subquery;
+mod timed;
 
 use super::Random;
 use super::expr::{expr, predicate};
@@ -24,6 +25,8 @@ pub(super) struct Queries<'a> {
     relations: Vec<Relation>,
     /// Windows are no finer than this, because some time column is not.
     finest_ms: i64,
+    /// How many of the first columns of the table with versions are its key.
+    versioned_keys: usize,
 }
 
 /// A query and what its output is.
@@ -71,7 +74,9 @@ impl<'a> Queries<'a> {
     /// Over these sources.
     pub(super) fn new(random: &'a mut Random, sources: &[Declared]) -> Self {
         let finest_ms = if sources.iter().any(Declared::counts_seconds) { 1_000 } else { 1 };
-        Queries { random, relations: sources.iter().map(|declared| declared.relation.clone()).collect(), finest_ms }
+        let versioned_keys = sources.iter().filter_map(Declared::keys).max().unwrap_or(0);
+        let relations = sources.iter().map(|declared| declared.relation.clone()).collect();
+        Queries { random, relations, finest_ms, versioned_keys }
     }
 
     /// One to four views, and perhaps a sink.
@@ -106,8 +111,8 @@ impl<'a> Queries<'a> {
     }
 
     fn query(&mut self) -> Query {
-        match self.random.below(28) {
-            24..=25 => self.with_subquery(),
+        match self.random.below(32) {
+            28..=29 => self.with_subquery(),
             0..=1 => self.project(),
             2..=4 => self.group(),
             5 => self.distinct(),
@@ -119,6 +124,7 @@ impl<'a> Queries<'a> {
             18 => self.unnest(),
             19 => self.extreme(),
             20..=23 => self.ordered(),
+            24..=27 => self.timed_join(),
             _ => self.union(),
         }
     }

@@ -36,6 +36,14 @@ impl Declared {
         self.types.iter().any(|sql| sql == "TIMESTAMP(0)")
     }
 
+    /// How many columns its key has, if it has one.
+    pub(super) fn keys(&self) -> Option<usize> {
+        match self.behaviour {
+            Behaviour::Upserts { key } => Some(key),
+            _ => None,
+        }
+    }
+
     /// `CREATE SOURCE ...`.
     pub(super) fn statement(&self) -> String {
         let mut parts: Vec<String> =
@@ -136,8 +144,10 @@ fn changelog(random: &mut Random) -> Declared {
 }
 
 fn keyed(random: &mut Random) -> Declared {
-    let (columns, types) = payload(random, 2, 4);
+    let (mut columns, mut types) = payload(random, 2, 4);
     let key = if columns.len() > 2 && random.chance(30) { 2 } else { 1 };
+    let bound_ms = if random.chance(60) { with_time(random, &mut columns, &mut types, true) } else { None };
+    let base_ms = *random.one_of(&[0, -7_000, 1_700_000_000_000]);
     let relation = Relation { name: "p1".into(), columns, depth: 0 };
-    Declared { relation, behaviour: Behaviour::Upserts { key }, types, bound_ms: None, base_ms: 0 }
+    Declared { relation, behaviour: Behaviour::Upserts { key }, types, bound_ms, base_ms }
 }

@@ -1,0 +1,4 @@
+CREATE SOURCE s (id BIGINT) WITH (connector = 'http', format = 'json');
+CREATE TABLE t (id BIGINT PRIMARY KEY, name VARCHAR);
+CREATE MATERIALIZED VIEW v AS
+SELECT s.id, t.name FROM s JOIN t FOR SYSTEM_TIME AS OF TIMESTAMP '2026-01-01 00:00:00' ON s.id = t.id;

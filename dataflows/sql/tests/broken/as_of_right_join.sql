@@ -1,0 +1,3 @@
+CREATE SOURCE s (id BIGINT) WITH (connector = 'http', format = 'json');
+CREATE TABLE t (id BIGINT PRIMARY KEY, name VARCHAR);
+CREATE MATERIALIZED VIEW v AS SELECT s.id, t.name FROM s RIGHT JOIN t FOR SYSTEM_TIME AS OF PROCTIME() ON s.id = t.id;

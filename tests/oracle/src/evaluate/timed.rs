@@ -1,0 +1,282 @@
+//! Joins in time: for each left row the right rows of its moment are looked for among all there are.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
+use highwater_plan::{AsOf, Beside, Comparison, Map, Nearest, NodeId, Op, TemporalJoin};
+
+use super::expression::RowMap;
+use super::{Context, Evaluated, Unfit, wrong};
+use crate::multiset::Multiset;
+use crate::value::{Row, Value, micros};
+
+/// Pairs of distinct rows that may be looked at in one epoch.
+const PAIRS_MAX: usize = 40_000;
+
+/// Pairs and lonely rows of one join.
+struct Pairing<'a> {
+    id: NodeId,
+    beside: &'a Beside,
+    residual: RowMap<'a>,
+    map: RowMap<'a>,
+    right_width: usize,
+}
+
+/// Conditions of a match, as a map that gives the pair itself.
+fn residual_of(beside: &Beside) -> Map {
+    Map { filters: beside.residual.clone(), exprs: None }
+}
+
+impl<'a> Pairing<'a> {
+    fn new(context: &Context<'a>, id: NodeId, beside: &'a Beside, residual: &'a Map) -> Self {
+        let node = &context.job.plan.nodes[id];
+        let schemas = [0, 1].map(|side| &context.job.plan.nodes[node.inputs[side]].schema);
+        let fields = schemas[0].fields().iter().chain(schemas[1].fields());
+        let both: Vec<Field> = fields.map(|field| field.as_ref().clone().with_nullable(true)).collect();
+        let both: SchemaRef = Arc::new(Schema::new(both));
+        Pairing {
+            id,
+            beside,
+            residual: RowMap::new(residual, &both, &both),
+            map: RowMap::new(&beside.map, &both, &node.schema),
+            right_width: schemas[1].fields().len(),
+        }
+    }
+
+    fn keys_match(&self, left: &Row, right: &Row) -> bool {
+        self.beside.on.iter().all(|(l, r)| left[*l] == right[*r] && (self.beside.nulls_equal || !left[*l].is_null()))
+    }
+
+    /// Gives `diff` copies of a left row beside these right rows.
+    fn give(
+        &mut self,
+        left: &Row,
+        diff: i64,
+        right: &[(Row, i64)],
+        content: &mut Multiset,
+        errors: &mut i64,
+    ) -> Result<(), Unfit> {
+        let mut matched = false;
+        for (right, copies) in right {
+            let pair: Row = left.iter().chain(right.iter()).cloned().collect::<Vec<Value>>().into();
+            let mut passed = Multiset::default();
+            self.residual.apply(&pair, diff * copies, &mut passed, errors).map_err(|e| wrong(self.id, &e))?;
+            matched |= passed.distinct() > 0;
+            for (pair, diff) in passed.iter() {
+                self.map.apply(pair, diff, content, errors).map_err(|e| wrong(self.id, &e))?;
+            }
+        }
+        if !matched && self.beside.outer {
+            let nulls = std::iter::repeat_n(Value::Null, self.right_width);
+            let alone: Row = left.iter().cloned().chain(nulls).collect::<Vec<Value>>().into();
+            self.map.apply(&alone, diff, content, errors).map_err(|e| wrong(self.id, &e))?;
+        }
+        Ok(())
+    }
+}
+
+/// The content of `ASOF JOIN` after each epoch.
+pub(super) fn nearest(
+    context: &Context<'_>,
+    id: NodeId,
+    nearest: &Nearest,
+    inputs: [&Vec<Multiset>; 2],
+) -> Result<Evaluated, Unfit> {
+    let residual = residual_of(&nearest.beside);
+    let mut pairing = Pairing::new(context, id, &nearest.beside, &residual);
+    let left_width = context.job.plan.nodes[context.job.plan.nodes[id].inputs[0]].schema.fields().len();
+    // Of equally near rows the columns that the join reads decide.
+    let exprs = nearest.beside.map.filters.iter().chain(nearest.beside.map.exprs.iter().flatten());
+    let mut read: Vec<usize> = exprs.flat_map(|expr| &expr.columns).filter_map(|column| column.checked_sub(left_width)).collect();
+    if nearest.beside.map.exprs.is_none() {
+        read.extend(0..pairing.right_width);
+    }
+    read.sort_unstable();
+    read.dedup();
+    let kept = |row: &Row| -> Vec<Value> { read.iter().map(|column| row[*column].clone()).collect() };
+    let mut evaluated = Evaluated::of(vec![Multiset::default(); context.epochs]);
+    for epoch in 0..context.epochs {
+        let [left, right] = inputs.map(|input| &input[epoch]);
+        if left.distinct() * right.distinct() > PAIRS_MAX {
+            return Err(Unfit::TooLarge);
+        }
+        for (row, diff) in left.iter() {
+            let value = &row[nearest.left];
+            let fits = |other: &Value| match nearest.comparison {
+                Comparison::Less => value < other,
+                Comparison::LessOrEqual => value <= other,
+                Comparison::Greater => value > other,
+                Comparison::GreaterOrEqual => value >= other,
+            };
+            let candidates = right.iter().filter(|(other, copies)| {
+                let compared = &other[nearest.right];
+                *copies > 0 && pairing.keys_match(row, other) && !value.is_null() && !compared.is_null() && fits(compared)
+            });
+            let forwards = matches!(nearest.comparison, Comparison::Less | Comparison::LessOrEqual);
+            let best = candidates.min_by(|(one, _), (other, _)| {
+                let (one_value, other_value) = (&one[nearest.right], &other[nearest.right]);
+                let nearer = if forwards { one_value.cmp(other_value) } else { other_value.cmp(one_value) };
+                nearer.then_with(|| kept(one).cmp(&kept(other)))
+            });
+            let best: Vec<(Row, i64)> = best.map(|(row, _)| (row.clone(), 1)).into_iter().collect();
+            pairing.give(row, diff, &best, &mut evaluated.content[epoch], &mut evaluated.errors[epoch])?;
+        }
+    }
+    Ok(evaluated)
+}
+
+/// The content of `FOR SYSTEM_TIME AS OF` after each epoch.
+pub(super) fn temporal(
+    context: &Context<'_>,
+    id: NodeId,
+    temporal: &TemporalJoin,
+    inputs: [&Vec<Multiset>; 2],
+) -> Result<Evaluated, Unfit> {
+    let residual = residual_of(&temporal.beside);
+    let pairing = Pairing::new(context, id, &temporal.beside, &residual);
+    match &temporal.as_of {
+        AsOf::Processing => of_processing(context, pairing, inputs),
+        AsOf::Event { left, right, valid, sources } => {
+            of_event(context, id, pairing, inputs[0], (*left, *right, *valid), sources)
+        }
+    }
+}
+
+fn of_processing(context: &Context<'_>, mut pairing: Pairing<'_>, inputs: [&Vec<Multiset>; 2]) -> Result<Evaluated, Unfit> {
+    let mut evaluated = Evaluated::of(vec![Multiset::default(); context.epochs]);
+    // Per left row its copies, each with the right rows that it was given beside.
+    let mut given: BTreeMap<Row, Vec<(i64, Vec<(Row, i64)>)>> = BTreeMap::new();
+    let (mut content, mut errors) = (Multiset::default(), 0);
+    for epoch in 0..context.epochs {
+        let [left, right] = inputs.map(|input| &input[epoch]);
+        if left.distinct() * right.distinct() > PAIRS_MAX {
+            return Err(Unfit::TooLarge);
+        }
+        let change = match epoch.checked_sub(1) {
+            None => left.clone(),
+            Some(before) => left.minus(&inputs[0][before]),
+        };
+        for (row, diff) in change.iter() {
+            let copies = given.entry(row.clone()).or_default();
+            if diff < 0 {
+                for _ in 0..-diff {
+                    let (_, beside) = copies.pop().expect("a script takes back what it gave");
+                    pairing.give(row, -1, &beside, &mut content, &mut errors)?;
+                }
+                continue;
+            }
+            let matching = right.iter().filter(|(other, _)| pairing.keys_match(row, other));
+            let beside: Vec<(Row, i64)> = matching.map(|(row, copies)| (row.clone(), copies)).collect();
+            copies.extend((0..diff).map(|_| (1, beside.clone())));
+            pairing.give(row, diff, &beside, &mut content, &mut errors)?;
+        }
+        evaluated.content[epoch] = content.clone();
+        evaluated.errors[epoch] = errors;
+    }
+    Ok(evaluated)
+}
+
+/// A key's versions by time; `None` where the key has no row.
+type Versions = BTreeMap<i64, Option<Row>>;
+
+fn of_event(
+    context: &Context<'_>,
+    id: NodeId,
+    mut pairing: Pairing<'_>,
+    left: &[Multiset],
+    (left_time, right_time, valid): (usize, usize, Option<usize>),
+    sources: &[usize],
+) -> Result<Evaluated, Unfit> {
+    let plan = &context.job.plan;
+    let inputs = &plan.nodes[id].inputs;
+    let types = [(inputs[0], left_time), (inputs[1], right_time)]
+        .map(|(node, column): (usize, usize)| plan.nodes[node].schema.field(column).data_type().clone());
+    let time = |row: &Row, column: usize, data_type: &DataType| micros(&row[column], data_type);
+    let mut evaluated = Evaluated::of(vec![Multiset::default(); context.epochs]);
+    let mut versions: BTreeMap<Vec<Value>, Versions> = BTreeMap::new();
+    let mut waiting: Vec<(Row, i64, i64)> = Vec::new();
+    let (mut content, mut errors, mut late) = (Multiset::default(), 0, 0);
+    let mut right = right_rows(context, inputs[1])?;
+    for epoch in 0..context.epochs {
+        let before = context.watermark_before(epoch, sources);
+        for (row, diff) in right[epoch].drain(..) {
+            let Some(from) = time(&row, right_time, &types[1]) else {
+                errors += diff;
+                continue;
+            };
+            let key = pairing.beside.on.iter().map(|(_, column)| row[*column].clone()).collect();
+            let of_key = versions.entry(key).or_default();
+            // What a later version has replaced before the watermark can no longer be asked for.
+            if of_key.range(from.saturating_add(1)..).next().is_some_and(|(next, _)| *next <= before) {
+                late += diff;
+                continue;
+            }
+            let exists = diff > 0 && valid.is_none_or(|valid| row[valid].is_true());
+            of_key.insert(from, exists.then_some(row));
+            // That is all that is known of a key whose last version before the watermark says that it is gone.
+        }
+        let change = match epoch.checked_sub(1) {
+            None => left[epoch].clone(),
+            Some(earlier) => left[epoch].minus(&left[earlier]),
+        };
+        for (row, diff) in change.iter() {
+            match time(row, left_time, &types[0]) {
+                None => errors += diff,
+                Some(at) if at < before => late += diff,
+                Some(at) => waiting.push((row.clone(), at, diff)),
+            }
+        }
+        let now = context.watermark(epoch, sources);
+        let (ready, rest): (Vec<_>, Vec<_>) = waiting.into_iter().partition(|(_, at, _)| *at < now);
+        waiting = rest;
+        for (row, at, diff) in ready {
+            let key: Vec<Value> = pairing.beside.on.iter().map(|(column, _)| row[*column].clone()).collect();
+            let version = versions.get(&key).and_then(|of_key| of_key.range(..=at).next_back());
+            let version = version.and_then(|(_, row)| row.clone()).filter(|version| pairing.keys_match(&row, version));
+            let beside: Vec<(Row, i64)> = version.map(|row| (row, 1)).into_iter().collect();
+            pairing.give(&row, diff, &beside, &mut content, &mut errors)?;
+        }
+        for of_key in versions.values_mut() {
+            if let Some((last, None)) = of_key.range(..=now).next_back().map(|(at, row)| (*at, row.clone())) {
+                of_key.retain(|at, _| *at > last);
+            }
+        }
+        evaluated.content[epoch] = content.clone();
+        evaluated.errors[epoch] = errors;
+        evaluated.late[epoch] = late;
+    }
+    Ok(evaluated)
+}
+
+/// Per epoch the rows of the right side in the order they came, mapped; those that fail are counted elsewhere.
+fn right_rows(context: &Context<'_>, node: NodeId) -> Result<Vec<Vec<(Row, i64)>>, Unfit> {
+    let found = &context.job.plan.nodes[node];
+    match &found.op {
+        Op::Versions { source, projection } => {
+            let read = |row: &Row| -> Row { projection.iter().map(|column| row[*column].clone()).collect() };
+            let of = |epoch: u64| {
+                let feeds = context.history.feeds.iter().filter(|feed| feed.source == *source);
+                let batches = feeds.flat_map(|feed| &feed.batches).filter(move |batch| batch.epoch == epoch);
+                batches.flat_map(|batch| &batch.rows).map(|(row, diff)| (read(row), *diff)).collect()
+            };
+            Ok(context.history.epochs().into_iter().map(of).collect())
+        }
+        Op::Map(map) => {
+            let input = found.inputs[0];
+            let mut mapped = RowMap::new(map, &context.job.plan.nodes[input].schema, &found.schema);
+            let mut epochs = right_rows(context, input)?;
+            for rows in &mut epochs {
+                let mut all = Vec::new();
+                for (row, diff) in rows.drain(..) {
+                    let mut one = Multiset::default();
+                    mapped.apply(&row, diff, &mut one, &mut 0).map_err(|e| wrong(node, &e))?;
+                    all.extend(one.iter().map(|(row, diff)| (row.clone(), diff)));
+                }
+                *rows = all;
+            }
+            Ok(epochs)
+        }
+        _ => Err(wrong(node, "versions come from a table")),
+    }
+}
