@@ -13,6 +13,7 @@ pub(crate) mod join;
 pub(crate) mod late;
 pub(crate) mod map;
 pub(crate) mod ordered;
+pub(crate) mod over;
 pub(crate) mod preaggregate;
 pub(crate) mod session;
 pub(crate) mod set_operation;

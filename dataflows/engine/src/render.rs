@@ -159,9 +159,9 @@ impl<'scope> Renderer<'scope, '_> {
                 self.operator(id, "set operation", inputs, false, Box::new(logic))
             }
             Op::TopN(topn) => self.topn(id, node, topn),
-            Op::Over(_) => unreachable!("planners do not make it yet"),
             Op::TemporalJoin(temporal) => self.temporal_join(id, node, temporal),
             Op::Nearest(nearest) => self.nearest(id, node, nearest),
+            Op::Over(over) => self.over(id, node, over),
             Op::Union => {
                 use timely::dataflow::operators::Concatenate;
                 let streams: Vec<_> = node.inputs.iter().map(|input| self.branch(id, node, *input)).collect();

@@ -13,6 +13,7 @@ mod expression;
 mod hold;
 mod join;
 mod ordered;
+mod over;
 mod session;
 mod set_operation;
 mod source;
@@ -197,9 +198,9 @@ fn evaluate_node(context: &Context<'_>, id: NodeId, nodes: &[Evaluated]) -> Resu
         Op::Join(join) => join::content(context, id, join, [input(0), input(1)])?,
         Op::SetOperation(operation) => Evaluated::of(set_operation::content(*operation, [input(0), input(1)])),
         Op::TopN(topn) => ordered::topn(context, id, topn, input(0)),
-        Op::Over(_) => return Err(Unfit::TooLarge),
         Op::TemporalJoin(temporal) => timed::temporal(context, id, temporal, [input(0), input(1)])?,
         Op::Nearest(nearest) => timed::nearest(context, id, nearest, [input(0), input(1)])?,
+        Op::Over(over) => over::content(context, id, over, input(0)),
         Op::Union => {
             let mut content = vec![Multiset::default(); context.epochs];
             for place in 0..node.inputs.len() {

@@ -27,7 +27,7 @@ use arrow::compute::SortOptions;
 use arrow::datatypes::{DataType, SchemaRef};
 use highwater_plan::{AggregateCall, AggregateConstant, AggregateFunction};
 
-pub(crate) use self::set::Accumulators;
+pub(crate) use self::set::{Accumulators, accumulator};
 use crate::{Delta, Diff};
 
 /// One aggregate over all groups of a table.

@@ -2,13 +2,14 @@
 
 use std::sync::Arc;
 
-use highwater_plan::{Node, NodeId, PartitionWindow, TopN};
+use highwater_plan::{Node, NodeId, Over, OverClosing, PartitionWindow, TimeKind, TopN};
 
 use super::Renderer;
 use crate::operator::DeltaStream;
 use crate::operator::epoch::{Input, epoch_operator};
 use crate::operator::exchange::Route;
 use crate::operator::late::{RowWindows, Watermark};
+use crate::operator::over::{self, Closing};
 use crate::operator::topn::{self, Windows};
 use crate::stats::OperatorStats;
 
@@ -21,6 +22,23 @@ impl<'scope> Renderer<'scope, '_> {
         let growing = input.properties.append_only;
         let logic = topn::TopN::new(topn, &input.schema, growing, Arc::clone(&node.schema), windows);
         let input = Input { stream: self.stream(node.inputs[0]), route: Route::ByColumns(topn.partition.clone()) };
+        epoch_operator(self.scope, stats, vec![input], clock, Box::new(logic))
+    }
+
+    pub(super) fn over(&mut self, id: NodeId, node: &Node, over: &Over) -> DeltaStream<'scope> {
+        let input = &self.shared.job.plan.nodes[node.inputs[0]];
+        let stats = self.stats(id, "over");
+        let closing = over.closing.as_ref().map(|closing| match closing {
+            OverClosing::Window(window) => Closing::Window(self.windows(id, "over", input, &over.partition, window, &stats)),
+            OverClosing::Time => {
+                // The instant of a row is a window of its own, the shortest one there is.
+                let instant = PartitionWindow { key: 0, kind: TimeKind::WindowStart { size: 1 } };
+                Closing::Time(self.windows(id, "over", input, &[over.order[0].column], &instant, &stats))
+            }
+        });
+        let clock = closing.is_some().then(|| self.clock.clone());
+        let logic = over::Over::new(over, &input.schema, Arc::clone(&node.schema), self.errors(id, "over"), closing);
+        let input = Input { stream: self.stream(node.inputs[0]), route: Route::ByColumns(over.partition.clone()) };
         epoch_operator(self.scope, stats, vec![input], clock, Box::new(logic))
     }
 

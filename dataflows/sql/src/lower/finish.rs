@@ -236,7 +236,7 @@ fn finished_node(node: &Node, inputs: Vec<NodeId>, done: &Plan, used: &[Vec<usiz
         Op::Temporal(filter) => plan::Op::Temporal(temporal(filter, &types, node.span)?),
         Op::SetOperation(operation) => plan::Op::SetOperation(*operation),
         Op::TopN(topn) => plan::Op::TopN(topn.clone()),
-        Op::Over(_) => return Err(error("not-supported", "OVER is not supported yet").at(node.span)),
+        Op::Over(over) => plan::Op::Over(over.clone()),
     };
     let properties = Properties { append_only: node.known.append_only, time, unique_key, state: node.known.state.clone() };
     Ok(plan::Node { op, inputs, schema, properties, span: node.span })

@@ -142,7 +142,8 @@ impl Lowerer<'_> {
             fields.push(Field::new(format!("over{}", index + 1), call.data_type.clone(), nullable));
             time.push(None);
         }
-        let bounded = over.calls.iter().all(|call| !is_running(call));
+        // Rows of other frames wait for rows to come, however late: some stay.
+        let bounded = over.calls.iter().all(|call| call.frame.units == FrameUnits::Range && !is_running(call));
         let state = match &over.closing {
             Some(OverClosing::Window(_)) => StateBound::Window,
             Some(OverClosing::Time) if bounded => StateBound::Window,
@@ -177,10 +178,6 @@ impl Lowerer<'_> {
                 *null_treatment,
             );
             let call = self.call(&Expr::AggregateFunction(aggregate), plan, node, data_type.clone())?;
-            if !matches!(call.function, Aggregate::Count | Aggregate::Sum | Aggregate::Min | Aggregate::Max | Aggregate::Avg) {
-                let place = self.places.function(name);
-                return Err(error("not-supported", format!("{name}() OVER is not supported yet")).at(place));
-            }
             let (node, columns) = self.with_keys(node, call.exprs().cloned().collect())?;
             let aggregate = call.placed(&columns);
             return Ok((node, OverCall { function: OverFunction::Aggregate(aggregate), frame, data_type }));

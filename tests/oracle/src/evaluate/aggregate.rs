@@ -122,7 +122,7 @@ pub(super) fn groups(rows: &Multiset, aggregate: &Aggregate, schema: &SchemaRef,
 }
 
 /// The result of a call over a group's rows; `None` if it cannot be represented.
-fn result(call: &AggregateCall, rows: &[(&Row, i64)], schema: &SchemaRef) -> Option<Value> {
+pub(super) fn result(call: &AggregateCall, rows: &[(&Row, i64)], schema: &SchemaRef) -> Option<Value> {
     let counted = function::counted(call, rows);
     let count: i64 = counted.iter().map(|(_, diff)| diff).sum();
     if call.function == AggregateFunction::Count {

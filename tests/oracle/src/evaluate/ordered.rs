@@ -14,7 +14,10 @@ use crate::value::{Row, Value, micros};
 pub(super) fn topn(context: &Context<'_>, id: NodeId, topn: &TopN, input: &[Multiset]) -> Evaluated {
     let add = |rows: &Multiset, content: &mut Multiset| first_rows(topn, rows, content);
     match &topn.window {
-        Some(window) => windowed(context, id, &topn.partition, window, topn.emit, input, add),
+        Some(window) => windowed(context, id, &topn.partition, window, topn.emit, input, |rows, content| {
+            add(rows, content);
+            0
+        }),
         None => {
             let content = input.iter().map(|rows| {
                 let mut content = Multiset::default();
@@ -38,7 +41,8 @@ fn first_rows(topn: &TopN, rows: &Multiset, content: &mut Multiset) {
     }
 }
 
-/// The content of an operator whose partitions are freed with windows: each takes rows while it is open.
+/// The content of an operator whose partitions are freed with windows: each takes rows while it is open. `add` says how
+/// many results cannot be represented.
 pub(super) fn windowed(
     context: &Context<'_>,
     id: NodeId,
@@ -46,7 +50,7 @@ pub(super) fn windowed(
     window: &PartitionWindow,
     emit: Emit,
     input: &[Multiset],
-    mut add: impl FnMut(&Multiset, &mut Multiset),
+    mut add: impl FnMut(&Multiset, &mut Multiset) -> i64,
 ) -> Evaluated {
     let below = &context.job.plan.nodes[context.job.plan.nodes[id].inputs[0]];
     let column = partition[window.key];
@@ -67,7 +71,7 @@ pub(super) fn windowed(
         evaluated.errors[epoch] = untimed;
         for (end, rows) in &taken {
             if emit == Emit::Changes || *end <= context.watermark(epoch, &sources) {
-                add(rows, &mut evaluated.content[epoch]);
+                evaluated.errors[epoch] += add(rows, &mut evaluated.content[epoch]);
             }
         }
     }

@@ -19,6 +19,12 @@ struct Shared {
     accumulator: Box<dyn Accumulator>,
 }
 
+/// The accumulator of one call over an input with this schema; `append_only`: no update ever retracts.
+pub(crate) fn accumulator(call: &AggregateCall, input: &SchemaRef, append_only: bool) -> Box<dyn Accumulator> {
+    let mut one = Accumulators::new(std::slice::from_ref(call), input, append_only);
+    one.shared.pop().expect("one call has one accumulator").accumulator
+}
+
 impl Accumulators {
     /// For calls over an input with this schema; `append_only`: no update ever retracts.
     ///

@@ -128,6 +128,29 @@ impl List {
         number
     }
 
+    /// Takes out the first `count` numbers.
+    pub(crate) fn drain_front(&mut self, count: usize) -> Vec<u32> {
+        self.len -= count;
+        let drained = match &mut self.leaves {
+            Leaves::One(leaf) => leaf.drain(..count).collect(),
+            Leaves::Many(leaves) => {
+                let mut drained = Vec::with_capacity(count);
+                let mut whole = 0;
+                while whole < leaves.len() && drained.len() + leaves[whole].len() <= count {
+                    drained.append(&mut leaves[whole]);
+                    whole += 1;
+                }
+                leaves.drain(..whole);
+                if let Some(first) = leaves.first_mut() {
+                    drained.extend(first.drain(..count - drained.len()));
+                }
+                drained
+            }
+        };
+        self.settle();
+        drained
+    }
+
     /// Takes out all numbers from a position on.
     pub(crate) fn truncate(&mut self, length: usize) -> Vec<u32> {
         let mut removed = Vec::with_capacity(self.len - length);
@@ -203,6 +226,8 @@ mod tests {
                 let from = random(vector.len() + 1);
                 assert!(list.iter_from(from).eq(vector[from..].iter().copied()));
                 assert!(vector.is_empty() || list.get(vector.len() / 2) == vector[vector.len() / 2]);
+                let front = random(vector.len() / 8 + 1);
+                assert_eq!(list.drain_front(front), vector.drain(..front).collect::<Vec<_>>());
                 let length = vector.len() - random(vector.len() / 8 + 1);
                 list.truncate(length);
                 vector.truncate(length);

@@ -73,6 +73,12 @@ impl Layout {
         Encoded { order: self.order.encode(delta), rest: None }
     }
 
+    /// The bytes of values of all order columns, of which there are some.
+    pub(crate) fn encode_values(&self, columns: &[ArrayRef]) -> arrow_row::Rows {
+        let converter = self.order.converter.as_ref().expect("there are order columns");
+        converter.convert_columns(columns).expect("the values have the columns' types")
+    }
+
     /// The bytes of a batch's rows.
     pub(crate) fn encode(&self, delta: &Delta) -> Encoded {
         Encoded { order: self.order.encode(delta), rest: self.rest.encode(delta) }
@@ -126,6 +132,11 @@ impl Rows {
     /// None yet.
     pub(crate) fn new(layout: Rc<Layout>) -> Self {
         Rows { layout, arena: Vec::new(), slots: Vec::new(), free: Vec::new(), dropped: Vec::new(), garbage: 0 }
+    }
+
+    /// One more than the largest number ever given.
+    pub(crate) fn bound(&self) -> usize {
+        self.slots.len()
     }
 
     /// How many there are.
@@ -214,6 +225,11 @@ impl Rows {
             }
         }
         columns.into_iter().map(|column| column.expect("every column is in one part")).collect()
+    }
+
+    /// The order columns of these rows.
+    pub(crate) fn order_columns(&self, numbers: &[u32]) -> Vec<ArrayRef> {
+        self.layout.order.decode(numbers.iter().map(|number| self.key(*number).order))
     }
 
     fn compact(&mut self) {

@@ -1,16 +1,17 @@
 //! Orders: the first rows of partitions, limits.
 
-use super::{Items, Queries, Query};
+use super::{Items, Queries, Query, interval};
 use crate::generate::expr::{expr, predicate};
 use crate::generate::names::{Column, Kind, Relation, Role};
 
 impl Queries<'_> {
     /// Something whose result depends on an order.
     pub(super) fn ordered(&mut self) -> Query {
-        match self.random.below(6) {
+        match self.random.below(12) {
             0 => self.limit(),
             1 => self.distinct_on(),
-            _ => self.top(),
+            2..=4 => self.top(),
+            _ => self.over(),
         }
     }
 
@@ -129,4 +130,117 @@ impl Queries<'_> {
         let sql = format!("SELECT {} FROM ({inner}) AS q{condition}", items.sql());
         Query { sql, columns: items.columns, closes: false, depth: relation.depth }
     }
+
+    /// One or two OVER clauses with one to three functions each.
+    fn over(&mut self) -> Query {
+        let relation = self.any_relation();
+        let (mut partition, mut closes) = self.partition(&relation.columns);
+        let mut order = self.order_by(&relation.columns, 1);
+        let mut ranged = None;
+        match (relation.event_time().cloned(), self.random.below(3)) {
+            // By event time, as a stream has it.
+            (Some(time), 0..=1) => {
+                partition.retain(|by| by.role == Role::None);
+                partition.truncate(1);
+                order = format!(" ORDER BY {}", time.name);
+                ranged = Some(time.kind);
+                closes = true;
+                if self.random.chance(20) {
+                    order += &format!(", {}", self.random.one_of(&relation.columns).name);
+                    ranged = None;
+                }
+            }
+            _ => {
+                let values: Vec<&Column> = relation.columns.iter().filter(|column| is_ranged(column.kind)).collect();
+                if !values.is_empty() && self.random.chance(50) {
+                    let by = (*self.random.one_of(&values)).clone();
+                    order =
+                        format!(" ORDER BY {}{}", by.name, self.random.pick(&["", " DESC", " NULLS FIRST", " DESC NULLS LAST"]));
+                    ranged = Some(by.kind);
+                }
+            }
+        }
+        let columns = Self::without_times(&relation.columns, &partition, true);
+        let by: Vec<&str> = partition.iter().map(|column| column.name.as_str()).collect();
+        let by = if by.is_empty() { String::new() } else { format!("PARTITION BY {}", by.join(", ")) };
+        let windows = [format!("{by}{order}"), format!("{by}{}", self.order_by(&relation.columns, 1))];
+        let second = self.random.chance(15);
+        let mut items = Items::default();
+        for column in &columns {
+            if self.random.chance(60) {
+                items.add(&column.name, column.kind, column.role);
+            }
+        }
+        for _ in 0..self.random.range(1, 3) {
+            let other = second && self.random.chance(50);
+            let frame = self.frame(if other { None } else { ranged });
+            let (function, kind, framed) = self.over_function(&relation.columns, closes);
+            let frame = if framed && !order.is_empty() { frame } else { String::new() };
+            items.add(&format!("{function} OVER ({}{frame})", windows[usize::from(other)]), kind, Role::None);
+        }
+        let condition = self.condition(&relation.columns, 25);
+        let sql = format!("SELECT {} FROM {}{condition}", items.sql(), relation.name);
+        Query { sql, columns: items.columns, closes, depth: relation.depth }
+    }
+
+    /// A function, its type, and whether it looks at frames.
+    fn over_function(&mut self, columns: &[Column], closes: bool) -> (String, Kind, bool) {
+        let column = self.random.one_of(columns).clone();
+        let (name, kind) = (column.name, column.kind);
+        match self.random.below(10) {
+            0 => (format!("{}()", self.random.pick(&["ROW_NUMBER", "RANK", "DENSE_RANK"])), Kind::BigInt, false),
+            1 => {
+                let function = self.random.pick(&["LAG", "LEAD"]);
+                let offset = self.random.range(0, 3);
+                let default = if self.random.chance(30) { format!(", {name}") } else { String::new() };
+                (format!("{function}({name}, {offset}{default})"), kind, false)
+            }
+            2 => (format!("{}({name})", self.random.pick(&["FIRST_VALUE", "LAST_VALUE"])), kind, true),
+            3 => (format!("NTH_VALUE({name}, {})", self.random.range(1, 3)), kind, true),
+            4 if closes && self.random.chance(30) => {
+                let (function, kind) = *self.random.one_of(&[
+                    ("PERCENT_RANK()", Kind::Double),
+                    ("CUME_DIST()", Kind::Double),
+                    ("NTILE(3)", Kind::BigInt),
+                ]);
+                (function.to_string(), kind, false)
+            }
+            _ => {
+                let (call, kind) = self.call(columns);
+                (call, kind, true)
+            }
+        }
+    }
+
+    /// A frame, perhaps; of values if their kind is given.
+    fn frame(&mut self, ranged: Option<Kind>) -> String {
+        let units = match self.random.below(5) {
+            0 => return String::new(),
+            1..=2 => "ROWS",
+            3 => "GROUPS",
+            _ if ranged.is_some() => "RANGE",
+            _ => "ROWS",
+        };
+        let distance = |queries: &mut Self| match (units, ranged) {
+            ("RANGE", Some(Kind::Timestamp)) => interval(queries.random.range(0, 4) * 1_000),
+            ("RANGE", Some(Kind::Double)) => format!("{}", queries.random.range(0, 6) as f64 / 2.0),
+            _ => queries.random.range(0, 3).to_string(),
+        };
+        let one = distance(self);
+        let other = distance(self);
+        let frame = match self.random.below(8) {
+            0 => "UNBOUNDED PRECEDING AND CURRENT ROW".to_string(),
+            1 => "CURRENT ROW AND UNBOUNDED FOLLOWING".to_string(),
+            2 => format!("{one} PRECEDING AND {other} FOLLOWING"),
+            3 => format!("CURRENT ROW AND {one} FOLLOWING"),
+            4 => format!("UNBOUNDED PRECEDING AND {one} FOLLOWING"),
+            5 => "UNBOUNDED PRECEDING AND UNBOUNDED FOLLOWING".to_string(),
+            _ => format!("{one} PRECEDING AND CURRENT ROW"),
+        };
+        format!(" {units} BETWEEN {frame}")
+    }
+}
+
+fn is_ranged(kind: Kind) -> bool {
+    matches!(kind, Kind::BigInt | Kind::Int | Kind::Double | Kind::Timestamp)
 }

@@ -1,0 +1,5 @@
+CREATE SOURCE bid (auction BIGINT, bidder BIGINT, price BIGINT, at TIMESTAMP(3),
+  WATERMARK FOR at AS at - INTERVAL '4' SECOND) WITH (connector = 'file', path = 'bids.jsonl');
+CREATE TABLE item (id BIGINT PRIMARY KEY, kind INT, price BIGINT, day DATE);
+CREATE MATERIALIZED VIEW v AS
+  SELECT kind, count(*) AS n, sum(count(*)) OVER (ORDER BY kind) AS running FROM item GROUP BY kind;
