@@ -4,7 +4,7 @@
 //! values alone: not on the batch's layout, the process or the run. NULL is a value like any other.
 
 use arrow::array::{Array, ArrayRef, AsArray};
-use arrow::datatypes::{ArrowPrimitiveType, DataType};
+use arrow::datatypes::{ArrowPrimitiveType, DataType, Float32Type, Float64Type};
 use arrow::{downcast_primitive_array, util::bit_util};
 use arrow_row::{RowConverter, SortField};
 
@@ -53,8 +53,26 @@ pub(crate) fn hash_columns(columns: &[ArrayRef], rows: usize, hashes: &mut Vec<u
     }
 }
 
+/// The bits of a float as all that are equal to it have them: -0.0 is 0.0, and there is one NaN, as in PostgreSQL.
+#[inline]
+pub(crate) fn one_float(value: f64) -> u64 {
+    if value.is_nan() { f64::NAN.to_bits() } else { (value + 0.0).to_bits() }
+}
+
+/// The same of a REAL.
+#[inline]
+pub(crate) fn one_float32(value: f32) -> u32 {
+    if value.is_nan() { f32::NAN.to_bits() } else { (value + 0.0).to_bits() }
+}
+
 fn hash_column(column: &ArrayRef, hashes: &mut [u64]) {
     let array = column.as_ref();
+    if let Some(array) = array.as_primitive_opt::<Float64Type>() {
+        return hash_values(array, hashes, |hash, row| mix(hash, one_float(array.value(row))));
+    }
+    if let Some(array) = array.as_primitive_opt::<Float32Type>() {
+        return hash_values(array, hashes, |hash, row| mix(hash, u64::from(one_float32(array.value(row)))));
+    }
     downcast_primitive_array!(
         array => hash_primitive(array, hashes),
         DataType::Utf8 => {

@@ -1,17 +1,19 @@
 //! Dense numbers for keys: a hash table from key values to group numbers, batch at a time.
 //!
 //! One or two columns of at most eight bytes are kept as plain words; every other key as its order-preserving row bytes
-//! in one arena. Numbers of removed keys are used again, so that per-group vectors do not grow for ever.
+//! in one arena. Floats are kept as all that are equal are written: one zero, one NaN. Numbers of removed keys are used again, so that per-group vectors do not grow for ever.
+
+use std::sync::Arc;
 
 use arrow::array::{Array, ArrayData, ArrayRef, AsArray, make_array};
 use arrow::buffer::{BooleanBuffer, Buffer, NullBuffer};
-use arrow::datatypes::DataType;
+use arrow::datatypes::{DataType, Float32Type, Float64Type};
 use arrow::downcast_primitive_array;
 use arrow_row::{RowConverter, SortField};
 use hashbrown::HashTable;
 use hashbrown::hash_table::Entry;
 
-use crate::hash::{hash_bytes, mix};
+use crate::hash::{hash_bytes, mix, one_float, one_float32};
 
 /// The number of a key that [`Keys::find`] does not know.
 pub(crate) const ABSENT: u32 = u32::MAX;
@@ -155,6 +157,9 @@ fn is_word(data_type: &DataType) -> bool {
 /// The values of a column of words, widened to eight bytes.
 fn words(column: &ArrayRef) -> std::borrow::Cow<'_, [u64]> {
     let array = column.as_ref();
+    if let Some(bits) = float_bits(column) {
+        return bits.into();
+    }
     downcast_primitive_array!(
         array => {
             let buffer = array.values().inner();
@@ -167,6 +172,40 @@ fn words(column: &ArrayRef) -> std::borrow::Cow<'_, [u64]> {
         }
         other => unreachable!("{other} is not a column of words")
     )
+}
+
+/// The bits of floats as all that are equal have them; none of other columns.
+fn float_bits(column: &ArrayRef) -> Option<Vec<u64>> {
+    match column.data_type() {
+        DataType::Float64 => Some(column.as_primitive::<Float64Type>().values().iter().map(|value| one_float(*value)).collect()),
+        DataType::Float32 => {
+            let values = column.as_primitive::<Float32Type>().values().iter();
+            Some(values.map(|value| u64::from(one_float32(*value))).collect())
+        }
+        _ => None,
+    }
+}
+
+/// The columns of keys as all that are equal have them: -0.0 is 0.0, and there is one NaN.
+fn plain_floats(columns: &[ArrayRef]) -> std::borrow::Cow<'_, [ArrayRef]> {
+    let is_float = |column: &ArrayRef| matches!(column.data_type(), DataType::Float64 | DataType::Float32);
+    if !columns.iter().any(is_float) {
+        return columns.into();
+    }
+    let plain = |column: &ArrayRef| -> ArrayRef {
+        match column.data_type() {
+            DataType::Float64 => {
+                let column = column.as_primitive::<Float64Type>();
+                Arc::new(column.unary::<_, Float64Type>(|value| f64::from_bits(one_float(value))))
+            }
+            DataType::Float32 => {
+                let column = column.as_primitive::<Float32Type>();
+                Arc::new(column.unary::<_, Float32Type>(|value| f32::from_bits(one_float32(value))))
+            }
+            _ => Arc::clone(column),
+        }
+    };
+    columns.iter().map(plain).collect::<Vec<ArrayRef>>().into()
 }
 
 /// A column of `data_type` from words and validity.
@@ -318,7 +357,7 @@ impl Encoded {
     }
 
     fn intern(&mut self, columns: &[ArrayRef], numbers: &mut Vec<u32>, free: &mut Vec<u32>, live: &mut usize) {
-        let rows = self.converter.convert_columns(columns).expect("key columns have the converter's types");
+        let rows = self.converter.convert_columns(&plain_floats(columns)).expect("key columns have the converter's types");
         let (index, slots, arena) = (&mut self.index, &mut self.slots, &mut self.arena);
         for row in rows.iter() {
             let bytes = row.data();
@@ -344,7 +383,7 @@ impl Encoded {
     }
 
     fn find(&self, columns: &[ArrayRef], numbers: &mut Vec<u32>) {
-        let rows = self.converter.convert_columns(columns).expect("key columns have the converter's types");
+        let rows = self.converter.convert_columns(&plain_floats(columns)).expect("key columns have the converter's types");
         for row in rows.iter() {
             let bytes = row.data();
             let hash = hash_bytes(0, bytes);
@@ -403,6 +442,22 @@ pub(crate) fn array_bytes(array: &ArrayRef) -> usize {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn equal_floats_are_one_key() {
+        use arrow::array::{Float64Array, StringArray};
+        let floats: ArrayRef = Arc::new(Float64Array::from(vec![0.0, -0.0, f64::NAN, -f64::NAN, 1.0]));
+        let texts: ArrayRef = Arc::new(StringArray::from(vec!["a"; 5]));
+        for columns in [vec![Arc::clone(&floats)], vec![Arc::clone(&floats), texts]] {
+            let types: Vec<DataType> = columns.iter().map(|column| column.data_type().clone()).collect();
+            let (mut keys, mut numbers) = (Keys::new(&types), Vec::new());
+            keys.intern(&columns, 5, &mut numbers);
+            assert_eq!(numbers, [0, 0, 1, 1, 2]);
+            let mut hashes = Vec::new();
+            crate::hash::hash_columns(&columns, 5, &mut hashes);
+            assert_eq!((hashes[0], hashes[2]), (hashes[1], hashes[3]), "they go to the same worker");
+        }
+    }
     use arrow::array::{Int16Array, Int64Array, StringArray, TimestampMillisecondArray};
     use std::sync::Arc;
 

@@ -4,6 +4,7 @@
 //! (and a view with EMIT FINAL) is a relation of its own, because what it keeps is shared, not computed again.
 
 mod aggregate_calls;
+mod casts;
 mod catalog;
 mod check;
 mod clock;
@@ -14,6 +15,7 @@ mod interval;
 mod marks;
 mod names;
 mod nodes;
+mod operators;
 mod optimize;
 mod ordered;
 mod query;
@@ -21,6 +23,7 @@ mod rewrite;
 mod set_operation;
 mod settings;
 mod source;
+mod spelling;
 mod subquery;
 mod timed;
 mod tvf;
@@ -41,7 +44,7 @@ pub(crate) use nodes::{WatermarkNode, WindowNode, Windows};
 pub(crate) use set_operation::SetOperationNode;
 pub(crate) use settings::Decisions;
 pub(crate) use timed::{JoinTime, TimedJoinNode};
-pub(crate) use types::sql_type;
+pub(crate) use types::{map as map_type, sql_type};
 pub(crate) use unnest::UnnestNode;
 
 use crate::diagnose::{Failure, Item, Places, Result, error, known_place, place};

@@ -3,27 +3,45 @@
 //! Each scalar function takes whole columns; constant arguments (patterns, separators) are looked at once per batch, varying ones are
 //! allowed wherever that means something.
 
+mod age;
 mod aggregates;
+pub(crate) mod any_op;
+mod array_item;
 mod as_written;
+pub(crate) mod cast;
 mod count_char;
 mod date_format;
+pub(crate) mod decimal_divide;
+mod digest;
+mod instant;
+pub(crate) mod interval;
+mod json;
+mod map;
 mod now;
 pub(crate) mod only_row;
+mod parse_url;
 mod parts;
+mod pattern;
+pub(crate) mod plain_float;
 mod proctime;
 mod regexp_extract;
+mod regexp_more;
 mod split_index;
+mod time_pattern;
 mod timestampadd;
 mod timestampdiff;
+mod to_char;
+mod typeof_;
 mod windows;
 mod with_ties;
+mod zone;
 
 use std::fmt;
 use std::hash::{Hash, Hasher};
 use std::sync::Arc;
 
 use arrow::array::{Array, ArrayRef, AsArray, Int64Array, StringArray};
-use arrow::datatypes::{DataType, Int64Type, TimeUnit};
+use arrow::datatypes::{DataType, Int64Type, IntervalUnit, TimeUnit};
 use datafusion_common::{DataFusionError, Result, exec_datafusion_err, plan_err};
 use datafusion_expr::simplify::{ExprSimplifyResult, SimplifyContext};
 use datafusion_expr::{ColumnarValue, Expr, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature, Volatility};
@@ -49,8 +67,32 @@ pub(crate) fn all() -> Vec<Arc<ScalarUDF>> {
         with_ties::function(),
         proctime::function(),
     ];
-    functions.extend(parts::functions());
+    for more in [
+        age::functions(),
+        any_op::functions(),
+        array_item::functions(),
+        decimal_divide::functions(),
+        digest::functions(),
+        instant::functions(),
+        interval::functions(),
+        json::functions(),
+        map::functions(),
+        parse_url::functions(),
+        parts::functions(),
+        pattern::functions(),
+        regexp_more::functions(),
+        to_char::functions(),
+        typeof_::functions(),
+        zone::functions(),
+    ] {
+        functions.extend(more);
+    }
     functions
+}
+
+/// A function of this module by name.
+pub(crate) fn function(name: &str) -> Arc<ScalarUDF> {
+    all().into_iter().find(|function| function.name() == name).expect("the function is one of this module")
 }
 
 /// How a function of this module is called.
@@ -66,6 +108,25 @@ enum Kind {
     Whole,
     /// A timestamp of any unit; dates and text become microseconds.
     Time,
+    /// What has parts such as an hour: a time of any kind, a date, an interval; text is a timestamp.
+    Moment,
+    /// A timestamp of any unit, its zone kept.
+    Instant,
+    /// Any number, as a double.
+    Number,
+    /// An interval.
+    Length,
+    /// Bytes; text is its bytes.
+    Bytes,
+    /// Whatever it is.
+    Any,
+}
+
+/// The type of what a function gives.
+enum Gives {
+    Always(DataType),
+    /// From the types of the arguments; `None` if they do not fit.
+    From(fn(&[DataType]) -> Option<DataType>),
 }
 
 type Body = fn(&[ColumnarValue], usize) -> Result<ArrayRef>;
@@ -77,15 +138,29 @@ struct Function {
     signature: Signature,
     required: &'static [Kind],
     optional: &'static [Kind],
-    result: DataType,
+    /// What may follow, any number of times.
+    variadic: Option<Kind>,
+    result: Gives,
     body: Body,
     simplify: Option<Simplify>,
 }
 
 impl Function {
     fn new(name: &'static str, required: &'static [Kind], result: DataType, body: Body) -> Self {
+        Function::typed(name, required, Gives::Always(result), body)
+    }
+
+    fn typed(name: &'static str, required: &'static [Kind], result: Gives, body: Body) -> Self {
         let signature = Signature::user_defined(Volatility::Immutable);
-        Function { name, signature, required, optional: &[], result, body, simplify: None }
+        Function { name, signature, required, optional: &[], variadic: None, result, body, simplify: None }
+    }
+
+    fn optional(self, optional: &'static [Kind]) -> Self {
+        Function { optional, ..self }
+    }
+
+    fn variadic(self, kind: Kind) -> Self {
+        Function { variadic: Some(kind), ..self }
     }
 
     fn build(self) -> Arc<ScalarUDF> {
@@ -122,12 +197,21 @@ impl ScalarUDFImpl for Function {
         &self.signature
     }
 
-    fn return_type(&self, _: &[DataType]) -> Result<DataType> {
-        Ok(self.result.clone())
+    fn return_type(&self, found: &[DataType]) -> Result<DataType> {
+        match &self.result {
+            Gives::Always(result) => Ok(result.clone()),
+            Gives::From(result) => match result(found) {
+                Some(result) => Ok(result),
+                None => plan_err!("{}", self.usage()),
+            },
+        }
     }
 
     fn coerce_types(&self, found: &[DataType]) -> Result<Vec<DataType>> {
-        let kinds: Vec<Kind> = self.required.iter().chain(self.optional).copied().collect();
+        let mut kinds: Vec<Kind> = self.required.iter().chain(self.optional).copied().collect();
+        if let Some(kind) = self.variadic {
+            kinds.resize(kinds.len().max(found.len()), kind);
+        }
         let fits = (self.required.len()..=kinds.len()).contains(&found.len());
         let coerced: Option<Vec<DataType>> = found.iter().zip(&kinds).map(|(found, kind)| coerced(found, *kind)).collect();
         match coerced {
@@ -154,11 +238,16 @@ impl Function {
         let word = |kind: &Kind| match kind {
             Kind::Text => "string",
             Kind::Whole => "integer",
-            Kind::Time => "timestamp",
+            Kind::Time | Kind::Instant | Kind::Moment => "timestamp",
+            Kind::Number => "number",
+            Kind::Length => "interval",
+            Kind::Bytes => "bytes",
+            Kind::Any => "value",
         };
         let expected: Vec<&str> = self.required.iter().map(word).collect();
         let optional: String = self.optional.iter().map(|kind| format!(" [, {}]", word(kind))).collect();
-        format!("write {}({}{optional})", self.name, expected.join(", "))
+        let more = if self.variadic.is_some() { ", ..." } else { "" };
+        format!("write {}({}{optional}{more})", self.name, expected.join(", "))
     }
 }
 
@@ -167,12 +256,23 @@ fn coerced(found: &DataType, kind: Kind) -> Option<DataType> {
         (_, DataType::Null) => Some(match kind {
             Kind::Text => DataType::Utf8,
             Kind::Whole => DataType::Int64,
-            Kind::Time => DataType::Timestamp(TimeUnit::Microsecond, None),
+            Kind::Time | Kind::Instant | Kind::Moment => DataType::Timestamp(TimeUnit::Microsecond, None),
+            Kind::Number => DataType::Float64,
+            Kind::Length => DataType::Interval(IntervalUnit::MonthDayNano),
+            Kind::Bytes => DataType::Binary,
+            Kind::Any => DataType::Null,
         }),
+        (Kind::Any, found) => Some(found.clone()),
+        (Kind::Moment, DataType::Utf8) => Some(DataType::Timestamp(TimeUnit::Microsecond, None)),
+        (Kind::Moment, found) if found.is_temporal() => Some(found.clone()),
+        (Kind::Number, found) if found.is_numeric() => Some(DataType::Float64),
+        (Kind::Length, DataType::Interval(_) | DataType::Duration(_)) => Some(DataType::Interval(IntervalUnit::MonthDayNano)),
+        (Kind::Bytes, DataType::Binary | DataType::Utf8) => Some(DataType::Binary),
+        (Kind::Instant, DataType::Timestamp(unit, zone)) => Some(DataType::Timestamp(*unit, zone.clone())),
         (Kind::Text, DataType::Utf8 | DataType::Utf8View | DataType::LargeUtf8) => Some(DataType::Utf8),
         (Kind::Whole, found) if found.is_integer() => Some(DataType::Int64),
         (Kind::Time, DataType::Timestamp(unit, _)) => Some(DataType::Timestamp(*unit, None)),
-        (Kind::Time, DataType::Date32 | DataType::Date64 | DataType::Utf8) => {
+        (Kind::Time | Kind::Instant, DataType::Date32 | DataType::Date64 | DataType::Utf8) => {
             Some(DataType::Timestamp(TimeUnit::Microsecond, None))
         }
         _ => None,
@@ -189,6 +289,11 @@ fn text(args: &[ColumnarValue], index: usize, rows: usize) -> Result<StringArray
 fn whole(args: &[ColumnarValue], index: usize, rows: usize) -> Result<Int64Array> {
     let array = args[index].to_array(rows)?;
     array.as_primitive_opt::<Int64Type>().cloned().ok_or_else(|| unexpected(&array))
+}
+
+/// An argument as a column.
+fn column(args: &[ColumnarValue], index: usize, rows: usize) -> Result<ArrayRef> {
+    args[index].to_array(rows)
 }
 
 fn unexpected(array: &ArrayRef) -> DataFusionError {

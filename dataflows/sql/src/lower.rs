@@ -125,14 +125,13 @@ impl Lowerer<'_> {
     /// Expressions over the outputs of these plans, side by side.
     fn positional(&self, exprs: &[Expr], inputs: &[&LogicalPlan]) -> Result<Vec<Expr>> {
         let schemas: Vec<_> = inputs.iter().map(|input| input.schema().as_ref()).collect();
-        let on_error = self.bound.decisions.settings.on_error;
         exprs
             .iter()
             .map(|expr| {
                 let (names, words) = expr::mentions(expr);
                 let place = Item::find(&self.places.items, &names, &words);
                 let place = place.or_else(|| Item::find(&self.bound.items, &names, &words));
-                expr::positional(expr, &schemas, on_error).map(|found| expr::placed(found, place))
+                expr::positional(expr, &schemas).map(|found| expr::placed(found, place))
             })
             .collect()
     }

@@ -49,6 +49,13 @@ pub(crate) fn parse(text: &str) -> Result<Vec<Statement>> {
     }
 }
 
+/// An expression of the house's own, without places.
+pub(crate) fn expression(text: &str) -> Option<Expr> {
+    let dialect = JobDialect::default();
+    let tokens = Tokenizer::new(&dialect, text).tokenize().ok()?;
+    Parser::new(&dialect).with_tokens(tokens).parse_expr().ok()
+}
+
 /// A call as the parser would have made it.
 pub(crate) fn ast_function(name: &str, args: Vec<FunctionArg>, span: sqlparser::tokenizer::Span) -> Expr {
     Expr::Function(Function {

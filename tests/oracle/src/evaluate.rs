@@ -175,7 +175,7 @@ fn evaluate_node(context: &Context<'_>, id: NodeId, nodes: &[Evaluated]) -> Resu
             Evaluated::of(vec![rows; context.epochs])
         }
         Op::Map(map) => {
-            let mut map = RowMap::new(map, input_schema(0), &node.schema);
+            let mut map = RowMap::new(map, input_schema(0), &node.schema, keeps_failed(context));
             let mut evaluated = Evaluated::of(vec![Multiset::default(); context.epochs]);
             for (epoch, rows) in input(0).iter().enumerate() {
                 for (row, diff) in rows.iter() {

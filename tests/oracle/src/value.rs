@@ -124,12 +124,17 @@ impl Ord for Value {
             (Value::Bool(one), Value::Bool(other)) => one.cmp(other),
             (Value::Int(one), Value::Int(other)) => one.cmp(other),
             (Value::Decimal(one), Value::Decimal(other)) => one.cmp(other),
-            (Value::Float(one), Value::Float(other)) => one.total_cmp(other),
+            (Value::Float(one), Value::Float(other)) => plain(*one).total_cmp(&plain(*other)),
             (Value::Text(one), Value::Text(other)) => one.cmp(other),
             (Value::List(one), Value::List(other)) => one.cmp(other),
             (one, other) => one.rank().cmp(&other.rank()),
         }
     }
+}
+
+/// A float as all that SQL says are equal are written: one zero, one NaN.
+fn plain(value: f64) -> f64 {
+    if value.is_nan() { f64::NAN } else { value + 0.0 }
 }
 
 impl PartialOrd for Value {

@@ -13,6 +13,7 @@ use datafusion_sql::planner::{ParserOptions, SqlToRel};
 use highwater_plan::Span;
 
 use super::group_window::WindowMarker;
+use super::operators::Operators;
 use super::set_operation::SetOperations;
 use super::timed::TimedJoins;
 use super::tvf::WindowFunctions;
@@ -120,6 +121,7 @@ impl Catalog {
             windows: windows.map(|function| (function.name().to_string(), function)).collect(),
             higher_order: higher_order.into_iter().map(|function| (function.name().to_string(), function)).collect(),
             expr_planners: vec![
+                Arc::new(Operators),
                 Arc::new(datafusion_functions::core::planner::CoreFunctionPlanner::default()),
                 Arc::new(datafusion_functions_nested::planner::NestedFunctionPlanner),
                 Arc::new(datafusion_functions_nested::planner::FieldAccessPlanner),

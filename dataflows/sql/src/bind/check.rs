@@ -274,6 +274,7 @@ impl Checker<'_> {
     fn expr(&mut self, expr: &Expr) -> Result<()> {
         match expr {
             Expr::Function(function) => self.function(function),
+            Expr::AnyOp { right, .. } | Expr::AllOp { right, .. } if !matches!(**right, Expr::Subquery(_)) => Ok(()),
             Expr::AnyOp { .. } | Expr::AllOp { .. } => Err(later("ANY or ALL", expr.span())),
             Expr::Identifier(ident) => {
                 self.places.idents.extend(known_place(ident.span).map(|place| (ident.value.clone(), place)));

@@ -12,6 +12,7 @@ use datafusion_optimizer::analyzer::AnalyzerRule;
 use datafusion_optimizer::simplify_expressions::SimplifyExpressions;
 use datafusion_optimizer::{Analyzer, Optimizer, OptimizerContext, OptimizerRule};
 
+use super::casts::Casts;
 use super::decimals::ProductScales;
 use super::group_window::GroupWindows;
 use super::marks::Marks;
@@ -47,6 +48,7 @@ fn analyze(plan: LogicalPlan, config: &Arc<ConfigOptions>) -> Result<LogicalPlan
         Arc::new(ProductScales),
     ];
     rules.extend(Analyzer::new().rules);
+    rules.push(Arc::new(Casts));
     rules.push(Arc::new(CheckedConstants));
     Analyzer::with_rules(rules).execute_and_check(plan, config, |_, _| {})
 }

@@ -14,6 +14,7 @@ use super::interval::product;
 use super::names::name_items;
 use super::ordered::fetch_as_limit;
 use super::set_operation::rewrite_body;
+use super::spelling::spelled;
 use super::timed::{nest, nest_within};
 use super::tvf::is_window_function;
 use super::unnest::array_items;
@@ -64,6 +65,11 @@ impl VisitorMut for Rewriter {
         }
         if let Some(better) = rewritten(expr) {
             *expr = better;
+        }
+        if let Some(better) = spelled(expr) {
+            *expr = better;
+            // It may be made of what has another spelling itself.
+            return VisitMut::visit(expr, self);
         }
         ControlFlow::Continue(())
     }
@@ -152,11 +158,11 @@ fn unit(expr: &Expr) -> Option<String> {
     Some(word.strip_prefix("sql_tsi_").unwrap_or(&word).to_string())
 }
 
-fn call(name: &str, args: Vec<Expr>, span: Span) -> Expr {
+pub(super) fn call(name: &str, args: Vec<Expr>, span: Span) -> Expr {
     ast_function(name, args.into_iter().map(|arg| FunctionArg::Unnamed(FunctionArgExpr::Expr(arg))).collect(), span)
 }
 
-fn text(value: &str) -> Expr {
+pub(super) fn text(value: &str) -> Expr {
     Expr::Value(Value::SingleQuotedString(value.into()).with_empty_span())
 }
 
@@ -168,7 +174,7 @@ fn binary(left: Expr, op: BinaryOperator, right: Expr) -> Expr {
     Expr::BinaryOp { left: Box::new(left), op, right: Box::new(right) }
 }
 
-fn interval(value: &str) -> Expr {
+pub(super) fn interval(value: &str) -> Expr {
     Expr::Interval(Interval {
         value: Box::new(text(value)),
         leading_field: None,

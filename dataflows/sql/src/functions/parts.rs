@@ -35,6 +35,6 @@ pub(super) fn functions() -> Vec<Arc<ScalarUDF>> {
 
 fn part(name: &'static str, simplify: Simplify) -> Arc<ScalarUDF> {
     let function =
-        Function::new(name, &[Kind::Time], DataType::Int32, |_, _| exec_err!("parts of times are planned as date_part"));
+        Function::new(name, &[Kind::Moment], DataType::Int32, |_, _| exec_err!("parts of times are planned as date_part"));
     Function { simplify: Some(simplify), ..function }.build()
 }

@@ -8,13 +8,14 @@ use std::collections::HashMap;
 use arrow::datatypes::DataType;
 use datafusion_common::tree_node::{Transformed, TreeNode, TreeNodeRecursion};
 use datafusion_common::{Column, DFSchema, ScalarValue, Spans};
-use datafusion_expr::expr::{Cast, TryCast};
+use datafusion_expr::expr::Cast;
 use datafusion_expr::{BinaryExpr, Expr, ExprSchemable, Operator, Volatility};
-use highwater_plan::{OnError, Position, Span};
+use highwater_plan::{Position, Span};
 use sqlparser::tokenizer::Location;
 
 use crate::diagnose::{Result, error, place};
 use crate::functions::is_proctime;
+use crate::functions::plain_float;
 
 /// The column at a position.
 pub(super) fn at(index: usize) -> Expr {
@@ -34,7 +35,7 @@ fn position(column: &Column) -> usize {
 }
 
 /// A planned expression over named columns, made positional; the schemas stand side by side.
-pub(super) fn positional(expr: &Expr, schemas: &[&DFSchema], on_error: OnError) -> Result<Expr> {
+pub(super) fn positional(expr: &Expr, schemas: &[&DFSchema]) -> Result<Expr> {
     let mut types: Option<DFSchema> = None;
     for schema in schemas {
         match &mut types {
@@ -53,8 +54,7 @@ pub(super) fn positional(expr: &Expr, schemas: &[&DFSchema], on_error: OnError) 
         }
         None
     };
-    let checked =
-        expr.clone().transform_up(|expr| Ok(Transformed::yes(hardened(expr, &types, on_error)))).map_err(internal)?.data;
+    let checked = expr.clone().transform_up(|expr| Ok(Transformed::yes(hardened(expr, &types)))).map_err(internal)?.data;
     let positional = checked.transform_up(|expr| match expr {
         Expr::Column(column) => {
             let index = find(&column)
@@ -69,8 +69,25 @@ pub(super) fn positional(expr: &Expr, schemas: &[&DFSchema], on_error: OnError) 
     Ok(folded(positional.map_err(internal)?.data))
 }
 
-/// Negation of integers as a checked subtraction; with `on_error = null`, casts and divisions that cannot fail.
-fn hardened(expr: Expr, types: &DFSchema, on_error: OnError) -> Expr {
+fn compares(op: Operator) -> bool {
+    use Operator::{Eq, Gt, GtEq, IsDistinctFrom, IsNotDistinctFrom, Lt, LtEq, NotEq};
+    matches!(op, Eq | NotEq | Lt | LtEq | Gt | GtEq | IsDistinctFrom | IsNotDistinctFrom)
+}
+
+/// A float as all that are equal to it are written, so that it can be compared by its bits; other expressions as they are.
+pub(super) fn plain(expr: Expr, types: &DFSchema) -> Expr {
+    let other_bits = match &expr {
+        Expr::Literal(..) => false,
+        Expr::ScalarFunction(call) if call.func.name() == plain_float::NAME => false,
+        // Whole numbers made floats have no negative zero.
+        Expr::Cast(cast) if cast.expr.get_type(types).is_ok_and(|from| !from.is_floating()) => false,
+        other => other.get_type(types).is_ok_and(|found| found.is_floating()),
+    };
+    if other_bits { plain_float::call(expr) } else { expr }
+}
+
+/// Negation of integers as a checked subtraction; casts that do nothing fall away; floats that are compared are plain.
+fn hardened(expr: Expr, types: &DFSchema) -> Expr {
     match expr {
         Expr::Negative(inner) => match inner.get_type(types).ok().filter(DataType::is_signed_integer) {
             Some(data_type) => match ScalarValue::new_zero(&data_type) {
@@ -80,15 +97,8 @@ fn hardened(expr: Expr, types: &DFSchema, on_error: OnError) -> Expr {
             None => Expr::Negative(inner),
         },
         Expr::Cast(Cast { expr, field }) if expr.get_type(types).is_ok_and(|found| found == *field.data_type()) => *expr,
-        Expr::Cast(Cast { expr, field }) if on_error == OnError::Null => Expr::TryCast(TryCast { expr, field }),
-        Expr::BinaryExpr(BinaryExpr { left, op: op @ (Operator::Divide | Operator::Modulo), right })
-            if on_error == OnError::Null =>
-        {
-            let zero = right.get_type(types).ok().and_then(|data_type| ScalarValue::new_zero(&data_type).ok());
-            let right = match zero {
-                Some(zero) => Box::new(datafusion_functions::core::nullif().call(vec![*right, Expr::Literal(zero, None)])),
-                None => right,
-            };
+        Expr::BinaryExpr(BinaryExpr { left, op, right }) if compares(op) => {
+            let (left, right) = (Box::new(plain(*left, types)), Box::new(plain(*right, types)));
             Expr::BinaryExpr(BinaryExpr { left, op, right })
         }
         other => other,

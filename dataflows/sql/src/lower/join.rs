@@ -75,6 +75,11 @@ impl Lowerer<'_> {
         let (clocked, residual): (Vec<Expr>, Vec<Expr>) =
             residual.into_iter().partition(|condition| kind == JoinKind::Inner && reads_clock(condition));
         let [left_keys, right_keys] = keys;
+        let plain = |side: usize, keys: Vec<Expr>| -> Vec<Expr> {
+            let types = &self.graph.nodes[inputs[side]].typed;
+            keys.into_iter().map(|key| super::expr::plain(key, types)).collect()
+        };
+        let (left_keys, right_keys) = (plain(0, left_keys), plain(1, right_keys));
         let (left, left_keys) = self.with_keys(inputs[0], left_keys)?;
         let (right, right_keys) = self.with_keys(inputs[1], right_keys)?;
         let on: Vec<(usize, usize)> = left_keys.into_iter().zip(right_keys).collect();

@@ -34,8 +34,7 @@ impl Lowerer<'_> {
         if let Some(columns) = &scan.projection {
             node = self.select(node, columns)?;
         }
-        let on_error = self.bound.decisions.settings.on_error;
-        let filters = scan.filters.iter().map(|filter| super::expr::positional(filter, &[&scan.projected_schema], on_error));
+        let filters = scan.filters.iter().map(|filter| super::expr::positional(filter, &[&scan.projected_schema]));
         let filters = filters.collect::<Result<Vec<Expr>>>()?;
         self.filter(node, filters)
     }

@@ -23,6 +23,7 @@ use super::text::text;
 use crate::bind::{changing, sql_type};
 use crate::diagnose::{Result, error};
 use crate::functions::calls_proctime;
+use crate::functions::cast::CastTo;
 
 /// Compiles a positional expression over columns of these types.
 pub(super) fn compile(expr: &Expr, types: &DFSchema, place: Option<Span>) -> Result<PlanExpr> {
@@ -198,9 +199,12 @@ fn is_fallible(expr: &Expr, types: &DFSchema) -> bool {
                 let from = cast.expr.get_type(types);
                 !from.is_ok_and(|from| always_fits(&from, cast.field.data_type()))
             }
+            Expr::ScalarFunction(call) if let Some(cast) = call.func.inner().downcast_ref::<CastTo>() => {
+                !cast.safe && cast.to != DataType::Utf8
+            }
             Expr::ScalarFunction(call) => !matches!(
                 call.func.name(),
-                "get_field" | "named_struct" | "coalesce" | "nullif" | "lower" | "upper" | "character_length"
+                "plain_float" | "get_field" | "named_struct" | "coalesce" | "nullif" | "lower" | "upper" | "character_length"
             ),
             Expr::Negative(_) | Expr::HigherOrderFunction(_) => true,
             _ => false,
@@ -280,6 +284,9 @@ fn plain(text: &str) -> String {
     let text = text.trim().trim_end_matches('.');
     if text.contains("Overflow happened on") {
         return "integer overflow".into();
+    }
+    if text.contains("to store in a Decimal128 of precision") || text.contains("overflows for output scale") {
+        return "decimal overflow".into();
     }
     let mut chars = text.chars();
     match chars.next() {

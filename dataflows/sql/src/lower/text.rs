@@ -5,6 +5,7 @@ use datafusion_common::ScalarValue;
 use datafusion_expr::{Expr, Operator};
 
 use crate::bind::sql_type;
+use crate::functions::cast::CastTo;
 
 /// `(#0 * 908)`, `CAST(#1 AS VARCHAR)`, `upper(#2)`.
 pub(super) fn text(expr: &Expr) -> String {
@@ -57,7 +58,13 @@ pub(super) fn text(expr: &Expr) -> String {
         }
         Expr::Cast(cast) => format!("CAST({} AS {})", text(&cast.expr), sql_type(cast.field.data_type())),
         Expr::TryCast(cast) => format!("TRY_CAST({} AS {})", text(&cast.expr), sql_type(cast.field.data_type())),
+        Expr::ScalarFunction(call) if let Some(cast) = call.func.inner().downcast_ref::<CastTo>() => {
+            let word = if cast.safe { "TRY_CAST" } else { "CAST" };
+            format!("{word}({} AS {})", texts(&call.args), sql_type(&cast.to))
+        }
         Expr::ScalarFunction(call) => match (call.func.name(), &call.args[..]) {
+            ("plain_float", [value]) => text(value),
+            ("decimal_divide", [left, right]) => format!("({} / {})", text(left), text(right)),
             ("get_field", [value, Expr::Literal(ScalarValue::Utf8(Some(field)), _)]) => format!("{}.{field}", text(value)),
             (name, args) => format!("{}({})", name.to_lowercase(), texts(args)),
         },

@@ -6,7 +6,7 @@
 
 use std::any::TypeId;
 
-use sqlparser::ast::{Expr, FunctionArg, FunctionArgExpr, Ident};
+use sqlparser::ast::{BinaryOperator, Expr, FunctionArg, FunctionArgExpr, Ident, UnaryOperator, Value};
 use sqlparser::dialect::{Dialect, GenericDialect, Precedence};
 use sqlparser::keywords::Keyword;
 use sqlparser::parser::{Parser, ParserError};
@@ -84,9 +84,16 @@ impl Dialect for JobDialect {
         (explicit || !ends_query(&parser.get_current_token().token)) && self.0.is_select_item_alias(explicit, keyword, parser)
     }
 
-    /// `a IS [NOT] DISTINCT FROM b AND c`: the right side ends where a comparison's would, which sqlparser leaves out.
+    /// What sqlparser leaves out: `IS [NOT] DISTINCT FROM` whose right side ends where a comparison's would, `BETWEEN
+    /// SYMMETRIC`, `IS [NOT] JSON`.
     fn parse_infix(&self, parser: &mut Parser, left: &Expr, _precedence: u8) -> Option<Result<Expr, ParserError>> {
         use Keyword::{DISTINCT, FROM, IS, NOT};
+        if let Some(between) = self.between_symmetric(parser, left) {
+            return Some(between);
+        }
+        if let Some(is_json) = is_json(parser, left) {
+            return Some(Ok(is_json));
+        }
         let not = parser.parse_keywords(&[IS, NOT, DISTINCT, FROM]);
         if !not && !parser.parse_keywords(&[IS, DISTINCT, FROM]) {
             return None;
@@ -100,6 +107,9 @@ impl Dialect for JobDialect {
     }
 
     fn parse_prefix(&self, parser: &mut Parser) -> Option<Result<Expr, ParserError>> {
+        if parser.peek_nth_token_ref(1).token == Token::LBracket && word_at(parser, 0, "MAP") {
+            return Some(map_literal(parser));
+        }
         let [first, second] = parser.peek_tokens_ref::<2>();
         let is_table = matches!(&first.token, Token::Word(word) if word.keyword == Keyword::TABLE && word.quote_style.is_none());
         if !is_table || !matches!(&second.token, Token::Word(_)) {
@@ -110,10 +120,85 @@ impl Dialect for JobDialect {
     }
 }
 
+impl JobDialect {
+    /// `x [NOT] BETWEEN SYMMETRIC a AND b`: between a and b, or between b and a. ASYMMETRIC is the default.
+    fn between_symmetric(&self, parser: &mut Parser, left: &Expr) -> Option<Result<Expr, ParserError>> {
+        let negated = word_at(parser, 0, "NOT");
+        let at = usize::from(negated);
+        let symmetric = word_at(parser, at + 1, "SYMMETRIC");
+        if !word_at(parser, at, "BETWEEN") || !(symmetric || word_at(parser, at + 1, "ASYMMETRIC")) {
+            return None;
+        }
+        for _ in 0..at + 2 {
+            parser.next_token();
+        }
+        let mut bounds = || {
+            let low = parser.parse_subexpr(self.prec_value(Precedence::Between))?;
+            parser.expect_keyword_is(Keyword::AND)?;
+            Ok((low, parser.parse_subexpr(self.prec_value(Precedence::Between))?))
+        };
+        let (low, high) = match bounds() {
+            Ok(bounds) => bounds,
+            Err(e) => return Some(Err(e)),
+        };
+        let between = |low: &Expr, high: &Expr| Expr::Between {
+            expr: Box::new(left.clone()),
+            negated,
+            low: Box::new(low.clone()),
+            high: Box::new(high.clone()),
+        };
+        if !symmetric {
+            return Some(Ok(between(&low, &high)));
+        }
+        let op = if negated { BinaryOperator::And } else { BinaryOperator::Or };
+        let (left, right) = (Box::new(between(&low, &high)), Box::new(between(&high, &low)));
+        Some(Ok(Expr::Nested(Box::new(Expr::BinaryOp { left, op, right }))))
+    }
+}
+
+fn word_at(parser: &Parser, index: usize, word: &str) -> bool {
+    let token = parser.peek_nth_token_ref(index);
+    matches!(&token.token, Token::Word(found) if found.quote_style.is_none() && found.value.eq_ignore_ascii_case(word))
+}
+
+/// `x IS [NOT] JSON [VALUE | SCALAR | ARRAY | OBJECT]`.
+fn is_json(parser: &mut Parser, left: &Expr) -> Option<Expr> {
+    if !word_at(parser, 0, "IS") {
+        return None;
+    }
+    let negated = word_at(parser, 1, "NOT");
+    let at = 1 + usize::from(negated);
+    if !word_at(parser, at, "JSON") {
+        return None;
+    }
+    let span = parser.peek_token().span;
+    let kind = ["VALUE", "SCALAR", "ARRAY", "OBJECT"].into_iter().find(|kind| word_at(parser, at + 1, kind));
+    for _ in 0..at + 1 + usize::from(kind.is_some()) {
+        parser.next_token();
+    }
+    let kind = kind.unwrap_or("VALUE").to_lowercase();
+    let kind = Expr::Value(Value::SingleQuotedString(kind).with_empty_span());
+    let args = [left.clone(), kind].into_iter().map(|arg| FunctionArg::Unnamed(FunctionArgExpr::Expr(arg))).collect();
+    let call = ast_function("is_json", args, span);
+    Some(match negated {
+        true => Expr::UnaryOp { op: UnaryOperator::Not, expr: Box::new(call) },
+        false => call,
+    })
+}
+
 /// Whether a word stands behind a query.
 fn ends_query(token: &Token) -> bool {
     matches!(token, Token::Word(word) if word.quote_style.is_none()
         && (word.value.eq_ignore_ascii_case("emit") || word.value.eq_ignore_ascii_case("with")))
+}
+
+/// `MAP[key, value, ...]`.
+fn map_literal(parser: &mut Parser) -> Result<Expr, ParserError> {
+    let span = parser.next_token().span;
+    parser.expect_token(&Token::LBracket)?;
+    let args = parser.parse_comma_separated(Parser::parse_expr)?;
+    parser.expect_token(&Token::RBracket)?;
+    Ok(ast_function("map", args.into_iter().map(|arg| FunctionArg::Unnamed(FunctionArgExpr::Expr(arg))).collect(), span))
 }
 
 /// `TABLE name [PARTITION BY a | PARTITION BY (a, b)]`, from the word TABLE on.

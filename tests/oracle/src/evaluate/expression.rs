@@ -15,20 +15,24 @@ pub(super) struct RowMap<'a> {
     map: &'a Map,
     input: SchemaRef,
     output: SchemaRef,
+    /// Whether NULL is taken for an expression that fails.
+    nulls: bool,
     known: BTreeMap<Row, Mapped>,
 }
 
 #[derive(Clone)]
 enum Mapped {
     Row(Row),
+    /// With NULL where an expression failed.
+    Partly(Row),
     FilteredOut,
     Failed,
 }
 
 impl<'a> RowMap<'a> {
     /// A map from rows of `input` to rows of `output`.
-    pub(super) fn new(map: &'a Map, input: &SchemaRef, output: &SchemaRef) -> Self {
-        RowMap { map, input: Arc::clone(input), output: Arc::clone(output), known: BTreeMap::new() }
+    pub(super) fn new(map: &'a Map, input: &SchemaRef, output: &SchemaRef, nulls: bool) -> Self {
+        RowMap { map, input: Arc::clone(input), output: Arc::clone(output), nulls, known: BTreeMap::new() }
     }
 
     /// Maps `diff` copies of a row, into `rows` or `errors`.
@@ -39,6 +43,10 @@ impl<'a> RowMap<'a> {
         }
         match &self.known[row] {
             Mapped::Row(mapped) => rows.add(mapped.clone(), diff),
+            Mapped::Partly(mapped) => {
+                rows.add(mapped.clone(), diff);
+                *errors += diff;
+            }
             Mapped::FilteredOut => {}
             Mapped::Failed => *errors += diff,
         }
@@ -65,11 +73,14 @@ impl<'a> RowMap<'a> {
             }
         }
         let Some(exprs) = &self.map.exprs else { return Ok(Mapped::Row(row.clone())) };
-        let mapped: Option<Vec<Value>> = exprs.iter().map(|expr| value(expr, &batch)).collect();
-        let Some(mapped) = mapped else { return Ok(Mapped::Failed) };
-        let mapped: Row = mapped.into();
+        let values: Vec<Option<Value>> = exprs.iter().map(|expr| value(expr, &batch)).collect();
+        let failed = values.iter().any(Option::is_none);
+        if failed && !self.nulls {
+            return Ok(Mapped::Failed);
+        }
+        let mapped: Row = values.into_iter().map(|value| value.unwrap_or(Value::Null)).collect::<Vec<Value>>().into();
         batch_of(&self.output, std::slice::from_ref(&mapped))?;
-        Ok(Mapped::Row(mapped))
+        Ok(if failed { Mapped::Partly(mapped) } else { Mapped::Row(mapped) })
     }
 }
 

@@ -22,8 +22,8 @@ pub(super) fn content(context: &Context<'_>, id: NodeId, join: &Join, inputs: [&
     let both: SchemaRef = Arc::new(Schema::new(fields.map(|field| field.as_ref().clone()).collect::<Vec<Field>>()));
     let output: SchemaRef = Arc::new(Schema::new(join.kind.columns(schemas[0], schemas[1])));
     let condition = Map { filters: join.residual.clone(), exprs: None };
-    let mut condition = RowMap::new(&condition, &both, &both);
-    let mut map = RowMap::new(&join.map, &output, &node.schema);
+    let mut condition = RowMap::new(&condition, &both, &both, super::keeps_failed(context));
+    let mut map = RowMap::new(&join.map, &output, &node.schema, super::keeps_failed(context));
     let mut evaluated = Evaluated::of(vec![Multiset::default(); context.epochs]);
     let mut accepted = [Multiset::default(), Multiset::default()];
     let mut failed_now = Vec::new();

@@ -7,7 +7,7 @@ use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use highwater_plan::{AsOf, Beside, Comparison, Map, Nearest, NodeId, Op, TemporalJoin};
 
 use super::expression::RowMap;
-use super::{Context, Evaluated, Unfit, wrong};
+use super::{Context, Evaluated, Unfit, keeps_failed, wrong};
 use crate::multiset::Multiset;
 use crate::value::{Row, Value, micros};
 
@@ -38,8 +38,8 @@ impl<'a> Pairing<'a> {
         Pairing {
             id,
             beside,
-            residual: RowMap::new(residual, &both, &both),
-            map: RowMap::new(&beside.map, &both, &node.schema),
+            residual: RowMap::new(residual, &both, &both, keeps_failed(context)),
+            map: RowMap::new(&beside.map, &both, &node.schema, keeps_failed(context)),
             right_width: schemas[1].fields().len(),
         }
     }
@@ -264,7 +264,7 @@ fn right_rows(context: &Context<'_>, node: NodeId) -> Result<Vec<Vec<(Row, i64)>
         }
         Op::Map(map) => {
             let input = found.inputs[0];
-            let mut mapped = RowMap::new(map, &context.job.plan.nodes[input].schema, &found.schema);
+            let mut mapped = RowMap::new(map, &context.job.plan.nodes[input].schema, &found.schema, keeps_failed(context));
             let mut epochs = right_rows(context, input)?;
             for rows in &mut epochs {
                 let mut all = Vec::new();

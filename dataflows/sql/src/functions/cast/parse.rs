@@ -1,0 +1,314 @@
+//! Text to values, as PostgreSQL reads it: blanks around it are no part of it, and what does not fit is an error.
+
+use std::sync::Arc;
+
+use arrow::array::{
+    Array, ArrayRef, BinaryBuilder, BooleanBuilder, Decimal128Builder, IntervalMonthDayNanoBuilder, ListArray, PrimitiveBuilder,
+    StringArray, StringBuilder,
+};
+use arrow::buffer::{NullBuffer, OffsetBuffer};
+use arrow::compute::kernels::cast_utils::{Parser, string_to_datetime};
+use arrow::datatypes::{
+    ArrowPrimitiveType, DataType, Date32Type, FieldRef, Float32Type, Float64Type, Int8Type, Int16Type, Int32Type, Int64Type,
+    Time32MillisecondType, Time32SecondType, Time64MicrosecondType, Time64NanosecondType, TimeUnit, TimestampMicrosecondType,
+    TimestampMillisecondType, TimestampNanosecondType, TimestampSecondType,
+};
+use chrono::Utc;
+use datafusion_common::{DataFusionError, Result, exec_datafusion_err};
+
+use super::interval::parse_interval;
+use crate::bind::sql_type;
+
+/// Every text as a value of `target`; with `safe`, NULL for what is none.
+pub(super) fn parsed(texts: &StringArray, target: &DataType, safe: bool) -> Result<ArrayRef> {
+    macro_rules! number {
+        ($kind:ty) => {
+            numbers::<$kind>(texts, target, safe, |text| text.parse().ok())
+        };
+    }
+    macro_rules! timestamp {
+        ($kind:ty, $unit:expr) => {
+            numbers::<$kind>(texts, target, safe, |text| timestamp(text, $unit))
+        };
+    }
+    match target {
+        DataType::Int8 => number!(Int8Type),
+        DataType::Int16 => number!(Int16Type),
+        DataType::Int32 => number!(Int32Type),
+        DataType::Int64 => number!(Int64Type),
+        DataType::Float64 => numbers::<Float64Type>(texts, target, safe, |text| {
+            let value: f64 = text.parse().ok()?;
+            (value.is_finite() || !text.contains(|c: char| c.is_ascii_digit())).then_some(value)
+        }),
+        DataType::Float32 => numbers::<Float32Type>(texts, target, safe, |text| {
+            let value: f32 = text.parse().ok()?;
+            (value.is_finite() || !text.contains(|c: char| c.is_ascii_digit())).then_some(value)
+        }),
+        DataType::Decimal128(precision, scale) => decimals(texts, target, *precision, *scale, safe),
+        DataType::Boolean => {
+            let mut out = BooleanBuilder::with_capacity(texts.len());
+            each(texts, target, safe, boolean, |value| out.append_option(value))?;
+            Ok(Arc::new(out.finish()))
+        }
+        DataType::Date32 => numbers::<Date32Type>(texts, target, safe, |text| {
+            Date32Type::parse(text).or_else(|| Some(timestamp(text, TimeUnit::Second)?.div_euclid(86_400) as i32))
+        }),
+        DataType::Time32(TimeUnit::Second) => numbers::<Time32SecondType>(texts, target, safe, Time32SecondType::parse),
+        DataType::Time32(_) => numbers::<Time32MillisecondType>(texts, target, safe, Time32MillisecondType::parse),
+        DataType::Time64(TimeUnit::Nanosecond) => {
+            numbers::<Time64NanosecondType>(texts, target, safe, Time64NanosecondType::parse)
+        }
+        DataType::Time64(_) => numbers::<Time64MicrosecondType>(texts, target, safe, Time64MicrosecondType::parse),
+        DataType::Timestamp(unit @ TimeUnit::Second, _) => timestamp!(TimestampSecondType, *unit),
+        DataType::Timestamp(unit @ TimeUnit::Millisecond, _) => timestamp!(TimestampMillisecondType, *unit),
+        DataType::Timestamp(unit @ TimeUnit::Microsecond, _) => timestamp!(TimestampMicrosecondType, *unit),
+        DataType::Timestamp(unit @ TimeUnit::Nanosecond, _) => timestamp!(TimestampNanosecondType, *unit),
+        DataType::Interval(_) => {
+            let mut out = IntervalMonthDayNanoBuilder::with_capacity(texts.len());
+            each(texts, target, safe, parse_interval, |value| out.append_option(value))?;
+            Ok(Arc::new(out.finish()))
+        }
+        DataType::Binary => {
+            let mut out = BinaryBuilder::new();
+            for text in texts {
+                match text.map(|text| (text, text.strip_prefix("\\x"))) {
+                    None => out.append_null(),
+                    Some((text, None)) => out.append_value(text.as_bytes()),
+                    Some((text, Some(digits))) => match hex(digits) {
+                        Some(bytes) => out.append_value(bytes),
+                        None if safe => out.append_null(),
+                        None => return Err(refused(text, target)),
+                    },
+                }
+            }
+            Ok(Arc::new(out.finish()))
+        }
+        DataType::List(item) => lists(texts, target, item, safe),
+        other => Err(exec_datafusion_err!("cannot cast VARCHAR to {}", sql_type(other))),
+    }
+}
+
+fn refused(text: &str, target: &DataType) -> DataFusionError {
+    exec_datafusion_err!("cannot cast '{text}' to {}", sql_type(target))
+}
+
+fn each<T>(
+    texts: &StringArray,
+    target: &DataType,
+    safe: bool,
+    parse: impl Fn(&str) -> Option<T>,
+    mut take: impl FnMut(Option<T>),
+) -> Result<()> {
+    for text in texts {
+        match text.map(|text| (text, parse(text.trim()))) {
+            None => take(None),
+            Some((text, None)) if !safe => return Err(refused(text, target)),
+            Some((_, value)) => take(value),
+        }
+    }
+    Ok(())
+}
+
+fn numbers<T: ArrowPrimitiveType>(
+    texts: &StringArray,
+    target: &DataType,
+    safe: bool,
+    parse: impl Fn(&str) -> Option<T::Native>,
+) -> Result<ArrayRef> {
+    let mut out = PrimitiveBuilder::<T>::with_capacity(texts.len()).with_data_type(target.clone());
+    each(texts, target, safe, parse, |value| out.append_option(value))?;
+    Ok(Arc::new(out.finish()))
+}
+
+fn boolean(text: &str) -> Option<bool> {
+    let is = |words: &[&str]| words.iter().any(|word| text.eq_ignore_ascii_case(word));
+    match text {
+        _ if is(&["true", "t", "yes", "y", "on", "1", "tru", "tr", "ye"]) => Some(true),
+        _ if is(&["false", "f", "no", "n", "off", "0", "fals", "fal", "fa", "of"]) => Some(false),
+        _ => None,
+    }
+}
+
+/// A time in units since 1970; without a zone it is taken as UTC, and seconds may be left out.
+pub(crate) fn timestamp(text: &str, unit: TimeUnit) -> Option<i64> {
+    let time = match string_to_datetime(&Utc, text) {
+        Ok(time) => time,
+        Err(_) if text.len() == 16 && text.is_ascii() => string_to_datetime(&Utc, &format!("{text}:00")).ok()?,
+        Err(_) => return None,
+    };
+    match unit {
+        TimeUnit::Second => Some(time.timestamp()),
+        TimeUnit::Millisecond => Some(time.timestamp_millis()),
+        TimeUnit::Microsecond => Some(time.timestamp_micros()),
+        TimeUnit::Nanosecond => time.timestamp_nanos_opt(),
+    }
+}
+
+fn decimals(texts: &StringArray, target: &DataType, precision: u8, scale: i8, safe: bool) -> Result<ArrayRef> {
+    let mut out = Decimal128Builder::with_capacity(texts.len()).with_data_type(target.clone());
+    let limit = 10i128.pow(u32::from(precision));
+    for text in texts {
+        match text.map(|text| (text, decimal(text.trim(), scale))) {
+            None => out.append_null(),
+            Some((_, Some(Some(value)))) if value.abs() < limit => out.append_value(value),
+            Some(_) if safe => out.append_null(),
+            Some((text, Some(_))) => {
+                return Err(exec_datafusion_err!("decimal overflow: '{text}' does not fit {}", sql_type(target)));
+            }
+            Some((text, None)) => return Err(refused(text, target)),
+        }
+    }
+    Ok(Arc::new(out.finish()))
+}
+
+/// Digits, a point and an exponent, rounded half away from zero; the inner `None` is a number that is too large.
+fn decimal(text: &str, scale: i8) -> Option<Option<i128>> {
+    let (negative, text) = match text.as_bytes().first()? {
+        b'-' => (true, &text[1..]),
+        b'+' => (false, &text[1..]),
+        _ => (false, text),
+    };
+    let (digits, exponent) = match text.split_once(['e', 'E']) {
+        Some((digits, exponent)) => (digits, exponent.parse::<i32>().ok()?),
+        None => (text, 0),
+    };
+    let (whole, rest) = digits.split_once('.').unwrap_or((digits, ""));
+    if whole.len() + rest.len() == 0 || !whole.bytes().chain(rest.bytes()).all(|byte| byte.is_ascii_digit()) {
+        return None;
+    }
+    // How many digits stand before the last one that is kept.
+    let kept = whole.len() as i64 + i64::from(exponent) + i64::from(scale);
+    let mut value: i128 = 0;
+    let mut next = whole.bytes().chain(rest.bytes()).map(|byte| i128::from(byte - b'0'));
+    if kept > 60 {
+        let zero = next.all(|digit| digit == 0);
+        return Some(zero.then_some(0));
+    }
+    for _ in 0..kept.max(0) {
+        let Some(larger) = value.checked_mul(10).and_then(|value| value.checked_add(next.next().unwrap_or(0))) else {
+            return Some(None);
+        };
+        value = larger;
+    }
+    if kept >= 0 && next.next().is_some_and(|digit| digit >= 5) {
+        value += 1;
+    }
+    Some(Some(if negative { -value } else { value }))
+}
+
+/// Bytes of hexadecimal digits.
+pub(super) fn hex(digits: &str) -> Option<Vec<u8>> {
+    let digits = digits.as_bytes();
+    if !digits.len().is_multiple_of(2) {
+        return None;
+    }
+    let digit = |byte: u8| char::from(byte).to_digit(16).map(|digit| digit as u8);
+    digits.chunks_exact(2).map(|pair| Some(digit(pair[0])? << 4 | digit(pair[1])?)).collect()
+}
+
+/// `{1,2,NULL}`, `{"a b",c}`, `{{1},{2}}`.
+fn lists(texts: &StringArray, target: &DataType, item: &FieldRef, safe: bool) -> Result<ArrayRef> {
+    let mut items = StringBuilder::new();
+    let mut lengths = Vec::with_capacity(texts.len());
+    let mut valid = Vec::with_capacity(texts.len());
+    let mut count = 0;
+    for text in texts {
+        let before = count;
+        let read = text.map(|text| (text, array_items(text.trim())));
+        valid.push(matches!(&read, Some((_, Some(_)))));
+        match read {
+            None => {}
+            Some((_, Some(found))) => {
+                for found in found {
+                    items.append_option(found);
+                    count += 1;
+                }
+            }
+            Some(_) if safe => {}
+            Some((text, None)) => return Err(refused(text, target)),
+        }
+        lengths.push(count - before);
+    }
+    let values = match item.data_type() {
+        DataType::Utf8 => Arc::new(items.finish()) as ArrayRef,
+        other => parsed(&items.finish(), other, safe)?,
+    };
+    let offsets = OffsetBuffer::from_lengths(lengths);
+    Ok(Arc::new(ListArray::new(Arc::clone(item), offsets, values, Some(NullBuffer::from(valid)))))
+}
+
+/// The items of an array's text; items that are arrays keep their braces.
+fn array_items(text: &str) -> Option<Vec<Option<String>>> {
+    let inner = text.strip_prefix('{')?.strip_suffix('}')?;
+    let mut items = Vec::new();
+    let mut chars = inner.chars().peekable();
+    if inner.trim().is_empty() {
+        return Some(items);
+    }
+    loop {
+        let (mut item, mut quoted, mut depth) = (String::new(), false, 0);
+        loop {
+            match chars.next() {
+                Some('"') if depth == 0 => {
+                    quoted = true;
+                    loop {
+                        match chars.next()? {
+                            '"' => break,
+                            '\\' => item.push(chars.next()?),
+                            c => item.push(c),
+                        }
+                    }
+                }
+                Some(',') if depth == 0 => break,
+                None if depth == 0 => {
+                    items.push(finished(item, quoted));
+                    return Some(items);
+                }
+                None => return None,
+                Some(c) => {
+                    depth += i32::from(c == '{') - i32::from(c == '}');
+                    item.push(c);
+                }
+            }
+        }
+        items.push(finished(item, quoted));
+    }
+}
+
+fn finished(item: String, quoted: bool) -> Option<String> {
+    if quoted {
+        return Some(item);
+    }
+    let item = item.trim();
+    (!item.eq_ignore_ascii_case("null")).then(|| item.to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn decimals_are_rounded_half_away_from_zero() {
+        assert_eq!(decimal("12.345", 2), Some(Some(1_235)));
+        assert_eq!(decimal("-12.345", 2), Some(Some(-1_235)));
+        assert_eq!(decimal("0.004", 2), Some(Some(0)));
+        assert_eq!(decimal("5e-3", 2), Some(Some(1)));
+        assert_eq!(decimal("4e-4", 2), Some(Some(0)));
+        assert_eq!(decimal("1e2", 2), Some(Some(10_000)));
+        assert_eq!(decimal("1e99", 2), Some(None));
+        assert_eq!(decimal("1.", 0), Some(Some(1)));
+        assert_eq!(decimal(".", 0), None);
+        assert_eq!(decimal("", 0), None);
+    }
+
+    #[test]
+    fn arrays_of_arrays() {
+        let items =
+            |text: &str| array_items(text).map(|items| items.into_iter().map(|item| item.unwrap_or("-".into())).collect());
+        assert_eq!(items("{1, 2,null}"), Some(vec!["1".to_string(), "2".into(), "-".into()]));
+        assert_eq!(items(r#"{"a,b","c\"d",""}"#), Some(vec!["a,b".to_string(), "c\"d".into(), String::new()]));
+        assert_eq!(items("{{1,2},{3}}"), Some(vec!["{1,2}".to_string(), "{3}".into()]));
+        assert_eq!(items("{}"), Some(vec![]));
+        assert_eq!(items("{1"), None);
+    }
+}
