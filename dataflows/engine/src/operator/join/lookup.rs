@@ -154,6 +154,10 @@ impl Memory {
         let mut columns = [couples.on[0].clone(), couples.kept[0].clone()].concat();
         columns.sort_unstable();
         columns.dedup();
+        if columns.is_empty() {
+            // Rows without columns would have no bytes to be told by.
+            columns.push(0);
+        }
         let types: Vec<DataType> = columns.iter().map(|column| left.field(*column).data_type().clone()).collect();
         let converter = |types: &[DataType]| {
             let fields = types.iter().map(|data_type| SortField::new(data_type.clone())).collect();

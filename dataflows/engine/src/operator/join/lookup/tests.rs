@@ -72,3 +72,20 @@ fn a_retraction_takes_back_what_was_given() {
     assert_eq!(logic.state().0, 0, "nothing is remembered of rows that are gone");
     assert_eq!(logic.memory.as_ref().unwrap().bytes, 0);
 }
+
+#[test]
+fn rows_of_which_nothing_is_read_are_given_and_taken_back_too() {
+    let map = Map { filters: vec![], exprs: Some(vec![highwater_plan::Expr::column(3, DataType::Int64, true)]) };
+    let beside = Beside { on: vec![], nulls_equal: false, outer: false, residual: vec![], map };
+    let errors = Errors { worker: 0, operator: "join".into(), relations: vec![], policy: OnError::Skip, fail: Arc::new(|_| {}) };
+    let couples = Couples::new(&beside, [&schema(2), &schema(2)], schema(1), errors);
+    let mut logic = Lookup::new(couples, &schema(2), [false, false]);
+    let mut copies = |left: &[Change], right: &[Change]| {
+        let mut output = Vec::new();
+        logic.apply(1, &mut [delta(left), delta(right)], None, &mut output);
+        output.iter().map(|delta| (0..delta.len()).map(|row| delta.diff(row)).sum::<i64>()).sum::<i64>()
+    };
+    assert_eq!(copies(&[(1, 10, 2)], &[(7, 70, 1), (8, 80, 1)]), 4);
+    assert_eq!(copies(&[], &[(8, 80, -1)]), 0);
+    assert_eq!(copies(&[(1, 10, -1), (2, 20, 1)], &[]), -1);
+}
