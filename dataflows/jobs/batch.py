@@ -24,6 +24,14 @@ WITH RECURSIVE hop(row, start, n) AS (
 WINDOW = """strftime('%Y-%m-%dT%H:%M:%S', start, 'unixepoch') AS window_start,
   strftime('%Y-%m-%dT%H:%M:%S', start + {size}, 'unixepoch') AS window_end"""
 
+# Everybody with every boss above.
+CHAIN = """
+WITH RECURSIVE chain (id, boss) AS (
+  SELECT id, boss FROM staff WHERE boss IS NOT NULL
+  UNION SELECT chain.id, s.boss FROM chain JOIN staff AS s ON chain.boss = s.id WHERE s.boss IS NOT NULL
+)
+"""
+
 VIEWS = {
     'trending_videos': {
         'trending': HOPS.format(table='watches', time='watched_at', slide=10, size=60) + f"""
@@ -57,6 +65,19 @@ VIEWS = {
             SELECT advertiser, count(*) AS clicks, sum(cost_cents) AS cost_cents,
               replace(max(clicked_at), ' ', 'T') AS last_click
             FROM clicks JOIN campaigns ON campaign = id GROUP BY advertiser""",
+    },
+    'org_chart': {
+        'headed': """
+            WITH RECURSIVE chart AS (
+              SELECT id, name, 0 AS depth, name AS path FROM staff WHERE boss IS NULL
+              UNION ALL SELECT s.id, s.name, chart.depth + 1, chart.path || ' > ' || s.name
+              FROM staff AS s JOIN chart ON s.boss = chart.id)
+            SELECT id, name, depth, path FROM chart""",
+        'budgets': CHAIN + """
+            SELECT b.id, b.name, count(*) AS people, sum(s.salary) AS salaries
+            FROM chain JOIN staff AS b ON chain.boss = b.id JOIN staff AS s ON chain.id = s.id GROUP BY b.id, b.name""",
+        'circles': CHAIN + """
+            SELECT s.id, s.name FROM chain JOIN staff AS s ON chain.id = s.id WHERE chain.id = chain.boss""",
     },
     'price_list': {
         # Any day of this century.

@@ -15,6 +15,7 @@ pub(crate) mod map;
 pub(crate) mod ordered;
 pub(crate) mod over;
 pub(crate) mod preaggregate;
+pub(crate) mod recursion;
 pub(crate) mod session;
 pub(crate) mod set_operation;
 pub(crate) mod sides;

@@ -10,6 +10,7 @@ mod join;
 mod ordered;
 #[cfg(test)]
 mod plans;
+mod recursion;
 mod session;
 mod sharing;
 mod temporal;
@@ -25,6 +26,7 @@ use timely::dataflow::{InputHandle, ProbeHandle, Scope};
 
 use self::arranged::Sharing;
 use self::contests::{Placed, contests};
+use self::recursion::Recursed;
 use crate::arrangement::{Arrangement, arrange};
 use crate::delta::Parcel;
 use crate::job::{EpochSink, JobShared, JobState};
@@ -86,7 +88,8 @@ pub(crate) fn render(
     let sharing = Sharing::new(&job);
     let needed = sharing.needed(&job);
     let contests = contests(&job, &needed);
-    let mut renderer = Renderer { scope, shared, inputs, clock, ticks, sharing, contests, streams: Vec::new() };
+    let mut renderer =
+        Renderer { scope, shared, inputs, clock, ticks, sharing, contests, recursions: Vec::new(), streams: Vec::new() };
     for id in 0..job.plan.nodes.len() {
         let stream = needed.contains(&id).then(|| renderer.node(id));
         renderer.streams.push(stream);
@@ -118,6 +121,8 @@ struct Renderer<'scope, 'job> {
     sharing: Sharing<'scope>,
     /// Where rows are dropped that cannot be the extreme of their group.
     contests: Vec<Placed>,
+    /// What recursions give: by their address, with the inputs of their nodes, a stream per binding.
+    recursions: Vec<Recursed<'scope>>,
     /// Per node of the plan its output; absent for nodes that no view or sink needs.
     streams: Vec<Option<DeltaStream<'scope>>>,
 }
@@ -168,6 +173,8 @@ impl<'scope> Renderer<'scope, '_> {
                 self.scope.concatenate(streams)
             }
             Op::Temporal(filter) => self.temporal(id, node, filter),
+            Op::Recursion { recursion, output } => self.recursion(id, node, recursion, *output),
+            Op::Entry(_) | Op::Binding(_) => unreachable!("planners put these into the bodies of recursions only"),
         }
     }
 

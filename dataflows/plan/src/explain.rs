@@ -9,8 +9,8 @@ mod timed;
 use std::fmt::Write;
 
 use crate::{
-    Aggregate, AggregateConstant, Emit, Grouping, Hold, Job, Join, JoinKind, Map, Moment, NodeId, Op, OrderColumn, Plan,
-    Properties, SessionAssign, SetKind, SourceKind, StateBound, TemporalFilter, TimeColumn, TimeKind, Turns, Unnest,
+    Aggregate, AggregateConstant, AtLimit, Emit, Grouping, Hold, Job, Join, JoinKind, Map, Moment, NodeId, Op, OrderColumn, Plan,
+    Properties, Recursion, SessionAssign, SetKind, SourceKind, StateBound, TemporalFilter, TimeColumn, TimeKind, Turns, Unnest,
     WindowAssign, WindowKind,
 };
 
@@ -74,8 +74,27 @@ impl Printer<'_> {
             operator(self.job, &self.job.plan, id),
             properties(self.job, &node.properties)
         );
+        if let Op::Recursion { recursion, .. } = &node.op {
+            for binding in &recursion.bindings {
+                let _ = writeln!(self.out, "{indent}  step of {}", binding.name);
+                self.body(recursion, binding.root, depth + 2);
+            }
+        }
         for input in &node.inputs {
             self.node(*input, depth + 1);
+        }
+    }
+
+    /// What computes a binding of a recursion.
+    fn body(&mut self, recursion: &Recursion, id: NodeId, depth: usize) {
+        let node = &recursion.body.nodes[id];
+        let text = match &node.op {
+            Op::Binding(binding) => format!("{} of the step before", recursion.bindings[*binding].name),
+            _ => operator(self.job, &recursion.body, id),
+        };
+        let _ = writeln!(self.out, "{}{text}", "  ".repeat(depth));
+        for input in &node.inputs {
+            self.body(recursion, *input, depth + 1);
         }
     }
 }
@@ -127,6 +146,15 @@ fn operator(job: &Job, plan: &Plan, id: NodeId) -> String {
         }
         Op::TopN(topn) => ordered::topn(topn),
         Op::Over(over) => ordered::over(over),
+        Op::Recursion { recursion, output } => {
+            let limit = match recursion.at_limit {
+                AtLimit::Fail => "limit",
+                AtLimit::Return => "return at",
+            };
+            format!("recursion {} {limit}={}", recursion.bindings[*output].name, recursion.limit)
+        }
+        Op::Entry(input) => format!("input {input} of the recursion"),
+        Op::Binding(binding) => format!("binding {binding}"),
     }
 }
 

@@ -3,10 +3,14 @@
 //! Columns are positions. A node's `schema` gives their types and, for people, names. Inputs stand before the nodes that
 //! read them, so a plan is walked front to back. Equal sub-plans are one node: the graph is where work is shared.
 
+use std::sync::Arc;
+
 use arrow::array::RecordBatch;
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 
-use crate::{AggregateCall, Expr, Nearest, Over, Span, TemporalFilter, TemporalJoin, TimeColumn, TimeKind, TopN, WindowKind};
+use crate::{
+    AggregateCall, Expr, Nearest, Over, Recursion, Span, TemporalFilter, TemporalJoin, TimeColumn, TimeKind, TopN, WindowKind,
+};
 
 /// Position of a node in [`Plan::nodes`].
 pub type NodeId = usize;
@@ -143,6 +147,17 @@ pub enum Op {
     /// `INTERSECT` or `EXCEPT`: arithmetic on how often each row is in either of two inputs, which have equal column
     /// types. NULLs are equal.
     SetOperation(SetOperation),
+    /// One binding of a recursion. Nodes that give other bindings of the same one share it, and have the same inputs.
+    Recursion {
+        /// The recursion.
+        recursion: Arc<Recursion>,
+        /// Index into [`Recursion::bindings`].
+        output: usize,
+    },
+    /// In the body of a recursion: an input of the nodes that give its bindings.
+    Entry(usize),
+    /// In the body of a recursion: a binding, as of the step before.
+    Binding(usize),
 }
 
 /// How often a row is in the result, from how often it is in either input.

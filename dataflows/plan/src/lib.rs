@@ -16,6 +16,7 @@ mod job;
 mod options;
 mod ordered;
 mod origin;
+mod recursion;
 mod settings;
 mod temporal;
 mod time;
@@ -37,6 +38,7 @@ pub use ordered::{
     Frame, FrameBound, FrameUnits, OrderColumn, Over, OverCall, OverClosing, OverFunction, PartitionWindow, Ranking, TopN,
 };
 pub use origin::Origin;
+pub use recursion::{AtLimit, Binding, Recursion};
 pub use settings::{OnError, Settings};
 pub use temporal::{Moment, TemporalCondition, TemporalFilter, Turns};
 pub use time::{

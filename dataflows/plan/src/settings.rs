@@ -24,10 +24,18 @@ pub struct Settings {
     pub allowed_lateness: Duration,
     /// `SET on_error = fail | skip | null`.
     pub on_error: OnError,
+    /// `SET recursion_limit = n`: after how many steps a recursive query that has not come to an end fails.
+    pub recursion_limit: u64,
 }
 
 impl Default for Settings {
     fn default() -> Self {
-        Settings { epochs_in_flight: 3, epoch_rows_max: 32_768, allowed_lateness: Duration::ZERO, on_error: OnError::Skip }
+        Settings {
+            epochs_in_flight: 3,
+            epoch_rows_max: 32_768,
+            allowed_lateness: Duration::ZERO,
+            on_error: OnError::Skip,
+            recursion_limit: 10_000,
+        }
     }
 }

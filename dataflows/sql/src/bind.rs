@@ -19,6 +19,7 @@ mod operators;
 mod optimize;
 mod ordered;
 mod query;
+mod recursion;
 mod rewrite;
 mod set_operation;
 mod settings;
@@ -41,6 +42,7 @@ use sqlparser::ast::{ObjectName, Spanned};
 pub(crate) use catalog::{Catalog, Relation, Target};
 pub(crate) use clock::changing;
 pub(crate) use nodes::{WatermarkNode, WindowNode, Windows};
+pub(crate) use recursion::{BoundRecursion, Form};
 pub(crate) use set_operation::SetOperationNode;
 pub(crate) use settings::Decisions;
 pub(crate) use timed::{JoinTime, TimedJoinNode};
@@ -55,6 +57,8 @@ pub(crate) struct Bound {
     pub(crate) sources: Vec<BoundSource>,
     pub(crate) views: Vec<BoundView>,
     pub(crate) sinks: Vec<BoundSink>,
+    /// Recursive queries of all statements; each is there once its statement is bound.
+    pub(crate) recursions: Vec<Option<BoundRecursion>>,
     pub(crate) decisions: Decisions,
     pub(crate) warnings: Vec<Diagnostic>,
     /// Expressions of all statements, to find those that fail on a row.
@@ -123,8 +127,15 @@ pub(crate) struct BoundSink {
 pub(crate) fn bind(statements: Vec<Statement>) -> Result<Bound> {
     let decisions = settings::decide(&statements)?;
     let catalog = Catalog::new(decisions.lower_identifiers);
-    let bound =
-        Bound { sources: Vec::new(), views: Vec::new(), sinks: Vec::new(), decisions, warnings: Vec::new(), items: Vec::new() };
+    let bound = Bound {
+        sources: Vec::new(),
+        views: Vec::new(),
+        sinks: Vec::new(),
+        recursions: Vec::new(),
+        decisions,
+        warnings: Vec::new(),
+        items: Vec::new(),
+    };
     let mut binder = Binder { catalog, bound };
     for statement in statements {
         let span = statement.span;
@@ -153,6 +164,12 @@ impl Binder {
             StatementKind::Sink(sink) => self.sink(*sink, span),
             StatementKind::Insert { mut statement, target, emit } => self.insert(&mut statement, &target, emit, span),
         }
+    }
+
+    /// The number of a recursion that is about to be bound.
+    fn new_recursion(&mut self) -> usize {
+        self.bound.recursions.push(None);
+        self.bound.recursions.len() - 1
     }
 
     /// An identifier as it is looked up.

@@ -14,6 +14,7 @@ mod leaf;
 mod map;
 mod output;
 mod over;
+mod recursion;
 mod scalar;
 mod set_operation;
 mod temporal;
@@ -33,6 +34,7 @@ use highwater_plan::{Diagnostic, Emit, Job, NodeId};
 use crate::bind::{Bound, SetOperationNode, TimedJoinNode, UnnestNode, WatermarkNode, WindowNode};
 use crate::diagnose::{Construct, Failure, Item, Places, Result, error};
 use graph::Graph;
+use recursion::Recursing;
 
 /// Lowers a job.
 pub(crate) fn lower(bound: Bound) -> Result<Job> {
@@ -40,6 +42,7 @@ pub(crate) fn lower(bound: Bound) -> Result<Job> {
         bound: &bound,
         graph: Graph::default(),
         views: HashMap::new(),
+        recursions: vec![Recursing::Not; bound.recursions.len()],
         places: Places::default(),
         emit: Emit::Changes,
         warnings: bound.warnings.clone(),
@@ -54,6 +57,8 @@ struct Lowerer<'a> {
     graph: Graph,
     /// Views lowered so far, by position and emission.
     views: HashMap<(usize, bool), NodeId>,
+    /// Recursions, by position.
+    recursions: Vec<Recursing>,
     /// Of the query at hand.
     places: Places,
     /// When the windows of the query at hand give their results.
@@ -108,7 +113,7 @@ impl Lowerer<'_> {
             // The binder makes it a row_number() that is 1.
             LogicalPlan::Distinct(Distinct::On(_)) => Err(self.unsupported("this DISTINCT ON")),
             LogicalPlan::Unnest(unnest) => self.select_unnest(unnest, &names(plan)),
-            LogicalPlan::RecursiveQuery(_) => Err(self.unsupported("WITH RECURSIVE")),
+            LogicalPlan::RecursiveQuery(_) => Err(self.unsupported("this form of WITH RECURSIVE")),
             LogicalPlan::Subquery(_) => Err(error("not-supported", "this subquery could not be turned into a join")
                 .at(self.places.construct(Construct::Subquery).or(self.places.statement))
                 .help("rewrite it with an explicit JOIN")),

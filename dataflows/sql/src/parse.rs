@@ -26,7 +26,7 @@ pub(crate) use statement::{
     Column, ColumnKind, CreateRelation, CreateSink, CreateView, EmitClause, RelationKind, Statement, StatementKind,
     WatermarkClause,
 };
-pub(crate) use tokens::friendly;
+pub(crate) use tokens::{MUTUALLY, friendly};
 
 /// Parses a job's text.
 pub(crate) fn parse(text: &str) -> Result<Vec<Statement>> {
@@ -36,7 +36,7 @@ pub(crate) fn parse(text: &str) -> Result<Vec<Statement>> {
         error("syntax", tokens::friendly(&e.message)).at(place(at))
     })?;
     let end = tokens::last_place(&tokens);
-    let parser = Parser::new(&dialect).with_tokens_with_locations(tokens::rewrite(tokens));
+    let parser = Parser::new(&dialect).with_tokens_with_locations(tokens::mutual(tokens::rewrite(tokens)));
     let mut parser = JobParser { parser, end };
     let mut statements = Vec::new();
     loop {

@@ -14,6 +14,7 @@ mod hold;
 mod join;
 mod ordered;
 mod over;
+mod recursion;
 mod session;
 mod set_operation;
 mod source;
@@ -208,6 +209,11 @@ fn evaluate_node(context: &Context<'_>, id: NodeId, nodes: &[Evaluated]) -> Resu
             }
             Evaluated::of(content)
         }
+        Op::Recursion { recursion, output } => {
+            let inputs: Vec<&Vec<Multiset>> = (0..node.inputs.len()).map(input).collect();
+            recursion::content(context, recursion, *output, &inputs)?
+        }
+        Op::Entry(_) | Op::Binding(_) => return Err(wrong(id, "it stands outside of a recursion")),
         Op::Temporal(filter) => temporal::content(filter, &node.schema, &context.times, input(0)).map_err(|e| wrong(id, &e))?,
     };
     if evaluated.content.iter().any(|rows| rows.distinct() > ROWS_MAX) {

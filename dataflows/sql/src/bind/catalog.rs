@@ -30,6 +30,13 @@ pub(crate) enum Target {
     View(usize),
     /// A sink: written, never read.
     Sink(usize),
+    /// A relation that is defined by itself.
+    Binding {
+        /// Index into the job's recursions.
+        recursion: usize,
+        /// Index into the recursion's bindings.
+        binding: usize,
+    },
 }
 
 /// A relation of the job.
@@ -162,6 +169,11 @@ impl Catalog {
         Ok(())
     }
 
+    /// Declares a relation under a name that nobody can write, or declares it anew.
+    pub(crate) fn declare_hidden(&mut self, relation: Relation) {
+        self.relations.insert(relation.name.clone(), Arc::new(relation));
+    }
+
     /// The relation of this name: exactly, else the only one that differs by case.
     pub(crate) fn relation(&self, name: &str) -> Option<&Arc<Relation>> {
         if let Some(relation) = self.relations.get(name) {
@@ -174,7 +186,8 @@ impl Catalog {
 
     /// The error about an unknown relation.
     pub(crate) fn unknown_relation(&self, name: &str) -> Failure {
-        let readable = self.relations.values().filter(|relation| !matches!(relation.target, Target::Sink(_)));
+        let readable =
+            self.relations.values().filter(|relation| !matches!(relation.target, Target::Sink(_) | Target::Binding { .. }));
         let mut names: Vec<String> = readable.map(|relation| relation.name.clone()).collect();
         names.sort();
         let help = did_you_mean(name, "relations declared before this", &names)

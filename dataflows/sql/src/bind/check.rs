@@ -47,9 +47,6 @@ impl Visitor for Checker<'_> {
 
     fn pre_visit_query(&mut self, query: &Query) -> ControlFlow<Failure> {
         if let Some(with) = &query.with {
-            if with.recursive {
-                return ControlFlow::Break(later("WITH RECURSIVE", with.with_token.0.span));
-            }
             self.common.extend(with.cte_tables.iter().map(|cte| cte.alias.name.value.clone()));
         }
         let limited = query.limit_clause.is_some() || query.fetch.is_some();

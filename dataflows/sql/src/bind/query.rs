@@ -21,7 +21,8 @@ use crate::diagnose::{Construct, Places, Result, error, from_datafusion, known_p
 
 impl Binder {
     /// A view's or sink's query: the plan that readers inline, and the optimised one. `columns` rename its output.
-    pub(super) fn query(&mut self, query: Query, columns: &[String], span: Span) -> Result<(LogicalPlan, BoundQuery)> {
+    pub(super) fn query(&mut self, mut query: Query, columns: &[String], span: Span) -> Result<(LogicalPlan, BoundQuery)> {
+        self.lift_recursion(&mut query, span)?;
         let mut places = Places { statement: Some(span), ..Places::default() };
         check(&query, &self.catalog, &mut places, &mut self.bound.warnings)?;
         self.bound.items.extend(places.items.iter().cloned());
@@ -43,6 +44,16 @@ impl Binder {
         let plan = self.optimized(raw.clone(), &places)?;
         let schema = resolved_types(&schema, &plan);
         Ok((raw, BoundQuery { plan, schema, places }))
+    }
+
+    /// The columns that a query would have.
+    pub(super) fn query_schema(&mut self, query: Query, columns: &[String], span: Span) -> Result<SchemaRef> {
+        // What is said of the query, and of what it defines by itself, is said when it is bound.
+        let (warnings, items) = (self.bound.warnings.len(), self.bound.items.len());
+        let schema = self.query(query, columns, span).map(|(_, bound)| bound.schema);
+        self.bound.warnings.truncate(warnings);
+        self.bound.items.truncate(items);
+        schema
     }
 
     /// All rows of a relation, for `CREATE SINK s FROM relation`.
@@ -69,6 +80,7 @@ impl Binder {
 
     /// `INSERT INTO sink SELECT ...`: DataFusion checks the columns' number and casts their types.
     pub(super) fn insertion(&mut self, statement: &mut ast::Statement, sink: &Relation, span: Span) -> Result<BoundQuery> {
+        self.lift_recursion(statement, span)?;
         let mut places = Places { statement: Some(span), ..Places::default() };
         if let ast::Statement::Insert(insert) = &*statement
             && let Some(source) = &insert.source

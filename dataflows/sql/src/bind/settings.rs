@@ -16,7 +16,8 @@ pub(crate) struct Decisions {
     pub(crate) lower_identifiers: bool,
 }
 
-const NAMES: [&str; 5] = ["epochs_in_flight", "epoch_rows_max", "allowed_lateness", "on_error", "sql.identifiers"];
+const NAMES: [&str; 6] =
+    ["epochs_in_flight", "epoch_rows_max", "allowed_lateness", "on_error", "recursion_limit", "sql.identifiers"];
 
 /// Reads all SET statements; they hold for the whole job, wherever they stand.
 pub(crate) fn decide(statements: &[Statement]) -> Result<Decisions> {
@@ -50,6 +51,9 @@ fn set(decisions: &mut Decisions, name: &str, name_span: Span, value: &str, valu
                 "null" => OnError::Null,
                 _ => return Err(invalid("fail, skip or null")),
             }
+        }
+        "recursion_limit" => {
+            settings.recursion_limit = count(value).ok_or_else(|| invalid("a whole number from 1 up"))? as u64;
         }
         "sql.identifiers" => {
             decisions.lower_identifiers = match value.to_ascii_lowercase().as_str() {

@@ -16,6 +16,7 @@ use super::graph::{Map, Moment, Node, Op, Temporal, typed};
 use super::map::is_identity;
 use super::output::Outputs;
 use super::over::closing_column;
+use super::recursion::{Finished, dependencies};
 use super::scalar::compile;
 use crate::bind::{BoundSource, BoundWatermark};
 use crate::diagnose::{Result, error};
@@ -29,10 +30,30 @@ pub(super) fn finish(mut lowerer: Lowerer<'_>, outputs: Outputs) -> Result<Job> 
     let watermarks = lowerer.bound.sources.iter().map(|source| watermark_exprs(&lowerer, source)).collect::<Result<Vec<_>>>()?;
     let used = used_columns(&lowerer, &reachable, &roots, &watermarks);
 
+    let within = dependencies(&lowerer.graph, &roots);
+    let mut recursions = Finished::default();
     let mut finished = Plan::default();
     let mut ids: BTreeMap<NodeId, NodeId> = BTreeMap::new();
     for id in reachable {
+        if !within[&id].is_empty() {
+            continue;
+        }
         let node = &lowerer.graph.nodes[id];
+        if let Op::Recursion { recursion, output } = node.op {
+            let (recursion, inputs) = recursions.recursion(&lowerer, recursion, &node.inputs, &ids, &finished, &used)?;
+            let properties = Properties {
+                append_only: node.known.append_only,
+                time: node.known.time.clone(),
+                unique_key: node.known.keys.first().cloned(),
+                state: node.known.state.clone(),
+            };
+            let op = plan::Op::Recursion { recursion, output };
+            ids.insert(
+                id,
+                finished.push(plan::Node { op, inputs, schema: Arc::clone(&node.schema), properties, span: node.span }),
+            );
+            continue;
+        }
         let inputs: Vec<NodeId> = node.inputs.iter().map(|input| ids[input]).collect();
         let source = node.inputs.first().and_then(|input| source_of(&lowerer.graph.nodes[*input]));
         let pruned = source.map(|source| pruned(node, &used[source])).unwrap_or_else(|| node.clone());
@@ -175,6 +196,20 @@ fn pruned(node: &Node, used: &[usize]) -> Node {
     Node { op: Op::Map(map), ..node.clone() }
 }
 
+/// A node that is finished with the columns that its source, if it reads one, still has.
+pub(super) fn finished_reader(
+    lowerer: &Lowerer<'_>,
+    id: NodeId,
+    inputs: Vec<NodeId>,
+    done: &Plan,
+    used: &[Vec<usize>],
+) -> Result<plan::Node> {
+    let node = &lowerer.graph.nodes[id];
+    let source = node.inputs.first().and_then(|input| source_of(&lowerer.graph.nodes[*input]));
+    let pruned = source.map(|source| pruned(node, &used[source])).unwrap_or_else(|| node.clone());
+    finished_node(&pruned, inputs, done, used)
+}
+
 fn finished_node(node: &Node, inputs: Vec<NodeId>, done: &Plan, used: &[Vec<usize>]) -> Result<plan::Node> {
     let types = typed(inputs.iter().map(|input| done.nodes[*input].schema.as_ref()))?;
     let compiled = |exprs: &[Expr], types: &DFSchemaRef| {
@@ -237,6 +272,11 @@ fn finished_node(node: &Node, inputs: Vec<NodeId>, done: &Plan, used: &[Vec<usiz
         Op::SetOperation(operation) => plan::Op::SetOperation(*operation),
         Op::TopN(topn) => plan::Op::TopN(topn.clone()),
         Op::Over(over) => plan::Op::Over(over.clone()),
+        Op::Recursion { .. } | Op::Binding { .. } => {
+            return Err(error("internal-planner-error", "a recursive query stands outside of its recursion")
+                .at(node.span)
+                .help("please report this together with the job's text"));
+        }
     };
     let properties = Properties { append_only: node.known.append_only, time, unique_key, state: node.known.state.clone() };
     Ok(plan::Node { op, inputs, schema, properties, span: node.span })

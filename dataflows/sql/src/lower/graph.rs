@@ -37,6 +37,16 @@ pub(super) enum Op {
     SetOperation(SetOperation),
     TopN(TopN),
     Over(Over),
+    /// One binding of a recursion; the inputs are what defines its bindings.
+    Recursion {
+        recursion: usize,
+        output: usize,
+    },
+    /// Within a recursion: a binding, as of the step before.
+    Binding {
+        recursion: usize,
+        binding: usize,
+    },
 }
 
 /// Filters, then projects.

@@ -25,6 +25,7 @@ impl Lowerer<'_> {
         let mut node = match relation.target {
             Target::Source(source) => self.source(source)?,
             Target::View(view) => self.view(view, self.emit)?,
+            Target::Binding { recursion, binding } => self.binding(recursion, binding)?,
             Target::Sink(_) => {
                 return Err(
                     error("sink-read", format!("'{}' is a sink and cannot be read", relation.name)).at(self.places.statement)

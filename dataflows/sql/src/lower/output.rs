@@ -73,7 +73,7 @@ impl Lowerer<'_> {
         Ok(node)
     }
 
-    fn query(&mut self, query: &BoundQuery, emit: Emit) -> Result<NodeId> {
+    pub(super) fn query(&mut self, query: &BoundQuery, emit: Emit) -> Result<NodeId> {
         let places: Places = std::mem::replace(&mut self.places, query.places.clone());
         let outer = std::mem::replace(&mut self.emit, emit);
         let node = self.plan(&query.plan).map_err(|failure| failure.or_at(self.places.statement));
@@ -177,6 +177,11 @@ impl Lowerer<'_> {
                     )
                     .at(node.span.unwrap_or(span))
                     .help("join on the window's bounds too, or use EMIT CHANGES"));
+                }
+                (Op::Recursion { .. }, _) => {
+                    return Err(error("emit-final", "EMIT FINAL cannot be given: what a recursive query gives is never final")
+                        .at(node.span.unwrap_or(span))
+                        .help("use EMIT CHANGES"));
                 }
                 (Op::Aggregate(aggregate), Some(below)) => {
                     closes |= aggregate.grouping != Grouping::Keys;

@@ -27,6 +27,60 @@ pub(super) fn rewrite(mut tokens: Vec<TokenWithSpan>) -> Vec<TokenWithSpan> {
     tokens
 }
 
+/// `WITH MUTUALLY RECURSIVE (RETURN AT RECURSION LIMIT 10) a ...` becomes `WITH RECURSIVE "..." AS (SELECT 10, 'return'), a ...`:
+/// a first table that holds the options.
+pub(super) fn mutual(tokens: Vec<TokenWithSpan>) -> Vec<TokenWithSpan> {
+    let mut out: Vec<TokenWithSpan> = Vec::with_capacity(tokens.len());
+    let mut rest = tokens.into_iter().peekable();
+    while let Some(token) = rest.next() {
+        if !is_word(&token, "MUTUALLY")
+            || !out.iter().rev().find(|token| is_solid(token)).is_some_and(|with| is_word(with, "WITH"))
+        {
+            out.push(token);
+            continue;
+        }
+        let span = token.span;
+        let mut made: Vec<Token> = vec![Token::make_keyword("RECURSIVE"), Token::make_word(MUTUALLY, Some('"'))];
+        made.extend([Token::make_keyword("AS"), Token::LParen, Token::make_keyword("SELECT")]);
+        let mut next = || rest.find(is_solid);
+        let recursive = next();
+        let mut first = next();
+        let mut number = "0".to_string();
+        let mut returns = false;
+        if first.as_ref().is_some_and(|token| token.token == Token::LParen) {
+            while let Some(token) = next() {
+                match &token.token {
+                    Token::RParen => break,
+                    Token::Number(digits, _) => number.clone_from(digits),
+                    _ => returns |= is_word(&token, "RETURN"),
+                }
+            }
+            first = next();
+        }
+        made.push(Token::Number(number, false));
+        if returns {
+            made.extend([Token::Comma, Token::SingleQuotedString("return".into())]);
+        }
+        made.extend([Token::RParen, Token::Comma]);
+        // Without RECURSIVE the text stays as wrong as it is.
+        if recursive.as_ref().is_some_and(|token| is_word(token, "RECURSIVE")) {
+            out.extend(made.into_iter().map(|token| TokenWithSpan { token, span }));
+        } else {
+            out.push(token);
+            out.extend(recursive);
+        }
+        out.extend(first);
+    }
+    out
+}
+
+fn is_solid(token: &TokenWithSpan) -> bool {
+    !matches!(token.token, Token::Whitespace(_))
+}
+
+/// The name of the table that holds the options of `WITH MUTUALLY RECURSIVE`.
+pub(crate) const MUTUALLY: &str = "(mutually recursive)";
+
 /// Whether a token is this word, unquoted.
 pub(super) fn is_word(token: &TokenWithSpan, word: &str) -> bool {
     matches!(&token.token, Token::Word(w) if w.quote_style.is_none() && w.value.eq_ignore_ascii_case(word))

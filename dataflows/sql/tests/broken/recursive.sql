@@ -1,7 +1,0 @@
-CREATE SOURCE bid (
-  auction BIGINT, bidder BIGINT, price BIGINT, channel VARCHAR, ts TIMESTAMP(3),
-  WATERMARK FOR ts AS ts - INTERVAL '4' SECOND
-) WITH (connector = 'kafka', topic = 'bid');
-CREATE MATERIALIZED VIEW v AS
-WITH RECURSIVE r AS (SELECT 1 AS n UNION SELECT n + 1 FROM r WHERE n < 10)
-SELECT n FROM r;

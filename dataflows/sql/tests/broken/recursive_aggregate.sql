@@ -1,0 +1,3 @@
+CREATE SOURCE edge (src BIGINT, dst BIGINT) WITH (connector = 'file');
+CREATE MATERIALIZED VIEW v AS
+WITH RECURSIVE r AS (SELECT src, dst FROM edge UNION SELECT src, max(dst) FROM r GROUP BY src) SELECT * FROM r;

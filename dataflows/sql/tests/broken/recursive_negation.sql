@@ -1,0 +1,4 @@
+CREATE SOURCE edge (src BIGINT, dst BIGINT) WITH (connector = 'file');
+CREATE MATERIALIZED VIEW v AS
+WITH RECURSIVE r AS (SELECT src, dst FROM edge UNION SELECT dst, src FROM edge WHERE NOT EXISTS (SELECT 1 FROM r WHERE r.dst = edge.src))
+SELECT * FROM r;
