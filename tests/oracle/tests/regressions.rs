@@ -122,6 +122,17 @@ fn r10_branches_of_a_union_are_equally_wide() {
     check(sql, "feed a @0\n 0 + 1 | 'a'\nfeed b @1\n 0 + 1");
 }
 
+/// A table that several joins pair with everything, and read no column of, was arranged as rows without a number.
+#[test]
+fn r12_a_shared_side_of_which_no_column_is_read() {
+    let sql = "CREATE TABLE a (k BIGINT) WITH (connector = 'http', format = 'changelog');
+        CREATE SOURCE b (k BIGINT) WITH (connector = 'http', format = 'json');
+        CREATE VIEW c AS SELECT k, count(*) AS n FROM a GROUP BY k;
+        CREATE MATERIALIZED VIEW v AS SELECT b.k AS k FROM c JOIN b ON TRUE;
+        CREATE MATERIALIZED VIEW w AS SELECT b.k + 1 AS k FROM c JOIN b ON TRUE;";
+    check(sql, "feed a @0\n 0 + 1\n 0 + 2\n 1 - 1\nfeed b @1\n 0 + 7\n 1 + 8");
+}
+
 /// A job that ends with its bounded feeds, while others still give, ends on every worker in the same epoch.
 #[test]
 fn r11_bounded_feeds_end_a_job_while_others_still_give() {

@@ -10,7 +10,7 @@ use std::sync::atomic::Ordering;
 use std::time::Instant;
 
 use arrow::datatypes::SchemaRef;
-use arrow::record_batch::RecordBatch;
+use arrow::record_batch::{RecordBatch, RecordBatchOptions};
 use differential_dataflow::operators::arrange::{TraceAgent, TraceWriter};
 use differential_dataflow::trace::chunk::ChunkBatch;
 use differential_dataflow::trace::{Description, Trace as _};
@@ -133,7 +133,10 @@ impl Arranger {
         let rows = match &self.columns {
             None => delta.rows,
             Some((columns, schema)) => {
-                RecordBatch::try_new(Arc::clone(schema), delta.columns(columns)).expect("the kept columns are the input's")
+                // Of a side that is only counted no column is kept.
+                let options = RecordBatchOptions::new().with_row_count(Some(delta.len()));
+                let rows = RecordBatch::try_new_with_options(Arc::clone(schema), delta.columns(columns), &options);
+                rows.expect("the kept columns are the input's")
             }
         };
         let delta = Delta { rows, diffs: delta.diffs, origin: None };
