@@ -10,6 +10,7 @@ mod jobs;
 mod lateness;
 mod md5;
 mod processing_time;
+mod row_errors;
 mod rows;
 mod serve;
 mod service;

@@ -7,7 +7,7 @@
 use std::sync::Arc;
 
 use arrow::array::{
-    ArrayRef, BinaryArray, BooleanArray, BooleanBufferBuilder, Decimal128Array, IntervalMonthDayNanoArray, ListArray, NullArray,
+    ArrayRef, AsArray, BinaryArray, BooleanArray, BooleanBufferBuilder, Decimal128Array, IntervalMonthDayNanoArray, ListArray, MapArray, NullArray,
     NullBufferBuilder, PrimitiveArray, StringArray, StructArray,
 };
 use arrow::buffer::{Buffer, NullBuffer, OffsetBuffer};
@@ -84,6 +84,8 @@ pub(crate) enum Values {
     Bytes(VarBytes),
     Struct(Fields),
     List { offsets: Vec<i32>, item: Box<Column> },
+    /// Entries are structs of a key and a value.
+    Map { offsets: Vec<i32>, item: Box<Column> },
 }
 
 /// Strings end to end.
@@ -172,6 +174,7 @@ impl Values {
             DataType::Binary | DataType::LargeBinary | DataType::BinaryView => Values::Bytes(VarBytes::new(0, 0)),
             DataType::Struct(fields) => Values::Struct(Fields::new(fields.iter().map(child).collect::<Result<_, _>>()?)),
             DataType::List(item) => Values::List { offsets: vec![0], item: Box::new(child(item)?) },
+            DataType::Map(entries, _) => Values::Map { offsets: vec![0], item: Box::new(child(entries)?) },
             other => return Err(Unsupported { column: path.to_string(), data_type: other.clone() }),
         })
     }
@@ -246,7 +249,7 @@ impl Column {
             Values::Decimal { values, .. } => values.resize(len, 0),
             Values::Interval(values) => values.resize(len, IntervalMonthDayNano::ZERO),
             Values::Text(values) | Values::Bytes(values) => values.push_empty(count),
-            Values::List { offsets, item } => offsets.resize(len + 1, item.len as i32),
+            Values::List { offsets, item } | Values::Map { offsets, item } => offsets.resize(len + 1, item.len as i32),
         }
     }
 
@@ -292,10 +295,10 @@ impl Column {
             Values::Decimal { values, .. } => values.truncate(len),
             Values::Interval(values) => values.truncate(len),
             Values::Text(values) | Values::Bytes(values) => values.truncate(len),
-            Values::List { .. } => {}
+            Values::List { .. } | Values::Map { .. } => {}
         }
         // A list's item may be ahead of its offsets when an element has failed.
-        if let Values::List { offsets, item } = &mut self.values {
+        if let Values::List { offsets, item } | Values::Map { offsets, item } = &mut self.values {
             offsets.truncate(len + 1);
             item.truncate(*offsets.last().expect("a list has its first offset") as usize);
         }
@@ -331,7 +334,7 @@ impl Column {
             Values::Interval(values) => values[left] == values[right],
             Values::Text(values) | Values::Bytes(values) => values.get(left) == values.get(right),
             Values::Struct(children) => children.columns.iter().all(|child| child.equal(left, right)),
-            Values::List { .. } => false,
+            Values::List { .. } | Values::Map { .. } => false,
         }
     }
 
@@ -392,6 +395,12 @@ impl Column {
                 let DataType::List(field) = data_type else { unreachable!("list values have a list type") };
                 Arc::new(ListArray::try_new(field.clone(), OffsetBuffer::new(offsets.into()), item.take()?, nulls)?)
             }
+            Values::Map { offsets, item } => {
+                let offsets = OffsetBuffer::new(std::mem::replace(offsets, vec![0]).into());
+                let DataType::Map(field, sorted) = data_type else { unreachable!("map values have a map type") };
+                let entries = item.take()?;
+                Arc::new(MapArray::try_new(field.clone(), offsets, entries.as_struct().clone(), nulls, *sorted)?)
+            }
         })
     }
 }
@@ -438,6 +447,12 @@ pub(crate) fn sql_type(data_type: &DataType) -> String {
             format!("ROW<{}>", fields.join(", "))
         }
         DataType::List(item) => format!("{}[]", sql_type(item.data_type())),
+        DataType::Map(entries, _) => match entries.data_type() {
+            DataType::Struct(entry) if entry.len() == 2 => {
+                format!("MAP<{}, {}>", sql_type(entry[0].data_type()), sql_type(entry[1].data_type()))
+            }
+            other => other.to_string(),
+        },
         other => other.to_string(),
     }
 }

@@ -154,7 +154,7 @@ fn push_null(column: &mut Column) -> Result<(), String> {
 
 fn push(column: &mut Column, value: &[u8], rules: &Rules) -> Result<(), String> {
     match column.values {
-        Values::Struct(_) | Values::List { .. } => json::decode_field(column, value, rules),
+        Values::Struct(_) | Values::List { .. } | Values::Map { .. } => json::decode_field(column, value, rules),
         _ => text::push(column, value, rules),
     }
 }

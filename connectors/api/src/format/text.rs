@@ -63,7 +63,7 @@ fn push_value(values: &mut Values, text: &[u8], rules: &Rules) -> Option<()> {
             };
             return values.push(&bytes).then_some(());
         }
-        Values::Null | Values::Struct(_) | Values::List { .. } => return None,
+        Values::Null | Values::Struct(_) | Values::List { .. } | Values::Map { .. } => return None,
     }
     Some(())
 }

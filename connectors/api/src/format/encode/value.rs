@@ -1,7 +1,7 @@
 //! One value of any type as JSON: arrays are looked at once, then rows are written without asking for their types again.
 
 use arrow::array::{
-    Array, ArrayRef, AsArray, BinaryArray, BooleanArray, Decimal128Array, ListArray, PrimitiveArray, StringArray, StructArray,
+    Array, ArrayRef, AsArray, BinaryArray, BooleanArray, Decimal128Array, ListArray, MapArray, PrimitiveArray, StringArray, StructArray,
 };
 use arrow::compute::cast;
 use arrow::datatypes::{
@@ -41,6 +41,8 @@ pub(super) enum Writer<'a> {
     Interval(Box<dyn Fn(usize) -> i128 + 'a>, &'a dyn Array),
     Struct(&'a StructArray, Vec<(Vec<u8>, Writer<'a>)>),
     List(&'a ListArray, Box<Writer<'a>>),
+    /// Keys and values.
+    Map(&'a MapArray, Box<Writer<'a>>, Box<Writer<'a>>),
     /// An array of a type that is written as another.
     Cast(ArrayRef),
 }
@@ -108,6 +110,11 @@ impl<'a> Writer<'a> {
                 let array = array.as_list::<i32>();
                 Writer::List(array, Box::new(Writer::new(array.values().as_ref())?))
             }
+            DataType::Map(..) => {
+                let array = array.as_map();
+                let (keys, values) = (Writer::new(array.keys().as_ref())?, Writer::new(array.values().as_ref())?);
+                Writer::Map(array, Box::new(keys), Box::new(values))
+            }
             other => Writer::Cast(cast(array, &plainer(other)?)?),
         })
     }
@@ -135,6 +142,7 @@ impl<'a> Writer<'a> {
             Writer::Time64(.., array) | Writer::Timestamp(.., array) | Writer::Interval(_, array) => array.is_null(row),
             Writer::Struct(array, _) => array.is_null(row),
             Writer::List(array, _) => array.is_null(row),
+            Writer::Map(array, ..) => array.is_null(row),
             Writer::Cast(array) => array.is_null(row),
         }
     }
@@ -216,6 +224,25 @@ impl<'a> Writer<'a> {
                     items.write(item as usize, out);
                 }
                 out.push(b']');
+            }
+            Writer::Map(array, keys, values) => {
+                out.push(b'{');
+                let (start, end) = (array.value_offsets()[row], array.value_offsets()[row + 1]);
+                for entry in start..end {
+                    if entry > start {
+                        out.push(b',');
+                    }
+                    let key = out.len();
+                    keys.write(entry as usize, out);
+                    // Names are text, whatever the keys are.
+                    if out.get(key) != Some(&b'"') {
+                        out.insert(key, b'"');
+                        out.push(b'"');
+                    }
+                    out.push(b':');
+                    values.write(entry as usize, out);
+                }
+                out.push(b'}');
             }
             Writer::Cast(array) => match Writer::new(array.as_ref()) {
                 Ok(writer) => writer.write(row, out),

@@ -85,6 +85,11 @@ fn every_type_reads_what_it_can() {
     good(row.clone(), r#"{"x":[{}],"b":"c"}"#, r#"{"a":null,"b":"c"}"#);
     good(List(Arc::new(Field::new("item", row, true))), r#"[null,{"a":1}]"#, r#"[null,{"a":1,"b":null}]"#);
     good(List(Arc::new(Field::new("item", Int64, true))), "[ ]", "[]");
+    let entry = Struct(vec![Field::new("key", Utf8, false), Field::new("value", Int64, true)].into());
+    let map = || Map(Arc::new(Field::new("entries", entry.clone(), false)), false);
+    good(map(), r#"{ "b": 2, "a": null }"#, r#"{"b":2,"a":null}"#);
+    good(map(), "{}", "{}");
+    good(map(), "null", "null");
 }
 
 #[test]

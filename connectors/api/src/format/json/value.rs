@@ -167,6 +167,10 @@ fn object_value(cursor: &mut Cursor<'_>, column: &mut Column, rules: &Rules) -> 
             fields.columns.iter_mut().for_each(|child| child.pad_to(row));
             object(cursor, fields, row, rules)?;
         }
+        Values::Map { offsets, item } => {
+            map(cursor, item, rules)?;
+            offsets.push(i32::try_from(item.len).map_err(|_| Fault::new(at, "the batch's maps have more than 2^31 entries"))?);
+        }
         Values::Bytes(values) => {
             let found = tagged(cursor, "$hex")?.and_then(|text| text::hex(text.trim_matches('"').as_bytes()));
             if !found.is_some_and(|bytes| values.push(&bytes)) {
@@ -218,6 +222,37 @@ fn array(cursor: &mut Cursor<'_>, column: &mut Column, rules: &Rules) -> Result<
     }
     column.pushed();
     Ok(())
+}
+
+/// The members of an object as entries of a map.
+fn map(cursor: &mut Cursor<'_>, entries: &mut Column, rules: &Rules) -> Result<(), Fault> {
+    cursor.take(b'{');
+    if cursor.peek() == Some(b'}') {
+        cursor.take(b'}');
+        return Ok(());
+    }
+    loop {
+        if cursor.peek() != Some(b'"') {
+            return Err(cursor.unexpected("a key"));
+        }
+        let row = entries.len;
+        let Values::Struct(fields) = &mut entries.values else { unreachable!("a map's entries are structs") };
+        let [key, value] = &mut fields.columns[..] else { unreachable!("a map's entry is a key and a value") };
+        key.truncate(row);
+        value.truncate(row);
+        string(cursor, key, rules)?;
+        cursor.expect(b':', "':'")?;
+        decode(cursor, value, rules)?;
+        entries.pushed();
+        match cursor.peek() {
+            Some(b',') => cursor.take(b','),
+            Some(b'}') => {
+                cursor.take(b'}');
+                return Ok(());
+            }
+            _ => return Err(cursor.unexpected("',' or '}'")),
+        };
+    }
 }
 
 /// An object or array in a VARCHAR column: its JSON text.
