@@ -21,7 +21,7 @@ use crate::alarm::Alarm;
 use crate::delta::Parcel;
 use crate::operator::DeltaStream;
 use crate::operator::clock::{ClockStream, TickStream};
-use crate::operator::exchange::{Route, by_columns, to_worker};
+use crate::operator::exchange::{Route, by_columns, copies, in_turn, to_worker};
 use crate::stats::OperatorStats;
 use crate::{Delta, Time};
 
@@ -172,9 +172,13 @@ fn entry(waiting: &mut BTreeMap<Time, Waiting>, capability: InputCapability<Time
 }
 
 fn pull<'scope>(builder: &mut OperatorBuilder<'scope, Time>, input: Input<'scope>, peers: usize) -> Pull {
+    let Input { mut stream, route } = input;
+    if peers > 1 && matches!(route, Route::Everywhere) {
+        stream = copies(stream, peers);
+    }
     macro_rules! pull_through {
         ($pact:expr) => {{
-            let mut handle = builder.new_input(input.stream, $pact);
+            let mut handle = builder.new_input(stream, $pact);
             Box::new(move |take: &mut dyn FnMut(InputCapability<Time>, Delta)| {
                 handle.for_each(|capability, parcel| {
                     if let Some(delta) = parcel.0.take() {
@@ -184,10 +188,11 @@ fn pull<'scope>(builder: &mut OperatorBuilder<'scope, Time>, input: Input<'scope
             })
         }};
     }
-    match input.route {
+    match route {
         _ if peers == 1 => pull_through!(Pipeline),
         Route::Here => pull_through!(Pipeline),
         Route::ByColumns(columns) => pull_through!(by_columns(&columns)),
         Route::To(worker) => pull_through!(to_worker(worker)),
+        Route::Everywhere => pull_through!(in_turn()),
     }
 }

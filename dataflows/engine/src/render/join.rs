@@ -2,7 +2,8 @@
 
 use std::sync::Arc;
 
-use arrow::datatypes::{Schema, SchemaRef};
+use arrow::datatypes::{Field, Schema, SchemaRef};
+use arrow_row::{RowConverter, SortField};
 use highwater_plan::{Join, JoinKind, Map, Node, NodeId};
 
 use super::Renderer;
@@ -51,10 +52,32 @@ impl<'scope> Renderer<'scope, '_> {
                 Box::new(MatchingJoin::new(join, schemas, append_only, mapper, condition, window))
             }
         };
-        let inputs = [0, 1].map(|side| {
-            let on = join.on.iter().map(|on| if side == 0 { on.0 } else { on.1 }).collect();
-            Input { stream: self.input(id, side), route: Route::ByColumns(on) }
-        });
+        let inputs = [0, 1].map(|side| Input { stream: self.input(id, side), route: route(join, sides, side) });
         epoch_operator(self.scope, stats, inputs.into(), clocked, logic)
+    }
+}
+
+/// Where the rows of a side go.
+///
+/// Without keys every row of one side must meet every row of the other. So that not one worker has to do it all, one side
+/// goes everywhere, and each row of the other to some worker: always the same one, because a retraction must find it. The
+/// side whose rows are given alone is the one that is spread; if that is both, there is one worker for them.
+fn route(join: &Join, sides: [&Node; 2], side: usize) -> Route {
+    let on: Vec<usize> = join.on.iter().map(|on| if side == 0 { on.0 } else { on.1 }).collect();
+    let everywhere = match join.kind {
+        JoinKind::Full => None,
+        JoinKind::Right => Some(0),
+        JoinKind::Inner if sides[0].properties.unique_key.as_ref().is_some_and(Vec::is_empty) => Some(0),
+        _ => Some(1),
+    };
+    match everywhere {
+        Some(everywhere) if on.is_empty() && everywhere == side => Route::Everywhere,
+        Some(_) if on.is_empty() && sides[side].properties.append_only => Route::Here,
+        Some(_) if on.is_empty() => {
+            let fields = sides[side].schema.fields().iter().enumerate();
+            let hashed = |field: &Field| RowConverter::supports_fields(&[SortField::new(field.data_type().clone())]);
+            Route::ByColumns(fields.filter(|(_, field)| hashed(field)).map(|(column, _)| column).collect())
+        }
+        _ => Route::ByColumns(on),
     }
 }

@@ -272,7 +272,12 @@ impl Checker<'_> {
         match expr {
             Expr::Function(function) => self.function(function),
             Expr::AnyOp { right, .. } | Expr::AllOp { right, .. } if !matches!(**right, Expr::Subquery(_)) => Ok(()),
-            Expr::AnyOp { .. } | Expr::AllOp { .. } => Err(later("ANY or ALL", expr.span())),
+            Expr::AnyOp { compare_op: BinaryOperator::Eq, right, .. } if matches!(**right, Expr::Subquery(_)) => Ok(()),
+            Expr::AllOp { compare_op: BinaryOperator::NotEq, right, .. } if matches!(**right, Expr::Subquery(_)) => Ok(()),
+            Expr::AnyOp { compare_op, .. } => Err(later(&format!("{compare_op} ANY"), expr.span())
+                .help("= ANY (SELECT ...) is IN; compare others with the subquery's min() or max()")),
+            Expr::AllOp { compare_op, .. } => Err(later(&format!("{compare_op} ALL"), expr.span())
+                .help("<> ALL (SELECT ...) is NOT IN; compare others with the subquery's min() or max()")),
             Expr::Identifier(ident) => {
                 self.places.idents.extend(known_place(ident.span).map(|place| (ident.value.clone(), place)));
                 Ok(())

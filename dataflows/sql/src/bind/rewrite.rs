@@ -93,6 +93,8 @@ pub(super) fn arguments(function: &Function) -> Option<Vec<Expr>> {
 
 fn rewritten(expr: &Expr) -> Option<Expr> {
     match expr {
+        Expr::AnyOp { left, compare_op: BinaryOperator::Eq, right, .. } => among(left, right, false),
+        Expr::AllOp { left, compare_op: BinaryOperator::NotEq, right } => among(left, right, true),
         Expr::Floor { expr: inner, field: CeilFloorKind::DateTimeField(field) } if *field != DateTimeField::NoDateTime => {
             let unit = text(&field.to_string().to_lowercase());
             Some(call("date_trunc", vec![unit, (**inner).clone()], expr.span()))
@@ -104,6 +106,12 @@ fn rewritten(expr: &Expr) -> Option<Expr> {
         }
         _ => None,
     }
+}
+
+/// `= ANY (subquery)` is `IN`, `<> ALL (subquery)` is `NOT IN`.
+fn among(left: &Expr, right: &Expr, negated: bool) -> Option<Expr> {
+    let Expr::Subquery(subquery) = right else { return None };
+    Some(Expr::InSubquery { expr: Box::new(left.clone()), subquery: subquery.clone(), negated })
 }
 
 fn rewritten_call(name: &str, mut args: Vec<Expr>, span: Span) -> Option<Expr> {

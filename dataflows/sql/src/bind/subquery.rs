@@ -13,7 +13,7 @@ use datafusion_common::{Column, DFSchema, ExprSchema, Result, ScalarValue};
 use datafusion_expr::expr::{Exists, InSubquery};
 use datafusion_expr::expr_rewriter::NamePreserver;
 use datafusion_expr::logical_plan::{LogicalPlan, LogicalPlanBuilder, Subquery};
-use datafusion_expr::utils::{conjunction, disjunction, split_conjunction_owned};
+use datafusion_expr::utils::{conjunction, disjunction, split_conjunction, split_conjunction_owned};
 use datafusion_expr::{Expr, ExprSchemable, JoinType, Operator, exists, lit, not_exists, when};
 use datafusion_functions_aggregate::expr_fn::{count, min};
 use datafusion_optimizer::analyzer::AnalyzerRule;
@@ -42,13 +42,39 @@ pub(crate) fn not_in_nullable(plan: &LogicalPlan) -> Result<bool> {
         node.apply_expressions(|expr| {
             expr.apply(|expr| {
                 if let Expr::InSubquery(InSubquery { subquery, negated: true, .. }) = expr {
-                    found |= subquery.subquery.schema().field(0).is_nullable();
+                    found |= may_be_null(&subquery.subquery);
                 }
                 Ok(TreeNodeRecursion::Continue)
             })
         })
     })?;
     Ok(found)
+}
+
+/// Whether a subquery's column can be NULL: not if it is declared so, and not if a filter says so.
+fn may_be_null(plan: &LogicalPlan) -> bool {
+    let nullable = |column: &Column| !filtered(plan, column);
+    match plan.schema().columns().first() {
+        Some(column) => plan.schema().field(0).is_nullable() && nullable(column),
+        None => true,
+    }
+}
+
+/// Whether the rows of a plan are only those whose column is not NULL, as far as that is plain to see.
+fn filtered(plan: &LogicalPlan, column: &Column) -> bool {
+    match plan {
+        LogicalPlan::Projection(project) => {
+            let place = project.schema.maybe_index_of_column(column);
+            let expr = place.map(|place| project.expr[place].clone().unalias());
+            matches!(expr, Some(Expr::Column(column)) if filtered(&project.input, &column))
+        }
+        LogicalPlan::Filter(filter) => {
+            let parts = split_conjunction(&filter.predicate);
+            let not_null = |part: &&Expr| matches!(part, Expr::IsNotNull(inner) if matches!(&**inner, Expr::Column(found) if found == column));
+            parts.iter().any(not_null) || filtered(&filter.input, column)
+        }
+        _ => false,
+    }
 }
 
 /// Whether an expression has a subquery.
@@ -196,7 +222,7 @@ impl Asked {
         let subquery = Arc::unwrap_or_clone(found.subquery.subquery);
         let (qualifier, field) = subquery.schema().qualified_field(0);
         let inner = Expr::Column(Column::from((qualifier, field)));
-        let inner_nullable = field.is_nullable();
+        let inner_nullable = may_be_null(&subquery);
         Ok(Asked { subquery, inner, outer: looked_for.data, inner_nullable, outer_nullable })
     }
 
