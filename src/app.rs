@@ -142,7 +142,7 @@ impl Drop for Highwater {
 
 /// SQL text to a job.
 pub fn compile(text: &str) -> Result<Job, Vec<Diagnostic>> {
-    highwater_sql::compile(text, &highwater_sql::CompileOptions::default())
+    highwater_sql::compile(text, &highwater_sql::CompileOptions::default().with_readable_tables())
 }
 
 fn is_job_name(name: &str) -> bool {

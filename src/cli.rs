@@ -105,6 +105,12 @@ struct HttpArgs {
     /// Bytes of changes kept per view for subscribers to fetch; who falls further behind is disconnected.
     #[arg(long, value_name = "BYTES", default_value_t = Limits::default().subscriber_bytes)]
     limit_subscriber_bytes: usize,
+    /// Scripts of `POST /v1/query` that run at a time.
+    #[arg(long, value_name = "N", default_value_t = Limits::default().queries)]
+    limit_queries: usize,
+    /// Rows of a query's answer.
+    #[arg(long, value_name = "N", default_value_t = Limits::default().query_rows)]
+    limit_query_rows: u64,
     /// Bytes of one request body.
     #[arg(long, value_name = "BYTES", default_value_t = Limits::default().body_bytes)]
     limit_body_bytes: usize,
@@ -122,6 +128,8 @@ impl HttpArgs {
                 subscribers_per_view: self.limit_subscribers_per_view,
                 subscriber_bytes: self.limit_subscriber_bytes,
                 body_bytes: self.limit_body_bytes,
+                queries: self.limit_queries,
+                query_rows: self.limit_query_rows,
                 ..defaults.limits
             },
         }

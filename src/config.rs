@@ -43,6 +43,10 @@ pub struct Limits {
     pub stall_time: Duration,
     /// The longest wait a request may ask for.
     pub wait_time: Duration,
+    /// Scripts of `POST /v1/query` that run at a time; each takes a share of the workers.
+    pub queries: usize,
+    /// The most rows of a query's answer.
+    pub query_rows: u64,
     /// How often an idle subscription says that it lives.
     pub heartbeat: Duration,
     /// How long a lagging subscriber has to take its farewell before its connection is cut.
@@ -63,6 +67,8 @@ impl Default for Limits {
             header_time: Duration::from_secs(20),
             stall_time: Duration::from_secs(30),
             wait_time: Duration::from_secs(60),
+            queries: 4,
+            query_rows: 1_000_000,
             heartbeat: Duration::from_secs(5),
             lag_grace: Duration::from_secs(2),
             send_buffer_bytes: 256 << 10,

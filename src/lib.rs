@@ -24,10 +24,12 @@ pub mod app;
 pub mod bench;
 pub mod catalog;
 pub mod config;
+pub mod script;
 pub mod serve;
 pub mod telemetry;
 
 pub use app::{Builder, Highwater, JobError, JobOptions};
 pub use config::{Limits, ServeConfig};
 pub use highwater_runtime::{RunningJob, Runtime};
+pub use script::{Answer, Change, ScriptError, ScriptOptions};
 pub use serve::{ServeError, Server};

@@ -1,7 +1,7 @@
 //! HTTP: the only module that sees `warp`.
 //!
 //! A request passes [`connection`] (limits, deadlines, who may ask) and finds its route: [`jobs`], [`views`],
-//! [`changes`], [`sources`], [`health`]. Routes are small: they read the request, call the runtime, and answer; what goes
+//! [`changes`], [`sources`], [`script`], [`health`]. Routes are small: they read the request, call the runtime, and answer; what goes
 //! wrong is a [`problem`] document. Reads take rows that workers have published and never wait for a worker; subscribers of
 //! a view share one [`hub`] that encodes each epoch once.
 
@@ -22,6 +22,7 @@ mod problem;
 mod query;
 mod respond;
 mod ring;
+mod script;
 mod sources;
 mod status;
 mod token;
@@ -71,6 +72,8 @@ pub(crate) struct Context {
     pub(crate) hubs: hub::Hubs,
     /// Room for request bodies, in KiB.
     pub(crate) bodies: Arc<Semaphore>,
+    /// Room for scripts that run.
+    pub(crate) scripts: Arc<Semaphore>,
     pub(crate) http: HttpCounters,
 }
 
@@ -101,6 +104,7 @@ impl Server {
             watches: watch::Watches::default(),
             hubs: hub::Hubs::default(),
             bodies: Arc::new(Semaphore::new((limits.bodies_bytes / 1024).min(Semaphore::MAX_PERMITS))),
+            scripts: Arc::new(Semaphore::new(limits.queries)),
             http: HttpCounters::default(),
             limits,
         });
@@ -158,6 +162,7 @@ fn routes(context: &Arc<Context>) -> BoxedFilter<(Response,)> {
         sources::routes(context),
         changes::routes(context),
         jobs::routes(context),
+        script::routes(context),
         health::routes(context),
         console::routes(context),
     ];
@@ -171,7 +176,7 @@ pub(crate) fn allowed(path: &str) -> &'static str {
     match segments.as_slice() {
         ["v1", "jobs"] => "GET, HEAD, POST",
         ["v1", "jobs", _] => "GET, HEAD, DELETE",
-        ["v1", "sources", _] => "POST",
+        ["v1", "sources", _] | ["v1", "jobs", _, "sources", _] | ["v1", "query"] => "POST",
         _ => "GET, HEAD",
     }
 }

@@ -19,6 +19,8 @@ pub(super) struct UrlArgs {
 struct Problem {
     title: String,
     detail: String,
+    /// What is wrong with a text, with its place.
+    rendered: Option<String>,
 }
 
 /// An agent that gives answers of every status to its caller, and gives up on a server that does not answer.
@@ -57,12 +59,13 @@ pub(super) fn success(mut response: ureq::http::Response<ureq::Body>) -> Result<
     }
     let text = response.body_mut().read_to_string().unwrap_or_default();
     let message = match serde_json::from_str::<Problem>(&text) {
+        Ok(Problem { rendered: Some(rendered), .. }) => rendered,
         Ok(problem) => format!("{}: {}", problem.title, problem.detail),
         Err(_) => format!("the server answered {status}"),
     };
     // A wrong column or value is the caller's mistake; anything else is about the server.
     Err(match status.as_u16() {
-        400 | 406 => Failure::Usage(message),
+        400 | 406 | 422 => Failure::Usage(message),
         _ => Failure::Unreachable(message),
     })
 }

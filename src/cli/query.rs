@@ -10,20 +10,30 @@ use serde_json::Value;
 use super::Failure;
 use super::client::{UrlArgs, address, agent, encode, success, unreachable};
 
-const EXAMPLES: &str = "\
-Examples:
+const EXAMPLES: &str = r#"Examples:
   highwater query trending --limit 10
   highwater query hourly --where origin=JFK --where carrier=B6 --format csv
   highwater query 'bid$late' --min-epoch job:1731000000000
+  highwater query --sql "SELECT origin, max(delay) AS worst FROM hourly GROUP BY origin ORDER BY worst DESC LIMIT 5"
+  highwater query --sql "INSERT INTO airport VALUES ('JFK', 'New York')"
 
-Exit codes: 0 done, 2 wrong usage (an unknown column, a value of another type), 3 no server or no such view.";
+A query is answered at one moment: all views it reads at the same closed epoch.
+
+Exit codes: 0 done, 2 wrong usage (an unknown column, a value of another type), 3 no server or no such view."#;
 
 /// Arguments of `highwater query`.
 #[derive(Debug, clap::Args)]
 #[command(after_help = EXAMPLES)]
 pub(super) struct QueryArgs {
     /// The view.
-    view: String,
+    #[arg(required_unless_present = "sql", conflicts_with = "sql")]
+    view: Option<String>,
+    /// SQL to run once: a query over views, or INSERT, UPDATE and DELETE on tables; `-` reads it from standard input.
+    #[arg(long, value_name = "SQL", conflicts_with_all = ["conditions", "limit"])]
+    sql: Option<String>,
+    /// The job that is meant, if several have relations of these names.
+    #[arg(long, value_name = "JOB")]
+    job: Option<String>,
     #[command(flatten)]
     url: UrlArgs,
     /// Only rows whose column has this value; `column.is=null` for NULL. Several conditions must all hold.
@@ -58,9 +68,57 @@ fn condition(text: &str) -> Result<(String, String), String> {
     pair.map(|(column, value)| (column.to_string(), value.to_string())).ok_or_else(|| "expected COLUMN=VALUE".into())
 }
 
-/// Prints the view's rows.
+/// Prints the view's or the query's rows.
 pub(super) fn query(args: &QueryArgs) -> Result<(), Failure> {
-    let mut path = format!("/v1/views/{}?timeout_ms={}", encode(&args.view), args.timeout_ms);
+    let accept = if args.format == Format::Csv { "text/csv" } else { "application/x-ndjson" };
+    let response = match (&args.sql, &args.view) {
+        (Some(sql), _) => {
+            let mut path = format!("/v1/query?timeout_ms={}", args.timeout_ms);
+            for (name, value) in [("min_epoch", &args.min_epoch), ("job", &args.job)] {
+                if let Some(value) = value {
+                    path.push_str(&format!("&{name}={}", encode(value)));
+                }
+            }
+            let sql = match sql.as_str() {
+                "-" => {
+                    io::read_to_string(io::stdin()).map_err(|error| Failure::Usage(format!("cannot read the query: {error}")))?
+                }
+                sql => sql.to_string(),
+            };
+            let request = agent().post(&address(&args.url, &path)).header("accept", accept).content_type("application/sql");
+            request.send(&sql).map_err(|error| unreachable(&args.url, &error))?
+        }
+        (None, view) => {
+            let url = address(&args.url, &view_path(args, view.as_deref().unwrap_or_default()));
+            agent().get(&url).header("accept", accept).call().map_err(|error| unreachable(&args.url, &error))?
+        }
+    };
+    let mut response = success(response)?;
+    // What a change has done is one document, whatever was asked for.
+    let document = response.headers().get("content-type").is_some_and(|kind| kind == "application/json");
+    let mut stdout = io::stdout().lock();
+    let printed = match args.format {
+        Format::Table if !document => {
+            let text = io::read_to_string(response.body_mut().as_reader());
+            text.and_then(|text| stdout.write_all(table(&text).as_bytes()))
+        }
+        _ => io::copy(&mut response.body_mut().as_reader(), &mut stdout).map(|_| ()),
+    };
+    match printed.and_then(|()| stdout.flush()) {
+        // Whoever reads has seen enough.
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
+        Err(error) => Err(Failure::Unreachable(format!("the answer broke off: {error}"))),
+        Ok(()) => Ok(()),
+    }
+}
+
+/// Where the view's rows are, with the conditions.
+fn view_path(args: &QueryArgs, view: &str) -> String {
+    let place = match &args.job {
+        Some(job) => format!("/v1/jobs/{}/views/{}", encode(job), encode(view)),
+        None => format!("/v1/views/{}", encode(view)),
+    };
+    let mut path = format!("{place}?timeout_ms={}", args.timeout_ms);
     for (column, value) in &args.conditions {
         // `.eq` so that a column may be named like a parameter.
         let suffix = if column.ends_with(".is") { "" } else { ".eq" };
@@ -72,24 +130,7 @@ pub(super) fn query(args: &QueryArgs) -> Result<(), Failure> {
     if let Some(token) = &args.min_epoch {
         path.push_str(&format!("&min_epoch={}", encode(token)));
     }
-    let accept = if args.format == Format::Csv { "text/csv" } else { "application/x-ndjson" };
-    let url = address(&args.url, &path);
-    let response = agent().get(&url).header("accept", accept).call().map_err(|error| unreachable(&args.url, &error))?;
-    let mut response = success(response)?;
-    let mut stdout = io::stdout().lock();
-    let printed = match args.format {
-        Format::Json | Format::Csv => io::copy(&mut response.body_mut().as_reader(), &mut stdout).map(|_| ()),
-        Format::Table => {
-            let text = io::read_to_string(response.body_mut().as_reader());
-            text.and_then(|text| stdout.write_all(table(&text).as_bytes()))
-        }
-    };
-    match printed.and_then(|()| stdout.flush()) {
-        // Whoever reads has seen enough.
-        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
-        Err(error) => Err(Failure::Unreachable(format!("the answer broke off: {error}"))),
-        Ok(()) => Ok(()),
-    }
+    path
 }
 
 /// A row's columns in their order, which a map would lose.

@@ -28,6 +28,9 @@ const RECONNECTS: u32 = 20;
 pub(super) struct TailArgs {
     /// The view.
     view: String,
+    /// Its job, if several have a view of this name.
+    #[arg(long, value_name = "JOB")]
+    job: Option<String>,
     #[command(flatten)]
     url: UrlArgs,
     /// Only changes from now on.
@@ -50,7 +53,8 @@ enum Left {
 
 /// Prints changes until the job ends or the output is closed.
 pub(super) fn tail(args: &TailArgs) -> Result<(), Failure> {
-    let path = format!("/v1/views/{}/changes?snapshot={}", encode(&args.view), !args.from_now);
+    let job = args.job.as_ref().map_or(String::new(), |job| format!("jobs/{}/", encode(job)));
+    let path = format!("/v1/{job}views/{}/changes?snapshot={}", encode(&args.view), !args.from_now);
     let url = address(&args.url, &path);
     let agent = agent();
     let mut last_id: Option<String> = None;

@@ -22,21 +22,24 @@ use warp::reply::{Reply, Response};
 
 use super::connection::Cut;
 use super::hub::{Hub, News, Seat, Snapshot};
+use super::lookup::{self, Named};
 use super::problem::{Code, Problem};
 use super::query::{self, Query};
 use super::respond::{answer, with};
 use super::ring::{Next, Position};
 use super::token::Token;
-use super::{Context, event, lookup};
+use super::{Context, event};
 
 pub(super) fn routes(context: &Arc<Context>) -> BoxedFilter<(Response,)> {
-    warp::path!("v1" / "views" / String / "changes")
+    lookup::named("views")
+        .and(warp::path("changes"))
+        .and(warp::path::end())
         .and(warp::get())
         .and(with(context))
         .and(query::raw())
         .and(warp::header::headers_cloned())
         .and(warp::ext::optional::<Cut>())
-        .then(|view: String, context: Arc<Context>, query: String, headers: HeaderMap, cut: Option<Cut>| async move {
+        .then(|view: Named, context: Arc<Context>, query: String, headers: HeaderMap, cut: Option<Cut>| async move {
             answer("GET /v1/views/{view}/changes", subscribe(&context, &view, &query, &headers, cut))
         })
         .boxed()
@@ -52,14 +55,19 @@ enum Start {
     Stranger,
 }
 
-fn subscribe(context: &Arc<Context>, raw: &str, query: &str, headers: &HeaderMap, cut: Option<Cut>) -> Result<Response, Problem> {
-    let name = query::segment(raw)?;
+fn subscribe(
+    context: &Arc<Context>,
+    named: &Named,
+    query: &str,
+    headers: &HeaderMap,
+    cut: Option<Cut>,
+) -> Result<Response, Problem> {
     let query = Query::parse(query)?;
     if let Some((unknown, _)) = query.0.iter().find(|(name, _)| !matches!(name.as_str(), "after" | "snapshot")) {
         let detail = format!("'{unknown}' is no parameter of changes; 'after' and 'snapshot' are");
         return Err(Problem::new(Code::BadQuery, detail));
     }
-    let (job, view) = lookup::view(context, &name)?;
+    let (job, view) = lookup::view(context, named)?;
     let start = start(&job, &query, headers)?;
     let (hub, seat) = context.hubs.join(context, job, view, cut)?;
     let subscriber = Subscriber {

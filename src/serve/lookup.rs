@@ -1,13 +1,17 @@
-//! Names in addresses to jobs, views and sources. Views and sources are addressed without their job: the runtime lets no
-//! two jobs have the same.
+//! Names in addresses to jobs, views and sources. A view or source is addressed below its job, or without it as long as only
+//! one job has its name.
 
 use std::sync::Arc;
 
 use highwater_engine::ViewHandle;
 use highwater_runtime::RunningJob;
 
-use super::Context;
+use serde_json::json;
+use warp::Filter;
+use warp::filters::BoxedFilter;
+
 use super::problem::{Code, Problem};
+use super::{Context, query};
 
 /// The job of this name.
 pub(crate) fn job(context: &Context, name: &str) -> Result<Arc<RunningJob>, Problem> {
@@ -17,26 +21,63 @@ pub(crate) fn job(context: &Context, name: &str) -> Result<Arc<RunningJob>, Prob
     })
 }
 
+/// A view or source as an address names it: `/v1/views/{name}`, `/v1/jobs/{job}/views/{name}`.
+#[derive(Debug, Clone)]
+pub(crate) struct Named {
+    job: Option<String>,
+    name: String,
+}
+
+/// Paths of `kind` (`views`, `sources`) up to the name, of either form.
+pub(crate) fn named(kind: &'static str) -> BoxedFilter<(Named,)> {
+    let short = warp::path("v1").and(warp::path(kind)).and(warp::path::param()).map(|name| Named { job: None, name });
+    let of_job = warp::path("v1").and(warp::path("jobs")).and(warp::path::param()).and(warp::path(kind)).and(warp::path::param());
+    let of_job = of_job.map(|job, name| Named { job: Some(job), name });
+    short.or(of_job).unify().boxed()
+}
+
 /// The view of this name, and its job.
-pub(crate) fn view(context: &Context, name: &str) -> Result<(Arc<RunningJob>, Arc<ViewHandle>), Problem> {
-    let jobs = context.highwater.runtime().jobs();
-    let found = jobs.iter().find_map(|job| job.handle().view(name).map(|view| (Arc::clone(job), Arc::clone(view))));
-    found.ok_or_else(|| {
+pub(crate) fn view(context: &Context, named: &Named) -> Result<(Arc<RunningJob>, Arc<ViewHandle>), Problem> {
+    let name = query::segment(&named.name)?;
+    let jobs = candidates(context, named)?;
+    let found = jobs.iter().filter_map(|job| job.handle().view(&name).map(|view| (Arc::clone(job), Arc::clone(view))));
+    only(found.collect(), "view", &name, |(job, _)| job.name())?.ok_or_else(|| {
         let views = jobs.iter().flat_map(|job| job.handle().views());
         let names = views.filter(|view| !view.is_side_relation()).map(|view| view.name());
         Problem::new(Code::UnknownView, format!("no view '{name}'; views: {}", list(names)))
     })
 }
 
-/// The job that has a source of this name.
-pub(crate) fn source(context: &Context, name: &str) -> Result<Arc<RunningJob>, Problem> {
-    let jobs = context.highwater.runtime().jobs();
+/// The source of this name, and its job.
+pub(crate) fn source(context: &Context, named: &Named) -> Result<(Arc<RunningJob>, String), Problem> {
+    let name = query::segment(&named.name)?;
+    let jobs = candidates(context, named)?;
     let has = |job: &&Arc<RunningJob>| job.handle().job().sources.iter().any(|source| source.name == name);
-    jobs.iter().find(has).map(Arc::clone).ok_or_else(|| {
+    let found = jobs.iter().filter(has).map(Arc::clone).collect();
+    let job = only(found, "source", &name, |job| job.name())?.ok_or_else(|| {
         let sources = jobs.iter().flat_map(|job| &job.handle().job().sources);
         let names = sources.map(|source| source.name.as_str());
         Problem::new(Code::UnknownSource, format!("no source '{name}'; sources: {}", list(names)))
-    })
+    })?;
+    Ok((job, name))
+}
+
+/// The jobs that may be meant.
+fn candidates(context: &Context, named: &Named) -> Result<Vec<Arc<RunningJob>>, Problem> {
+    match &named.job {
+        Some(name) => Ok(vec![job(context, &query::segment(name)?)?]),
+        None => Ok(context.highwater.runtime().jobs()),
+    }
+}
+
+/// What was found, if it is not several.
+fn only<T>(mut found: Vec<T>, what: &str, name: &str, job: impl Fn(&T) -> &str) -> Result<Option<T>, Problem> {
+    if found.len() > 1 {
+        let jobs: Vec<&str> = found.iter().map(job).collect();
+        let detail = format!("jobs {} have a {what} '{name}'; ask for /v1/jobs/{}/{what}s/{name}", jobs.join(", "), jobs[0]);
+        return Err(Problem::new(Code::AmbiguousName, detail).with("jobs", json!(jobs)));
+    }
+    Ok(found.pop())
 }
 
 fn list<'a>(names: impl Iterator<Item = &'a str>) -> String {

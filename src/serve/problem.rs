@@ -41,17 +41,25 @@ codes! {
     NotAcceptable 406 "not-acceptable" "The answer does not exist in this format" "Accept application/json, application/x-ndjson, text/csv or application/vnd.apache.arrow.stream.";
     BodyTimeout 408 "body-timeout" "The body did not arrive in time" "Send the body without long pauses.";
     JobExists 409 "job-exists" "A job of this name runs already" "Choose another name, or drop the job first.";
+    AmbiguousName 409 "ambiguous-name" "Several jobs have a relation of this name" "Say which job is meant: /v1/jobs/{job}/views/{view}, /v1/jobs/{job}/sources/{source}, or `job=` of a query.";
     NotPushable 409 "not-pushable" "This source does not take rows from clients" "Only sources with `connector = 'http'` do.";
     JobOver 409 "job-over" "The job has ended" "Its views can be read as long as it is not dropped, but nothing changes any more.";
     BodyTooLarge 413 "body-too-large" "The body is larger than allowed" "Send several smaller bodies, or raise --limit-body-bytes.";
     UnsupportedMedia 415 "unsupported-media-type" "The body's format is not known" "Send application/x-ndjson, application/json or text/csv.";
     UnknownHost 421 "unknown-host" "This service does not go by this name" "Address it by its IP address or as localhost, or start it with --allow-host NAME.";
     InvalidJob 422 "invalid-job" "The job's text is wrong" "`diagnostics` says what, where and how to mend it.";
+    InvalidScript 422 "invalid-script" "The script is wrong" "`diagnostics` says what, where and how to mend it.";
+    DifferentJobs 422 "different-jobs" "The relations of one statement are of different jobs" "A statement is answered at one moment of one job; put the views into one job, or ask twice.";
+    QueryFailed 422 "query-failed" "The statement failed on a row" "The detail says which expression and row; CASE, NULLIF or a condition can leave the row out.";
+    InvalidRows 422 "invalid-rows" "The rows cannot be rows of the table" "The detail says which column does not take what.";
+    TooManyRows 422 "too-many-rows" "The answer has more rows than allowed" "Add conditions or LIMIT, read the view as a stream of changes, or raise --limit-query-rows.";
+    TooManyQueries 429 "too-many-queries" "There are as many queries running as allowed" "Try again after `Retry-After` seconds, or raise --limit-queries.";
     QueueFull 429 "queue-full" "The source's queue is full: the dataflow is behind" "Send the same body again after `Retry-After` seconds.";
     TooManySubscribers 429 "too-many-subscribers" "There are as many subscribers as allowed" "Try again later, or raise --limit-subscribers or --limit-subscribers-per-view.";
     Internal 500 "internal" "Something went wrong that should not" "The service's log has more; please report it.";
     TooManyConnections 503 "too-many-connections" "There are as many connections as allowed" "Try again later, or raise --limit-connections.";
     Overloaded 503 "overloaded" "Too many request bodies are being received" "Try again after `Retry-After` seconds.";
+    QueryTimeout 504 "query-timeout" "The statement was not done in time" "Ask for less, or allow more (`timeout_ms`).";
     EpochTimeout 504 "epoch-timeout" "The epoch was not closed in time" "Wait longer (`timeout_ms`), or see `GET /v1/jobs/{name}` for what is behind.";
 }
 
@@ -97,9 +105,14 @@ impl Problem {
 
     /// What is wrong with a job's text.
     pub(crate) fn diagnostics(name: &str, text: &str, diagnostics: &[Diagnostic]) -> Self {
+        Problem::text(Code::InvalidJob, name, text, diagnostics)
+    }
+
+    /// What is wrong with a text.
+    pub(crate) fn text(code: Code, name: &str, text: &str, diagnostics: &[Diagnostic]) -> Self {
         let detail = diagnostics.first().map_or_else(String::new, ToString::to_string);
         let rendered: Vec<String> = diagnostics.iter().map(|diagnostic| diagnostic.render(name, text)).collect();
-        Problem::new(Code::InvalidJob, detail)
+        Problem::new(code, detail)
             .with("diagnostics", diagnostics.iter().map(diagnostic_json).collect())
             .with("rendered", Value::from(rendered.join("\n")))
     }

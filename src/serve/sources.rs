@@ -15,11 +15,12 @@ use warp::http::{HeaderMap, StatusCode};
 use warp::reply::Response;
 use warp::{Buf, Filter};
 
+use super::lookup::{self, Named};
 use super::problem::{Code, Problem};
 use super::query::{self, Query};
 use super::respond::{answer, json_response, with};
 use super::token::Token;
-use super::{Context, body, lookup, views};
+use super::{Context, body, views};
 
 const IDEMPOTENCY_KEY: &str = "idempotency-key";
 
@@ -27,26 +28,26 @@ const IDEMPOTENCY_KEY: &str = "idempotency-key";
 const KEY_BYTES_MAX: usize = 256;
 
 pub(super) fn routes(context: &Arc<Context>) -> BoxedFilter<(Response,)> {
-    warp::path!("v1" / "sources" / String)
+    lookup::named("sources")
+        .and(warp::path::end())
         .and(warp::post())
         .and(with(context))
         .and(query::raw())
         .and(warp::header::headers_cloned())
         .and(warp::body::stream())
-        .then(|source: String, context: Arc<Context>, query: String, headers: HeaderMap, body| async move {
+        .then(|source: Named, context: Arc<Context>, query: String, headers: HeaderMap, body| async move {
             answer("POST /v1/sources/{source}", push(&context, &source, &query, &headers, body).await)
         })
         .boxed()
 }
 
-async fn push<S, B>(context: &Arc<Context>, raw: &str, query: &str, headers: &HeaderMap, body: S) -> Result<Response, Problem>
+async fn push<S, B>(context: &Arc<Context>, named: &Named, query: &str, headers: &HeaderMap, body: S) -> Result<Response, Problem>
 where
     S: Stream<Item = Result<B, warp::Error>>,
     B: Buf,
 {
-    let name = query::segment(raw)?;
     let query = Query::parse(query)?;
-    let job = lookup::source(context, &name)?;
+    let (job, name) = lookup::source(context, named)?;
     let format = format(headers)?;
     let idempotency_key = key(headers)?;
     let wait_visible = match query.get("wait") {

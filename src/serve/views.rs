@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use arrow::datatypes::SchemaRef;
 use arrow::error::ArrowError;
 use arrow::record_batch::RecordBatch;
 use futures_util::stream;
@@ -18,7 +19,7 @@ use warp::reply::{Reply, Response};
 
 use super::Context;
 use super::filter::conditions;
-use super::lookup;
+use super::lookup::{self, Named};
 use super::media::{Encoder, Media};
 use super::problem::{Code, Problem};
 use super::query::{self, Query};
@@ -37,12 +38,13 @@ pub(super) fn routes(context: &Arc<Context>) -> BoxedFilter<(Response,)> {
         .and(warp::get())
         .and(with(context))
         .then(|context: Arc<Context>| async move { answer("GET /v1/views", list(&context)) });
-    let read = warp::path!("v1" / "views" / String)
+    let read = lookup::named("views")
+        .and(warp::path::end())
         .and(warp::get())
         .and(with(context))
         .and(query::raw())
         .and(warp::header::headers_cloned())
-        .then(|view: String, context: Arc<Context>, query: String, headers: HeaderMap| async move {
+        .then(|view: Named, context: Arc<Context>, query: String, headers: HeaderMap| async move {
             answer("GET /v1/views/{view}", read(&context, &view, &query, &headers).await)
         });
     list.or(read).unify().boxed()
@@ -75,10 +77,10 @@ pub(super) fn describe(job: &RunningJob, view: &highwater_engine::ViewHandle) ->
     })
 }
 
-async fn read(context: &Arc<Context>, raw: &str, query: &str, headers: &HeaderMap) -> Result<Response, Problem> {
-    let name = query::segment(raw)?;
+async fn read(context: &Arc<Context>, named: &Named, query: &str, headers: &HeaderMap) -> Result<Response, Problem> {
     let query = Query::parse(query)?;
-    let (job, view) = lookup::view(context, &name)?;
+    let (job, view) = lookup::view(context, named)?;
+    let name = view.name().to_owned();
     let media = Media::negotiate(headers, query.get("format"))?;
     let conditions = conditions(&query, view.schema())?;
     let limit = query.number::<usize>("limit")?;
@@ -113,10 +115,9 @@ pub(super) async fn wait(context: &Context, job: &RunningJob, epoch: u64, timeou
 }
 
 /// Rows on their way to a client.
-struct Answer {
+pub(super) struct Answer {
     media: Media,
-    token: String,
-    epoch: u64,
+    moment: Option<(String, u64)>,
     /// How the job is: rows of one that failed are as of when it did.
     state: &'static str,
     first: Vec<u8>,
@@ -124,7 +125,29 @@ struct Answer {
 }
 
 impl Answer {
-    fn into_response(self) -> Response {
+    /// Begins to write rows; `head` is what a JSON object has before them, `moment` the token and epoch they are of.
+    pub(super) fn start(
+        media: Media,
+        head: &Value,
+        moment: Option<(String, u64)>,
+        state: &'static str,
+        schema: &SchemaRef,
+        batches: Vec<RecordBatch>,
+    ) -> Result<Answer, Problem> {
+        let head = head.to_string();
+        let comma = if head == "{}" { "" } else { "," };
+        let head = format!("{}{comma}\"rows\":", head.trim_end_matches('}'));
+        let mut first = Vec::new();
+        let encoder = Encoder::start(media, schema, &head, &mut first).map_err(unencodable)?;
+        let mut pieces = Pieces { encoder, batches: batches.into(), row: 0, finished: false };
+        while first.len() < PIECE_BYTES && !pieces.finished {
+            pieces.next(&mut first).map_err(unencodable)?;
+        }
+        let rest = (!pieces.finished).then_some(pieces);
+        Ok(Answer { media, moment, state, first, rest })
+    }
+
+    pub(super) fn into_response(self) -> Response {
         let mut response = match self.rest {
             None => HttpResponse::new(self.first.into()),
             Some(rest) => {
@@ -136,9 +159,11 @@ impl Answer {
         headers.insert(CONTENT_TYPE, HeaderValue::from_static(self.media.content_type()));
         headers.insert(VARY, HeaderValue::from_static("accept"));
         headers.insert("highwater-state", HeaderValue::from_static(self.state));
-        headers.insert("highwater-epoch", HeaderValue::from(self.epoch));
-        if let Ok(token) = HeaderValue::try_from(self.token) {
-            headers.insert("highwater-token", token);
+        if let Some((token, epoch)) = self.moment {
+            headers.insert("highwater-epoch", HeaderValue::from(epoch));
+            if let Ok(token) = HeaderValue::try_from(token) {
+                headers.insert("highwater-token", token);
+            }
         }
         response
     }
@@ -148,16 +173,8 @@ fn rows(job: &RunningJob, view: &str, media: Media, conditions: &[Equals], limit
     let ViewRead { epoch, schema, batches } = job.read_view(view, None, Duration::ZERO, conditions, limit).map_err(unreadable)?;
     let token = Token::new(job.name(), epoch).to_string();
     let state = super::status::state_name(&job.state());
-    let head = json!({ "view": view, "job": job.name(), "epoch": epoch, "token": token, "state": state }).to_string();
-    let head = format!("{},\"rows\":", head.trim_end_matches('}'));
-    let mut first = Vec::new();
-    let encoder = Encoder::start(media, &schema, &head, &mut first).map_err(unencodable)?;
-    let mut pieces = Pieces { encoder, batches: batches.into(), row: 0, finished: false };
-    while first.len() < PIECE_BYTES && !pieces.finished {
-        pieces.next(&mut first).map_err(unencodable)?;
-    }
-    let rest = (!pieces.finished).then_some(pieces);
-    Ok(Answer { media, token, epoch, state, first, rest })
+    let head = json!({ "view": view, "job": job.name(), "epoch": epoch, "token": token, "state": state });
+    Answer::start(media, &head, Some((token, epoch)), state, &schema, batches)
 }
 
 fn unreadable(error: ReadError) -> Problem {

@@ -5,5 +5,7 @@ mod errors;
 mod jobs;
 mod limits;
 mod metrics;
+mod names;
+mod script;
 mod sources;
 mod views;

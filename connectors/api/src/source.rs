@@ -27,6 +27,10 @@ pub const COMMON_FIELDS: &[Field] = &[
     Field { key: "connector", about: "the kind of source" },
     Field { key: "idle_timeout", about: "after how long without rows a partition no longer holds the watermark back" },
     Field { key: "max_ahead", about: "how far ahead of the wall clock an event time may be" },
+    Field {
+        key: "readable",
+        about: "tables: whether their rows are kept, to be read like a view and changed by UPDATE and DELETE",
+    },
     Field { key: "epoch_rows_max", about: "most rows that one epoch takes from this source" },
 ];
 
@@ -231,6 +235,11 @@ pub trait PushHandle: Send + Sync {
     /// `done` is called with that epoch once the dataflow has taken the rows. A body with the `idempotency_key` of an
     /// earlier one is not queued again; `done` gets the earlier one's epoch.
     fn push(&self, request: PushRequest, done: Receipt) -> Result<PushSummary, PushError>;
+
+    /// Queues rows that are columns already, as one unit: all physical columns of the source, +1 or -1 per row.
+    ///
+    /// With a primary key -1 deletes the key's row, +1 inserts or replaces it. Errors: a full queue, rows of another schema.
+    fn push_rows(&self, rows: RecordBatch, diffs: Int64Array, done: Receipt) -> Result<(), PushError>;
 
     /// Rows and bytes that wait to be taken.
     fn depth(&self) -> Backlog;

@@ -1,8 +1,7 @@
 //! All jobs of a process: create, find, drop.
 //!
-//! Jobs do not disturb each other: they share worker threads and names, nothing else. Views are addressed by name
-//! (`GET /v1/views/{view}`) and so are sources (`POST /v1/sources/{source}`), whichever job they belong to; therefore a
-//! name is given once among all jobs, and dropping a job frees its names.
+//! Jobs do not disturb each other: they share worker threads, nothing else. Each has names of its own; two may have views or
+//! sources of the same name.
 
 #[cfg(test)]
 mod tests;
@@ -12,7 +11,7 @@ use std::time::{Duration, UNIX_EPOCH};
 
 use highwater_connectors::Registry;
 use highwater_engine::{Engine, EngineConfig, JobSpec, JobState};
-use highwater_plan::{Diagnostic, Job, Span};
+use highwater_plan::{Diagnostic, Job};
 
 use crate::clock::{Clock, SystemClock};
 use crate::open::Opening;
@@ -59,7 +58,7 @@ pub enum CreateError {
     /// There is a job of this name.
     #[error("a job '{0}' exists; drop it first, or choose another name")]
     Exists(String),
-    /// Its text cannot be run: a name that is taken, an option, a source that cannot be read.
+    /// Its text cannot be run: an option, a source that cannot be read.
     #[error("{}", list(.0))]
     Diagnostics(Vec<Diagnostic>),
     /// Nothing could be seen of it.
@@ -88,6 +87,10 @@ impl Runtime {
         }))
     }
 
+    pub(crate) fn engine(&self) -> &Engine {
+        &self.engine
+    }
+
     /// How many worker threads there are.
     pub fn workers(&self) -> usize {
         self.engine.workers()
@@ -102,10 +105,6 @@ impl Runtime {
         }
         if job.views.is_empty() && job.sinks.is_empty() {
             return Err(CreateError::NoViewsOrSinks);
-        }
-        let taken = taken_names(&job, &jobs);
-        if !taken.is_empty() {
-            return Err(CreateError::Diagnostics(taken));
         }
         let running = Arc::new(self.start_job(name, text, job, options)?);
         self.jobs.write().expect("the list is changed without panicking").push(Arc::clone(&running));
@@ -151,6 +150,7 @@ impl Runtime {
             fault,
             signal,
             clock: Arc::clone(&self.clock),
+            writing: Mutex::default(),
         })
     }
 
@@ -186,25 +186,6 @@ impl Runtime {
         let _changing = self.changing.lock().expect("creating and dropping do not panic");
         self.engine.shutdown();
     }
-}
-
-/// Which names of `job` other jobs have taken.
-fn taken_names(job: &Job, others: &[Arc<RunningJob>]) -> Vec<Diagnostic> {
-    let views = job.views.iter().filter_map(|view| {
-        let owner = others.iter().find(|other| other.handle.view(&view.name).is_some())?;
-        Some(taken("view", &view.name, view.span, &owner.name))
-    });
-    let sources = job.sources.iter().filter_map(|source| {
-        let owner = others.iter().find(|other| other.sources.iter().any(|known| known.name == source.name))?;
-        Some(taken("source", &source.name, source.span, &owner.name))
-    });
-    sources.chain(views).collect()
-}
-
-fn taken(what: &str, name: &str, span: Option<Span>, owner: &str) -> Diagnostic {
-    Diagnostic::error("duplicate-relation", format!("job '{owner}' already has a {what} '{name}'"))
-        .at(span)
-        .help(format!("rename it, or drop job '{owner}' first: {what}s are addressed by name, whichever job they belong to"))
 }
 
 fn list(diagnostics: &[Diagnostic]) -> String {

@@ -14,6 +14,7 @@
 
 #![cfg_attr(test, allow(clippy::unwrap_used, reason = "a test that finds nothing to unwrap has failed, and says where"))]
 
+mod evaluate;
 mod jobs;
 mod reads;
 mod running;
@@ -37,8 +38,9 @@ mod status;
 #[cfg(test)]
 mod testing;
 
+pub use evaluate::{EvaluateError, Evaluated};
 pub use jobs::{CreateError, CreateOptions, NoSuchJob, Runtime, RuntimeConfig, RuntimeError};
-pub use reads::{ReadError, ViewRead};
+pub use reads::{ReadError, Snapshot, ViewRead};
 pub use running::{PushFailure, RunningJob, SourceInfo};
 pub use sinks::SinkInfo;
 pub use status::{LastError, PartitionInfo, PartitionState};

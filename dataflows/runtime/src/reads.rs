@@ -22,6 +22,15 @@ pub struct ViewRead {
     pub batches: Vec<RecordBatch>,
 }
 
+/// Several views at one epoch.
+#[derive(Debug, Clone)]
+pub struct Snapshot {
+    /// The epoch.
+    pub epoch: Time,
+    /// Per view its rows, in the order asked for.
+    pub views: Vec<Vec<RecordBatch>>,
+}
+
 /// A view could not be read.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum ReadError {
@@ -64,10 +73,7 @@ impl RunningJob {
         equals: &[Equals],
         limit: Option<usize>,
     ) -> Result<ViewRead, ReadError> {
-        let Some(handle) = self.handle.view(view) else {
-            let known: Vec<&str> = self.handle.views().iter().map(|view| view.name()).collect();
-            return Err(ReadError::UnknownView { view: view.to_owned(), known: known.join(", ") });
-        };
+        let Some(handle) = self.handle.view(view) else { return Err(self.unknown_view(view)) };
         if let Some(wanted) = min_epoch {
             let closed = self.wait_closed(wanted, timeout);
             if closed < wanted {
@@ -87,6 +93,38 @@ impl RunningJob {
                 return Err(self.not_reached(since, closed));
             }
         }
+    }
+
+    /// Reads several views, all at the same closed epoch, which is at least `min_epoch`.
+    pub fn snapshot(&self, views: &[&str], min_epoch: Option<Time>, timeout: Duration) -> Result<Snapshot, ReadError> {
+        let mut handles = Vec::with_capacity(views.len());
+        for view in views {
+            handles.push(self.handle.view(view).ok_or_else(|| self.unknown_view(view))?);
+        }
+        if let Some(wanted) = min_epoch {
+            let closed = self.wait_closed(wanted, timeout);
+            if closed < wanted {
+                return Err(self.not_reached(wanted, closed));
+            }
+        }
+        let left = self.deadline(Some(timeout.max(COMPACTED_WAIT)));
+        loop {
+            let epoch = self.handle.closed();
+            let read: Result<Vec<_>, Compacted> = handles.iter().map(|handle| handle.read(epoch, &[], None)).collect();
+            let since = match read {
+                Ok(views) => return Ok(Snapshot { epoch, views }),
+                Err(Compacted { since }) => since,
+            };
+            let closed = self.wait_closed(since, left().unwrap_or_default());
+            if closed < since {
+                return Err(self.not_reached(since, closed));
+            }
+        }
+    }
+
+    fn unknown_view(&self, view: &str) -> ReadError {
+        let known: Vec<&str> = self.handle.views().iter().map(|view| view.name()).collect();
+        ReadError::UnknownView { view: view.to_owned(), known: known.join(", ") }
     }
 
     fn not_reached(&self, wanted: Time, closed: Time) -> ReadError {

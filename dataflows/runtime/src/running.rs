@@ -1,9 +1,11 @@
 //! A running job, as the rest of the process holds it: push rows, read views, wait, look inside.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime};
 
-use highwater_connectors::source::{Backlog, PushError, PushRequest, PushSummary, Receipt};
+use arrow::array::Int64Array;
+use arrow::record_batch::RecordBatch;
+use highwater_connectors::source::{Backlog, PushError, PushHandle, PushRequest, PushSummary, Receipt};
 use highwater_engine::{JobHandle, JobState, Time};
 use highwater_plan::{Diagnostic, SourceKind};
 
@@ -25,6 +27,7 @@ pub struct RunningJob {
     pub(crate) fault: Arc<Fault>,
     pub(crate) signal: Arc<Signal>,
     pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) writing: Mutex<()>,
 }
 
 /// A source or table of a running job.
@@ -103,6 +106,17 @@ impl RunningJob {
     ///
     /// A job that ends before it has taken the rows does not call `done`: whoever waits for it has to have a limit.
     pub fn push(&self, source: &str, request: PushRequest, done: Receipt) -> Result<PushSummary, PushFailure> {
+        Ok(self.push_handle(source)?.push(request, done)?)
+    }
+
+    /// Pushes rows that are columns already, as [`RunningJob::push`] does.
+    pub fn push_rows(&self, source: &str, rows: RecordBatch, diffs: Int64Array, done: Receipt) -> Result<(), PushFailure> {
+        let push = self.push_handle(source)?;
+        Ok(push.push_rows(rows, diffs, done)?)
+    }
+
+    /// The handle of a source that rows can be pushed to now.
+    fn push_handle(&self, source: &str) -> Result<&Arc<dyn PushHandle>, PushFailure> {
         let Some(source) = self.sources.iter().find(|known| known.name == source) else {
             return Err(PushFailure::UnknownSource(source.to_owned()));
         };
@@ -113,7 +127,12 @@ impl RunningJob {
         if self.state() != JobState::Running {
             return Err(PushError::Closed.into());
         }
-        Ok(push.push(request, done)?)
+        Ok(push)
+    }
+
+    /// Held by who reads its views to change its tables by what he finds: one at a time.
+    pub fn writing(&self) -> MutexGuard<'_, ()> {
+        self.writing.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Its sources and tables, in the order of their statements.

@@ -15,6 +15,7 @@ mod interval;
 mod marks;
 mod names;
 mod nodes;
+mod once;
 mod operators;
 mod optimize;
 mod ordered;
@@ -42,6 +43,8 @@ use sqlparser::ast::{ObjectName, Spanned};
 pub(crate) use catalog::{Catalog, Relation, Target};
 pub(crate) use clock::changing;
 pub(crate) use nodes::{WatermarkNode, WindowNode, Windows};
+pub(crate) use once::{BoundOnce, BoundStatement, RESULT, bind_once};
+pub use once::{Readable, Writable};
 pub(crate) use recursion::{BoundRecursion, Form};
 pub(crate) use set_operation::SetOperationNode;
 pub(crate) use settings::Decisions;
@@ -49,6 +52,7 @@ pub(crate) use timed::{JoinTime, TimedJoinNode};
 pub(crate) use types::{map as map_type, sql_type};
 pub(crate) use unnest::UnnestNode;
 
+use crate::CompileOptions;
 use crate::diagnose::{Failure, Item, Places, Result, error, known_place, place};
 use crate::parse::{CreateSink, CreateView, EmitClause, Statement, StatementKind};
 
@@ -124,7 +128,7 @@ pub(crate) struct BoundSink {
 }
 
 /// Binds a job's statements.
-pub(crate) fn bind(statements: Vec<Statement>) -> Result<Bound> {
+pub(crate) fn bind(statements: Vec<Statement>, options: &CompileOptions) -> Result<Bound> {
     let decisions = settings::decide(&statements)?;
     let catalog = Catalog::new(decisions.lower_identifiers);
     let bound = Bound {
@@ -141,6 +145,7 @@ pub(crate) fn bind(statements: Vec<Statement>) -> Result<Bound> {
         let span = statement.span;
         binder.statement(statement).map_err(|failure| failure.or_at(span))?;
     }
+    binder.readable_tables(options.readable_tables)?;
     if let Some(sink) = binder.bound.sinks.iter().find(|sink| sink.queries.is_empty()) {
         return Err(error("empty-sink", format!("nothing is written to sink '{}'", sink.name))
             .at(sink.span)
@@ -213,6 +218,7 @@ impl Binder {
             constraints: Constraints::default(),
             inline,
             span: name_span,
+            defaults: Vec::new(),
         })?;
         self.bound.views.push(BoundView { name, materialized: view.materialized, query, emit, every, span });
         Ok(())
@@ -246,6 +252,7 @@ impl Binder {
             constraints: Constraints::default(),
             inline: None,
             span: name_span,
+            defaults: Vec::new(),
         })?;
         self.bound.sinks.push(BoundSink { name, queries, schema, key, emit, every, options, span });
         Ok(())

@@ -6,18 +6,29 @@ use highwater_plan::{Diagnostic, Job};
 
 use crate::diagnose::{Result, error};
 
-/// How a job is compiled. There is nothing to choose yet; new choices come with defaults.
+/// How a job is compiled.
 #[derive(Debug, Clone, Default)]
 #[non_exhaustive]
-pub struct CompileOptions {}
+pub struct CompileOptions {
+    /// Whether tables without `WITH` are kept, and can be read by their names like views; those with `readable = 'true'` are
+    /// in any case.
+    pub readable_tables: bool,
+}
+
+impl CompileOptions {
+    /// The same with tables kept, as [`CompileOptions::readable_tables`] says.
+    pub fn with_readable_tables(mut self) -> Self {
+        self.readable_tables = true;
+        self
+    }
+}
 
 /// Compiles a job's text.
 ///
 /// Errors: what stops the job, each with its place; warnings are in [`Job::warnings`]. A failure of the planner itself is
 /// an error as well (`internal-planner-error`), never a panic.
 pub fn compile(text: &str, options: &CompileOptions) -> std::result::Result<Job, Vec<Diagnostic>> {
-    let CompileOptions {} = options;
-    let failure = match on_large_stack(|| catch_unwind(AssertUnwindSafe(|| compile_text(text)))) {
+    let failure = match on_large_stack(|| catch_unwind(AssertUnwindSafe(|| compile_text(text, options)))) {
         Some(Ok(Ok(job))) => return Ok(job),
         Some(Ok(Err(failure))) => failure,
         Some(Err(_)) | None => {
@@ -28,7 +39,7 @@ pub fn compile(text: &str, options: &CompileOptions) -> std::result::Result<Job,
 }
 
 /// The planner walks trees by recursion, and a stack overflow cannot be caught: a long chain of ORs needs room.
-fn on_large_stack<T: Send>(work: impl FnOnce() -> T + Send) -> Option<T> {
+pub(crate) fn on_large_stack<T: Send>(work: impl FnOnce() -> T + Send) -> Option<T> {
     const STACK_BYTES: usize = 256 << 20;
     std::thread::scope(|scope| {
         let planner = std::thread::Builder::new().name("planner".into()).stack_size(STACK_BYTES);
@@ -36,6 +47,6 @@ fn on_large_stack<T: Send>(work: impl FnOnce() -> T + Send) -> Option<T> {
     })
 }
 
-fn compile_text(text: &str) -> Result<Job> {
-    crate::lower::lower(crate::bind::bind(crate::parse::parse(text)?)?)
+fn compile_text(text: &str, options: &CompileOptions) -> Result<Job> {
+    crate::lower::lower(crate::bind::bind(crate::parse::parse(text)?, options)?)
 }

@@ -11,5 +11,7 @@ mod diagnose;
 mod functions;
 mod lower;
 mod parse;
+mod script;
 
 pub use compile::{CompileOptions, compile};
+pub use script::{Once, Planned, Readable, Script, Verb, Writable};

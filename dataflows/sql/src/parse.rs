@@ -7,6 +7,7 @@
 mod create;
 mod dialect;
 mod options;
+mod script;
 mod statement;
 mod tokens;
 
@@ -22,6 +23,7 @@ use sqlparser::tokenizer::{Token, TokenWithSpan, Tokenizer};
 use crate::diagnose::{Failure, Result, error, from_parser, place};
 use dialect::JobDialect;
 pub(crate) use dialect::TABLE_ARGUMENT;
+pub(crate) use script::{ScriptKind, ScriptStatement, parse_script};
 pub(crate) use statement::{
     Column, ColumnKind, CreateRelation, CreateSink, CreateView, EmitClause, RelationKind, Statement, StatementKind,
     WatermarkClause,

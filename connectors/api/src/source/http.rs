@@ -11,6 +11,9 @@ mod queue;
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Instant;
 
+use arrow::array::Int64Array;
+use arrow::error::ArrowError;
+use arrow::record_batch::RecordBatch;
 use highwater_plan::{Diagnostic, Field, OptionReader};
 
 use self::keys::{Keys, Known};
@@ -223,6 +226,25 @@ impl PushHandle for Http {
             waker();
         }
         Ok(summary)
+    }
+
+    fn push_rows(&self, rows: RecordBatch, diffs: Int64Array, done: Receipt) -> Result<(), PushError> {
+        let malformed = |error: ArrowError| PushError::Malformed(error.to_string());
+        let rows = RecordBatch::try_new(self.spec.schema.clone(), rows.columns().to_vec()).map_err(malformed)?;
+        let rows = if self.spec.keeps_origin { rows } else { rows.project(&self.spec.used).map_err(malformed)? };
+        let bytes = rows.get_array_memory_size() as u64;
+        let mut state = self.state();
+        if state.closed {
+            return Err(PushError::Closed);
+        }
+        self.full(&state, rows.num_rows() as u64, bytes)?;
+        state.queue.push(Body { rows, diffs: Some(diffs), rejects: Vec::new(), bytes, receipt: Some(done) });
+        let waker = state.waker.clone();
+        drop(state);
+        if let Some(waker) = waker {
+            waker();
+        }
+        Ok(())
     }
 
     fn depth(&self) -> Backlog {

@@ -2,7 +2,7 @@
 
 use std::sync::{Arc, Mutex};
 
-use arrow::array::Array;
+use arrow::array::{Array, Int64Array, RecordBatch};
 use highwater_connectors::Registry;
 use highwater_connectors::sink::{Changes, SinkConnector, SinkError, SinkSpec, SinkWriter};
 use highwater_connectors::source::{
@@ -139,6 +139,14 @@ impl PushHandle for Push {
         batch.receipt = Some(done);
         self.0.say(Ok(Polled::Batch(batch)));
         Ok(PushSummary { accepted: micros.len() as u64, ..PushSummary::default() })
+    }
+
+    fn push_rows(&self, rows: RecordBatch, diffs: Int64Array, done: Receipt) -> Result<(), PushError> {
+        let mut batch = batch_at(&times(&rows));
+        batch.diffs = Some(diffs);
+        batch.receipt = Some(done);
+        self.0.say(Ok(Polled::Batch(batch)));
+        Ok(())
     }
 
     fn depth(&self) -> Backlog {

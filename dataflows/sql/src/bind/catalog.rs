@@ -8,7 +8,7 @@ use arrow::datatypes::{DataType, SchemaRef};
 use datafusion_common::config::ConfigOptions;
 use datafusion_common::{Constraints, Result as PlanResult, TableReference};
 use datafusion_expr::planner::{ContextProvider, ExprPlanner, RelationPlanner, TypePlanner};
-use datafusion_expr::{AggregateUDF, HigherOrderUDF, LogicalPlan, ScalarUDF, TableSource, TableType, WindowUDF};
+use datafusion_expr::{AggregateUDF, Expr, HigherOrderUDF, LogicalPlan, ScalarUDF, TableSource, TableType, WindowUDF};
 use datafusion_sql::planner::{ParserOptions, SqlToRel};
 use highwater_plan::Span;
 
@@ -50,6 +50,8 @@ pub(crate) struct Relation {
     pub(crate) inline: Option<LogicalPlan>,
     /// Where it was declared.
     pub(crate) span: Span,
+    /// What an INSERT puts into columns that it does not name.
+    pub(crate) defaults: Vec<(String, Expr)>,
 }
 
 impl TableSource for Relation {
@@ -63,6 +65,10 @@ impl TableSource for Relation {
 
     fn table_type(&self) -> TableType {
         if self.inline.is_some() { TableType::View } else { TableType::Base }
+    }
+
+    fn get_column_default(&self, column: &str) -> Option<&Expr> {
+        self.defaults.iter().find(|(name, _)| name == column).map(|(_, expr)| expr)
     }
 
     fn get_logical_plan(&'_ self) -> Option<Cow<'_, LogicalPlan>> {

@@ -104,7 +104,7 @@ impl Binder {
         Ok(BoundQuery { plan, schema: Arc::clone(&sink.schema), places })
     }
 
-    fn optimized(&self, raw: LogicalPlan, places: &Places) -> Result<LogicalPlan> {
+    pub(super) fn optimized(&self, raw: LogicalPlan, places: &Places) -> Result<LogicalPlan> {
         optimize(raw, self.catalog.config()).map_err(|e| from_datafusion(&e, places))
     }
 }
@@ -177,7 +177,7 @@ fn rename(raw: LogicalPlan, columns: &[String], span: Span) -> Result<LogicalPla
 }
 
 /// The SELECT whose items name a query's columns.
-fn top_select(body: &SetExpr) -> Option<&ast::Select> {
+pub(super) fn top_select(body: &SetExpr) -> Option<&ast::Select> {
     match body {
         SetExpr::Select(select) => Some(select),
         SetExpr::Query(query) => top_select(&query.body),
@@ -187,7 +187,7 @@ fn top_select(body: &SetExpr) -> Option<&ast::Select> {
 }
 
 /// The columns' names with the types that the analysed plan gives: those of a union are settled only there.
-fn resolved_types(named: &SchemaRef, plan: &LogicalPlan) -> SchemaRef {
+pub(super) fn resolved_types(named: &SchemaRef, plan: &LogicalPlan) -> SchemaRef {
     let fields = named.fields().iter().zip(plan.schema().fields()).map(|(named, typed)| {
         let nullable = named.is_nullable() || typed.is_nullable();
         named.as_ref().clone().with_data_type(typed.data_type().clone()).with_nullable(nullable)
@@ -202,7 +202,7 @@ pub(super) fn named_like(named: &SchemaRef, plan: &LogicalPlan) -> SchemaRef {
 }
 
 /// The query's columns by name; no name twice.
-fn output_schema(plan: &LogicalPlan, head: Option<&ast::Select>, span: Span) -> Result<SchemaRef> {
+pub(super) fn output_schema(plan: &LogicalPlan, head: Option<&ast::Select>, span: Span) -> Result<SchemaRef> {
     let fields: Vec<Field> = plan.schema().fields().iter().map(|field| field.as_ref().clone()).collect();
     let mut names: Vec<String> = fields.iter().map(|field| field.name().clone()).collect();
     if let Some(select) = head

@@ -279,6 +279,7 @@ impl Lifter<'_> {
             constraints: Constraints::default(),
             inline: None,
             span: span.unwrap_or(self.statement),
+            defaults: Vec::new(),
         });
     }
 }

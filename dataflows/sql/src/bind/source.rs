@@ -7,7 +7,7 @@ use datafusion_common::tree_node::{Transformed, TreeNode};
 use datafusion_common::{Column as PlanColumn, Constraint, Constraints, DFSchema};
 use datafusion_expr::logical_plan::{Extension, LogicalPlan, LogicalPlanBuilder};
 use datafusion_expr::{Expr, ExprSchemable, TableSource, cast};
-use highwater_plan::{OptionEntry, Options, SourceKind, Span};
+use highwater_plan::{Emit, OptionEntry, Options, SourceKind, Span};
 use sqlparser::ast::{self, Ident};
 
 use super::catalog::{Relation, Target};
@@ -15,7 +15,7 @@ use super::nodes::WatermarkNode;
 use super::optimize::simplify;
 use super::query::resolve;
 use super::rewrite::rewrite;
-use super::{Binder, BoundSource, BoundWatermark, types};
+use super::{Binder, BoundSource, BoundView, BoundWatermark, types};
 use crate::diagnose::{Item, Places, Result, did_you_mean, error, from_datafusion, place};
 use crate::parse::{Column, ColumnKind, CreateRelation, RelationKind, WatermarkClause};
 
@@ -47,6 +47,7 @@ impl Binder {
             constraints,
             inline: None,
             span: name_span,
+            defaults: Vec::new(),
         };
         let places = Places { statement: Some(span), ..Places::default() };
         let scan = LogicalPlanBuilder::scan(name.as_str(), Arc::new(base.clone()) as Arc<dyn TableSource>, None)
@@ -83,6 +84,36 @@ impl Binder {
         let changelog = options.get("format").is_some_and(|format| CHANGELOGS.iter().any(|word| format.contains(word)));
         let append_only = primary_key.is_empty() && !changelog;
         self.bound.sources.push(BoundSource { name, kind, schema, primary_key, defaults, append_only, watermark, options, span });
+        Ok(())
+    }
+
+    /// Keeps the tables that say so, and with `plain` those that say nothing: a view of the table's own name, that no query
+    /// can mean because they see the table.
+    pub(super) fn readable_tables(&mut self, plain: bool) -> Result<()> {
+        for index in 0..self.bound.sources.len() {
+            let source = &self.bound.sources[index];
+            let span = source.span;
+            let readable = match source.options.entry("readable").map(|entry| (entry, entry.value.as_str())) {
+                // Who wrote no options has not decided against it; the one there is was put there for him.
+                None => plain && source.options.entries.iter().all(|entry| entry.key_span.is_none()),
+                Some((_, "false")) => false,
+                Some((_, "true")) if source.kind == SourceKind::Table => true,
+                Some((entry, "true")) => {
+                    return Err(error("invalid-option", "only a table can be kept readable: a source has no end")
+                        .at(entry.key_span.or(Some(span)))
+                        .help("keep what is needed of it: CREATE MATERIALIZED VIEW ... AS SELECT ... FROM source"));
+                }
+                Some((entry, other)) => {
+                    return Err(error("invalid-option", format!("option 'readable' is 'true' or 'false', not '{other}'"))
+                        .at(entry.value_span.or(Some(span))));
+                }
+            };
+            if readable && source.kind == SourceKind::Table {
+                let name = source.name.clone();
+                let query = self.scan(&Ident::with_quote('"', name.as_str()).into(), span)?;
+                self.bound.views.push(BoundView { name, materialized: true, query, emit: Emit::Changes, every: None, span });
+            }
+        }
         Ok(())
     }
 
