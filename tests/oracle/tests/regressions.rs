@@ -133,6 +133,16 @@ fn r12_a_shared_side_of_which_no_column_is_read() {
     check(sql, "feed a @0\n 0 + 1\n 0 + 2\n 1 - 1\nfeed b @1\n 0 + 7\n 1 + 8");
 }
 
+/// A lookup remembered the first column of left rows that have none.
+#[test]
+fn r13_a_lookup_of_rows_without_columns() {
+    let sql = "CREATE TABLE a (k BIGINT) WITH (connector = 'http', format = 'changelog');
+        CREATE SOURCE b (k BIGINT) WITH (connector = 'http', format = 'json');
+        CREATE MATERIALIZED VIEW v AS SELECT b.k FROM (SELECT k, count(*) AS n FROM a GROUP BY k) AS c
+        JOIN b FOR SYSTEM_TIME AS OF PROCTIME() ON b.k > 0;";
+    check(sql, "feed a @0\n 0 + 1\n 1 + 2\n 2 - 1\nfeed b @1\n 0 + 7\n 1 + 8");
+}
+
 /// A job that ends with its bounded feeds, while others still give, ends on every worker in the same epoch.
 #[test]
 fn r11_bounded_feeds_end_a_job_while_others_still_give() {

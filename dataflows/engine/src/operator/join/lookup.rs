@@ -5,8 +5,9 @@
 //! given now; of equal left rows the last that came goes first.
 
 use std::rc::Rc;
+use std::sync::Arc;
 
-use arrow::array::ArrayRef;
+use arrow::array::{ArrayRef, BooleanArray};
 use arrow::datatypes::{DataType, SchemaRef};
 use arrow_row::{RowConverter, SortField};
 use hashbrown::HashMap;
@@ -154,11 +155,11 @@ impl Memory {
         let mut columns = [couples.on[0].clone(), couples.kept[0].clone()].concat();
         columns.sort_unstable();
         columns.dedup();
+        let mut types: Vec<DataType> = columns.iter().map(|column| left.field(*column).data_type().clone()).collect();
         if columns.is_empty() {
-            // Rows without columns would have no bytes to be told by.
-            columns.push(0);
+            // Rows of which no column is read are all alike, and have this one: without a column there would be no rows.
+            types.push(DataType::Boolean);
         }
-        let types: Vec<DataType> = columns.iter().map(|column| left.field(*column).data_type().clone()).collect();
         let converter = |types: &[DataType]| {
             let fields = types.iter().map(|data_type| SortField::new(data_type.clone())).collect();
             RowConverter::new(fields).expect("planners allow only columns that can be encoded")
@@ -178,7 +179,11 @@ impl Memory {
         let mut numbers = Vec::new();
         for delta in deltas {
             keys.find(&delta.columns(&couples.on[0]), delta.len(), &mut numbers);
-            let encoded = self.left.convert_columns(&delta.columns(&self.columns)).expect("the left columns");
+            let mut columns = delta.columns(&self.columns);
+            if columns.is_empty() {
+                columns.push(Arc::new(BooleanArray::from(vec![false; delta.len()])));
+            }
+            let encoded = self.left.convert_columns(&columns).expect("the left columns");
             for (row, key) in numbers.iter().enumerate() {
                 let diff = delta.diff(row);
                 match net.get_mut(encoded.row(row).data()) {
