@@ -50,6 +50,7 @@ impl Verb {
 }
 
 /// A planned statement.
+#[allow(clippy::large_enum_variant, reason = "there is one of it per statement")]
 pub enum Planned {
     /// Rows to answer.
     Rows(Once),

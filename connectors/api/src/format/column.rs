@@ -7,8 +7,8 @@
 use std::sync::Arc;
 
 use arrow::array::{
-    ArrayRef, AsArray, BinaryArray, BooleanArray, BooleanBufferBuilder, Decimal128Array, IntervalMonthDayNanoArray, ListArray, MapArray, NullArray,
-    NullBufferBuilder, PrimitiveArray, StringArray, StructArray,
+    ArrayRef, AsArray, BinaryArray, BooleanArray, BooleanBufferBuilder, Decimal128Array, IntervalMonthDayNanoArray, ListArray,
+    MapArray, NullArray, NullBufferBuilder, PrimitiveArray, StringArray, StructArray,
 };
 use arrow::buffer::{Buffer, NullBuffer, OffsetBuffer};
 use arrow::compute::cast;
@@ -74,7 +74,11 @@ pub(crate) enum Values {
     U64(Vec<u64>),
     F32(Vec<f32>),
     F64(Vec<f64>),
-    Decimal { values: Vec<i128>, precision: u8, scale: i8 },
+    Decimal {
+        values: Vec<i128>,
+        precision: u8,
+        scale: i8,
+    },
     Date(Vec<i32>),
     Time32(Vec<i32>, TimeUnit),
     Time64(Vec<i64>, TimeUnit),
@@ -83,9 +87,15 @@ pub(crate) enum Values {
     Text(VarBytes),
     Bytes(VarBytes),
     Struct(Fields),
-    List { offsets: Vec<i32>, item: Box<Column> },
+    List {
+        offsets: Vec<i32>,
+        item: Box<Column>,
+    },
     /// Entries are structs of a key and a value.
-    Map { offsets: Vec<i32>, item: Box<Column> },
+    Map {
+        offsets: Vec<i32>,
+        item: Box<Column>,
+    },
 }
 
 /// Strings end to end.

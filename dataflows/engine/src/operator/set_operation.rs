@@ -93,7 +93,9 @@ mod tests {
         Delta::with_diffs(batch, rows.iter().map(|(_, diff)| *diff).collect())
     }
 
-    fn run(kind: SetKind, all: bool, epochs: &[[&[(Option<i64>, i64)]; 2]]) -> BTreeMap<Option<i64>, i64> {
+    type Rows<'a> = &'a [(Option<i64>, i64)];
+
+    fn run(kind: SetKind, all: bool, epochs: &[[Rows<'_>; 2]]) -> BTreeMap<Option<i64>, i64> {
         let schema = Arc::clone(delta(&[]).rows.schema_ref());
         let mut logic = SetOperator::new(SetOperation { kind, all }, schema);
         let mut content = BTreeMap::new();
@@ -114,7 +116,7 @@ mod tests {
 
     #[test]
     fn copies_count_with_all_and_nulls_are_equal() {
-        let epochs: [[&[(Option<i64>, i64)]; 2]; 3] = [
+        let epochs: [[Rows<'_>; 2]; 3] = [
             [&[(Some(1), 3), (Some(2), 1), (None, 2)], &[(Some(1), 1)]],
             [&[(Some(3), 1)], &[(None, 1), (Some(2), 2), (Some(1), 1)]],
             [&[(Some(2), 1), (Some(3), -1)], &[(Some(2), -1), (Some(3), 1)]],

@@ -59,6 +59,7 @@ pub(crate) struct BoundOnce {
 }
 
 /// A bound statement of a script.
+#[allow(clippy::large_enum_variant, reason = "there is one of it per statement")]
 pub(crate) enum BoundStatement {
     /// Rows to show.
     Query(BoundOnce),

@@ -201,6 +201,7 @@ fn event_time(plan: &LogicalPlan) -> Option<usize> {
 
 /// What brings the two sides of a join in time together.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
+#[allow(clippy::large_enum_variant, reason = "there is one of it per join in a job's text")]
 pub(crate) enum JoinTime {
     /// The right side of now.
     Processing,

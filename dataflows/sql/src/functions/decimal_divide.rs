@@ -114,7 +114,7 @@ mod tests {
         assert_eq!(quotient(4, 3, one), Some(1));
         assert_eq!(quotient(0, -3, one), Some(0));
         assert_eq!(quotient(2, -3, one), Some(-1));
-        assert_eq!(quotient(i128::MAX, 3, i256::from_i128(1_000)).is_none(), true);
+        assert!(quotient(i128::MAX, 3, i256::from_i128(1_000)).is_none());
         assert_eq!(quotient(i128::MAX / 10, i128::MAX, i256::from_i128(1_000)), Some(100));
     }
 }

@@ -25,7 +25,7 @@ pub(super) fn functions() -> Vec<Arc<ScalarUDF>> {
 const DAY: i64 = 86_400_000_000_000;
 
 fn multiply(args: &[ColumnarValue], rows: usize) -> Result<ArrayRef> {
-    scaled(args, rows, |factor| Ok(factor))
+    scaled(args, rows, Ok)
 }
 
 fn divide(args: &[ColumnarValue], rows: usize) -> Result<ArrayRef> {

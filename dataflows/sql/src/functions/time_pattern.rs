@@ -257,7 +257,7 @@ impl What {
 
 impl Field {
     fn write(&self, time: &NaiveDateTime, out: &mut impl Write) -> std::fmt::Result {
-        let hour12 = if time.hour() % 12 == 0 { 12 } else { time.hour() % 12 };
+        let hour12 = if time.hour().is_multiple_of(12) { 12 } else { time.hour() % 12 };
         let number: i64 = match self.what {
             What::Year => time.year().into(),
             What::YearOfCentury => time.year().rem_euclid(100).into(),

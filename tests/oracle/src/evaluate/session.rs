@@ -64,7 +64,7 @@ fn through(
             0 => input[0].clone(),
             epoch => input[epoch].minus(&input[epoch - 1]),
         };
-        let (timed, without): (Vec<(&Row, i64)>, Vec<(&Row, i64)>) = change.iter().partition(|(row, _)| time_of(row).is_some());
+        let (timed, without): (Vec<_>, Vec<_>) = change.iter().partition(|(row, _)| time_of(row).is_some());
         untimed += without.iter().map(|(_, diff)| diff).sum::<i64>();
         let mut together = kept.clone();
         timed.iter().filter(|(_, diff)| *diff > 0).for_each(|(row, diff)| together.add((*row).clone(), *diff));

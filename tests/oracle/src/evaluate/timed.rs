@@ -146,7 +146,9 @@ pub(super) fn temporal(
 fn of_processing(context: &Context<'_>, mut pairing: Pairing<'_>, inputs: [&Vec<Multiset>; 2]) -> Result<Evaluated, Unfit> {
     let mut evaluated = Evaluated::of(vec![Multiset::default(); context.epochs]);
     // Per left row its copies, each with the right rows that it was given beside.
-    let mut given: BTreeMap<Row, Vec<(i64, Vec<(Row, i64)>)>> = BTreeMap::new();
+    // Per left row its copies, and what those stand beside.
+    type Copies = (i64, Vec<(Row, i64)>);
+    let mut given: BTreeMap<Row, Vec<Copies>> = BTreeMap::new();
     let (mut content, mut errors) = (Multiset::default(), 0);
     for epoch in 0..context.epochs {
         let [left, right] = inputs.map(|input| &input[epoch]);

@@ -1,7 +1,8 @@
 //! One value of any type as JSON: arrays are looked at once, then rows are written without asking for their types again.
 
 use arrow::array::{
-    Array, ArrayRef, AsArray, BinaryArray, BooleanArray, Decimal128Array, ListArray, MapArray, PrimitiveArray, StringArray, StructArray,
+    Array, ArrayRef, AsArray, BinaryArray, BooleanArray, Decimal128Array, ListArray, MapArray, PrimitiveArray, StringArray,
+    StructArray,
 };
 use arrow::compute::cast;
 use arrow::datatypes::{

@@ -25,6 +25,9 @@ pub(crate) fn accumulator(call: &AggregateCall, input: &SchemaRef, append_only: 
     one.shared.pop().expect("one call has one accumulator").accumulator
 }
 
+/// What calls with `DISTINCT` tell apart: the columns of their arguments, and of their order.
+type Values = (Vec<usize>, Vec<usize>);
+
 impl Accumulators {
     /// For calls over an input with this schema; `append_only`: no update ever retracts.
     ///
@@ -32,7 +35,7 @@ impl Accumulators {
     /// `count(DISTINCT ..) FILTER (..)` of two columns keep two sets of values.
     pub(crate) fn new(calls: &[AggregateCall], input: &SchemaRef, append_only: bool) -> Self {
         let mut shared: Vec<Shared> = Vec::new();
-        let mut together: Vec<((Vec<usize>, Vec<usize>), Vec<usize>)> = Vec::new();
+        let mut together: Vec<(Values, Vec<usize>)> = Vec::new();
         for (position, call) in calls.iter().enumerate() {
             match call.argument.filter(|_| call.distinct && !call.function.ignores_copies()) {
                 None => shared.push(Shared { calls: vec![position], accumulator: plain(call, input, append_only) }),

@@ -33,6 +33,13 @@ pub(crate) struct Couples {
     mapper: Mapper,
 }
 
+/// Pair `i` is group `groups[i]` beside row `i` of the kept columns `right`, `diffs[i]` times (absent: once).
+pub(super) struct Pairs {
+    pub(super) groups: Vec<u32>,
+    pub(super) right: Vec<ArrayRef>,
+    pub(super) diffs: Option<Vec<Diff>>,
+}
+
 impl Couples {
     /// For inputs with these schemas and an output with `output`.
     pub(crate) fn new(beside: &Beside, inputs: [&SchemaRef; 2], output: SchemaRef, errors: Errors) -> Self {
@@ -80,15 +87,12 @@ impl Couples {
         Some(nulls().fold(BooleanBuffer::new_set(delta.len()), |valid, nulls| &valid & nulls.inner()))
     }
 
-    /// Gives pairs: pair `i` is group `groups[i]`, a row of the kept columns `left`, beside row `i` of the kept columns
-    /// `right`, `diffs[i]` times (absent: once). Groups that match are noted in `matched`.
+    /// Gives pairs; `left` are the kept columns of the groups. Groups that match are noted in `matched`.
     pub(super) fn pairs(
         &self,
         epoch: Time,
         left: &[ArrayRef],
-        groups: Vec<u32>,
-        right: Vec<ArrayRef>,
-        diffs: Option<Vec<Diff>>,
+        Pairs { groups, right, diffs }: Pairs,
         matched: &mut [bool],
         output: &mut Vec<Delta>,
     ) {

@@ -12,7 +12,7 @@ use arrow::datatypes::{DataType, SchemaRef};
 use arrow_row::{RowConverter, SortField};
 use hashbrown::HashMap;
 
-use super::couples::Couples;
+use super::couples::{Couples, Pairs};
 use super::side::{NONE, Side};
 use crate::keys::{ABSENT, Keys};
 use crate::operator::epoch::EpochLogic;
@@ -98,7 +98,7 @@ impl Lookup {
         }
         let right = self.right.gather(&found.stored);
         let diffs = (!found.diffs.is_empty()).then_some(found.diffs);
-        self.couples.pairs(epoch, left, found.groups, right, diffs, matched, output);
+        self.couples.pairs(epoch, left, Pairs { groups: found.groups, right, diffs }, matched, output);
     }
 }
 
@@ -143,6 +143,9 @@ struct Given {
     copies: Diff,
     beside: Rc<[(Box<[u8]>, Diff)]>,
 }
+
+/// Copies of a left row, and the right rows that they stand beside.
+type Group = (Box<[u8]>, Diff, Rc<[(Box<[u8]>, Diff)]>);
 
 /// An epoch's net change of a left row.
 struct Net {
@@ -193,7 +196,7 @@ impl Memory {
             }
         }
         // Groups of one left row, beside what it was given or is given now.
-        let mut groups: Vec<(Box<[u8]>, Diff, Rc<[(Box<[u8]>, Diff)]>)> = Vec::new();
+        let mut groups: Vec<Group> = Vec::new();
         for (row, Net { diff, key }) in net {
             let mut rest = diff;
             let mut given = self.rows.remove(&row).unwrap_or_default();
@@ -251,13 +254,7 @@ impl Memory {
         rows.into()
     }
 
-    fn give(
-        &self,
-        epoch: Time,
-        groups: &[(Box<[u8]>, Diff, Rc<[(Box<[u8]>, Diff)]>)],
-        couples: &Couples,
-        output: &mut Vec<Delta>,
-    ) {
+    fn give(&self, epoch: Time, groups: &[Group], couples: &Couples, output: &mut Vec<Delta>) {
         let parser = self.left.parser();
         let rows = groups.iter().map(|(row, ..)| parser.parse(row));
         let columns = self.left.convert_rows(rows).expect("the bytes came from this converter");
@@ -280,7 +277,7 @@ impl Memory {
                 self.right.convert_rows(rows).expect("the bytes came from this converter")
             }
         };
-        couples.pairs(epoch, &left, of, right, Some(diffs), &mut matched, output);
+        couples.pairs(epoch, &left, Pairs { groups: of, right, diffs: Some(diffs) }, &mut matched, output);
         let copies: Vec<Diff> = groups.iter().map(|(_, copies, _)| *copies).collect();
         couples.unmatched(epoch, &left, &matched, Some(&copies), output);
     }

@@ -17,7 +17,7 @@ use arrow_row::{RowConverter, SortField};
 use hashbrown::HashMap;
 use highwater_plan::{Comparison, Nearest};
 
-use super::couples::Couples;
+use super::couples::{Couples, Pairs};
 use crate::keys::Keys;
 use crate::operator::epoch::EpochLogic;
 use crate::{Delta, Diff, Time};
@@ -53,6 +53,9 @@ struct Placed {
     /// The right row that it was given beside.
     beside: Option<Rc<[u8]>>,
 }
+
+/// Copies of a left row, and the right row that they stand beside.
+type Group = (Rc<[u8]>, Option<Rc<[u8]>>, Diff);
 
 /// What a left row was before the epoch.
 type Before = HashMap<Spot, Placed, ahash::RandomState>;
@@ -114,10 +117,7 @@ impl NearestJoin {
     /// Takes the change of a right row; `touched` has the first right row at each changed place before the epoch.
     fn change_right(&mut self, spot: Spot, diff: Diff, touched: &mut BTreeMap<(u32, i128), Option<Rc<[u8]>>>) {
         let place = (spot.0, spot.1);
-        if !touched.contains_key(&place) {
-            let first = self.first_at(place);
-            touched.insert(place, first);
-        }
+        touched.entry(place).or_insert_with(|| self.first_at(place));
         let (key, bytes) = (spot.0 as usize, spot.2.len() + 72);
         let copies = self.right.get(&spot).copied().unwrap_or(0) + diff;
         match copies {
@@ -212,7 +212,7 @@ impl NearestJoin {
 
     /// Gives what became of the changed left rows.
     fn give(&mut self, epoch: Time, before: Before, output: &mut Vec<Delta>) {
-        let mut groups: Vec<(Rc<[u8]>, Option<Rc<[u8]>>, Diff)> = Vec::new();
+        let mut groups: Vec<Group> = Vec::new();
         let mut emptied = Vec::new();
         for (spot, old) in before {
             if old.copies == 0 {
@@ -241,7 +241,7 @@ impl NearestJoin {
         }
     }
 
-    fn give_groups(&self, epoch: Time, groups: &[(Rc<[u8]>, Option<Rc<[u8]>>, Diff)], output: &mut Vec<Delta>) {
+    fn give_groups(&self, epoch: Time, groups: &[Group], output: &mut Vec<Delta>) {
         let columns = |side: usize, rows: &mut dyn Iterator<Item = &[u8]>| -> Vec<ArrayRef> {
             if self.couples.kept[side].is_empty() {
                 return Vec::new();
@@ -255,7 +255,8 @@ impl NearestJoin {
         let numbers = |paired: bool| with(paired).map(|group| group as u32).collect();
         let right = columns(1, &mut groups.iter().filter_map(|(_, beside, _)| beside.as_deref()));
         let mut matched = vec![false; groups.len()];
-        self.couples.pairs(epoch, &left, numbers(true), right, Some(diffs(true)), &mut matched, output);
+        let pairs = Pairs { groups: numbers(true), right, diffs: Some(diffs(true)) };
+        self.couples.pairs(epoch, &left, pairs, &mut matched, output);
         self.couples.alone(epoch, &left, numbers(false), Some(diffs(false)), output);
     }
 }

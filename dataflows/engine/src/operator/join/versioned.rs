@@ -13,7 +13,7 @@ use arrow::buffer::BooleanBuffer;
 use arrow_row::{RowConverter, SortField};
 use highwater_plan::Micros;
 
-use super::couples::Couples;
+use super::couples::{Couples, Pairs};
 use crate::keys::{ABSENT, Keys};
 use crate::operator::epoch::EpochLogic;
 use crate::operator::late::Watermark;
@@ -258,7 +258,7 @@ impl Versioned {
                 versions.converter.convert_rows(rows).expect("the bytes came from this converter")
             }
         };
-        couples.pairs(epoch, &left, groups, right, diffs, &mut matched, output);
+        couples.pairs(epoch, &left, Pairs { groups, right, diffs }, &mut matched, output);
         couples.unmatched(epoch, &left, &matched, delta.diff_values(), output);
     }
 }

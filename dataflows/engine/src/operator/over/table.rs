@@ -439,8 +439,8 @@ impl Table {
         let outputs = shared.outputs.convert_columns(&outputs).expect("results have the types that the planner gave them");
         let states = shared.states.as_ref().map(|converter| converter.convert_columns(&states).expect("states have their types"));
         for stretch in stretches {
-            for place in stretch.at + stretch.lo - stretch.from..stretch.at + stretch.hi - stretch.from {
-                let (partition, row) = flat[place];
+            let places = stretch.at + stretch.lo - stretch.from..stretch.at + stretch.hi - stretch.from;
+            for (place, (partition, row)) in places.clone().zip(flat[places].iter().copied()) {
                 let output = outputs.row(place).data();
                 let state: Box<[u8]> = states.as_ref().map_or(Box::from([]), |states| Box::from(states.row(place).data()));
                 let wrong = failed.remove(&place);

@@ -36,7 +36,7 @@ impl Queries<'_> {
         let left = From { sql: format!("{} AS l", left.name), columns: left.columns_of("l"), depth: left.depth };
         let right = versioned.columns_of("r");
         let mut on = Vec::new();
-        for key in right[..self.versioned_keys].to_vec() {
+        for key in right[..self.versioned_keys].iter().cloned() {
             let fitting: Vec<&Column> = left.columns.iter().filter(|column| column.kind == key.kind).collect();
             match fitting.is_empty() {
                 true => return self.processing_join(),
