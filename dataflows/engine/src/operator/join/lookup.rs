@@ -158,9 +158,13 @@ impl Memory {
         let mut columns = [couples.on[0].clone(), couples.kept[0].clone()].concat();
         columns.sort_unstable();
         columns.dedup();
+        if columns.is_empty() && !left.fields().is_empty() {
+            // Rows without columns would have no bytes to be told by.
+            columns.push(0);
+        }
         let mut types: Vec<DataType> = columns.iter().map(|column| left.field(*column).data_type().clone()).collect();
-        if columns.is_empty() {
-            // Rows of which no column is read are all alike, and have this one: without a column there would be no rows.
+        if types.is_empty() {
+            // Rows that have no column are all alike, and are given this one.
             types.push(DataType::Boolean);
         }
         let converter = |types: &[DataType]| {
