@@ -1,7 +1,7 @@
 //! Random jobs over random inputs: the engine equals the oracle after every closed epoch, on 1, 2 and 4 workers.
 //!
-//! - `HIGHWATER_ORACLE_CASES=n`: how many jobs; without it a few hundred, and 10,000 if `CI` is set. The first few hundred run
-//!   with every number of workers, the others with one of them.
+//! - `HIGHWATER_ORACLE_CASES=n`: how many jobs; without it a few hundred. The first few hundred run with every number of
+//!   workers, the others with one of them.
 //! - `HIGHWATER_ORACLE_SEED=n`: only the job of this seed, with everything printed.
 //!
 //! A job that fails is made small and written to the target directory: `job.sql`, `input` and `fault`.
@@ -23,9 +23,6 @@ const WORKERS: [usize; 3] = [1, 2, 4];
 
 /// Jobs that run with every number of workers.
 const ON_ALL_WORKERS: u64 = 350;
-
-/// Jobs in CI.
-const CI_JOBS: u64 = 10_000;
 
 /// Failing cases that are made small; more of them seldom say more.
 const SHRUNK_MAX: usize = 4;
@@ -120,8 +117,7 @@ fn engine_equals_oracle() {
         tally.seed(seed, &mut Engines::default(), true);
         return tally.judge();
     }
-    let usual = if std::env::var_os("CI").is_some() { CI_JOBS } else { ON_ALL_WORKERS };
-    let wanted = number("HIGHWATER_ORACLE_CASES").unwrap_or(usual) as usize;
+    let wanted = number("HIGHWATER_ORACLE_CASES").unwrap_or(ON_ALL_WORKERS) as usize;
     let next = AtomicUsize::new(0);
     std::thread::scope(|scope| {
         for _ in 0..2 {
