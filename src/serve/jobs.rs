@@ -1,6 +1,7 @@
 //! `/v1/jobs`: create, list, inspect, drop.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use futures_util::Stream;
 use highwater_plan::explain;
@@ -17,6 +18,9 @@ use super::query::{self, Query};
 use super::respond::{answer, json_response, text_response, with};
 use super::{Context, body, lookup, status};
 use crate::{JobError, JobOptions};
+
+/// A job's first epoch opens at once and is closed within milliseconds, unless its first rows are much work.
+const FIRST_EPOCH_WAIT: Duration = Duration::from_secs(1);
 
 pub(super) fn routes(context: &Arc<Context>) -> BoxedFilter<(Response,)> {
     let all = || warp::path!("v1" / "jobs").and(with(context));
@@ -93,7 +97,10 @@ where
     let owned = Arc::clone(context);
     let created = tokio::task::spawn_blocking(move || {
         let made = owned.highwater.create_job(&name, &new.sql, JobOptions { until_end: new.until_end });
-        made.map_err(|error| refused(&name, &new.sql, error))
+        let job = made.map_err(|error| refused(&name, &new.sql, error))?;
+        // What has a row without any input, such as count(*), has it in the first epoch: who asks next is to find it.
+        job.wait_closed(1, FIRST_EPOCH_WAIT);
+        Ok(job)
     });
     let job = created.await.map_err(|error| Problem::new(Code::Internal, format!("creating the job stopped: {error}")))??;
     let mut response = json_response(&status::report(&job));

@@ -14,4 +14,5 @@ mod row_errors;
 mod rows;
 mod serve;
 mod service;
+mod slt;
 mod tpch;
