@@ -31,7 +31,7 @@ use datafusion_expr::logical_plan::{Distinct, LogicalPlan};
 use datafusion_expr::utils::split_conjunction;
 use highwater_plan::{Diagnostic, Emit, Job, NodeId};
 
-use crate::bind::{Bound, SetOperationNode, TimedJoinNode, UnnestNode, WatermarkNode, WindowNode};
+use crate::bind::{Bound, SetOperationNode, TimedJoinNode, UnnestNode, WatermarkNode, WindowNode, has_subquery};
 use crate::diagnose::{Construct, Failure, Item, Places, Result, error};
 use graph::Graph;
 use recursion::Recursing;
@@ -114,9 +114,7 @@ impl Lowerer<'_> {
             LogicalPlan::Distinct(Distinct::On(_)) => Err(self.unsupported("this DISTINCT ON")),
             LogicalPlan::Unnest(unnest) => self.select_unnest(unnest, &names(plan)),
             LogicalPlan::RecursiveQuery(_) => Err(self.unsupported("this form of WITH RECURSIVE")),
-            LogicalPlan::Subquery(_) => Err(error("not-supported", "this subquery could not be turned into a join")
-                .at(self.places.construct(Construct::Subquery).or(self.places.statement))
-                .help("rewrite it with an explicit JOIN")),
+            LogicalPlan::Subquery(_) => Err(self.no_join()),
             LogicalPlan::Dml(_)
             | LogicalPlan::Ddl(_)
             | LogicalPlan::Copy(_)
@@ -133,12 +131,22 @@ impl Lowerer<'_> {
         exprs
             .iter()
             .map(|expr| {
+                if expr.contains_outer() || has_subquery(expr) {
+                    return Err(self.no_join());
+                }
                 let (names, words) = expr::mentions(expr);
                 let place = Item::find(&self.places.items, &names, &words);
                 let place = place.or_else(|| Item::find(&self.bound.items, &names, &words));
                 expr::positional(expr, &schemas).map(|found| expr::placed(found, place))
             })
             .collect()
+    }
+
+    /// A subquery is left that the binder made no join of.
+    fn no_join(&self) -> Failure {
+        error("not-supported", "a subquery cannot be maintained where this one stands")
+            .at(self.places.construct(Construct::Subquery).or(self.places.statement))
+            .help("compute it in a subquery of FROM first, or write an explicit JOIN")
     }
 
     fn unsupported(&self, what: &str) -> Failure {

@@ -144,6 +144,7 @@ impl Checker<'_> {
                 if is_timed(join) {
                     self.timed_join(join)?;
                 } else {
+                    lateral_side(join)?;
                     self.join(&join.join_operator, join.relation.span())?;
                 }
             }
@@ -272,12 +273,19 @@ impl Checker<'_> {
         match expr {
             Expr::Function(function) => self.function(function),
             Expr::AnyOp { right, .. } | Expr::AllOp { right, .. } if !matches!(**right, Expr::Subquery(_)) => Ok(()),
-            Expr::AnyOp { compare_op: BinaryOperator::Eq, right, .. } if matches!(**right, Expr::Subquery(_)) => Ok(()),
-            Expr::AllOp { compare_op: BinaryOperator::NotEq, right, .. } if matches!(**right, Expr::Subquery(_)) => Ok(()),
-            Expr::AnyOp { compare_op, .. } => Err(later(&format!("{compare_op} ANY"), expr.span())
-                .help("= ANY (SELECT ...) is IN; compare others with the subquery's min() or max()")),
-            Expr::AllOp { compare_op, .. } => Err(later(&format!("{compare_op} ALL"), expr.span())
-                .help("<> ALL (SELECT ...) is NOT IN; compare others with the subquery's min() or max()")),
+            Expr::AnyOp { compare_op, .. } | Expr::AllOp { compare_op, .. } if !compares(compare_op) => {
+                Err(later(&format!("{compare_op} ANY or ALL of a subquery"), expr.span())
+                    .help("compare with =, <>, <, <=, > or >=, or write EXISTS (SELECT ... WHERE ...)"))
+            }
+            Expr::Like { any: true, .. } | Expr::ILike { any: true, .. } => {
+                Err(later("LIKE ANY", expr.span())
+                    .help("write a LIKE for each pattern, or EXISTS (SELECT ... WHERE ... LIKE ...)"))
+            }
+            Expr::AnyOp { .. } => Ok(()),
+            Expr::AllOp { .. } => {
+                self.places.constructs.extend(known_place(expr.span()).map(|place| (Construct::NotIn, place)));
+                Ok(())
+            }
             Expr::Identifier(ident) => {
                 self.places.idents.extend(known_place(ident.span).map(|place| (ident.value.clone(), place)));
                 Ok(())
@@ -319,6 +327,25 @@ impl Checker<'_> {
             _ => Ok(()),
         }
     }
+}
+
+/// A LATERAL relation reads what stands to its left, so there is nothing for rows of its own.
+fn lateral_side(join: &Join) -> Result<()> {
+    use JoinOperator as J;
+    let lateral = matches!(&join.relation, TableFactor::Derived { lateral: true, .. });
+    let keeps_right =
+        matches!(join.join_operator, J::Right(_) | J::RightOuter(_) | J::FullOuter(_) | J::RightSemi(_) | J::RightAnti(_));
+    match lateral && keeps_right {
+        true => Err(error("not-supported", "LATERAL stands to the right of an inner join or a LEFT JOIN")
+            .at(known_place(join.relation.span()))
+            .help("write FROM a LEFT JOIN LATERAL (SELECT ...) AS b ON TRUE")),
+        false => Ok(()),
+    }
+}
+
+fn compares(operator: &BinaryOperator) -> bool {
+    use BinaryOperator as B;
+    matches!(operator, B::Eq | B::NotEq | B::Lt | B::LtEq | B::Gt | B::GtEq)
 }
 
 /// What a join asks of its pairs.

@@ -14,6 +14,8 @@ use datafusion_optimizer::{Analyzer, Optimizer, OptimizerContext, OptimizerRule}
 
 use super::casts::Casts;
 use super::decimals::ProductScales;
+use super::dependent::Dependent;
+use super::equalities::Equalities;
 use super::group_window::GroupWindows;
 use super::marks::Marks;
 use super::ordered::{DistinctOnRows, PeerFrames};
@@ -48,6 +50,7 @@ fn analyze(plan: LogicalPlan, config: &Arc<ConfigOptions>) -> Result<LogicalPlan
         Arc::new(ProductScales),
     ];
     rules.extend(Analyzer::new().rules);
+    rules.push(Arc::new(Dependent));
     rules.push(Arc::new(Casts));
     rules.push(Arc::new(CheckedConstants));
     Analyzer::with_rules(rules).execute_and_check(plan, config, |_, _| {})
@@ -74,6 +77,11 @@ pub(crate) fn optimize(plan: LogicalPlan, config: &Arc<ConfigOptions>) -> Result
     rules.retain(|rule| !LEFT_OUT.contains(&rule.name()));
     let before = rules.iter().position(|rule| rule.name() == "decorrelate_predicate_subquery").unwrap_or(0);
     rules.insert(before, Arc::new(Marks));
+    for rule in &mut rules {
+        if rule.name() == "extract_equijoin_predicate" {
+            *rule = Arc::new(Equalities::default());
+        }
+    }
     Optimizer::with_rules(rules).optimize(plan, &context(config), |_, _| {})
 }
 

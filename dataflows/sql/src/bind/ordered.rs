@@ -39,18 +39,22 @@ impl AnalyzerRule for DistinctOnRows {
 fn first_rows(distinct: DistinctOn) -> Result<LogicalPlan> {
     const NUMBER: &str = "__distinct_on";
     let DistinctOn { on_expr, select_expr, sort_expr, input, .. } = distinct;
-    let row_number = crate::functions::windows().into_iter().find(|function| function.name() == "row_number");
-    let row_number = row_number.expect("row_number is one of ours");
-    let mut call = WindowFunction::new(WindowFunctionDefinition::WindowUDF(row_number), Vec::new());
-    let strict = (!sort_expr.as_ref().is_none_or(Vec::is_empty)).then_some(false);
-    call.params.partition_by = on_expr;
-    call.params.order_by = sort_expr.unwrap_or_default();
-    call.params.window_frame = WindowFrame::new(strict);
     LogicalPlanBuilder::from(Arc::unwrap_or_clone(input))
-        .window(vec![Expr::from(call).alias(NUMBER)])?
+        .window(vec![numbered("row_number", on_expr, sort_expr.unwrap_or_default()).alias(NUMBER)])?
         .filter(col(NUMBER).lt_eq(lit(1i64)))?
         .project(select_expr)?
         .build()
+}
+
+/// `row_number` or `rank` of the rows of a partition in an order.
+pub(super) fn numbered(function: &str, partition: Vec<Expr>, order: Vec<Sort>) -> Expr {
+    let ranking = crate::functions::windows().into_iter().find(|ranking| ranking.name() == function);
+    let ranking = ranking.expect("rankings are among the window functions");
+    let mut call = WindowFunction::new(WindowFunctionDefinition::WindowUDF(ranking), Vec::new());
+    call.params.window_frame = WindowFrame::new((!order.is_empty()).then_some(false));
+    call.params.partition_by = partition;
+    call.params.order_by = order;
+    Expr::from(call)
 }
 
 /// RANGE frames without distances as GROUPS: the same rows, for every type of order column.

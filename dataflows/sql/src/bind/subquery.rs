@@ -10,11 +10,11 @@ use std::sync::Arc;
 use datafusion_common::config::ConfigOptions;
 use datafusion_common::tree_node::{Transformed, TreeNode, TreeNodeRecursion};
 use datafusion_common::{Column, DFSchema, ExprSchema, Result, ScalarValue};
-use datafusion_expr::expr::{Exists, InSubquery};
+use datafusion_expr::expr::{Exists, InSubquery, SetComparison, SetQuantifier};
 use datafusion_expr::expr_rewriter::NamePreserver;
 use datafusion_expr::logical_plan::{LogicalPlan, LogicalPlanBuilder, Subquery};
 use datafusion_expr::utils::{conjunction, disjunction, split_conjunction, split_conjunction_owned};
-use datafusion_expr::{Expr, ExprSchemable, JoinType, Operator, exists, lit, not_exists, when};
+use datafusion_expr::{Expr, ExprSchemable, JoinType, Operator, binary_expr, exists, lit, not_exists, when};
 use datafusion_functions_aggregate::expr_fn::{count, min};
 use datafusion_optimizer::analyzer::AnalyzerRule;
 
@@ -35,14 +35,18 @@ impl AnalyzerRule for Subqueries {
     }
 }
 
-/// Whether a plan asks `x NOT IN (subquery)` of a subquery that may give NULL.
+/// Whether a plan asks `x NOT IN (subquery)`, or `x < ALL (subquery)`, of a subquery that may give NULL.
 pub(crate) fn not_in_nullable(plan: &LogicalPlan) -> Result<bool> {
     let mut found = false;
     plan.apply_with_subqueries(|node| {
         node.apply_expressions(|expr| {
             expr.apply(|expr| {
-                if let Expr::InSubquery(InSubquery { subquery, negated: true, .. }) = expr {
-                    found |= may_be_null(&subquery.subquery);
+                match expr {
+                    Expr::InSubquery(InSubquery { subquery, negated: true, .. }) => found |= may_be_null(&subquery.subquery),
+                    Expr::SetComparison(SetComparison { subquery, quantifier: SetQuantifier::All, .. }) => {
+                        found |= may_be_null(&subquery.subquery);
+                    }
+                    _ => {}
                 }
                 Ok(TreeNodeRecursion::Continue)
             })
@@ -79,22 +83,18 @@ fn filtered(plan: &LogicalPlan, column: &Column) -> bool {
 
 /// Whether an expression has a subquery.
 pub(crate) fn has_subquery(expr: &Expr) -> bool {
-    expr.exists(|expr| Ok(matches!(expr, Expr::InSubquery(_) | Expr::Exists(_) | Expr::ScalarSubquery(_)))).unwrap_or(false)
+    expr.exists(|expr| {
+        Ok(matches!(expr, Expr::InSubquery(_) | Expr::Exists(_) | Expr::ScalarSubquery(_) | Expr::SetComparison(_)))
+    })
+    .unwrap_or(false)
 }
 
 fn rewritten(node: LogicalPlan) -> Result<Transformed<LogicalPlan>> {
-    let (mut found, mut correlated) = (false, false);
+    let mut found = false;
     node.apply_expressions(|expr| {
         found |= has_subquery(expr);
-        correlated |= expr.contains_outer();
         Ok(TreeNodeRecursion::Continue)
     })?;
-    if correlated && matches!(&node, LogicalPlan::Join(join) if join.join_type != JoinType::Inner) {
-        // DataFusion would ask the condition of the result, which drops the rows without a match.
-        return Err(error("not-supported", "a subquery's outer join cannot have a condition on the query around it")
-            .help("put the condition into the WHERE of the subquery, or write an explicit JOIN")
-            .into());
-    }
     if !found {
         return Ok(Transformed::no(node));
     }
@@ -142,17 +142,11 @@ fn condition(expr: Expr, outer: &DFSchema) -> Result<Expr> {
             let expr = Box::new(value(*expr, outer)?);
             Ok(Expr::InSubquery(InSubquery { expr, subquery, negated: false }))
         }
-        Expr::InSubquery(found) => {
-            let asked = Asked::new(found, outer)?;
-            let mut conditions = vec![not_exists(asked.equal()?)];
-            if asked.inner_nullable {
-                conditions.push(not_exists(asked.null()?));
-            }
-            if asked.outer_nullable {
-                conditions.push(not_exists(asked.of_null()?));
-            }
-            Ok(conjunction(conditions).unwrap_or_else(|| lit(true)))
-        }
+        Expr::InSubquery(found) => Asked::new(found, outer)?.never(),
+        Expr::SetComparison(found) => match found.quantifier {
+            SetQuantifier::Any => Ok(exists(Asked::of_any(found, outer)?.0.matching()?)),
+            SetQuantifier::All => Asked::of_any(found, outer)?.0.never(),
+        },
         other => value(other, outer),
     }
 }
@@ -163,22 +157,11 @@ fn value(expr: Expr, outer: &DFSchema) -> Result<Expr> {
         Ok(match expr {
             Expr::InSubquery(found) => {
                 let negated = found.negated;
-                let asked = Asked::new(found, outer)?;
-                let mut unknown = Vec::new();
-                if asked.inner_nullable {
-                    unknown.push(exists(asked.null()?));
-                }
-                if asked.outer_nullable {
-                    unknown.push(exists(asked.of_null()?));
-                }
-                let equal = exists(asked.equal()?);
-                Transformed::yes(match disjunction(unknown) {
-                    None if negated => not_exists(asked.equal()?),
-                    None => equal,
-                    Some(unknown) => {
-                        when(equal, lit(!negated)).when(unknown, lit(ScalarValue::Boolean(None))).otherwise(lit(negated))?
-                    }
-                })
+                Transformed::yes(Asked::new(found, outer)?.value(negated)?)
+            }
+            Expr::SetComparison(found) => {
+                let (asked, negated) = Asked::of_any(found, outer)?;
+                Transformed::yes(asked.value(negated)?)
             }
             Expr::ScalarSubquery(subquery) => single(subquery)?,
             other => Transformed::no(other),
@@ -187,9 +170,11 @@ fn value(expr: Expr, outer: &DFSchema) -> Result<Expr> {
     Ok(expr.data)
 }
 
-/// `expr IN (subquery)`, seen from the subquery.
+/// `expr IN (subquery)`, or `expr < ANY (subquery)`, seen from the subquery.
 struct Asked {
     subquery: LogicalPlan,
+    /// How what is looked for compares with a row of the subquery that matches.
+    op: Operator,
     /// The subquery's column.
     inner: Expr,
     /// What is looked for, from outside.
@@ -200,39 +185,83 @@ struct Asked {
 
 impl Asked {
     fn new(found: InSubquery, outer: &DFSchema) -> Result<Self> {
-        let outer_nullable = found.expr.nullable(outer)?;
-        let looked_for = value(*found.expr, outer)?;
+        Asked::by(*found.expr, Operator::Eq, found.subquery, outer)
+    }
+
+    /// What `ANY` asks; and for `ALL`, which is that nothing compares the other way round, that this is to be negated.
+    fn of_any(found: SetComparison, outer: &DFSchema) -> Result<(Self, bool)> {
+        let negated = found.quantifier == SetQuantifier::All;
+        let op = if negated { found.op.negate() } else { Some(found.op) };
+        let op = op.ok_or_else(|| error("not-supported", format!("{} ALL of a subquery is not supported", found.op)))?;
+        Ok((Asked::by(*found.expr, op, found.subquery, outer)?, negated))
+    }
+
+    fn by(expr: Expr, op: Operator, subquery: Subquery, outer: &DFSchema) -> Result<Self> {
+        let outer_nullable = expr.nullable(outer)?;
+        let looked_for = value(expr, outer)?;
         let looked_for = looked_for.transform_up(|expr| {
             Ok(match expr {
                 Expr::Column(column) => {
                     let field = Arc::clone(outer.field_from_column(&column)?);
                     Transformed::yes(Expr::OuterReferenceColumn(field, column))
                 }
+                // A column of further out, unless the query between has one of the same name.
+                Expr::OuterReferenceColumn(_, ref column) if !outer.has_column(column) => Transformed::no(expr),
                 Expr::OuterReferenceColumn(..) | Expr::ScalarSubquery(_) | Expr::Exists(_) => {
-                    return Err(error(
-                        "not-supported",
-                        "this IN looks for something that is itself a subquery or of an outer query",
-                    )
-                    .help("write EXISTS (SELECT ... WHERE ... = ...)")
-                    .into());
+                    return Err(error("not-supported", "what is compared with a subquery here is itself a subquery")
+                        .help("compute it in a subquery of FROM first, and compare its column")
+                        .into());
                 }
                 other => Transformed::no(other),
             })
         })?;
-        let subquery = Arc::unwrap_or_clone(found.subquery.subquery);
+        let subquery = Arc::unwrap_or_clone(subquery.subquery);
         let (qualifier, field) = subquery.schema().qualified_field(0);
         let inner = Expr::Column(Column::from((qualifier, field)));
         let inner_nullable = may_be_null(&subquery);
-        Ok(Asked { subquery, inner, outer: looked_for.data, inner_nullable, outer_nullable })
+        Ok(Asked { subquery, op, inner, outer: looked_for.data, inner_nullable, outer_nullable })
     }
 
     fn rows(&self, condition: Expr) -> Result<Arc<LogicalPlan>> {
         Ok(Arc::new(LogicalPlanBuilder::from(self.subquery.clone()).filter(condition)?.build()?))
     }
 
-    /// Rows that are what is looked for.
-    fn equal(&self) -> Result<Arc<LogicalPlan>> {
-        self.rows(self.inner.clone().eq(self.outer.clone()))
+    /// Rows that match what is looked for.
+    fn matching(&self) -> Result<Arc<LogicalPlan>> {
+        match self.op {
+            Operator::Eq => self.rows(self.inner.clone().eq(self.outer.clone())),
+            op => self.rows(binary_expr(self.outer.clone(), op, self.inner.clone())),
+        }
+    }
+
+    /// That no row matches, and that this is certain.
+    fn never(&self) -> Result<Expr> {
+        let mut conditions = vec![not_exists(self.matching()?)];
+        if self.inner_nullable {
+            conditions.push(not_exists(self.null()?));
+        }
+        if self.outer_nullable {
+            conditions.push(not_exists(self.of_null()?));
+        }
+        Ok(conjunction(conditions).unwrap_or_else(|| lit(true)))
+    }
+
+    /// Whether a row matches, or the opposite of that; NULL where it cannot be told.
+    fn value(&self, negated: bool) -> Result<Expr> {
+        let mut unknown = Vec::new();
+        if self.inner_nullable {
+            unknown.push(exists(self.null()?));
+        }
+        if self.outer_nullable {
+            unknown.push(exists(self.of_null()?));
+        }
+        match disjunction(unknown) {
+            None if negated => Ok(not_exists(self.matching()?)),
+            None => Ok(exists(self.matching()?)),
+            Some(unknown) => when(exists(self.matching()?), lit(!negated))
+                .when(unknown, lit(ScalarValue::Boolean(None)))
+                .otherwise(lit(negated)),
+        }
     }
 
     /// Rows of which that cannot be told.

@@ -9,7 +9,7 @@ use arrow::datatypes::{DataType, Field, Schema};
 use datafusion_common::{JoinType, NullEquality};
 use datafusion_expr::logical_plan::Join as LogicalJoin;
 use datafusion_expr::utils::split_conjunction;
-use datafusion_expr::{Expr, lit, when};
+use datafusion_expr::{BinaryExpr, Expr, Operator, lit, when};
 use highwater_plan::{Diagnostic, Emit, JoinKind, NodeId, Span};
 
 use super::Lowerer;
@@ -29,6 +29,37 @@ struct Sides {
     keys: [Vec<Expr>; 2],
     /// Over left then right columns.
     residual: Vec<Expr>,
+}
+
+impl Sides {
+    /// Makes keys of `IS NOT DISTINCT FROM` between the sides; whether there was one.
+    fn take_null_safe_keys(&mut self) -> bool {
+        let width = self.widths[0];
+        for condition in std::mem::take(&mut self.residual) {
+            match null_safe(&condition, width) {
+                Some((left, right)) => {
+                    self.keys[0].push(left);
+                    self.keys[1].push(remap(&right, |column| column - width));
+                }
+                None => self.residual.push(condition),
+            }
+        }
+        !self.keys[0].is_empty()
+    }
+}
+
+/// The sides of a condition that has the left side's columns on one of its own and the right side's on the other.
+fn null_safe(condition: &Expr, width: usize) -> Option<(Expr, Expr)> {
+    let Expr::BinaryExpr(BinaryExpr { left, op: Operator::IsNotDistinctFrom, right }) = condition else { return None };
+    let of = |expr: &Expr, side: usize| {
+        let read = columns(expr);
+        !read.is_empty() && read.iter().all(|column| usize::from(*column >= width) == side)
+    };
+    match (of(left, 0) && of(right, 1), of(left, 1) && of(right, 0)) {
+        (true, _) => Some((left.as_ref().clone(), right.as_ref().clone())),
+        (_, true) => Some((right.as_ref().clone(), left.as_ref().clone())),
+        _ => None,
+    }
 }
 
 impl Lowerer<'_> {
@@ -64,7 +95,10 @@ impl Lowerer<'_> {
             sides.widths.reverse();
             sides.keys.reverse();
         }
-        let nulls_equal = join.null_equality == NullEquality::NullEqualsNull;
+        let mut nulls_equal = join.null_equality == NullEquality::NullEqualsNull;
+        if sides.keys[0].is_empty() {
+            nulls_equal = sides.take_null_safe_keys();
+        }
         self.join_of(sides, nulls_equal, names)
     }
 

@@ -1,0 +1,5 @@
+CREATE TABLE l (id BIGINT PRIMARY KEY, k BIGINT) WITH (connector = 'http');
+CREATE TABLE r (id BIGINT PRIMARY KEY, k BIGINT) WITH (connector = 'http');
+CREATE MATERIALIZED VIEW v AS
+SELECT l.id FROM l
+WHERE EXISTS (SELECT k, count(*) FROM r WHERE r.k <> l.k GROUP BY ROLLUP (k) HAVING count(*) > l.id);

@@ -1,0 +1,4 @@
+CREATE TABLE l (id BIGINT PRIMARY KEY, k BIGINT) WITH (connector = 'http');
+CREATE TABLE r (id BIGINT PRIMARY KEY, k BIGINT) WITH (connector = 'http');
+CREATE MATERIALIZED VIEW v AS
+SELECT id, (SELECT id FROM r WHERE r.k = l.k ORDER BY id OFFSET 1) AS other FROM l;

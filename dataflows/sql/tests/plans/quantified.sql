@@ -1,0 +1,4 @@
+CREATE TABLE l (id BIGINT PRIMARY KEY, k BIGINT) WITH (connector = 'http');
+CREATE TABLE r (id BIGINT PRIMARY KEY, k BIGINT) WITH (connector = 'http');
+CREATE MATERIALIZED VIEW v AS
+SELECT id, k > ALL (SELECT k FROM r WHERE r.id <> l.id) AS largest FROM l WHERE k < ANY (SELECT k FROM r);
