@@ -52,6 +52,8 @@ metrics! {
     OPERATOR_STATE_ROWS "gauge" "highwater_operator_state_rows" "Rows, groups or batches kept by an operator";
     OPERATOR_STATE_BYTES "gauge" "highwater_operator_state_bytes" "Bytes kept by an operator";
     OPERATOR_LATE "counter" "highwater_operator_late_rows_total" "Rows an operator refused as late";
+    OPERATOR_EXPIRED "counter" "highwater_operator_expired_rows_total" "Rows or groups an operator forgot after state_ttl";
+    OPERATOR_EXPIRED_RETRACTIONS "counter" "highwater_operator_expired_retractions_total" "Retractions ignored because their rows were forgotten";
     OPERATOR_ERRORS "counter" "highwater_operator_error_rows_total" "Rows on which an expression failed";
     OPERATOR_BUSY "counter" "highwater_operator_busy_ms_total" "Time spent in an operator";
     VIEW_ROWS "gauge" "highwater_view_rows" "Rows of a view";
@@ -214,6 +216,8 @@ fn operators(text: &mut Text, job: &str, operators: &[Arc<OperatorStats>]) {
             (OPERATOR_STATE_ROWS, &operator.state_rows),
             (OPERATOR_STATE_BYTES, &operator.state_bytes),
             (OPERATOR_LATE, &operator.late_rows),
+            (OPERATOR_EXPIRED, &operator.expired_rows),
+            (OPERATOR_EXPIRED_RETRACTIONS, &operator.expired_retractions),
             (OPERATOR_ERRORS, &operator.error_rows),
         ] {
             text.sample(metric, &labels, value.load(Relaxed));

@@ -150,6 +150,8 @@ fn operators(stats: &[std::sync::Arc<OperatorStats>]) -> Value {
                 "state_rows": sum(|worker| &worker.state_rows),
                 "state_bytes": sum(|worker| &worker.state_bytes),
                 "late_rows": sum(|worker| &worker.late_rows),
+                "expired_rows": sum(|worker| &worker.expired_rows),
+                "expired_retractions": sum(|worker| &worker.expired_retractions),
                 "error_rows": sum(|worker| &worker.error_rows),
                 "busy_ms": sum(|worker| &worker.busy_ns) / 1_000_000,
             })

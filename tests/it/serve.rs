@@ -2,6 +2,7 @@
 
 mod changes;
 mod errors;
+mod expiry;
 mod jobs;
 mod limits;
 mod metrics;

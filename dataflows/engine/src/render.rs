@@ -5,6 +5,7 @@
 
 mod arranged;
 mod contests;
+mod expiry;
 mod hold;
 mod join;
 mod ordered;
@@ -19,7 +20,7 @@ mod timed;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use highwater_plan::{Aggregate, Grouping, Map, Node, NodeId, Op, OutputNames, SourceKind};
+use highwater_plan::{Aggregate, Grouping, Lifetime, Map, Node, NodeId, Op, OutputNames, SourceKind};
 use timely::container::NoopBuilder;
 use timely::dataflow::operators::probe::Probe;
 use timely::dataflow::{InputHandle, ProbeHandle, Scope};
@@ -91,7 +92,10 @@ pub(crate) fn render(
     let mut renderer =
         Renderer { scope, shared, inputs, clock, ticks, sharing, contests, recursions: Vec::new(), streams: Vec::new() };
     for id in 0..job.plan.nodes.len() {
-        let stream = needed.contains(&id).then(|| renderer.node(id));
+        let stream = needed.contains(&id).then(|| {
+            let stream = renderer.node(id);
+            renderer.reconciled(id, stream)
+        });
         renderer.streams.push(stream);
     }
     let mut arrangements = Vec::new();
@@ -160,8 +164,14 @@ impl<'scope> Renderer<'scope, '_> {
                 let columns: Vec<usize> = (0..node.schema.fields().len()).collect();
                 let route = || Route::ByColumns(columns.clone());
                 let inputs = node.inputs.iter().map(|input| Input { stream: self.stream(*input), route: route() }).collect();
-                let logic = SetOperator::new(*operation, Arc::clone(&node.schema));
-                self.operator(id, "set operation", inputs, false, Box::new(logic))
+                let mut logic = SetOperator::new(*operation, Arc::clone(&node.schema));
+                let stats = self.stats(id, "set operation");
+                let ttl = self.time_to_live(id, &stats);
+                let expires = ttl.is_some();
+                if let Some(ttl) = ttl {
+                    logic = logic.that_expire(ttl);
+                }
+                self.expiring_operator(stats, inputs, expires, Box::new(logic))
             }
             Op::TopN(topn) => self.topn(id, node, topn),
             Op::TemporalJoin(temporal) => self.temporal_join(id, node, temporal),
@@ -216,7 +226,9 @@ impl<'scope> Renderer<'scope, '_> {
         let mut stream = self.stream(node.inputs[0]);
         let mut route = Route::ByColumns(aggregate.keys.clone());
         // With one worker nothing travels, so there is nothing to save by adding rows up before.
-        let partials = (self.peers() > 1).then(|| Partials::of(aggregate, &schema, append_only)).flatten();
+        // Retractions of rows that were forgotten are told from others row by row.
+        let added_up = self.peers() > 1 && (append_only || self.shared.job.lifetime(id) != Lifetime::Expires);
+        let partials = added_up.then(|| Partials::of(aggregate, &schema, append_only)).flatten();
         if partials.is_some() {
             route = Route::ByColumns((0..aggregate.keys.len()).collect());
         }
@@ -229,8 +241,14 @@ impl<'scope> Renderer<'scope, '_> {
             }
             let owns_unit = self.worker() == unit_owner(self.peers());
             let states = states.map(|(_, columns)| columns);
-            let logic = Grouped::new(aggregate, &schema, append_only, output, errors, owns_unit, states);
-            return self.operator(id, name, vec![Input { stream, route }], false, Box::new(logic));
+            let mut logic = Grouped::new(aggregate, &schema, append_only, output, errors, owns_unit, states);
+            let stats = self.stats(id, name);
+            let ttl = self.time_to_live(id, &stats);
+            let expires = ttl.is_some();
+            if let Some(ttl) = ttl {
+                logic = logic.that_expire(ttl);
+            }
+            return self.expiring_operator(stats, vec![Input { stream, route }], expires, Box::new(logic));
         };
         let time = aggregate.time_column().expect("a windowed grouping has a time column");
         let sources = input.properties.time[time].as_ref().map(|time| time.sources.clone()).unwrap_or_default();

@@ -68,6 +68,10 @@ pub struct OperatorStats {
     pub late_rows: AtomicU64,
     /// Rows on which an expression failed.
     pub error_rows: AtomicU64,
+    /// Rows or groups dropped because nothing touched their key for the job's `state_ttl`.
+    pub expired_rows: AtomicU64,
+    /// Retractions of rows that had been dropped so: they are ignored.
+    pub expired_retractions: AtomicU64,
     /// Nanoseconds spent in it.
     pub busy_ns: AtomicU64,
 }

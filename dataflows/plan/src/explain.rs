@@ -7,11 +7,12 @@ mod ordered;
 mod timed;
 
 use std::fmt::Write;
+use std::time::Duration;
 
 use crate::{
-    Aggregate, AggregateConstant, AtLimit, Emit, Grouping, Hold, Job, Join, JoinKind, Map, Moment, NodeId, Op, OrderColumn, Plan,
-    Properties, Recursion, SessionAssign, SetKind, SourceKind, StateBound, TemporalFilter, TimeColumn, TimeKind, Turns, Unnest,
-    WindowAssign, WindowKind,
+    Aggregate, AggregateConstant, AtLimit, Emit, Grouping, Hold, Job, Join, JoinKind, Lifetime, Map, Moment, NodeId, Op,
+    OrderColumn, Plan, Recursion, SessionAssign, SetKind, SourceKind, StateBound, TemporalFilter, TimeColumn, TimeKind, Turns,
+    Unnest, WindowAssign, WindowKind,
 };
 
 /// Renders a job's views and sinks, each with the operators below it.
@@ -68,12 +69,7 @@ impl Printer<'_> {
             return;
         }
         let tag = if shared { format!(" (shared as @{id})") } else { String::new() };
-        let _ = writeln!(
-            self.out,
-            "{indent}{}{tag} -- {}",
-            operator(self.job, &self.job.plan, id),
-            properties(self.job, &node.properties)
-        );
+        let _ = writeln!(self.out, "{indent}{}{tag} -- {}", operator(self.job, &self.job.plan, id), properties(self.job, id));
         if let Op::Recursion { recursion, .. } = &node.op {
             for binding in &recursion.bindings {
                 let _ = writeln!(self.out, "{indent}  step of {}", binding.name);
@@ -301,7 +297,8 @@ fn bound(kind: TimeKind) -> &'static str {
     }
 }
 
-fn properties(job: &Job, properties: &Properties) -> String {
+fn properties(job: &Job, id: NodeId) -> String {
+    let properties = &job.plan.nodes[id].properties;
     let updates = if properties.append_only { "append" } else { "update" };
     let state = match properties.state {
         StateBound::Stateless => "none",
@@ -319,7 +316,20 @@ fn properties(job: &Job, properties: &Properties) -> String {
         .filter_map(|(index, time)| time.as_ref().map(|time| format!("#{index} {}", time_text(job, time))))
         .collect();
     let time = if times.is_empty() { String::new() } else { format!(" time=[{}]", times.join(", ")) };
-    format!("{updates} state={state}{time}")
+    let lifetime = match (job.lifetime(id), job.settings.state_ttl) {
+        (Lifetime::Expires, Some(ttl)) => format!(" expires after {}: lossy", length(ttl)),
+        _ => String::new(),
+    };
+    format!("{updates} state={state}{lifetime}{time}")
+}
+
+/// A length of time in the largest unit that it is a whole number of.
+fn length(length: Duration) -> String {
+    let millis = length.as_millis();
+    let units = [("day", 86_400_000), ("hour", 3_600_000), ("minute", 60_000), ("second", 1_000), ("millisecond", 1)];
+    let (name, unit) = units.into_iter().find(|(_, unit)| millis % unit == 0).unwrap_or(("millisecond", 1));
+    let count = millis / unit;
+    format!("{count} {name}{}", if count == 1 { "" } else { "s" })
 }
 
 fn time_text(job: &Job, time: &TimeColumn) -> String {

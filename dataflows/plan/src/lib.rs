@@ -13,6 +13,7 @@ mod diagnostic;
 mod expr;
 mod graph;
 mod job;
+mod lifetime;
 mod options;
 mod ordered;
 mod origin;
@@ -33,6 +34,7 @@ pub use graph::{
     SetOperation, StateBound, Unnest, WindowAssign,
 };
 pub use job::{Job, OutputNames, Sink, Source, SourceKind, View, Watermark};
+pub use lifetime::Lifetime;
 pub use options::{Field, OptionEntry, OptionReader, Options, parse_duration};
 pub use ordered::{
     Frame, FrameBound, FrameUnits, OrderColumn, Over, OverCall, OverClosing, OverFunction, PartitionWindow, Ranking, TopN,

@@ -26,6 +26,9 @@ pub struct Settings {
     pub on_error: OnError,
     /// `SET recursion_limit = n`: after how many steps a recursive query that has not come to an end fails.
     pub recursion_limit: u64,
+    /// `SET state_ttl = '1 hour'`: for how long operators whose state nothing else bounds keep what is known of a key that no
+    /// row touches; for ever without it.
+    pub state_ttl: Option<Duration>,
 }
 
 impl Default for Settings {
@@ -36,6 +39,7 @@ impl Default for Settings {
             allowed_lateness: Duration::ZERO,
             on_error: OnError::Skip,
             recursion_limit: 10_000,
+            state_ttl: None,
         }
     }
 }

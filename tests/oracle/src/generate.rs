@@ -71,5 +71,9 @@ fn settings(random: &mut Random) -> Vec<String> {
     if random.chance(10) {
         statements.push("SET on_error = null".into());
     }
+    // So long that nothing expires: what only keeps account of it must change no result.
+    if random.chance(15) {
+        statements.push("SET state_ttl = '1 day'".into());
+    }
     statements
 }

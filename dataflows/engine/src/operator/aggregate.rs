@@ -10,6 +10,7 @@ use highwater_plan::{Aggregate, OnError};
 
 use super::epoch::EpochLogic;
 use super::groups::{Failed, Groups, PartialColumns, Results};
+use super::lives::TimeToLive;
 use super::sides::Errors;
 use crate::{Delta, Time};
 
@@ -24,6 +25,12 @@ pub(crate) struct Grouped {
 }
 
 impl Grouped {
+    /// Groups that no row touches for so long are forgotten.
+    pub(crate) fn that_expire(mut self, ttl: TimeToLive) -> Self {
+        self.groups = self.groups.that_expire(ttl);
+        self
+    }
+
     /// `owns_unit`: this worker has the group of no columns. `partials`: rows were added up before the exchange.
     pub(crate) fn new(
         aggregate: &Aggregate,
@@ -53,6 +60,7 @@ impl EpochLogic for Grouped {
             let empty = self.groups.results(true, keep_failed);
             give(epoch, empty, &self.schema, &self.errors, output);
         }
+        self.groups.begin(epoch);
         if inputs[0].is_empty() {
             return;
         }
@@ -92,3 +100,6 @@ pub(crate) fn report_failed(epoch: Time, failed: &[Failed], schema: &SchemaRef, 
         errors.report_rows(epoch, &delta, failure.reason, None);
     }
 }
+
+#[cfg(test)]
+mod tests;

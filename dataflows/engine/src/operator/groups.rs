@@ -1,5 +1,7 @@
 //! A table of groups: their keys, how many rows each has, and one accumulator per aggregate.
 
+use std::borrow::Cow;
+
 use arrow::array::{Array, ArrayRef, AsArray, BooleanArray, Int64Array, UInt32Array, make_comparator};
 use arrow::compute::kernels::cmp::not_distinct;
 use arrow::compute::{self, SortOptions};
@@ -7,8 +9,9 @@ use arrow::datatypes::{DataType, Int64Type, SchemaRef};
 use highwater_plan::Aggregate;
 
 use super::accumulate::Accumulators;
+use super::lives::{Lives, TimeToLive, netted};
 use crate::keys::Keys;
-use crate::{Delta, Diff};
+use crate::{Delta, Diff, Time};
 
 /// Groups and their aggregates.
 pub(crate) struct Groups {
@@ -19,6 +22,10 @@ pub(crate) struct Groups {
     rows: Vec<Diff>,
     accumulators: Accumulators,
     marked: Vec<bool>,
+    /// With `state_ttl`: when each group was touched last.
+    lives: Option<Lives>,
+    /// Columns that are read.
+    read: Vec<usize>,
 }
 
 /// Where the columns of partial states stand in a batch.
@@ -64,6 +71,25 @@ impl Groups {
             rows: Vec::new(),
             accumulators: Accumulators::new(&aggregate.calls, input, append_only),
             marked: Vec::new(),
+            lives: None,
+            read: read_columns(aggregate),
+        }
+    }
+
+    /// Groups that no row touches for so long are forgotten.
+    pub(crate) fn that_expire(mut self, ttl: TimeToLive) -> Self {
+        self.lives = Some(Lives::new(ttl));
+        self
+    }
+
+    /// Goes on to an epoch, and forgets groups that have expired by then.
+    pub(crate) fn begin(&mut self, epoch: Time) {
+        let Some(lives) = &mut self.lives else { return };
+        let expired = lives.begin(epoch, &self.keys);
+        lives.ttl.expired(expired.len());
+        for number in expired {
+            self.rows[number as usize] = 0;
+            self.forget(number);
         }
     }
 
@@ -102,7 +128,8 @@ impl Groups {
 
     /// About how many bytes they take.
     pub(crate) fn bytes(&self) -> usize {
-        self.keys.bytes() + self.rows.capacity() * 9 + self.accumulators.bytes()
+        let lives = self.lives.as_ref().map_or(0, Lives::bytes);
+        self.keys.bytes() + self.rows.capacity() * 9 + self.accumulators.bytes() + lives
     }
 
     /// Adds rows without looking at what changes.
@@ -139,10 +166,24 @@ impl Groups {
         for number in &touched {
             self.marked[*number as usize] = false;
         }
+        let admitted = self.lives.is_some().then(|| self.admitted(deltas, &numbers)).flatten();
+        let (deltas, numbers) = match admitted {
+            Some((deltas, numbers)) => (Cow::Owned(deltas), numbers),
+            None => (Cow::Borrowed(deltas), numbers),
+        };
         let mut failed = Vec::new();
         let old = self.moment(&touched, always, keep_failed, -1, &mut failed);
         for (delta, batch) in deltas.iter().zip(&numbers) {
             self.update(delta, batch);
+        }
+        if let Some(lives) = &mut self.lives {
+            lives.touch(&touched);
+            for number in &touched {
+                let rows = &mut self.rows[*number as usize];
+                if *rows < 0 {
+                    lives.ttl.ignored(std::mem::take(rows));
+                }
+            }
         }
         let new = self.moment(&touched, always, keep_failed, 1, &mut failed);
         let (columns, diffs) = self.changes(&touched, &old, &new);
@@ -204,6 +245,38 @@ impl Groups {
             Some(diffs) => numbers.iter().zip(diffs).for_each(|(number, diff)| self.rows[*number as usize] += diff),
         }
         self.accumulators.update(delta, numbers);
+    }
+
+    /// The changes without retractions of rows of groups that begin with this epoch: they are of groups that were
+    /// forgotten. `None`: there are none.
+    fn admitted(&self, deltas: &[Delta], numbers: &[Vec<u32>]) -> Option<(Vec<Delta>, Vec<Vec<u32>>)> {
+        let lives = self.lives.as_ref()?;
+        let begins = |number: &u32| self.rows[*number as usize] == 0;
+        let suspect = |(delta, numbers): (&Delta, &Vec<u32>)| {
+            delta.diff_values().is_some_and(|diffs| diffs.iter().zip(numbers).any(|(diff, number)| *diff < 0 && begins(number)))
+        };
+        if !deltas.iter().zip(numbers).any(suspect) {
+            return None;
+        }
+        let rows = deltas.iter().zip(numbers).flat_map(|(delta, numbers)| {
+            let (rows, others): (Vec<u32>, Vec<u32>) = (0..delta.len() as u32).partition(|row| begins(&numbers[*row as usize]));
+            [rows, others].map(|rows| (delta.take(&UInt32Array::from(rows.clone())), rows, numbers))
+        });
+        let (mut kept, mut kept_numbers) = (Vec::new(), Vec::new());
+        let (mut new, mut new_numbers) = (Vec::new(), Vec::new());
+        for (place, (delta, rows, numbers)) in rows.enumerate() {
+            let numbers = rows.iter().map(|row| numbers[*row as usize]).collect();
+            let (deltas, all) = if place % 2 == 0 { (&mut new, &mut new_numbers) } else { (&mut kept, &mut kept_numbers) };
+            deltas.push(delta);
+            all.push(numbers);
+        }
+        let (netted, ignored) = netted(&new, &new_numbers, &self.read, |_, _| 0);
+        lives.ttl.ignored(ignored);
+        for (delta, numbers) in netted {
+            kept.push(delta);
+            kept_numbers.push(numbers);
+        }
+        Some((kept, kept_numbers))
     }
 
     fn forget(&mut self, number: u32) {
@@ -280,6 +353,16 @@ impl Groups {
         }
         (columns, diffs)
     }
+}
+
+/// The columns that an aggregate's calls and keys are made from.
+fn read_columns(aggregate: &Aggregate) -> Vec<usize> {
+    let calls = aggregate.calls.iter().flat_map(|call| {
+        let ordered = call.order.iter().map(|key| key.column);
+        call.argument.into_iter().chain(call.further.iter().copied()).chain(ordered).chain(call.filter)
+    });
+    let columns: std::collections::BTreeSet<usize> = calls.chain(aggregate.keys.iter().copied()).collect();
+    columns.into_iter().collect()
 }
 
 /// Which rows are equal in all columns; NULL equals NULL.

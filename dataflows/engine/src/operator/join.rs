@@ -8,6 +8,7 @@ pub(crate) mod arranged;
 mod by_key;
 mod by_row;
 pub(crate) mod couples;
+mod expire;
 mod layout;
 pub(crate) mod lookup;
 pub(crate) mod matching;
@@ -22,11 +23,13 @@ use arrow::compute;
 use arrow::datatypes::SchemaRef;
 use highwater_plan::Join;
 
+use self::expire::Expiry;
 use self::layout::Layout;
 pub(crate) use self::layout::read_columns;
 use self::side::{NONE, Side};
 use super::epoch::EpochLogic;
 use super::late::{LateGate, Watermark};
+use super::lives::TimeToLive;
 use super::map::Mapper;
 use crate::keys::{ABSENT, Keys};
 use crate::{Delta, Diff, Time};
@@ -39,6 +42,7 @@ pub(crate) struct HashJoin {
     layout: Layout,
     mapper: Mapper,
     window: Option<Window>,
+    ttl: Option<TimeToLive>,
     /// By window end; without windows one table, at 0.
     tables: BTreeMap<i64, Table>,
 }
@@ -77,6 +81,7 @@ impl Window {
 struct Table {
     keys: Keys,
     sides: [Side; 2],
+    expiry: Option<Expiry>,
 }
 
 impl HashJoin {
@@ -89,12 +94,24 @@ impl HashJoin {
         window: Option<Window>,
     ) -> Self {
         let layout = Layout::new(join, inputs, append_only);
-        HashJoin { layout, mapper, window, tables: BTreeMap::new() }
+        HashJoin { layout, mapper, window, ttl: None, tables: BTreeMap::new() }
+    }
+
+    /// Keys that no row touches for so long are forgotten, of a join without windows.
+    pub(crate) fn that_expires(mut self, ttl: TimeToLive) -> Self {
+        self.ttl = Some(ttl);
+        self
     }
 
     fn join(&mut self, epoch: Time, end: i64, changes: &[Vec<Delta>; 2], output: &mut Vec<Delta>) {
         let layout = &self.layout;
-        let table = self.tables.entry(end).or_insert_with(|| Table::new(layout));
+        let table = self.tables.entry(end).or_insert_with(|| Table::new(layout, self.ttl.clone()));
+        let Table { keys, sides, expiry, .. } = &mut *table;
+        let admitted = expiry.as_mut().map(|expiry| {
+            expiry.begin(epoch, keys, sides, &mut Default::default());
+            expiry.admitted(changes, keys, sides, [true; 2], [&layout.kept, &layout.on]).0
+        });
+        let changes = admitted.as_ref().unwrap_or(changes);
         for side in [0, 1] {
             for delta in &changes[side] {
                 table.apply(epoch, side, delta, layout, &self.mapper, output);
@@ -112,7 +129,7 @@ impl HashJoin {
         if rows(smaller) == 0 {
             return;
         }
-        let mut table = Table::new(layout);
+        let mut table = Table::new(layout, None);
         for delta in &changes[smaller] {
             table.apply(epoch, smaller, delta, layout, &self.mapper, output);
         }
@@ -133,7 +150,7 @@ impl EpochLogic for HashJoin {
             deltas.map(|delta| self.layout.with_keys(delta, side)).filter(|delta| !delta.is_empty()).collect()
         });
         let Some(window) = &mut self.window else {
-            if changes.iter().any(|deltas| !deltas.is_empty()) {
+            if self.ttl.is_some() || changes.iter().any(|deltas| !deltas.is_empty()) {
                 self.join(epoch, 0, &changes, output);
             }
             return;
@@ -158,14 +175,16 @@ impl EpochLogic for HashJoin {
     fn state(&self) -> (usize, usize) {
         self.tables.values().fold((0, 0), |(rows, bytes), table| {
             let sides = &table.sides;
-            (rows + sides[0].len() + sides[1].len(), bytes + sides[0].bytes() + sides[1].bytes() + table.keys.bytes())
+            let expiry = table.expiry.as_ref().map_or(0, Expiry::bytes);
+            (rows + sides[0].len() + sides[1].len(), bytes + sides[0].bytes() + sides[1].bytes() + table.keys.bytes() + expiry)
         })
     }
 }
 
 impl Table {
-    fn new(layout: &Layout) -> Self {
+    fn new(layout: &Layout, ttl: Option<TimeToLive>) -> Self {
         Table {
+            expiry: ttl.map(Expiry::new),
             keys: Keys::new(&layout.types),
             sides: [0, 1].map(|side| Side::new(&layout.kept_types[side], layout.append_only[side])),
         }
@@ -185,9 +204,11 @@ impl Table {
     /// Frees the numbers of keys that neither side has rows of any more.
     fn forget_empty_keys(&mut self, layout: &Layout) {
         if layout.append_only == [true, true] {
+            self.expiry.as_mut().map(Expiry::take_touched);
             return;
         }
         let mut emptied = self.sides[0].take_emptied();
+        emptied.append(&mut self.expiry.as_mut().map(Expiry::take_touched).unwrap_or_default());
         emptied.append(&mut self.sides[1].take_emptied());
         emptied.sort_unstable();
         emptied.dedup();

@@ -22,6 +22,7 @@ use highwater_plan::{self as plan, Emit, OnError};
 use self::table::{Changes, Moment, Shared, Table};
 use super::epoch::EpochLogic;
 use super::late::RowWindows;
+use super::lives::{Lives, TimeToLive};
 use super::sides::Errors;
 use super::topn::Windows;
 use super::windowed::split;
@@ -33,6 +34,7 @@ pub(crate) struct Over {
     schema: SchemaRef,
     errors: Errors,
     closing: Option<Closing>,
+    ttl: Option<TimeToLive>,
     /// By window end; without windows there is one table, at 0.
     tables: BTreeMap<i64, Table>,
 }
@@ -49,12 +51,18 @@ impl Over {
     /// No rows yet.
     pub(crate) fn new(over: &plan::Over, input: &SchemaRef, schema: SchemaRef, errors: Errors, closing: Option<Closing>) -> Self {
         let shared = Shared::new(over, input, errors.policy == OnError::Null);
-        Over { shared, schema, errors, closing, tables: BTreeMap::new() }
+        Over { shared, schema, errors, closing, ttl: None, tables: BTreeMap::new() }
+    }
+
+    /// Partitions that no row touches for so long are forgotten, if nothing else makes them final.
+    pub(crate) fn that_expire(mut self, ttl: TimeToLive) -> Self {
+        self.ttl = Some(ttl);
+        self
     }
 
     fn table(&mut self, key: i64) -> &mut Table {
         let shared = &self.shared;
-        self.tables.entry(key).or_insert_with(|| Table::new(Rc::clone(shared)))
+        self.tables.entry(key).or_insert_with(|| Table::new(Rc::clone(shared), self.ttl.clone().map(Lives::new)))
     }
 
     /// Applies rows to the tables of their windows, and closes windows.
@@ -119,6 +127,9 @@ impl Over {
 impl EpochLogic for Over {
     fn apply(&mut self, epoch: Time, inputs: &mut [Vec<Delta>], watermarks: Option<&[i64]>, output: &mut Vec<Delta>) {
         let deltas = std::mem::take(&mut inputs[0]);
+        if self.ttl.is_some() {
+            self.table(0).begin(epoch);
+        }
         let changes = match &mut self.closing {
             Some(Closing::Window(_)) => return self.windowed(epoch, deltas, watermarks, output),
             Some(Closing::Time(times)) => {

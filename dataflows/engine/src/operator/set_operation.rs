@@ -7,6 +7,7 @@ use arrow::datatypes::{DataType, SchemaRef};
 use highwater_plan::SetOperation;
 
 use super::epoch::EpochLogic;
+use super::lives::{Lives, TimeToLive};
 use crate::keys::Keys;
 use crate::{Delta, Diff, Time};
 
@@ -20,23 +21,45 @@ pub(crate) struct SetOperator {
     rows: Keys,
     /// Per row how many copies each input has.
     counts: Vec<[Diff; 2]>,
+    /// With `state_ttl`: when each row was touched last.
+    lives: Option<Lives>,
 }
 
 impl SetOperator {
     /// Compares relations of the columns of `schema`.
     pub(crate) fn new(operation: SetOperation, schema: SchemaRef) -> Self {
         let types: Vec<DataType> = schema.fields().iter().map(|field| field.data_type().clone()).collect();
-        SetOperator { operation, schema, rows: Keys::new(&types), counts: Vec::new() }
+        SetOperator { operation, schema, rows: Keys::new(&types), counts: Vec::new(), lives: None }
+    }
+
+    /// Rows that are not touched for so long are forgotten.
+    pub(crate) fn that_expire(mut self, ttl: TimeToLive) -> Self {
+        self.lives = Some(Lives::new(ttl));
+        self
+    }
+
+    fn begin(&mut self, epoch: Time) {
+        let Some(lives) = &mut self.lives else { return };
+        let expired = lives.begin(epoch, &self.rows);
+        lives.ttl.expired(expired.len());
+        for number in expired {
+            self.counts[number as usize] = [0, 0];
+            self.rows.remove(number);
+        }
     }
 }
 
 impl EpochLogic for SetOperator {
-    fn apply(&mut self, _: Time, inputs: &mut [Vec<Delta>], _: Option<&[i64]>, output: &mut Vec<Delta>) {
+    fn apply(&mut self, epoch: Time, inputs: &mut [Vec<Delta>], _: Option<&[i64]>, output: &mut Vec<Delta>) {
+        self.begin(epoch);
         let mut touched: Vec<(u32, [Diff; 2])> = Vec::new();
         let mut numbers = Vec::new();
         for (side, deltas) in inputs.iter_mut().enumerate() {
             for delta in deltas.drain(..) {
                 self.rows.intern(delta.rows.columns(), delta.len(), &mut numbers);
+                if let Some(lives) = &mut self.lives {
+                    lives.touch(&numbers);
+                }
                 for (row, number) in numbers.iter().enumerate() {
                     let mut change = [0, 0];
                     change[side] = delta.diff(row);
@@ -54,6 +77,11 @@ impl EpochLogic for SetOperator {
             for (_, [left, right]) in changes {
                 counts[0] += left;
                 counts[1] += right;
+            }
+            if let Some(lives) = &self.lives {
+                for count in counts.iter_mut().filter(|count| **count < 0) {
+                    lives.ttl.ignored(std::mem::take(count));
+                }
             }
             let diff = self.operation.copies(counts[0], counts[1]) - before;
             if diff != 0 {
@@ -74,7 +102,8 @@ impl EpochLogic for SetOperator {
     }
 
     fn state(&self) -> (usize, usize) {
-        (self.rows.len(), self.rows.bytes() + self.counts.capacity() * size_of::<[Diff; 2]>())
+        let lives = self.lives.as_ref().map_or(0, Lives::bytes);
+        (self.rows.len(), self.rows.bytes() + self.counts.capacity() * size_of::<[Diff; 2]>() + lives)
     }
 }
 
@@ -140,5 +169,26 @@ mod tests {
             logic.apply(value as u64 * 2 + 1, &mut inputs, None, &mut Vec::new());
         }
         assert_eq!(logic.state().0, 0);
+    }
+
+    #[test]
+    fn rows_expire_and_are_not_taken_back() {
+        use crate::operator::lives::tests::{counted, ttl};
+        let (ttl, stats) = ttl(80);
+        let schema = Arc::clone(delta(&[]).rows.schema_ref());
+        let operation = SetOperation { kind: SetKind::Except, all: false };
+        let mut logic = SetOperator::new(operation, schema).that_expire(ttl);
+        let mut at = |epoch: Time, left: Rows<'_>, right: Rows<'_>| {
+            let mut output = Vec::new();
+            logic.apply(epoch, &mut [vec![delta(left)], vec![delta(right)]], None, &mut output);
+            let diffs = output.iter().flat_map(|delta| (0..delta.len()).map(|row| delta.diff(row)));
+            (diffs.collect::<Vec<_>>(), logic.state().0)
+        };
+        assert_eq!(at(1_000, &[(Some(1), 1)], &[]), (vec![1], 1));
+        assert_eq!(at(1_200, &[], &[]), (vec![], 0));
+        assert_eq!(at(1_200, &[(Some(1), -1)], &[(Some(1), -1)]), (vec![], 0));
+        assert_eq!(at(1_210, &[(Some(1), 1)], &[]), (vec![1], 1));
+        assert_eq!(at(1_220, &[(Some(1), -1)], &[]), (vec![-1], 0));
+        assert_eq!(counted(&stats), (1, 2));
     }
 }

@@ -16,6 +16,7 @@ use highwater_plan::{self as plan, Emit, TimeKind};
 use self::table::{Changes, Table};
 use super::epoch::EpochLogic;
 use super::late::{LateGate, RowWindows, Watermark};
+use super::lives::{Lives, TimeToLive};
 use super::ordered::Layout;
 use super::windowed::split;
 use crate::{Delta, Time};
@@ -28,6 +29,7 @@ pub(crate) struct TopN {
     growing: bool,
     schema: SchemaRef,
     windows: Option<Windows>,
+    ttl: Option<TimeToLive>,
     /// By window end; without windows there is one table, at 0.
     tables: BTreeMap<i64, Table>,
 }
@@ -49,17 +51,29 @@ impl TopN {
         let layout = Layout::new(input, &spec.partition, &spec.order);
         let key_types = spec.partition.iter().map(|column| input.field(*column).data_type().clone()).collect();
         let spec = Rc::new(spec.clone());
-        TopN { spec, layout, key_types, growing, schema, windows, tables: BTreeMap::new() }
+        TopN { spec, layout, key_types, growing, schema, windows, ttl: None, tables: BTreeMap::new() }
+    }
+
+    /// Partitions that no row touches for so long are forgotten, if they belong to no windows.
+    pub(crate) fn that_expire(mut self, ttl: TimeToLive) -> Self {
+        self.ttl = Some(ttl);
+        self
     }
 
     fn table(&mut self, key: i64) -> &mut Table {
         let (spec, layout, types, growing) = (&self.spec, &self.layout, &self.key_types, self.growing);
-        self.tables.entry(key).or_insert_with(|| Table::new(Rc::clone(spec), Rc::clone(layout), types, growing))
+        self.tables.entry(key).or_insert_with(|| {
+            let lives = self.ttl.clone().map(Lives::new);
+            Table::new(Rc::clone(spec), Rc::clone(layout), types, growing, lives)
+        })
     }
 
     /// Applies rows to the table of their window.
     fn take(&mut self, epoch: Time, deltas: Vec<Delta>, output: &mut Vec<Delta>) {
         let Some(windows) = &self.windows else {
+            if self.ttl.is_some() {
+                self.table(0).begin(epoch);
+            }
             if !deltas.is_empty() {
                 let changes = self.table(0).apply(&deltas);
                 output.extend(self.delta(changes));

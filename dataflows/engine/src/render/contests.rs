@@ -35,7 +35,8 @@ pub(super) fn contests(job: &Job, needed: &BTreeSet<NodeId>) -> Vec<Placed> {
         Op::Join(join) => [0, 1].into_iter().find_map(|own| contest(job, needed, *id, join, own)),
         _ => None,
     });
-    found.collect()
+    // A group that was forgotten begins anew with whatever row comes: only windows end as a whole.
+    found.filter(|placed| job.settings.state_ttl.is_none() || placed.contest.windows.is_some()).collect()
 }
 
 /// What a column is, seen from far enough below that two ways to it can be compared.

@@ -41,18 +41,33 @@ impl<'scope> Renderer<'scope, '_> {
                 gates: [gate(columns.0), gate(columns.1)],
             }
         });
+        let ttl = self.time_to_live(id, &stats);
+        let expires = ttl.is_some();
         let clocked = window.is_some().then(|| self.clock.clone());
         let logic: Box<dyn EpochLogic> = match join.kind {
-            JoinKind::Inner => Box::new(HashJoin::new(join, schemas, append_only, mapper, window)),
+            JoinKind::Inner => {
+                let logic = HashJoin::new(join, schemas, append_only, mapper, window);
+                Box::new(match ttl {
+                    Some(ttl) => logic.that_expires(ttl),
+                    None => logic,
+                })
+            }
             _ => {
                 let condition = (!join.residual.is_empty()).then(|| {
                     let filters = Map { filters: join.residual.clone(), exprs: None };
                     Mapper::new(filters, Arc::new(Schema::empty()), self.errors(id, "join"))
                 });
-                Box::new(MatchingJoin::new(join, schemas, append_only, mapper, condition, window))
+                let logic = MatchingJoin::new(join, schemas, append_only, mapper, condition, window);
+                Box::new(match ttl {
+                    Some(ttl) => logic.that_expires(ttl),
+                    None => logic,
+                })
             }
         };
         let inputs = [0, 1].map(|side| Input { stream: self.input(id, side), route: route(join, sides, side) });
+        if expires {
+            return self.expiring_operator(stats, inputs.into(), true, logic);
+        }
         epoch_operator(self.scope, stats, inputs.into(), clocked, logic)
     }
 }

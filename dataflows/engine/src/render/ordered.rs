@@ -20,8 +20,13 @@ impl<'scope> Renderer<'scope, '_> {
         let windows = topn.window.as_ref().map(|window| self.windows(id, "topn", input, &topn.partition, window, &stats));
         let clock = windows.is_some().then(|| self.clock.clone());
         let growing = input.properties.append_only;
-        let logic = topn::TopN::new(topn, &input.schema, growing, Arc::clone(&node.schema), windows);
+        let mut logic = topn::TopN::new(topn, &input.schema, growing, Arc::clone(&node.schema), windows);
+        let ttl = self.time_to_live(id, &stats);
         let input = Input { stream: self.stream(node.inputs[0]), route: Route::ByColumns(topn.partition.clone()) };
+        if let Some(ttl) = ttl {
+            logic = logic.that_expire(ttl);
+            return self.expiring_operator(stats, vec![input], true, Box::new(logic));
+        }
         epoch_operator(self.scope, stats, vec![input], clock, Box::new(logic))
     }
 
@@ -37,8 +42,13 @@ impl<'scope> Renderer<'scope, '_> {
             }
         });
         let clock = closing.is_some().then(|| self.clock.clone());
-        let logic = over::Over::new(over, &input.schema, Arc::clone(&node.schema), self.errors(id, "over"), closing);
+        let ttl = self.time_to_live(id, &stats);
+        let mut logic = over::Over::new(over, &input.schema, Arc::clone(&node.schema), self.errors(id, "over"), closing);
         let input = Input { stream: self.stream(node.inputs[0]), route: Route::ByColumns(over.partition.clone()) };
+        if let Some(ttl) = ttl {
+            logic = logic.that_expire(ttl);
+            return self.expiring_operator(stats, vec![input], true, Box::new(logic));
+        }
         epoch_operator(self.scope, stats, vec![input], clock, Box::new(logic))
     }
 

@@ -44,6 +44,10 @@ pub(crate) struct Reader {
 /// A join whose sides could both be shared gets the one that more joins read, then the one that is a table itself, then
 /// the first in the plan.
 pub(crate) fn shared_sides(job: &Job) -> Vec<SharedSide> {
+    // Keys of a join expire by what comes to that join.
+    if job.settings.state_ttl.is_some() {
+        return Vec::new();
+    }
     let mut candidates: BTreeMap<(NodeId, Vec<usize>), Vec<Reader>> = BTreeMap::new();
     for id in needed(job, &[]) {
         let Op::Join(join) = &job.plan.nodes[id].op else { continue };

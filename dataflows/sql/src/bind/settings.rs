@@ -16,8 +16,8 @@ pub(crate) struct Decisions {
     pub(crate) lower_identifiers: bool,
 }
 
-const NAMES: [&str; 6] =
-    ["epochs_in_flight", "epoch_rows_max", "allowed_lateness", "on_error", "recursion_limit", "sql.identifiers"];
+const NAMES: [&str; 7] =
+    ["epochs_in_flight", "epoch_rows_max", "allowed_lateness", "on_error", "recursion_limit", "state_ttl", "sql.identifiers"];
 
 /// Reads all SET statements; they hold for the whole job, wherever they stand.
 pub(crate) fn decide(statements: &[Statement]) -> Result<Decisions> {
@@ -54,6 +54,13 @@ fn set(decisions: &mut Decisions, name: &str, name_span: Span, value: &str, valu
         }
         "recursion_limit" => {
             settings.recursion_limit = count(value).ok_or_else(|| invalid("a whole number from 1 up"))? as u64;
+        }
+        "state_ttl" => {
+            let ttl = duration(value).ok_or_else(|| invalid("a length of time such as '1 hour', or 0 for none"))?;
+            if !ttl.is_zero() && ttl < Duration::from_millis(1) {
+                return Err(invalid("a millisecond or more, or 0 for none"));
+            }
+            settings.state_ttl = (!ttl.is_zero()).then_some(ttl);
         }
         "sql.identifiers" => {
             decisions.lower_identifiers = match value.to_ascii_lowercase().as_str() {

@@ -1,5 +1,6 @@
 //! The finished graph as a [`Job`]: unused nodes and columns dropped, expressions compiled.
 
+mod lifetimes;
 mod timed;
 
 use std::collections::BTreeMap;
@@ -107,7 +108,9 @@ pub(super) fn finish(mut lowerer: Lowerer<'_>, outputs: Outputs) -> Result<Job> 
     });
     let sinks: Vec<Sink> = sinks.collect();
     let settings = lowerer.bound.decisions.settings.clone();
-    Ok(Job { sources, plan: finished, views, sinks, settings, warnings: lowerer.warnings })
+    let mut job = Job { sources, plan: finished, views, sinks, settings, warnings: lowerer.warnings };
+    lifetimes::warn(&mut job);
+    Ok(job)
 }
 
 /// The event time and the watermark of a source, over its physical columns.

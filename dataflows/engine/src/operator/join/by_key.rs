@@ -4,10 +4,12 @@ use arrow::array::ArrayRef;
 use highwater_plan::JoinKind;
 
 use super::Fresh;
+use super::expire::Expiry;
 use super::matching::{Form, Given};
 use super::side::{NONE, Side};
 use crate::keys::Keys;
-use crate::{Delta, Diff};
+use crate::operator::lives::netted;
+use crate::{Delta, Diff, Time};
 
 /// Rows by key, with counts.
 pub(super) struct ByKey {
@@ -17,6 +19,7 @@ pub(super) struct ByKey {
     stored: [bool; 2],
     /// Per side and key how many rows there are, of a side whose other is asked about.
     counts: [Vec<Diff>; 2],
+    expiry: Option<Expiry>,
 }
 
 /// Keys whose answer an epoch changes, ascending.
@@ -33,23 +36,33 @@ impl Flips {
 }
 
 impl ByKey {
-    pub(super) fn new(form: &Form) -> Self {
+    pub(super) fn new(form: &Form, expiry: Option<Expiry>) -> Self {
         let layout = &form.layout;
         ByKey {
             keys: Keys::new(&layout.types),
             sides: [0, 1].map(|side| Side::new(&layout.kept_types[side], layout.append_only[side])),
             stored: [true, form.kind.gives_pairs()],
             counts: Default::default(),
+            expiry,
+        }
+    }
+
+    /// Goes on to an epoch: forgets keys that have expired by then.
+    pub(super) fn begin(&mut self, epoch: Time) {
+        if let Some(expiry) = &mut self.expiry {
+            expiry.begin(epoch, &mut self.keys, &mut self.sides, &mut self.counts);
         }
     }
 
     /// Takes an epoch's changes of both sides.
     pub(super) fn apply(&mut self, changes: &[Vec<Delta>; 2], told: bool, given: &mut Given<'_>) {
         let form = given.form;
+        let admitted = self.admitted(changes, form);
+        let changes = admitted.as_ref().unwrap_or(changes);
         let numbers = self.numbers(changes, form);
         // Semi joins never take back what they say of rows that only come, so there is nothing to wait for.
         let told = told || form.kind == JoinKind::Semi;
-        let mut touched = Vec::new();
+        let mut touched = self.expiry.as_mut().map(Expiry::take_touched).unwrap_or_default();
         let flips = [0, 1].map(|side| match form.asks(side) {
             true => self.count(1 - side, &numbers[1 - side], &changes[1 - side], &mut touched),
             false => Flips::default(),
@@ -102,6 +115,23 @@ impl ByKey {
         let bytes = self.sides.iter().map(Side::bytes).sum::<usize>();
         let counted = if self.stored[1] { 0 } else { self.keys.len() };
         (self.sides.iter().map(Side::len).sum::<usize>() + counted, bytes + counts + self.keys.bytes())
+    }
+
+    /// With `state_ttl`: the changes without retractions of rows that are not there. Of a side that is only counted, rows
+    /// are told apart by their keys alone.
+    fn admitted(&mut self, changes: &[Vec<Delta>; 2], form: &Form) -> Option<[Vec<Delta>; 2]> {
+        let expiry = self.expiry.as_mut()?;
+        let layout = &form.layout;
+        let (mut admitted, numbers) =
+            expiry.admitted(changes, &mut self.keys, &mut self.sides, self.stored, [&layout.kept, &layout.on]);
+        for side in [0, 1].into_iter().filter(|side| !self.stored[*side] && !layout.append_only[*side]) {
+            let counts = &self.counts[side];
+            let held = |delta: usize, row: usize| counts.get(numbers[side][delta][row] as usize).copied().unwrap_or(0);
+            let (netted, ignored) = netted(&changes[side], &numbers[side], &layout.on[side], held);
+            expiry.ignored(ignored);
+            admitted[side] = netted.into_iter().map(|(delta, _)| delta).collect();
+        }
+        Some(admitted)
     }
 
     /// The number of each changed row's key.

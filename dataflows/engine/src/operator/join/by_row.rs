@@ -6,10 +6,11 @@ use hashbrown::HashMap;
 use highwater_plan::JoinKind;
 
 use super::BATCH_ROWS;
+use super::expire::Expiry;
 use super::matching::{Form, Given};
 use super::side::{NONE, Side, fixed_hasher};
 use crate::keys::Keys;
-use crate::{Delta, Diff};
+use crate::{Delta, Diff, Time};
 
 /// Rows by key, with counts.
 pub(super) struct ByRow {
@@ -18,6 +19,7 @@ pub(super) struct ByRow {
     counted: [bool; 2],
     /// Per side and row how many rows of the other side match it, of a side that is asked about.
     matches: [Vec<Diff>; 2],
+    expiry: Option<Expiry>,
 }
 
 /// Of rows that an epoch touched: their copies and their matches before it.
@@ -35,7 +37,7 @@ struct Change<'a> {
 }
 
 impl ByRow {
-    pub(super) fn new(form: &Form) -> Self {
+    pub(super) fn new(form: &Form, expiry: Option<Expiry>) -> Self {
         let layout = &form.layout;
         let counted = [0, 1].map(|side| form.asks(side));
         ByRow {
@@ -44,12 +46,24 @@ impl ByRow {
             sides: [0, 1].map(|side| Side::new(&layout.kept_types[side], layout.append_only[side] && !counted[side])),
             counted,
             matches: Default::default(),
+            expiry,
+        }
+    }
+
+    /// Goes on to an epoch: forgets keys that have expired by then.
+    pub(super) fn begin(&mut self, epoch: Time) {
+        if let Some(expiry) = &mut self.expiry {
+            expiry.begin(epoch, &mut self.keys, &mut self.sides, &mut Default::default());
         }
     }
 
     /// Takes an epoch's changes of both sides.
     pub(super) fn apply(&mut self, changes: &[Vec<Delta>; 2], told: bool, given: &mut Given<'_>) {
         let layout = &given.form.layout;
+        let (keys, sides) = (&mut self.keys, &mut self.sides);
+        let admitted =
+            self.expiry.as_mut().map(|expiry| expiry.admitted(changes, keys, sides, [true; 2], [&layout.kept, &layout.on]).0);
+        let changes = admitted.as_ref().unwrap_or(changes);
         let mut touched: [Touched; 2] = [0, 1].map(|_| Touched::with_hasher(fixed_hasher()));
         // First the left changes with the right rows as they were, then the right changes with the left rows as they are.
         for side in [0, 1] {
@@ -205,6 +219,7 @@ impl ByRow {
     fn forget(&mut self) {
         self.sides.iter_mut().for_each(Side::sweep);
         let mut emptied: Vec<u32> = self.sides.iter_mut().flat_map(Side::take_emptied).collect();
+        emptied.append(&mut self.expiry.as_mut().map(Expiry::take_touched).unwrap_or_default());
         emptied.sort_unstable();
         emptied.dedup();
         for key in emptied {

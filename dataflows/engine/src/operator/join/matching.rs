@@ -16,10 +16,12 @@ use highwater_plan::{Emit, Join, JoinKind};
 
 use super::by_key::ByKey;
 use super::by_row::ByRow;
+use super::expire::Expiry;
 use super::layout::Layout;
 use super::side::Side;
 use super::{BATCH_ROWS, Window};
 use crate::operator::epoch::EpochLogic;
+use crate::operator::lives::TimeToLive;
 use crate::operator::map::Mapper;
 use crate::{Delta, Diff, Time};
 
@@ -27,6 +29,7 @@ use crate::{Delta, Diff, Time};
 pub(crate) struct MatchingJoin {
     form: Form,
     window: Option<Window>,
+    ttl: Option<TimeToLive>,
     /// By window end; without windows one table, at 0.
     tables: BTreeMap<i64, Table>,
 }
@@ -125,11 +128,17 @@ impl MatchingJoin {
     ) -> Self {
         let layout = Layout::new(join, inputs, append_only);
         let form = Form { kind: join.kind, layout, mapper, condition, last: join.emit == Emit::Final };
-        MatchingJoin { form, window, tables: BTreeMap::new() }
+        MatchingJoin { form, window, ttl: None, tables: BTreeMap::new() }
+    }
+
+    /// Keys that no row touches for so long are forgotten, of a join without windows.
+    pub(crate) fn that_expires(mut self, ttl: TimeToLive) -> Self {
+        self.ttl = Some(ttl);
+        self
     }
 
     fn change(&mut self, epoch: Time, end: i64, changes: [Vec<Delta>; 2], output: &mut Vec<Delta>) {
-        let table = self.tables.entry(end).or_insert_with(|| Table::new(&self.form));
+        let table = self.tables.entry(end).or_insert_with(|| Table::new(&self.form, self.ttl.clone()));
         table.apply(changes, Given { form: &self.form, epoch, output });
     }
 }
@@ -144,7 +153,7 @@ impl EpochLogic for MatchingJoin {
             deltas.filter(|delta| !delta.is_empty()).collect()
         });
         let Some(window) = &mut self.window else {
-            if changes.iter().any(|deltas| !deltas.is_empty()) {
+            if self.ttl.is_some() || changes.iter().any(|deltas| !deltas.is_empty()) {
                 self.change(epoch, 0, changes, output);
             }
             return;
@@ -181,10 +190,11 @@ impl EpochLogic for MatchingJoin {
 }
 
 impl Table {
-    fn new(form: &Form) -> Self {
+    fn new(form: &Form, ttl: Option<TimeToLive>) -> Self {
+        let expiry = ttl.map(Expiry::new);
         let rows = match form.condition {
-            None => Rows::ByKey(ByKey::new(form)),
-            Some(_) => Rows::ByRow(ByRow::new(form)),
+            None => Rows::ByKey(ByKey::new(form, expiry)),
+            Some(_) => Rows::ByRow(ByRow::new(form, expiry)),
         };
         Table { rows, told: !form.last, unkeyed: Vec::new() }
     }
@@ -204,6 +214,10 @@ impl Table {
                     keyed[side].push(delta);
                 }
             }
+        }
+        match &mut self.rows {
+            Rows::ByKey(table) => table.begin(given.epoch),
+            Rows::ByRow(table) => table.begin(given.epoch),
         }
         if keyed.iter().all(Vec::is_empty) {
             return;

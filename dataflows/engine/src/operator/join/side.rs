@@ -9,8 +9,10 @@ use arrow::datatypes::DataType;
 use arrow_row::{RowConverter, Rows, SortField};
 use hashbrown::HashTable;
 
+use super::BATCH_ROWS;
 use crate::hash::{hash_bytes, mix};
 use crate::keys::array_bytes;
+use crate::operator::lives::{TimeToLive, netted};
 use crate::{Delta, Diff};
 
 /// No row: the end of a chain.
@@ -66,7 +68,7 @@ impl Side {
     /// How many rows there are.
     pub(super) fn len(&self) -> usize {
         match &self.store {
-            Store::Growing(store) => store.places.len(),
+            Store::Growing(store) => store.places.len() - store.free.len(),
             Store::Changing(store) => store.rows.len() - store.free.len(),
         }
     }
@@ -140,6 +142,51 @@ impl Side {
         }
     }
 
+    /// Forgets all rows of a key, and gives how many they were.
+    pub(super) fn forget(&mut self, key: u32) -> usize {
+        let Some(head) = self.heads.get_mut(key as usize) else { return 0 };
+        let (mut row, mut count) = (std::mem::replace(head, NONE), 0);
+        while row != NONE {
+            let next = std::mem::replace(&mut self.nexts[row as usize], NONE);
+            match &mut self.store {
+                Store::Growing(store) => store.forget(row),
+                Store::Changing(store) => store.forget(row),
+            }
+            (row, count) = (next, count + 1);
+        }
+        count
+    }
+
+    /// Makes use of the room of rows that were forgotten.
+    pub(super) fn reclaim(&mut self) {
+        match &mut self.store {
+            Store::Growing(store) => store.compact_if_worth_it(),
+            Store::Changing(store) => store.compact_if_worth_it(),
+        }
+    }
+
+    /// The changes of an epoch without retractions of rows that are not there, equal rows added up; `columns` are those of
+    /// the side. `None`: there are no retractions.
+    pub(super) fn admitted(
+        &self,
+        deltas: &[Delta],
+        numbers: &[Vec<u32>],
+        columns: &[usize],
+        ttl: &TimeToLive,
+    ) -> Option<(Vec<Delta>, Vec<Vec<u32>>)> {
+        let Store::Changing(store) = &self.store else { return None };
+        if !deltas.iter().any(|delta| delta.diff_values().is_some_and(|diffs| diffs.iter().any(|diff| *diff < 0))) {
+            return None;
+        }
+        let encoded: Vec<Option<Rows>> = deltas.iter().map(|delta| store.encode(&delta.columns(columns))).collect();
+        let (changes, ignored) = netted(deltas, numbers, columns, |delta, row| {
+            let bytes = encoded[delta].as_ref().map_or(&[][..], |encoded| encoded.row(row).data());
+            store.find(numbers[delta][row], bytes).map_or(0, |row| store.rows[row as usize].weight)
+        });
+        ttl.ignored(ignored);
+        Some(changes.into_iter().unzip())
+    }
+
     /// Keys that lost their last row since this was asked last.
     pub(super) fn take_emptied(&mut self) -> Vec<u32> {
         match &mut self.store {
@@ -156,6 +203,10 @@ struct Growing {
     /// Per row its batch and position.
     places: Vec<(u32, u32)>,
     bytes: usize,
+    /// Rows that were forgotten: their numbers are used again, their values stay until the batches are made anew.
+    free: Vec<u32>,
+    /// Of those how many are still among the batches.
+    dead: usize,
 }
 
 impl Growing {
@@ -164,13 +215,41 @@ impl Growing {
         for (row, key) in keys.iter().enumerate() {
             debug_assert!(delta.diff(row) > 0, "an append-only side has no retractions");
             for _ in 0..delta.diff(row) {
+                let place = (batch, row as u32);
+                if let Some(stored) = self.free.pop() {
+                    self.places[stored as usize] = place;
+                    nexts[stored as usize] = std::mem::replace(&mut heads[*key as usize], stored);
+                    continue;
+                }
                 let stored = self.places.len() as u32;
-                self.places.push((batch, row as u32));
+                self.places.push(place);
                 nexts.push(std::mem::replace(&mut heads[*key as usize], stored));
             }
         }
         self.bytes += columns.iter().map(array_bytes).sum::<usize>();
         self.batches.push(columns.to_vec());
+    }
+
+    fn forget(&mut self, row: u32) {
+        self.places[row as usize] = (NONE, 0);
+        self.free.push(row);
+        self.dead += 1;
+    }
+
+    /// Makes the batches anew once less than half of their rows are left.
+    fn compact_if_worth_it(&mut self) {
+        let live: Vec<u32> = match self.dead > self.places.len() - self.free.len() {
+            true => (0..self.places.len() as u32).filter(|row| self.places[*row as usize].0 != NONE).collect(),
+            false => return,
+        };
+        let batches: Vec<Vec<ArrayRef>> = live.chunks(BATCH_ROWS).map(|rows| self.gather(rows)).collect();
+        for (batch, rows) in live.chunks(BATCH_ROWS).enumerate() {
+            for (position, row) in rows.iter().enumerate() {
+                self.places[*row as usize] = (batch as u32, position as u32);
+            }
+        }
+        self.bytes = batches.iter().flatten().map(array_bytes).sum();
+        (self.batches, self.dead) = (batches, 0);
     }
 
     fn gather(&self, rows: &[u32]) -> Vec<ArrayRef> {
@@ -309,6 +388,29 @@ impl Changing {
         }
         self.index.insert_unique(hash, (hash, row), |entry| entry.0);
         (row, hash, true)
+    }
+
+    fn find(&self, key: u32, bytes: &[u8]) -> Option<u32> {
+        let hash = mix(hash_bytes(0, bytes), u64::from(key));
+        let same = |entry: &(u64, u32)| entry.0 == hash && self.is(entry.1, key, bytes);
+        self.index.find(hash, same).map(|entry| entry.1)
+    }
+
+    fn is(&self, row: u32, key: u32, bytes: &[u8]) -> bool {
+        let stored = &self.rows[row as usize];
+        stored.key == key && &self.arena[stored.start..stored.start + stored.length as usize] == bytes
+    }
+
+    /// Forgets a row that is in no chain any more.
+    fn forget(&mut self, row: u32) {
+        let stored = &mut self.rows[row as usize];
+        let hash = mix(hash_bytes(0, &self.arena[stored.start..stored.start + stored.length as usize]), u64::from(stored.key));
+        self.garbage += stored.length as usize;
+        (stored.length, stored.weight) = (0, 0);
+        if let Ok(entry) = self.index.find_entry(hash, |entry| entry.1 == row) {
+            entry.remove();
+        }
+        self.free.push(row);
     }
 
     fn unlink(&mut self, row: u32, hash: u64, heads: &mut [u32], nexts: &mut [u32]) {

@@ -1,5 +1,7 @@
 //! Partitions with their rows in order, and with each row the result that was given of it.
 
+mod expire;
+
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::rc::Rc;
 
@@ -11,6 +13,7 @@ use highwater_plan::{self as plan, Emit, FrameBound, FrameUnits, Micros, OverClo
 use super::evaluate::{Pool, Prepared, Results, Source, Stretch, Way};
 use super::frames::{Ordered, Ranges, concerned, finals, frame_of, micros, moved};
 use crate::keys::Keys;
+use crate::operator::lives::Lives;
 use crate::operator::ordered::{Layout, List, RowKey, Rows};
 use crate::{Delta, Diff};
 
@@ -70,6 +73,8 @@ pub(super) struct Table {
     pool: Pool,
     /// With windows: it has closed, and results are given.
     pub(super) open: bool,
+    /// With `state_ttl`: when each partition was touched last.
+    lives: Option<Lives>,
 }
 
 #[derive(Default)]
@@ -141,7 +146,7 @@ impl Shared {
 }
 
 impl Table {
-    pub(super) fn new(shared: Rc<Shared>) -> Self {
+    pub(super) fn new(shared: Rc<Shared>, lives: Option<Lives>) -> Self {
         Table {
             keys: Keys::new(&shared.key_types),
             rows: Rows::new(Rc::clone(&shared.layout)),
@@ -155,6 +160,7 @@ impl Table {
             due: BTreeSet::new(),
             pool: Pool::default(),
             open: false,
+            lives,
         }
     }
 
@@ -206,6 +212,9 @@ impl Table {
             self.keys.intern(&delta.columns(&self.shared.plan.partition), delta.len(), &mut numbers);
             if self.partitions.len() < self.keys.bound() {
                 self.partitions.resize_with(self.keys.bound(), Partition::default);
+            }
+            if let Some(lives) = &mut self.lives {
+                lives.touch(&numbers);
             }
             let encoded = self.shared.layout.encode(delta);
             let times = self
@@ -564,6 +573,7 @@ impl Table {
     /// Forgets rows that are gone and partitions that are empty.
     fn finish(&mut self, touched: Vec<u32>) {
         self.rows.sweep();
+        self.forgive();
         let touched: BTreeSet<u32> = touched.into_iter().collect();
         for number in touched {
             let partition = &mut self.partitions[number as usize];

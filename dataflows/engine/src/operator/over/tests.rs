@@ -1,5 +1,7 @@
 //! Results of rows around a row, with retractions.
 
+mod expiry;
+
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -61,14 +63,17 @@ fn rows(start: i128, end: i128) -> Frame {
     Frame { units: FrameUnits::Rows, start: FrameBound::Offset(start), end: FrameBound::Offset(end) }
 }
 
-/// What an epoch gives, sorted; NULL is -1.
-fn given(operator: &mut Over, changes: &[([i64; 3], Diff)]) -> Vec<(Vec<i64>, Diff)> {
+fn delta(changes: &[([i64; 3], Diff)]) -> Delta {
     let columns =
         (0..3).map(|column| -> ArrayRef { Arc::new(changes.iter().map(|(row, _)| Some(row[column])).collect::<Int64Array>()) });
     let batch = RecordBatch::try_new(schema(3), columns.collect()).unwrap();
-    let delta = Delta::with_diffs(batch, changes.iter().map(|(_, diff)| *diff).collect::<Vec<_>>().into());
+    Delta::with_diffs(batch, changes.iter().map(|(_, diff)| *diff).collect::<Vec<_>>().into())
+}
+
+/// What an epoch gives, sorted; NULL is -1.
+fn given(operator: &mut Over, changes: &[([i64; 3], Diff)]) -> Vec<(Vec<i64>, Diff)> {
     let mut output = Vec::new();
-    operator.apply(1, &mut [vec![delta]], None, &mut output);
+    operator.apply(1, &mut [vec![delta(changes)]], None, &mut output);
     let mut all: BTreeMap<Vec<i64>, Diff> = BTreeMap::new();
     for delta in &output {
         for row in 0..delta.len() {

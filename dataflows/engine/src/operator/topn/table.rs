@@ -13,8 +13,9 @@ use arrow::datatypes::DataType;
 use highwater_plan::{Ranking, TopN};
 
 use crate::keys::Keys;
+use crate::operator::lives::Lives;
 use crate::operator::ordered::{Encoded, Layout, List, RowKey, Rows};
-use crate::{Delta, Diff};
+use crate::{Delta, Diff, Time};
 
 /// Changes of the rows that count: retracted and added rows with their numbers (0 if those are not asked for).
 #[derive(Default)]
@@ -39,6 +40,8 @@ pub(super) struct Table {
     shrunk: Vec<u32>,
     /// Its final result was given.
     pub(super) given: bool,
+    /// With `state_ttl`: when each partition was touched last.
+    lives: Option<Lives>,
 }
 
 #[derive(Default)]
@@ -70,7 +73,7 @@ struct Counted {
 }
 
 impl Table {
-    pub(super) fn new(spec: Rc<TopN>, layout: Rc<Layout>, key_types: &[DataType], growing: bool) -> Self {
+    pub(super) fn new(spec: Rc<TopN>, layout: Rc<Layout>, key_types: &[DataType], growing: bool, lives: Option<Lives>) -> Self {
         Table {
             rows: Rows::new(Rc::clone(&layout)),
             spec,
@@ -82,7 +85,21 @@ impl Table {
             touched: Vec::new(),
             shrunk: Vec::new(),
             given: false,
+            lives,
         }
+    }
+
+    /// Goes on to an epoch: forgets partitions that have expired by then.
+    pub(super) fn begin(&mut self, epoch: Time) {
+        let Some(lives) = &mut self.lives else { return };
+        for number in lives.begin(epoch, &self.keys) {
+            let rows = self.partitions[number as usize].list.truncate(0);
+            lives.ttl.expired(rows.len());
+            rows.into_iter().for_each(|row| self.rows.drop(row));
+            self.partitions[number as usize] = Partition::default();
+            self.keys.remove(number);
+        }
+        self.rows.sweep();
     }
 
     /// How many rows it keeps.
@@ -132,6 +149,9 @@ impl Table {
             self.keys.intern(&delta.columns(&self.spec.partition), delta.len(), &mut numbers);
             if self.partitions.len() < self.keys.bound() {
                 self.partitions.resize_with(self.keys.bound(), Partition::default);
+            }
+            if let Some(lives) = &mut self.lives {
+                lives.touch(&numbers);
             }
             if self.growing {
                 self.grow(delta, &numbers, noted);
@@ -373,6 +393,13 @@ impl Table {
     fn finish(&mut self, changes: Option<Listed>) -> Changes {
         let changes = changes.map(|changes| self.gathered(&changes)).unwrap_or_default();
         self.rows.sweep();
+        if let Some(lives) = &self.lives {
+            // What was retracted and did not come either is a row that was forgotten.
+            for ((partition, _), debt) in self.owed.drain() {
+                lives.ttl.ignored(debt);
+                self.partitions[partition as usize].owed = 0;
+            }
+        }
         self.shrunk.sort_unstable();
         self.shrunk.dedup();
         for number in std::mem::take(&mut self.shrunk) {

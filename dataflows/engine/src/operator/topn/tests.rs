@@ -1,5 +1,7 @@
 //! The first rows of partitions, with retractions, against sorting everything anew.
 
+mod expiry;
+
 use std::sync::Arc;
 
 use arrow::array::{Array, AsArray, Int64Array, RecordBatch};

@@ -1,5 +1,7 @@
 //! Random changes of both sides, against two nested loops over what is there.
 
+mod expiry;
+
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -43,6 +45,11 @@ fn errors() -> Errors {
 }
 
 fn logic(kind: JoinKind, residual: bool, nulls_equal: bool) -> MatchingJoin {
+    let (join, mapper, condition) = parts(kind, residual, nulls_equal);
+    MatchingJoin::new(&join, [&schema(), &schema()], [false, false], mapper, condition, None)
+}
+
+fn parts(kind: JoinKind, residual: bool, nulls_equal: bool) -> (Join, Mapper, Option<Mapper>) {
     let columns = kind.columns(&schema(), &schema());
     let map = Map { filters: vec![], exprs: None };
     let even = Expr {
@@ -58,7 +65,7 @@ fn logic(kind: JoinKind, residual: bool, nulls_equal: bool) -> MatchingJoin {
         .then(|| Mapper::new(Map { filters: residual.clone(), exprs: None }, Arc::new(Schema::empty()), errors()));
     let join = Join { kind, on: vec![(0, 0)], nulls_equal, residual, map: map.clone(), window: None, emit: Emit::Changes };
     let mapper = Mapper::new(map, Arc::new(Schema::new(columns)), errors());
-    MatchingJoin::new(&join, [&schema(), &schema()], [false, false], mapper, condition, None)
+    (join, mapper, condition)
 }
 
 fn delta(rows: &[(Row, i64)]) -> Delta {
