@@ -9,7 +9,7 @@ use arrow::array::{Array, ArrayRef, Int64Array, UInt32Array};
 use arrow::buffer::BooleanBuffer;
 use arrow::compute;
 use arrow::record_batch::RecordBatch;
-use highwater_plan::Origin;
+use highwater_plan::{Micros, Origin};
 use timely::Accountable;
 use timely::bytes::arc::Bytes;
 use timely::dataflow::channels::ContainerBytes;
@@ -25,6 +25,15 @@ pub struct Delta {
     pub diffs: Option<Int64Array>,
     /// The source rows behind the rows, while they are one to one (until the first exchange, join or aggregate).
     pub origin: Option<OriginRows>,
+    /// Of a time column, while it is passed on as it is; see [`Delta::extent`].
+    pub(crate) extent: Option<Extent>,
+}
+
+/// The smallest and the largest instant of a time column: several operators ask for it, and it is a pass over all rows.
+#[derive(Debug, Clone)]
+pub(crate) struct Extent {
+    column: ArrayRef,
+    micros: Option<(i64, i64)>,
 }
 
 /// Which source rows stand behind a batch's rows.
@@ -51,13 +60,44 @@ impl OriginRows {
 impl Delta {
     /// Rows that are each added once.
     pub fn insert(rows: RecordBatch) -> Self {
-        Delta { rows, diffs: None, origin: None }
+        Delta::of(rows, None)
     }
 
     /// Rows with their multiplicities.
     pub fn with_diffs(rows: RecordBatch, diffs: Int64Array) -> Self {
-        debug_assert_eq!(rows.num_rows(), diffs.len(), "one diff per row");
-        Delta { rows, diffs: Some(diffs), origin: None }
+        Delta::of(rows, Some(diffs))
+    }
+
+    /// Rows with their multiplicities, if they are not all +1.
+    pub fn of(rows: RecordBatch, diffs: Option<Int64Array>) -> Self {
+        debug_assert!(diffs.as_ref().is_none_or(|diffs| diffs.len() == rows.num_rows()), "one diff per row");
+        Delta { rows, diffs, origin: None, extent: None }
+    }
+
+    /// The same updates, of these source rows.
+    pub fn from_origin(self, origin: Option<OriginRows>) -> Self {
+        Delta { origin, ..self }
+    }
+
+    /// The same updates, of which it is known that `column` (one of theirs, or it is of no use) has this
+    /// [extent](Micros::extent).
+    pub fn with_extent(self, column: ArrayRef, micros: Option<(i64, i64)>) -> Self {
+        Delta { extent: Some(Extent { column, micros }), ..self }
+    }
+
+    /// The same updates, with what is known of the columns of `other`, some of which are theirs.
+    pub(crate) fn with_extent_of(self, other: &Delta) -> Self {
+        Delta { extent: other.extent.clone(), ..self }
+    }
+
+    /// The smallest and the largest value of a timestamp column, in microseconds; `None` if it has no value. It costs
+    /// nothing if it is the column whose extent is known.
+    pub(crate) fn extent(&self, column: usize) -> Option<(i64, i64)> {
+        let column = self.rows.column(column);
+        match &self.extent {
+            Some(known) if Arc::ptr_eq(&known.column, column) => known.micros,
+            _ => Micros::new(column).expect("planners take times from timestamps").extent(),
+        }
     }
 
     /// Number of updates.
@@ -86,7 +126,7 @@ impl Delta {
     }
 
     /// The updates whose bit is set, origin included.
-    pub(crate) fn filter(&self, keep: &BooleanBuffer) -> Delta {
+    pub fn filter(&self, keep: &BooleanBuffer) -> Delta {
         let predicate = arrow::array::BooleanArray::new(keep.clone(), None);
         let filter = compute::FilterBuilder::new(&predicate).optimize().build();
         let rows = filter.filter_record_batch(&self.rows).expect("the predicate has a bit per row");
@@ -101,7 +141,7 @@ impl Delta {
             }),
             ..origin.clone()
         });
-        Delta { rows, diffs, origin }
+        Delta::of(rows, diffs).from_origin(origin)
     }
 
     /// The updates at these positions, without their origin.
@@ -111,7 +151,7 @@ impl Delta {
             let taken = compute::take(diffs, positions, None).expect("positions are within the batch");
             Int64Array::from(taken.to_data())
         });
-        Delta { rows, diffs, origin: None }
+        Delta::of(rows, diffs)
     }
 
     /// The updates at these positions, origin included.
@@ -120,11 +160,11 @@ impl Delta {
             .origin
             .as_ref()
             .map(|origin| OriginRows { rows: Some(UInt32Array::from(origin.positions(positions.values()))), ..origin.clone() });
-        Delta { origin, ..self.take(positions) }
+        self.take(positions).from_origin(origin)
     }
 
     /// A range of the updates, origin included.
-    pub(crate) fn slice(&self, offset: usize, length: usize) -> Delta {
+    pub fn slice(&self, offset: usize, length: usize) -> Delta {
         let origin = self.origin.as_ref().map(|origin| OriginRows {
             rows: Some(match &origin.rows {
                 Some(rows) => rows.slice(offset, length),
@@ -132,11 +172,8 @@ impl Delta {
             }),
             ..origin.clone()
         });
-        Delta {
-            rows: self.rows.slice(offset, length),
-            diffs: self.diffs.as_ref().map(|diffs| diffs.slice(offset, length)),
-            origin,
-        }
+        let diffs = self.diffs.as_ref().map(|diffs| diffs.slice(offset, length));
+        Delta::of(self.rows.slice(offset, length), diffs).from_origin(origin)
     }
 }
 
@@ -165,7 +202,7 @@ impl ContainerBytes for Parcel {
             let column = rows.remove_column(rows.num_columns() - 1);
             Int64Array::from(column.to_data())
         });
-        Parcel(Some(Delta { rows, diffs, origin: None }))
+        Parcel(Some(Delta::of(rows, diffs)))
     }
 
     fn length_in_bytes(&self) -> usize {
@@ -201,4 +238,28 @@ fn encode(parcel: &Parcel) -> Vec<u8> {
     writer.finish().expect("writing to memory");
     drop(writer);
     body
+}
+
+#[cfg(test)]
+mod tests {
+    use arrow::array::TimestampMillisecondArray;
+    use arrow::datatypes::{Field, Schema};
+
+    use super::*;
+
+    #[test]
+    fn what_is_known_of_a_column_is_not_taken_for_another() {
+        let times: ArrayRef = Arc::new(TimestampMillisecondArray::from(vec![3, 1, 7]));
+        let other: ArrayRef = Arc::new(TimestampMillisecondArray::from(vec![4, 4, 4]));
+        let field = |name: &str| Field::new(name, times.data_type().clone(), true);
+        let schema = Arc::new(Schema::new(vec![field("t"), field("u")]));
+        let rows = RecordBatch::try_new(schema, vec![Arc::clone(&times), other]).unwrap();
+        // A false statement, to see where it is believed.
+        let delta = Delta::insert(rows).with_extent(times, Some((0, 0)));
+        assert_eq!(delta.extent(0), Some((0, 0)));
+        assert_eq!(delta.extent(1), Some((4_000, 4_000)));
+        assert_eq!(delta.slice(0, 2).extent(0), Some((1_000, 3_000)));
+        assert_eq!(delta.filter(&BooleanBuffer::from(vec![false, true, false])).extent(0), Some((1_000, 1_000)));
+        assert_eq!(delta.take_with_origin(&UInt32Array::from(vec![2])).extent(0), Some((7_000, 7_000)));
+    }
 }

@@ -26,6 +26,7 @@ mod render;
 mod stats;
 mod view;
 mod watermark;
+mod words;
 
 pub use delta::{Delta, OriginRows};
 pub use engine::{Engine, EngineConfig, EngineError};

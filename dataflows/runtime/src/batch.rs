@@ -4,8 +4,7 @@
 //! one row gives the same history as reading those rows one by one. The receipt, the offset and the bytes go with the last
 //! piece: before it, the batch has not been taken.
 
-use arrow::array::{Array, BooleanArray, Int64Array, UInt32Array};
-use arrow::compute;
+use arrow::array::BooleanArray;
 use arrow::record_batch::RecordBatch;
 use highwater_connectors::source::{Offset, PartitionId, Receipt, Reject, SourceBatch};
 use highwater_engine::{Delta, OriginRows};
@@ -57,14 +56,15 @@ impl Batch {
     ) -> Self {
         let SourceBatch { rows, diffs, origin, mut rejects, offset, bytes, receipt } = read;
         let origin = origin.map(|origin| OriginRows { source, origin, rows: None });
-        let mut delta = Delta { rows, diffs, origin };
+        let mut delta = Delta::of(rows, diffs).from_origin(origin);
         let mut marks = None;
         if let Some(judged) = event_time.map(|judge| judge.judge(&delta.rows, wall_micros)) {
             marks = Some(judged.marks);
+            delta = delta.with_extent(judged.events, judged.extent);
             if !judged.refused.is_empty() {
                 rejects.extend(refused_rows(&delta, &judged.refused, &offset));
                 let keep = keep_mask(delta.len(), &judged.refused);
-                delta = filter(&delta, &keep);
+                delta = delta.filter(keep.values());
                 marks = marks.map(|marks| marks.filter(&keep));
             }
         }
@@ -93,9 +93,9 @@ impl Batch {
             return (Piece { delta, rejects, mark, end: Some(end) }, None);
         }
         let mark = self.marks.as_ref().and_then(|marks| marks.slice(0, rows_max).max());
-        let delta = (rows_max > 0).then(|| slice(&self.delta, 0, rows_max));
+        let delta = (rows_max > 0).then(|| self.delta.slice(0, rows_max));
         self.marks = self.marks.map(|marks| marks.slice(rows_max, rows - rows_max));
-        self.delta = slice(&self.delta, rows_max, rows - rows_max);
+        self.delta = self.delta.slice(rows_max, rows - rows_max);
         (Piece { delta, rejects, mark, end: None }, Some(self))
     }
 }
@@ -129,38 +129,12 @@ fn keep_mask(rows: usize, refused: &[Refused]) -> BooleanArray {
     BooleanArray::from(keep)
 }
 
-/// The updates whose bit is set, origin included. `delta` comes straight from a reader: its origin has no positions yet.
-fn filter(delta: &Delta, keep: &BooleanArray) -> Delta {
-    let rows = compute::filter_record_batch(&delta.rows, keep).expect("the mask has a bit per row");
-    let diffs = delta.diffs.as_ref().map(|diffs| filter_i64(diffs, keep));
-    let positions = || keep.values().set_indices().map(|row| row as u32).collect::<UInt32Array>();
-    let origin = delta.origin.as_ref().map(|origin| OriginRows { rows: Some(positions()), ..origin.clone() });
-    Delta { rows, diffs, origin }
-}
-
-fn filter_i64(values: &Int64Array, keep: &BooleanArray) -> Int64Array {
-    let kept = compute::filter(values, keep).expect("the mask has a bit per row");
-    Int64Array::from(kept.to_data())
-}
-
-/// A range of the updates, origin included.
-fn slice(delta: &Delta, offset: usize, length: usize) -> Delta {
-    let origin = delta.origin.as_ref().map(|origin| {
-        let rows = match &origin.rows {
-            Some(rows) => rows.slice(offset, length),
-            None => (offset as u32..(offset + length) as u32).collect(),
-        };
-        OriginRows { rows: Some(rows), ..origin.clone() }
-    });
-    Delta { rows: delta.rows.slice(offset, length), diffs: delta.diffs.as_ref().map(|diffs| diffs.slice(offset, length)), origin }
-}
-
 #[cfg(test)]
 mod tests {
     use std::sync::Arc;
     use std::sync::atomic::{AtomicU64, Ordering};
 
-    use arrow::array::AsArray;
+    use arrow::array::{AsArray, Int64Array};
 
     use super::*;
     use crate::testing::{WholeRows, batch_at, receipt, times, watermark};

@@ -13,10 +13,12 @@ use arrow::buffer::NullBuffer;
 use arrow::compute;
 use arrow::record_batch::RecordBatch;
 use arrow::util::display::array_value_to_string;
-use highwater_plan::{EvalError, Expr, Watermark, max_micros, micros_from_column};
+use highwater_plan::{EvalError, Expr, Micros, Watermark, max_micros, micros_from_column};
 
 use crate::clock::micros;
 use crate::options::MaxAhead;
+
+const IS_TIMESTAMP: &str = "opening the source checked that the watermark is a timestamp";
 
 /// Judges the rows of one source by their event time.
 pub(crate) struct EventTime {
@@ -29,6 +31,10 @@ pub(crate) struct EventTime {
 pub(crate) struct Judged {
     /// Per row what it moves the watermark to. Meaningless for refused rows.
     pub(crate) marks: Marks,
+    /// The event times, as they stand in the batch if they are a column of it.
+    pub(crate) events: ArrayRef,
+    /// Their smallest and largest, in microseconds; `None` without any.
+    pub(crate) extent: Option<(i64, i64)>,
     /// Rows that are refused, ascending.
     pub(crate) refused: Vec<Refused>,
 }
@@ -81,7 +87,8 @@ impl EventTime {
     pub(crate) fn judge(&self, rows: &RecordBatch, wall_micros: i64) -> Judged {
         let mut refused = Vec::new();
         let events = self.evaluate(&self.watermark.event_time, rows, &mut refused);
-        let latest = max_micros(&events);
+        let extent = Micros::new(&events).expect(IS_TIMESTAMP).extent();
+        let latest = extent.map(|(_, latest)| latest);
         let marks = match self.watermark.delay {
             Some(delay) => Marks { times: Arc::clone(&events), delay, max: latest },
             None => {
@@ -92,7 +99,7 @@ impl EventTime {
         self.refuse_far_future(&events, latest, wall_micros, &mut refused);
         refused.sort_by_key(|refused| refused.row);
         refused.dedup_by_key(|refused| refused.row);
-        Judged { marks, refused }
+        Judged { marks, events, extent, refused }
     }
 
     /// `latest` is the largest of `events`.
@@ -148,7 +155,7 @@ fn evaluate_micros(expr: &Expr, rows: &RecordBatch) -> Result<Int64Array, EvalEr
 }
 
 fn micros_of(column: &ArrayRef) -> Int64Array {
-    micros_from_column(column).expect("opening the source checked that the watermark is a timestamp")
+    micros_from_column(column).expect(IS_TIMESTAMP)
 }
 
 /// `marks`, NULL where `events` is NULL too.

@@ -139,7 +139,7 @@ impl Arranger {
                 rows.expect("the kept columns are the input's")
             }
         };
-        let delta = Delta { rows, diffs: delta.diffs, origin: None };
+        let delta = Delta::of(rows, delta.diffs);
         self.waiting.entry(epoch).or_insert_with(|| (capability(), Vec::new())).1.push(delta);
     }
 

@@ -140,7 +140,7 @@ fn put_together(deltas: &[Delta], mut kept: Vec<(u32, Diff)>) -> Vec<Delta> {
         let rows = compute::interleave_record_batch(&batches, places).expect("the batches of a relation have one schema");
         let inserts = kept.iter().all(|(_, diff)| *diff == 1);
         let diffs = (!inserts).then(|| kept.iter().map(|(_, diff)| *diff).collect::<Int64Array>());
-        pieces.push(Delta { rows, diffs, origin: None });
+        pieces.push(Delta::of(rows, diffs));
     }
     pieces
 }

@@ -154,7 +154,7 @@ fn run(peers: usize, history: Vec<Epoch>, check: impl Fn(&ViewHandle, Time) + Se
                 let rows = batch(&piece.iter().map(|(row, _)| row.clone()).collect::<Vec<_>>());
                 let inserts = piece.iter().all(|(_, diff)| *diff == 1);
                 let diffs = (!inserts).then(|| piece.iter().map(|(_, diff)| *diff).collect());
-                input.send_batch(&mut Parcel(Some(Delta { rows, diffs, origin: None })));
+                input.send_batch(&mut Parcel(Some(Delta::of(rows, diffs))));
             }
             input.flush();
             if !epoch.closes {

@@ -86,7 +86,7 @@ pub(crate) fn give(epoch: Time, results: Results, schema: &SchemaRef, errors: &E
     let options = RecordBatchOptions::new().with_row_count(Some(results.rows));
     let batch = RecordBatch::try_new_with_options(Arc::clone(schema), results.columns, &options);
     let batch = batch.expect("keys and aggregates have the types that the planner gave them");
-    output.push(Delta { rows: batch, diffs: results.diffs, origin: None });
+    output.push(Delta::of(batch, results.diffs));
 }
 
 /// Keeps the keys of groups whose result cannot be represented.

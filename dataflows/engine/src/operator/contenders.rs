@@ -7,13 +7,13 @@
 
 use std::collections::BTreeMap;
 
-use arrow::array::{Array, ArrayRef, AsArray, UInt32Array};
-use arrow::datatypes::{DataType, Int64Type, TimeUnit};
-use arrow::datatypes::{TimestampMicrosecondType, TimestampMillisecondType, TimestampNanosecondType, TimestampSecondType};
+use arrow::array::{Array, ArrayRef, UInt32Array};
+use arrow::datatypes::DataType;
 
 use super::epoch::EpochLogic;
 use super::late::{RowWindows, Watermark};
 use crate::keys::Keys;
+use crate::words::{greatest, words};
 use crate::{Delta, Time};
 
 /// Which rows are compared, and how.
@@ -21,17 +21,12 @@ use crate::{Delta, Time};
 pub(crate) struct Contest {
     /// The columns that name a group, besides its window.
     pub(crate) keys: Vec<usize>,
-    /// The column that is compared: [`has_order`] of its type.
+    /// The column that is compared: its values [are words](crate::words::are_words).
     pub(crate) value: usize,
     /// The largest wins, or else the smallest.
     pub(crate) greatest: bool,
     /// The rows' windows; `None`: groups live for ever.
     pub(crate) windows: Option<RowWindows>,
-}
-
-/// Whether columns of this type can be compared here: as the words they are.
-pub(crate) fn has_order(data_type: &DataType) -> bool {
-    matches!(data_type, DataType::Int64 | DataType::Timestamp(_, _))
 }
 
 /// The operator.
@@ -100,32 +95,6 @@ impl Groups {
         }
         let is_best = |row: &usize| rank(values[*row]) == self.best[numbers[*row] as usize];
         (0..values.len()).filter(is_best).map(|row| row as u32).collect()
-    }
-}
-
-/// The largest rank of some values, several at a time: comparisons that wait for each other are slow.
-fn greatest(values: &[i64], rank: impl Fn(i64) -> i64) -> i64 {
-    const LANES: usize = 4;
-    let mut lanes = [i64::MIN; LANES];
-    let chunks = values.chunks_exact(LANES);
-    let rest = chunks.remainder();
-    for chunk in chunks {
-        for lane in 0..LANES {
-            lanes[lane] = lanes[lane].max(rank(chunk[lane]));
-        }
-    }
-    rest.iter().map(|value| rank(*value)).chain(lanes).max().unwrap_or(i64::MIN)
-}
-
-/// The values of a column that [`has_order`].
-fn words(column: &ArrayRef) -> &[i64] {
-    match column.data_type() {
-        DataType::Int64 => column.as_primitive::<Int64Type>().values(),
-        DataType::Timestamp(TimeUnit::Second, _) => column.as_primitive::<TimestampSecondType>().values(),
-        DataType::Timestamp(TimeUnit::Millisecond, _) => column.as_primitive::<TimestampMillisecondType>().values(),
-        DataType::Timestamp(TimeUnit::Microsecond, _) => column.as_primitive::<TimestampMicrosecondType>().values(),
-        DataType::Timestamp(TimeUnit::Nanosecond, _) => column.as_primitive::<TimestampNanosecondType>().values(),
-        other => unreachable!("the renderer asks has_order before: {other}"),
     }
 }
 

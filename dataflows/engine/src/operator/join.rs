@@ -270,7 +270,7 @@ impl Fresh<'_> {
         pairs.stored.clear();
         let rows = layout.pairs(self.side, fresh, stored, positions.len());
         let diffs = (!pairs.diffs.is_empty()).then(|| Int64Array::from(std::mem::take(&mut pairs.diffs)));
-        mapper.apply(self.epoch, Delta { rows, diffs, origin: None }, output);
+        mapper.apply(self.epoch, Delta::of(rows, diffs), output);
     }
 }
 

@@ -33,13 +33,21 @@ pub(crate) enum RowWindows {
 }
 
 impl RowWindows {
-    /// Per row: the start of its last window or, for bounds, its window's end; in microseconds.
-    pub(crate) fn times(&self, delta: &Delta) -> Micros {
-        let column = match self {
+    fn column(&self) -> usize {
+        match self {
             RowWindows::Assign(assign) => assign.time,
             RowWindows::Bound { column, .. } => *column,
-        };
-        Micros::new(delta.rows.column(column)).expect("planners take windows from timestamps")
+        }
+    }
+
+    /// Per row: the time that its windows are assigned by or, for bounds, the bound; in microseconds.
+    pub(crate) fn times(&self, delta: &Delta) -> Micros {
+        Micros::new(delta.rows.column(self.column())).expect("planners take windows from timestamps")
+    }
+
+    /// The smallest and the largest of [`RowWindows::times`].
+    fn extent(&self, delta: &Delta) -> Option<(i64, i64)> {
+        delta.extent(self.column())
     }
 
     /// The end of the window whose bound is `value`.
@@ -66,9 +74,7 @@ impl RowWindows {
     /// Splits a batch by the start of the last slide that its rows fall in or, for bounds, by their window's end; no time is
     /// NULL.
     pub(crate) fn split(&self, delta: &Delta) -> Vec<(i64, Delta)> {
-        let times = self.times(delta);
-        let extent = times.extent();
-        self.split_within(delta, &times, extent)
+        self.split_within(delta, &self.times(delta), self.extent(delta))
     }
 
     /// [`RowWindows::split`] where the first and the last time are known.
@@ -133,7 +139,7 @@ impl LateGate {
     /// [`LateGate::split`], then [`RowWindows::split`].
     pub(crate) fn windows_of(&self, epoch: Time, delta: Delta, watermark: i64) -> Vec<(i64, Delta)> {
         let times = self.windows.times(&delta);
-        let extent = times.extent();
+        let extent = self.windows.extent(&delta);
         let closed = watermark.saturating_sub(self.lateness);
         match times.null_count() == 0 && (watermark == i64::MIN || self.all_open(extent, closed)) {
             true => self.windows.split_within(&delta, &times, extent),
@@ -145,7 +151,7 @@ impl LateGate {
     pub(crate) fn split(&self, epoch: Time, delta: Delta, watermark: i64) -> Delta {
         let times = self.windows.times(&delta);
         let closed = watermark.saturating_sub(self.lateness);
-        if times.null_count() == 0 && (watermark == i64::MIN || self.all_open(times.extent(), closed)) {
+        if times.null_count() == 0 && (watermark == i64::MIN || self.all_open(self.windows.extent(&delta), closed)) {
             return delta;
         }
         let (mut missed, mut without_time) = (Vec::new(), Vec::new());

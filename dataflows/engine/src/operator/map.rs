@@ -156,7 +156,8 @@ impl Mapper {
                 Output::Columns(columns) => delta.columns(columns),
                 Output::Exprs(exprs) => exprs.iter().map(|expr| evaluate(expr, &delta.rows)).collect::<Result<_, _>>()?,
             };
-            return self.delta(columns, delta.len(), delta.diffs.clone(), delta.origin.clone()).map(Some);
+            let mapped = self.delta(columns, delta.len(), delta.diffs.clone(), delta.origin.clone())?;
+            return Ok(Some(mapped.with_extent_of(delta)));
         };
         if passed.count_set_bits() == 0 {
             return Ok(None);
@@ -225,7 +226,7 @@ impl Mapper {
             error: EvalError { message: format!("result does not fit its column: {error}") },
             span: None,
         })?;
-        Ok(Delta { rows, diffs, origin })
+        Ok(Delta::of(rows, diffs).from_origin(origin))
     }
 }
 

@@ -103,11 +103,8 @@ impl Items {
             Int64Array::from(taken.to_data())
         });
         let positions = |origin: &OriginRows| OriginRows { rows: Some(origin.positions(rows.values()).into()), ..origin.clone() };
-        Delta {
-            rows: batch.expect("the kept columns, an item of each array and its number"),
-            diffs,
-            origin: delta.origin.as_ref().map(positions),
-        }
+        let batch = batch.expect("the kept columns, an item of each array and its number");
+        Delta::of(batch, diffs).from_origin(delta.origin.as_ref().map(positions))
     }
 }
 

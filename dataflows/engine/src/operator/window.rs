@@ -62,12 +62,19 @@ fn assign_windows(delta: &Delta, assign: &WindowAssign, schema: &SchemaRef) -> D
     let times = Micros::new(delta.rows.column(assign.time)).expect("planners assign windows by timestamps");
     let (assigned, ends) = match assign.kind {
         // Every row is in exactly one window: rows stay as they are.
-        WindowKind::Tumble { size, .. } if times.null_count() == 0 => (delta.clone(), tumbling_ends(&times, assign, size)),
+        WindowKind::Tumble { size, .. } if times.null_count() == 0 => {
+            let first_and_last = delta.extent(assign.time).map(|(least, greatest)| (assign.kind.last_start(least), greatest));
+            let ends = match first_and_last {
+                Some((start, greatest)) if greatest - start < size => vec![start + size; times.len()],
+                _ => tumbling_ends(&times, assign, size),
+            };
+            (delta.clone(), ends)
+        }
         _ => {
             let (rows, ends) = rows_and_ends(&times, assign);
             let positions = |origin: &OriginRows| OriginRows { rows: Some(origin.positions(&rows).into()), ..origin.clone() };
             let origin = delta.origin.as_ref().map(positions);
-            (Delta { origin, ..delta.take(&UInt32Array::from(rows)) }, ends)
+            (delta.take(&UInt32Array::from(rows)).from_origin(origin), ends)
         }
     };
     let data_type = delta.rows.column(assign.time).data_type().clone();

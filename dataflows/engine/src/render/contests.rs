@@ -13,8 +13,9 @@ use std::collections::BTreeSet;
 use highwater_plan::{Aggregate, AggregateFunction, Grouping, Job, Join, NodeId, Op, WindowAssign, WindowKind};
 
 use super::sharing::{as_columns, behind_projections};
-use crate::operator::contenders::{Contest, has_order};
+use crate::operator::contenders::Contest;
 use crate::operator::late::RowWindows;
+use crate::words::are_words;
 
 /// A place in the plan where rows are dropped.
 #[derive(Debug, Clone)]
@@ -119,7 +120,7 @@ fn contest(job: &Job, needed: &BTreeSet<NodeId>, id: NodeId, join: &Join, own: u
         }
     }
     let (value, greatest) = extreme?;
-    if !unmatched.is_empty() || !windowed || !has_order(job.plan.nodes[node].schema.field(value).data_type()) {
+    if !unmatched.is_empty() || !windowed || !are_words(job.plan.nodes[node].schema.field(value).data_type()) {
         return None;
     }
     let windows = join.window.as_ref().map(|window| {

@@ -11,7 +11,9 @@ use arrow_row::{RowConverter, Rows as EncodedRows, SortField};
 use std::sync::Arc;
 
 use super::Rows;
+use super::extreme::Side;
 use crate::Diff;
+use crate::words::{are_words, greatest, words};
 
 /// Maps a column's values to ordered keys and back.
 pub(super) trait Codec: 'static {
@@ -20,6 +22,11 @@ pub(super) trait Codec: 'static {
 
     /// Calls `take(group, key, diff)` for each row that counts.
     fn each(&self, rows: &Rows<'_>, take: impl FnMut(usize, Self::Key, Diff));
+
+    /// The least or the greatest key of the rows that count, which are each added once.
+    fn extreme(&self, rows: &Rows<'_>, side: Side) -> Option<Self::Key> {
+        best_of(self, rows, side)
+    }
 
     /// The values of these keys.
     fn column(&self, keys: Vec<Option<Self::Key>>) -> ArrayRef;
@@ -35,6 +42,19 @@ pub(super) trait Codec: 'static {
 
     /// Calls `take(group, key)` for each key that [`Codec::pack`] was given.
     fn each_packed(&self, column: &ArrayRef, groups: &[u32], take: impl FnMut(usize, Self::Key));
+}
+
+/// [`Codec::extreme`], a key at a time.
+fn best_of<C: Codec + ?Sized>(codec: &C, rows: &Rows<'_>, side: Side) -> Option<C::Key> {
+    let mut best: Option<C::Key> = None;
+    codec.each(rows, |_, key, _| {
+        best = Some(match (best.take(), side) {
+            (None, _) => key,
+            (Some(best), Side::Least) => key.min(best),
+            (Some(best), Side::Greatest) => key.max(best),
+        });
+    });
+    best
 }
 
 /// Values of at most eight bytes as words in their order.
@@ -125,6 +145,17 @@ impl Codec for Words {
                 _ => words!(DurationNanosecondType, signed),
             },
         }
+    }
+
+    fn extreme(&self, rows: &Rows<'_>, side: Side) -> Option<u64> {
+        let column = rows.argument.expect("the function has an argument");
+        if column.null_count() > 0 || rows.filter.is_some() || column.is_empty() || !are_words(column.data_type()) {
+            return best_of(self, rows, side);
+        }
+        let values = words(column);
+        // No value is lost: the smallest becomes the largest.
+        let best = if side == Side::Least { !greatest(values, |value| !value) } else { greatest(values, |value| value) };
+        Some((best as u64) ^ SIGN)
     }
 
     fn column(&self, keys: Vec<Option<u64>>) -> ArrayRef {
@@ -275,4 +306,36 @@ fn decoded_last(converter: &RowConverter, types: &[DataType], keys: &[Option<Box
     let rows = keys.iter().map(|key| parser.parse(key.as_deref().unwrap_or_else(|| null.row(0).data())));
     let mut columns = converter.convert_rows(rows).expect("the bytes came from this converter");
     columns.pop().expect("there is a value")
+}
+
+#[cfg(test)]
+mod tests {
+    use arrow::array::{BooleanArray, Float64Array, Int64Array};
+
+    use super::*;
+
+    /// What [`Codec::extreme`] finds at both ends, as a column gives it back.
+    fn ends(column: ArrayRef, filter: Option<&BooleanArray>) -> ArrayRef {
+        let codec = Words::new(column.data_type()).unwrap();
+        let groups = vec![0; column.len()];
+        let rows = Rows { filter, ..Rows::of(&groups, Some(&column)) };
+        codec.column([Side::Least, Side::Greatest].map(|side| codec.extreme(&rows, side)).to_vec())
+    }
+
+    #[test]
+    fn extremes_are_found_however_the_values_are_read() {
+        let values = Arc::new(Int64Array::from(vec![5, i64::MIN, -3, 9, i64::MAX, 0, 1]));
+        assert_eq!(ends(values.clone(), None).as_primitive::<Int64Type>().values(), &[i64::MIN, i64::MAX]);
+        let some = BooleanArray::from(vec![true, false, true, true, false, true, true]);
+        assert_eq!(ends(values, Some(&some)).as_primitive::<Int64Type>().values(), &[-3, 9]);
+        let with_null = Arc::new(Int64Array::from(vec![None, Some(-3), Some(9), None]));
+        assert_eq!(ends(with_null, None).as_primitive::<Int64Type>().values(), &[-3, 9]);
+        let nothing = Arc::new(Int64Array::from(vec![None, None]));
+        assert_eq!(ends(nothing, None).null_count(), 2);
+        assert_eq!(ends(Arc::new(Int64Array::from(Vec::<i64>::new())), None).null_count(), 2);
+        let floats = Arc::new(Float64Array::from(vec![-0.5, f64::NAN, 2.0]));
+        let floats = ends(floats, None);
+        let floats = floats.as_primitive::<Float64Type>();
+        assert!(floats.value(0) == -0.5 && floats.value(1).is_nan(), "NaN is the greatest");
+    }
 }

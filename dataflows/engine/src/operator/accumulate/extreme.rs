@@ -175,15 +175,8 @@ impl<C: Codec, V: Values<C::Key>> Accumulator for Extreme<C, V> {
         if !V::ONE {
             return self.update(rows);
         }
-        let (side, mut best) = (self.side, None);
-        self.codec.each(rows, |_, key, _| {
-            best = Some(match (best.take(), side) {
-                (None, _) => key,
-                (Some(best), Side::Least) => key.min(best),
-                (Some(best), Side::Greatest) => key.max(best),
-            });
-        });
-        if let Some(best) = best {
+        let side = self.side;
+        if let Some(best) = self.codec.extreme(rows, side) {
             let group = &mut self.groups[group as usize];
             let before = group.len();
             group.add(best, 1, side);

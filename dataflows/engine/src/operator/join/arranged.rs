@@ -110,7 +110,7 @@ impl ArrangedJoin {
         let rows = self.layout.pairs(1 - self.table, fresh, stored, positions.len());
         let inserts = diffs.iter().all(|diff| *diff == 1);
         let diffs = (!inserts).then(|| Int64Array::from(diffs));
-        self.mapper.apply(epoch, Delta { rows, diffs, origin: None }, output);
+        self.mapper.apply(epoch, Delta::of(rows, diffs), output);
     }
 
     /// Frees the numbers of keys that the stream's side has no rows of any more.

@@ -160,6 +160,6 @@ impl Couples {
         }
         let options = RecordBatchOptions::new().with_row_count(Some(rows));
         let rows = RecordBatch::try_new_with_options(Arc::clone(&self.schema), columns, &options).expect("the join's columns");
-        Delta { rows, diffs: diffs.map(Int64Array::from), origin: None }
+        Delta::of(rows, diffs.map(Int64Array::from))
     }
 }

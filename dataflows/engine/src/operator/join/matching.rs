@@ -96,7 +96,7 @@ impl Given<'_> {
     fn alone(&mut self, side: usize, matched: bool, columns: Vec<ArrayRef>, rows: usize, diffs: Option<Int64Array>) {
         if rows > 0 {
             let rows = self.form.layout.alone(side, columns, rows, matched);
-            self.form.mapper.apply(self.epoch, Delta { rows, diffs, origin: None }, self.output);
+            self.form.mapper.apply(self.epoch, Delta::of(rows, diffs), self.output);
         }
     }
 }

@@ -158,7 +158,7 @@ where
                     let diffs = Int64Array::from_iter_values(updates.iter().map(|(_, _, diff)| *diff));
                     // Through the map, a row's origin is its place among the updates.
                     let origin = OriginRows { source: 0, origin: Arc::new(Places), rows: None };
-                    let delta = Delta { rows: decode(updates), diffs: Some(diffs), origin: Some(origin) };
+                    let delta = Delta::with_diffs(decode(updates), diffs).from_origin(Some(origin));
                     let failed = mapper.apply(epoch, delta, &mut mapped);
                     stats.error_rows.fetch_add(failed as u64, Ordering::Relaxed);
                     for delta in mapped.drain(..) {

@@ -185,7 +185,7 @@ fn run(peers: usize, narrow: bool, history: Arc<Vec<Epoch>>) -> Outcome {
                     let rows = batch(COLUMNS[number], &piece.iter().map(|(row, _)| row.clone()).collect::<Vec<_>>());
                     let inserts = piece.iter().all(|(_, diff)| *diff == 1);
                     let diffs = (!inserts).then(|| piece.iter().map(|(_, diff)| *diff).collect());
-                    input.send_batch(&mut Parcel(Some(Delta { rows, diffs, origin: None })));
+                    input.send_batch(&mut Parcel(Some(Delta::of(rows, diffs))));
                 }
                 input.advance_to(epoch.epoch + 1);
                 input.flush();
