@@ -32,7 +32,28 @@ WITH RECURSIVE chain (id, boss) AS (
 )
 """
 
+# Impressions `i` with clicks `c` in the ten minutes after them; milliseconds, because julian days have not enough digits.
+MILLIS = '(unixepoch(substr({0}, 1, 19)) * 1000 + CAST(substr({0}, 21, 3) AS INTEGER))'
+CLICKED = f"""i.visitor = c.visitor AND i.campaign = c.campaign
+  AND {MILLIS.format('c.clicked_at')} - {MILLIS.format('i.shown_at')} BETWEEN 0 AND 600000"""
+
 VIEWS = {
+    'ad_attribution': {
+        'attributed': f"""
+            SELECT i.visitor, i.campaign, replace(i.shown_at, ' ', 'T') AS shown_at, replace(c.clicked_at, ' ', 'T') AS clicked_at,
+              c.cents
+            FROM impressions AS i JOIN clicks AS c ON {CLICKED}""",
+        'by_campaign': f"""
+            SELECT i.campaign, substr(i.shown_at, 1, 10) || 'T' || substr(i.shown_at, 12, 2) || ':00:00.000' AS window_start,
+              count(*) AS clicks, sum(c.cents) AS cents
+            FROM impressions AS i JOIN clicks AS c ON {CLICKED} GROUP BY 1, 2""",
+        'outcome': f"""
+            SELECT i.visitor, i.campaign, replace(i.shown_at, ' ', 'T') AS shown_at, replace(c.clicked_at, ' ', 'T') AS clicked_at
+            FROM impressions AS i LEFT JOIN clicks AS c ON {CLICKED}""",
+        'stray': f"""
+            SELECT c.visitor, c.campaign, replace(c.clicked_at, ' ', 'T') AS clicked_at
+            FROM clicks AS c WHERE NOT EXISTS (SELECT 1 FROM impressions AS i WHERE {CLICKED})""",
+    },
     'trending_videos': {
         'trending': HOPS.format(table='watches', time='watched_at', slide=10, size=60) + f"""
             SELECT video, {WINDOW.format(size=60)}, count(*) AS views

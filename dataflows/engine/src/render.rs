@@ -20,7 +20,7 @@ mod timed;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use highwater_plan::{Aggregate, Grouping, Lifetime, Map, Node, NodeId, Op, OutputNames, SourceKind};
+use highwater_plan::{Aggregate, Grouping, Lifetime, Map, Node, NodeId, Op, OutputNames, SourceKind, TimeSource};
 use timely::container::NoopBuilder;
 use timely::dataflow::operators::probe::Probe;
 use timely::dataflow::{InputHandle, ProbeHandle, Scope};
@@ -386,7 +386,14 @@ impl<'scope> Renderer<'scope, '_> {
         }
     }
 
-    fn gate(&self, windows: RowWindows, operator: &str, id: NodeId, sources: &[usize], stats: Arc<OperatorStats>) -> LateGate {
+    fn gate(
+        &self,
+        windows: RowWindows,
+        operator: &str,
+        id: NodeId,
+        sources: &[TimeSource],
+        stats: Arc<OperatorStats>,
+    ) -> LateGate {
         let relations = self.shared.job.sources.iter().map(|source| self.view(&OutputNames::late(&source.name))).collect();
         LateGate {
             windows,
@@ -400,6 +407,7 @@ impl<'scope> Renderer<'scope, '_> {
             errors: self.errors(id, operator),
             stats,
             job: Arc::clone(&self.shared.stats),
+            silent: false,
         }
     }
 
@@ -409,8 +417,8 @@ impl<'scope> Renderer<'scope, '_> {
 }
 
 /// The source that late rows are counted for where it cannot be told.
-fn own_source(job: &highwater_plan::Job, sources: &[usize]) -> usize {
-    sources.iter().copied().find(|source| *source < job.sources.len()).unwrap_or(0)
+fn own_source(job: &highwater_plan::Job, sources: &[TimeSource]) -> usize {
+    sources.iter().map(|time| time.source).find(|source| *source < job.sources.len()).unwrap_or(0)
 }
 
 /// The worker that writes a sink.

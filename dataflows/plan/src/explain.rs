@@ -11,8 +11,8 @@ use std::time::Duration;
 
 use crate::{
     Aggregate, AggregateConstant, AtLimit, Emit, Grouping, Hold, Job, Join, JoinKind, Lifetime, Map, Moment, NodeId, Op,
-    OrderColumn, Plan, Recursion, SessionAssign, SetKind, SourceKind, StateBound, TemporalFilter, TimeColumn, TimeKind, Turns,
-    Unnest, WindowAssign, WindowKind,
+    OrderColumn, Plan, Recursion, SessionAssign, SetKind, SourceKind, StateBound, TemporalFilter, TimeColumn, TimeKind,
+    TimeSource, Turns, Unnest, WindowAssign, WindowKind,
 };
 
 /// Renders a job's views and sinks, each with the operators below it.
@@ -271,7 +271,7 @@ fn join_text(join: &Join) -> String {
     };
     let residual = if join.residual.is_empty() { String::new() } else { format!(" if [{}]", list(&join.residual)) };
     let last = if join.emit == Emit::Final { " emit=final" } else { "" };
-    map_text(&format!("{kind} on [{}]{equal}{window}{residual}{last}", on.join(", ")), &join.map)
+    map_text(&format!("{kind} on [{}]{equal}{window}{}{residual}{last}", on.join(", "), timed::interval_text(join)), &join.map)
 }
 
 fn temporal_text(filter: &TemporalFilter) -> String {
@@ -305,6 +305,7 @@ fn properties(job: &Job, id: NodeId) -> String {
         StateBound::Window => "window",
         StateBound::Clock => "clock",
         StateBound::Interval => "interval",
+        StateBound::Watermark => "watermark",
         StateBound::Keys => "keys",
         StateBound::Versions => "keys+watermark",
         StateBound::Unbounded => "unbounded",
@@ -333,8 +334,11 @@ fn length(length: Duration) -> String {
 }
 
 fn time_text(job: &Job, time: &TimeColumn) -> String {
-    let name = |source: &usize| job.sources.get(*source).map_or("processing time", |source| source.name.as_str());
-    let sources: Vec<&str> = time.sources.iter().map(name).collect();
+    let name = |time: &TimeSource| {
+        let name = job.sources.get(time.source).map_or("processing time", |source| source.name.as_str());
+        if time.delay == 0 { name.to_string() } else { format!("{name}-{}", micros(time.delay)) }
+    };
+    let sources: Vec<String> = time.sources.iter().map(name).collect();
     format!("{} of {}", bound(time.kind), sources.join("+"))
 }
 

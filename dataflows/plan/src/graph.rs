@@ -9,7 +9,8 @@ use arrow::array::RecordBatch;
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 
 use crate::{
-    AggregateCall, Expr, Nearest, Over, Recursion, Span, TemporalFilter, TemporalJoin, TimeColumn, TimeKind, TopN, WindowKind,
+    AggregateCall, Expr, JoinInterval, Nearest, Over, Recursion, Span, TemporalFilter, TemporalJoin, TimeColumn, TimeKind,
+    TimeSource, TopN, WindowKind,
 };
 
 /// Position of a node in [`Plan::nodes`].
@@ -78,6 +79,8 @@ pub enum StateBound {
     Stateless,
     /// Open windows: freed when the watermark passes their end.
     Window,
+    /// Rows that may still have a match: freed when the watermark has passed all times that they could match.
+    Watermark,
     /// Rows whose condition on the clock has not turned for good.
     Clock,
     /// The changes of the interval at hand.
@@ -323,7 +326,11 @@ pub struct Join {
     pub map: Map,
     /// Set if both keys hold the same window's bound: rows of a window are freed when both watermarks have passed it.
     pub window: Option<JoinWindow>,
-    /// `Final`: that a row has no match is said only when its window is closed; only with `window`.
+    /// Set, and `window` not, if the times of matching rows are near each other: rows are freed when the watermark has
+    /// passed all that they could match.
+    pub interval: Option<JoinInterval>,
+    /// `Final`: that a row has no match is said only when its window is closed, or when no match can come any more; only
+    /// with `window` or `interval`.
     pub emit: Emit,
 }
 
@@ -388,9 +395,9 @@ pub struct JoinWindow {
     /// How to find the window's end from the bound.
     pub kind: TimeKind,
     /// Sources whose watermarks bound the left column.
-    pub left: Vec<usize>,
+    pub left: Vec<TimeSource>,
     /// Sources whose watermarks bound the right column.
-    pub right: Vec<usize>,
+    pub right: Vec<TimeSource>,
 }
 
 impl Aggregate {

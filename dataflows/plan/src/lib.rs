@@ -12,6 +12,7 @@ mod aggregate;
 mod diagnostic;
 mod expr;
 mod graph;
+mod interval;
 mod job;
 mod lifetime;
 mod options;
@@ -33,6 +34,7 @@ pub use graph::{
     Aggregate, Emit, Grouping, Hold, Join, JoinKind, JoinWindow, Map, Node, NodeId, Op, Plan, Properties, SessionAssign, SetKind,
     SetOperation, StateBound, Unnest, WindowAssign,
 };
+pub use interval::JoinInterval;
 pub use job::{Job, OutputNames, Sink, Source, SourceKind, View, Watermark};
 pub use lifetime::Lifetime;
 pub use options::{Field, OptionEntry, OptionReader, Options, parse_duration};
@@ -44,7 +46,7 @@ pub use recursion::{AtLimit, Binding, Recursion};
 pub use settings::{OnError, Settings};
 pub use temporal::{Moment, TemporalCondition, TemporalFilter, Turns};
 pub use time::{
-    Micros, PROCESSING_TIME, TimeColumn, TimeKind, WindowKind, max_micros, micros_from_column, timestamp_from_micros,
+    Micros, PROCESSING_TIME, TimeColumn, TimeKind, TimeSource, WindowKind, max_micros, micros_from_column, timestamp_from_micros,
 };
 pub use timed::{AsOf, Beside, Comparison, Nearest, TemporalJoin};
 

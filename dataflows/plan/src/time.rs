@@ -110,18 +110,68 @@ pub enum TimeKind {
     },
 }
 
-/// Stands among [`TimeColumn::sources`] for the clock: processing time. Its watermark after epoch `e` is the millisecond
+impl TimeKind {
+    /// How long after its value a time is over, in microseconds: the watermark says so when it has reached the sum. A window
+    /// is over at its end; an event time when the watermark is after it, which may reach a time of which there are more rows.
+    pub fn closes_after(self) -> i64 {
+        match self {
+            TimeKind::WindowStart { size } => size,
+            TimeKind::WindowEnd { .. } => 0,
+            TimeKind::Event => 1,
+        }
+    }
+}
+
+/// Stands for the clock as a [`TimeSource::source`]: processing time. Its watermark after epoch `e` is the millisecond
 /// after `e`, because all rows to come have a later epoch; when all feeds have finished it is infinity.
 pub const PROCESSING_TIME: usize = usize::MAX;
+
+/// A source whose watermark says something of a time, and by how much the time may be behind it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct TimeSource {
+    /// Index into [`crate::Job::sources`], or [`PROCESSING_TIME`].
+    pub source: usize,
+    /// By how much rows may come after the source's watermark has passed their time, in microseconds, never negative. An
+    /// interval join gives a row when its match comes, which may be that much later.
+    pub delay: i64,
+}
+
+impl TimeSource {
+    /// A source whose own times these are.
+    pub fn of(source: usize) -> Self {
+        TimeSource { source, delay: 0 }
+    }
+
+    /// The same, with rows that may be so much later still.
+    pub fn delayed(self, delay: i64) -> Self {
+        TimeSource { delay: self.delay.saturating_add(delay), ..self }
+    }
+
+    /// Each source once, with its longest delay; ascending.
+    pub fn merged<'a>(all: impl IntoIterator<Item = &'a TimeSource>) -> Vec<TimeSource> {
+        let mut sources: Vec<TimeSource> = all.into_iter().copied().collect();
+        sources.sort_unstable_by_key(|time| (time.source, std::cmp::Reverse(time.delay)));
+        sources.dedup_by_key(|time| time.source);
+        sources
+    }
+
+    /// The watermark that the source's one, `watermark`, makes of it.
+    pub fn watermark(self, watermark: i64) -> i64 {
+        match watermark {
+            // Nothing is known, or all is over: however late.
+            i64::MIN | i64::MAX => watermark,
+            watermark => watermark.saturating_sub(self.delay),
+        }
+    }
+}
 
 /// A column whose values the watermark says something about.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct TimeColumn {
     /// What its values are.
     pub kind: TimeKind,
-    /// Indexes into [`crate::Job::sources`] whose watermarks bound it, perhaps [`PROCESSING_TIME`]: the smallest of them
-    /// counts. Ascending.
-    pub sources: Vec<usize>,
+    /// The sources whose watermarks bound it: the smallest of them counts. Ascending.
+    pub sources: Vec<TimeSource>,
 }
 
 /// The values of a timestamp column in microseconds; NULLs stay NULLs. `None` if the column is not a timestamp.

@@ -43,7 +43,7 @@ pub enum AsOf {
         /// A boolean right column: the row says that the key has no version from its time on where this is not true.
         valid: Option<usize>,
         /// Sources whose watermarks bound both times, ascending.
-        sources: Vec<usize>,
+        sources: Vec<crate::TimeSource>,
     },
 }
 

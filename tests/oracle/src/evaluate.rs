@@ -24,7 +24,7 @@ mod unnest;
 mod window;
 
 use highwater_engine::Time;
-use highwater_plan::{Job, NodeId, OnError, Op, PROCESSING_TIME, Plan};
+use highwater_plan::{Job, NodeId, OnError, Op, PROCESSING_TIME, Plan, TimeSource};
 
 use self::expression::RowMap;
 use crate::history::History;
@@ -99,10 +99,13 @@ struct Context<'a> {
 
 impl Context<'_> {
     /// The smallest watermark of these sources after an epoch; nothing is known of no sources.
-    fn watermark(&self, epoch: usize, sources: &[usize]) -> i64 {
-        let of = |source: &usize| match *source {
-            PROCESSING_TIME => self.clock(epoch),
-            source => self.watermarks[epoch][source],
+    fn watermark(&self, epoch: usize, sources: &[TimeSource]) -> i64 {
+        let of = |time: &TimeSource| {
+            let watermark = match time.source {
+                PROCESSING_TIME => self.clock(epoch),
+                source => self.watermarks[epoch][source],
+            };
+            if watermark == i64::MAX || watermark == i64::MIN { watermark } else { watermark - time.delay }
         };
         sources.iter().map(of).min().unwrap_or(i64::MIN)
     }
@@ -117,18 +120,18 @@ impl Context<'_> {
     }
 
     /// The smallest watermark of these sources before an epoch.
-    fn watermark_before(&self, epoch: usize, sources: &[usize]) -> i64 {
+    fn watermark_before(&self, epoch: usize, sources: &[TimeSource]) -> i64 {
         if epoch == 0 { i64::MIN } else { self.watermark(epoch - 1, sources) }
     }
 
     /// Whether a window takes rows in this epoch.
-    fn is_open(&self, epoch: usize, sources: &[usize], end: i64) -> bool {
+    fn is_open(&self, epoch: usize, sources: &[TimeSource], end: i64) -> bool {
         let lateness = i128::try_from(self.job.settings.allowed_lateness.as_micros()).unwrap_or(i128::MAX);
         i128::from(end) + lateness > i128::from(self.watermark_before(epoch, sources))
     }
 
     /// Whether a window that ends then takes no more rows after this epoch.
-    fn is_over(&self, epoch: usize, sources: &[usize], end: i64) -> bool {
+    fn is_over(&self, epoch: usize, sources: &[TimeSource], end: i64) -> bool {
         let lateness = i128::try_from(self.job.settings.allowed_lateness.as_micros()).unwrap_or(i128::MAX);
         let watermark = self.watermark(epoch, sources);
         i128::from(end) + lateness <= i128::from(watermark) && watermark > i64::MIN

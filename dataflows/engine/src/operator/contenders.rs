@@ -141,7 +141,7 @@ mod tests {
 
     use arrow::array::{Int64Array, RecordBatch, TimestampMillisecondArray};
     use arrow::datatypes::{Field, Schema};
-    use highwater_plan::{WindowAssign, WindowKind};
+    use highwater_plan::{TimeSource, WindowAssign, WindowKind};
 
     use super::*;
 
@@ -169,7 +169,7 @@ mod tests {
         let kind = WindowKind::Tumble { size: 10_000, offset: 0 };
         let windows = Some(RowWindows::Assign(WindowAssign { kind, time: 0 }));
         let types = keys.iter().map(|_| DataType::Int64).collect();
-        Contenders::new(Contest { keys, value: 2, greatest, windows }, types, Watermark::of(vec![0]), 0)
+        Contenders::new(Contest { keys, value: 2, greatest, windows }, types, Watermark::of(vec![TimeSource::of(0)]), 0)
     }
 
     #[test]

@@ -204,7 +204,7 @@ mod tests {
 
     use arrow::array::{ArrayRef, AsArray, RecordBatch, TimestampMillisecondArray};
     use arrow::datatypes::{DataType, Field, Schema, TimeUnit, TimestampMillisecondType};
-    use highwater_plan::OnError;
+    use highwater_plan::{OnError, TimeSource};
 
     use super::*;
 
@@ -234,7 +234,7 @@ mod tests {
     fn rows_wait_until_the_watermark_is_after_them() {
         let errors =
             Errors { worker: 0, operator: "test".into(), relations: Vec::new(), policy: OnError::Skip, fail: Arc::new(|_| {}) };
-        let mut logic = UntilPassed::new((0, TimeKind::Event), Watermark::of(vec![0]), None, errors, schema());
+        let mut logic = UntilPassed::new((0, TimeKind::Event), Watermark::of(vec![TimeSource::of(0)]), None, errors, schema());
         assert_eq!(step(&mut logic, 1, &[(5, 1), (7, 2), (9, 1)], None), []);
         assert_eq!(step(&mut logic, 2, &[(7, -1), (9, -1)], Some(5_000)), [], "rows at the watermark may still come");
         assert_eq!(step(&mut logic, 3, &[], Some(9_500)), [(5, 1), (7, 1)], "what was taken back meanwhile is not given");

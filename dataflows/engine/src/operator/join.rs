@@ -2,18 +2,20 @@
 //!
 //! Per epoch, over both sides' changes at once: `dL x R_old`, then `L_new x dR`. Both sides share one table of keys, so a
 //! changed row is hashed once. With a window's bound among the keys there is a table per window, dropped whole when both
-//! sides' watermarks have passed the window's end.
+//! sides' watermarks have passed the window's end. Where only the distance of two times is bounded, [`interval`] joins.
 
 pub(crate) mod arranged;
 mod by_key;
 mod by_row;
 pub(crate) mod couples;
 mod expire;
+pub(crate) mod interval;
 mod layout;
 pub(crate) mod lookup;
 pub(crate) mod matching;
 pub(crate) mod nearest;
 mod side;
+mod slices;
 pub(crate) mod versioned;
 
 use std::collections::BTreeMap;

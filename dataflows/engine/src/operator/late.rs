@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use arrow::buffer::BooleanBuffer;
-use highwater_plan::{Micros, PROCESSING_TIME, TimeKind, WindowAssign};
+use highwater_plan::{Micros, PROCESSING_TIME, TimeKind, TimeSource, WindowAssign};
 
 use super::epoch::EpochLogic;
 use super::sides::{Errors, LateRows, Missed};
@@ -52,12 +52,7 @@ impl RowWindows {
 
     /// The end of the window whose bound is `value`.
     pub(crate) fn end_of_bound(kind: TimeKind, value: i64) -> i64 {
-        match kind {
-            TimeKind::WindowStart { size } => value.saturating_add(size),
-            TimeKind::WindowEnd { .. } => value,
-            // The watermark may reach a time of which there are more rows.
-            TimeKind::Event => value.saturating_add(1),
-        }
+        value.saturating_add(kind.closes_after())
     }
 
     /// Ends of the first and last window of a row with this time, and the distance between two; `None` if it is in none.
@@ -133,6 +128,8 @@ pub(crate) struct LateGate {
     pub(crate) errors: Errors,
     pub(crate) stats: Arc<OperatorStats>,
     pub(crate) job: Arc<JobStats>,
+    /// Whether another worker, which has the same rows, tells of them.
+    pub(crate) silent: bool,
 }
 
 impl LateGate {
@@ -169,12 +166,12 @@ impl LateGate {
             missed.push(Missed { row: row as u32, from: self.windows.start_of(first), to, windows });
             last > closed
         });
-        if !missed.is_empty() {
+        if !missed.is_empty() && !self.silent {
             let source = self.late.keep(epoch, &delta, &missed, watermark);
             self.stats.late_rows.fetch_add(missed.len() as u64, Ordering::Relaxed);
             self.job.sources[source].late_rows.fetch_add(missed.len() as u64, Ordering::Relaxed);
         }
-        if !without_time.is_empty() {
+        if !without_time.is_empty() && !self.silent {
             self.stats.error_rows.fetch_add(without_time.len() as u64, Ordering::Relaxed);
             self.errors.report(epoch, &delta, &without_time, NULL_TIME, None);
         }
@@ -205,20 +202,20 @@ impl EpochLogic for LateSplit {
 /// The watermark that an operator goes by: the smallest of some sources'.
 #[derive(Debug, Clone)]
 pub(crate) struct Watermark {
-    sources: Vec<usize>,
+    sources: Vec<TimeSource>,
     /// As of the last epoch applied, in microseconds.
     pub(crate) current: i64,
 }
 
 impl Watermark {
     /// Nothing is known yet of these sources.
-    pub(crate) fn of(sources: Vec<usize>) -> Self {
+    pub(crate) fn of(sources: Vec<TimeSource>) -> Self {
         Watermark { sources, current: i64::MIN }
     }
 
     /// Whether it is processing time.
     pub(crate) fn goes_by_clock(&self) -> bool {
-        self.sources == [PROCESSING_TIME]
+        self.sources == [TimeSource::of(PROCESSING_TIME)]
     }
 
     /// The epoch as of which the watermark has reached `when`, if it goes by the clock alone.
@@ -230,11 +227,13 @@ impl Watermark {
     /// Takes the watermarks as of the epoch just applied.
     pub(crate) fn advance(&mut self, watermarks: Option<&[i64]>) {
         if let Some(watermarks) = watermarks {
-            let of = |source: usize| match source {
-                PROCESSING_TIME => *watermarks.last().expect("a job with processing time has its watermark"),
-                source => watermarks[source],
+            let of = |time: &TimeSource| {
+                time.watermark(match time.source {
+                    PROCESSING_TIME => *watermarks.last().expect("a job with processing time has its watermark"),
+                    source => watermarks[source],
+                })
             };
-            let least = self.sources.iter().map(|source| of(*source)).min();
+            let least = self.sources.iter().map(of).min();
             self.current = self.current.max(least.unwrap_or(i64::MIN));
         }
     }

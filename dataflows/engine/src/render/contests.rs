@@ -10,7 +10,7 @@
 
 use std::collections::BTreeSet;
 
-use highwater_plan::{Aggregate, AggregateFunction, Grouping, Job, Join, NodeId, Op, WindowAssign, WindowKind};
+use highwater_plan::{Aggregate, AggregateFunction, Grouping, Job, Join, NodeId, Op, TimeSource, WindowAssign, WindowKind};
 
 use super::sharing::{as_columns, behind_projections};
 use crate::operator::contenders::Contest;
@@ -27,7 +27,7 @@ pub(super) struct Placed {
     /// What is compared.
     pub(super) contest: Contest,
     /// Sources whose watermarks close the groups' windows.
-    pub(super) sources: Vec<usize>,
+    pub(super) sources: Vec<TimeSource>,
 }
 
 /// Decides for all joins among `needed`.
@@ -82,6 +82,7 @@ fn contest(job: &Job, needed: &BTreeSet<NodeId>, id: NodeId, join: &Join, own: u
         || join.kind.keeps()[own]
         || !job.plan.nodes[node].properties.append_only
         || !job.plan.nodes[below].properties.append_only
+        || join.interval.is_some()
         || join.window.is_some() != (aggregate.grouping != Grouping::Keys)
         || rows(job, node) != grouped_rows(job, below, aggregate)
     {

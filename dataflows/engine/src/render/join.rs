@@ -4,16 +4,18 @@ use std::sync::Arc;
 
 use arrow::datatypes::{Field, Schema, SchemaRef};
 use arrow_row::{RowConverter, SortField};
-use highwater_plan::{Join, JoinKind, Map, Node, NodeId};
+use highwater_plan::{Join, JoinInterval, JoinKind, Map, Node, NodeId, TimeSource};
 
 use super::Renderer;
 use crate::operator::DeltaStream;
 use crate::operator::epoch::{EpochLogic, Input, epoch_operator};
 use crate::operator::exchange::Route;
+use crate::operator::join::interval::{IntervalJoin, Limits};
 use crate::operator::join::matching::MatchingJoin;
 use crate::operator::join::{HashJoin, Window};
-use crate::operator::late::{RowWindows, Watermark};
+use crate::operator::late::{LateGate, RowWindows, Watermark};
 use crate::operator::map::Mapper;
+use crate::stats::OperatorStats;
 
 impl<'scope> Renderer<'scope, '_> {
     /// A join of two inputs by key.
@@ -26,37 +28,27 @@ impl<'scope> Renderer<'scope, '_> {
         let append_only = sides.map(|side| side.properties.append_only);
         let mapper = Mapper::new(join.map.clone(), Arc::clone(&node.schema), self.errors(id, "join"));
         let stats = self.stats(id, "join");
-        let window = join.window.as_ref().map(|window| {
-            let mut sources = [window.left.clone(), window.right.clone()].concat();
-            sources.sort_unstable();
-            sources.dedup();
-            let columns = join.on[window.on];
-            let gate = |column: usize| {
-                let windows = RowWindows::Bound { column, kind: window.kind };
-                self.gate(windows, "join", id, &sources, Arc::clone(&stats))
-            };
-            Window {
-                watermark: Watermark::of(sources.clone()),
-                lateness: self.lateness(),
-                gates: [gate(columns.0), gate(columns.1)],
-            }
+        let condition = (!join.residual.is_empty()).then(|| {
+            let filters = Map { filters: join.residual.clone(), exprs: None };
+            Mapper::new(filters, Arc::new(Schema::empty()), self.errors(id, "join"))
         });
         let ttl = self.time_to_live(id, &stats);
         let expires = ttl.is_some();
-        let clocked = window.is_some().then(|| self.clock.clone());
-        let logic: Box<dyn EpochLogic> = match join.kind {
-            JoinKind::Inner => {
-                let logic = HashJoin::new(join, schemas, append_only, mapper, window);
+        let routes = [0, 1].map(|side| route(join, sides, side));
+        let logic: Box<dyn EpochLogic> = match (&join.interval, join.kind) {
+            (Some(interval), _) => {
+                let limits = self.limits(id, interval, &routes, &stats);
+                Box::new(IntervalJoin::new(join, interval, schemas, append_only, mapper, condition, limits))
+            }
+            (None, JoinKind::Inner) => {
+                let logic = HashJoin::new(join, schemas, append_only, mapper, self.join_window(id, join, &stats));
                 Box::new(match ttl {
                     Some(ttl) => logic.that_expires(ttl),
                     None => logic,
                 })
             }
-            _ => {
-                let condition = (!join.residual.is_empty()).then(|| {
-                    let filters = Map { filters: join.residual.clone(), exprs: None };
-                    Mapper::new(filters, Arc::new(Schema::empty()), self.errors(id, "join"))
-                });
+            (None, _) => {
+                let window = self.join_window(id, join, &stats);
                 let logic = MatchingJoin::new(join, schemas, append_only, mapper, condition, window);
                 Box::new(match ttl {
                     Some(ttl) => logic.that_expires(ttl),
@@ -64,11 +56,41 @@ impl<'scope> Renderer<'scope, '_> {
                 })
             }
         };
-        let inputs = [0, 1].map(|side| Input { stream: self.input(id, side), route: route(join, sides, side) });
-        if expires {
-            return self.expiring_operator(stats, inputs.into(), true, logic);
+        let mut inputs = Vec::with_capacity(2);
+        for (side, route) in routes.into_iter().enumerate() {
+            inputs.push(Input { stream: self.input(id, side), route });
         }
-        epoch_operator(self.scope, stats, inputs.into(), clocked, logic)
+        match (&join.window, &join.interval) {
+            (None, None) if expires => self.expiring_operator(stats, inputs, true, logic),
+            (None, None) => epoch_operator(self.scope, stats, inputs, None, logic),
+            (Some(_), _) => epoch_operator(self.scope, stats, inputs, Some(self.clock.clone()), logic),
+            (None, Some(_)) => self.clocked_operator(stats, inputs, logic),
+        }
+    }
+
+    /// How a windowed join finds rows of a window and frees them.
+    fn join_window(&self, id: NodeId, join: &Join, stats: &Arc<OperatorStats>) -> Option<Window> {
+        let window = join.window.as_ref()?;
+        let sources = TimeSource::merged(window.left.iter().chain(&window.right));
+        let columns = join.on[window.on];
+        let gate = |column: usize| {
+            let windows = RowWindows::Bound { column, kind: window.kind };
+            self.gate(windows, "join", id, &sources, Arc::clone(stats))
+        };
+        let gates = [gate(columns.0), gate(columns.1)];
+        Some(Window { watermark: Watermark::of(sources), lateness: self.lateness(), gates })
+    }
+
+    /// Which rows an interval join refuses.
+    fn limits(&self, id: NodeId, interval: &JoinInterval, routes: &[Route; 2], stats: &Arc<OperatorStats>) -> Limits {
+        let gates = [0, 1].map(|side| {
+            let windows = RowWindows::Bound { column: interval.columns[side], kind: interval.kinds[side] };
+            let gate = self.gate(windows, "join", id, &interval.sources, Arc::clone(stats));
+            // A row that goes everywhere is late once.
+            let silent = matches!(routes[side], Route::Everywhere) && self.worker() > 0;
+            LateGate { silent, ..gate }
+        });
+        Limits { watermark: Watermark::of(interval.sources.clone()), lateness: self.lateness(), gates }
     }
 }
 

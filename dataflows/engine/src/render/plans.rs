@@ -5,7 +5,7 @@ use std::sync::Arc;
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use highwater_plan::{
     Aggregate, AggregateCall, AggregateFunction, Emit, Expr, Grouping, Job, Join, JoinKind, JoinWindow, Map, Node, NodeId, Op,
-    Options, Plan, Properties, Settings, Source, SourceKind, StateBound, TimeKind, View,
+    Options, Plan, Properties, Settings, Source, SourceKind, StateBound, TimeKind, TimeSource, View,
 };
 
 /// Columns `c0`, `c1` and so on.
@@ -94,6 +94,7 @@ impl Plans {
             residual: Vec::new(),
             map: select(columns),
             window: None,
+            interval: None,
             emit: Emit::Changes,
         };
         self.node(Op::Join(join), inputs.to_vec(), columns.len(), append_only)
@@ -102,7 +103,12 @@ impl Plans {
     /// Makes a join one of windows.
     pub(super) fn windowed(&mut self, id: NodeId) {
         if let Op::Join(join) = &mut self.0.plan.nodes[id].op {
-            join.window = Some(JoinWindow { on: 0, kind: TimeKind::WindowEnd { size: 1 }, left: vec![0], right: vec![0] });
+            join.window = Some(JoinWindow {
+                on: 0,
+                kind: TimeKind::WindowEnd { size: 1 },
+                left: vec![TimeSource::of(0)],
+                right: vec![TimeSource::of(0)],
+            });
         }
     }
 

@@ -98,7 +98,7 @@ pub(crate) fn needed(job: &Job, shared: &[SharedSide]) -> BTreeSet<NodeId> {
 /// The node and key that a side of a join could share, if it could.
 fn candidate(job: &Job, id: NodeId, join: &Join, side: usize) -> Option<(NodeId, Vec<usize>, Reader)> {
     // Rows without a match would need counts of both sides; without a key every worker needs all rows of a side.
-    if join.window.is_some() || join.kind != JoinKind::Inner || join.on.is_empty() {
+    if join.window.is_some() || join.interval.is_some() || join.kind != JoinKind::Inner || join.on.is_empty() {
         return None;
     }
     let (node, columns) = behind_projections(job, job.plan.nodes[id].inputs[side]);

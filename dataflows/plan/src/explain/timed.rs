@@ -1,7 +1,7 @@
 //! Joins in time as text.
 
-use super::{list, map_text};
-use crate::{AsOf, Beside, Nearest, TemporalJoin};
+use super::{list, map_text, micros};
+use crate::{AsOf, Beside, Join, Nearest, TemporalJoin};
 
 pub(super) fn temporal_text(temporal: &TemporalJoin) -> String {
     let as_of = match &temporal.as_of {
@@ -17,6 +17,14 @@ pub(super) fn temporal_text(temporal: &TemporalJoin) -> String {
 pub(super) fn nearest_text(nearest: &Nearest) -> String {
     let condition = format!("nearest #{} {} #{}", nearest.left, nearest.comparison.symbol(), nearest.right);
     beside_text("asof", &nearest.beside, &condition)
+}
+
+/// The bounds of an interval join: left time less right time.
+pub(super) fn interval_text(join: &Join) -> String {
+    let Some(interval) = &join.interval else { return String::new() };
+    let bound = |bound: Option<i64>| bound.map_or("..".to_string(), micros);
+    let [left, right] = interval.columns;
+    format!(" interval #{left} - #{right} in [{}, {}]", bound(interval.lower), bound(interval.upper))
 }
 
 fn beside_text(what: &str, beside: &Beside, condition: &str) -> String {

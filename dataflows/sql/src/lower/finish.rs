@@ -260,6 +260,7 @@ fn finished_node(node: &Node, inputs: Vec<NodeId>, done: &Plan, used: &[Vec<usiz
                 residual: compiled(&join.residual, &types)?,
                 map: map(&join.map, &output)?,
                 window: join.window.clone(),
+                interval: join.interval.clone(),
                 emit: join.emit,
             })
         }
@@ -331,7 +332,8 @@ fn late_sources(done: &Plan) -> Vec<usize> {
     let mut sources = Vec::new();
     for node in &done.nodes {
         if let plan::Op::Join(join) = &node.op {
-            sources.extend(join.window.iter().flat_map(|window| window.left.iter().chain(&window.right)));
+            let window = join.window.iter().flat_map(|window| window.left.iter().chain(&window.right));
+            sources.extend(window.chain(join.interval.iter().flat_map(|interval| &interval.sources)).map(|time| time.source));
         }
         if let plan::Op::TemporalJoin(temporal) = &node.op {
             sources.extend(timed::late_sources(temporal));
@@ -343,7 +345,7 @@ fn late_sources(done: &Plan) -> Vec<usize> {
             op => closing_column(op),
         };
         let time = column.and_then(|column| done.nodes[node.inputs[0]].properties.time[column].as_ref());
-        sources.extend(time.into_iter().flat_map(|time| time.sources.clone()));
+        sources.extend(time.into_iter().flat_map(|time| &time.sources).map(|time| time.source));
     }
     sources
 }

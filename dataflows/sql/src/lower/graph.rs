@@ -8,8 +8,8 @@ use arrow::record_batch::RecordBatch;
 use datafusion_common::DFSchema;
 use datafusion_expr::{Expr, ExprSchemable};
 use highwater_plan::{
-    AggregateCall, AsOf, Comparison, Emit, Grouping, Hold, JoinKind, JoinWindow, NodeId, Over, SessionAssign, SetOperation, Span,
-    StateBound, TimeColumn, TopN, Turns, Unnest, WindowAssign,
+    AggregateCall, AsOf, Comparison, Emit, Grouping, Hold, JoinInterval, JoinKind, JoinWindow, NodeId, Over, SessionAssign,
+    SetOperation, Span, StateBound, TimeColumn, TopN, Turns, Unnest, WindowAssign,
 };
 
 use super::expr::internal;
@@ -72,6 +72,7 @@ pub(super) struct Join {
     pub(super) residual: Vec<Expr>,
     pub(super) map: Map,
     pub(super) window: Option<JoinWindow>,
+    pub(super) interval: Option<JoinInterval>,
     pub(super) emit: Emit,
 }
 

@@ -1,6 +1,7 @@
 //! Joins. What is projected above one becomes part of it, and so does the residual condition: of an inner join it is a
 //! condition of the result, of every other one it decides whether a row has a match.
 
+mod interval;
 mod known;
 
 use std::sync::Arc;
@@ -14,11 +15,12 @@ use highwater_plan::{Diagnostic, Emit, JoinKind, NodeId, Span};
 
 use super::Lowerer;
 use super::expr::{at, columns, internal, remap};
-use super::graph::{Join, Map, Op};
+use super::graph::{Join, Map, Op, typed};
 use super::temporal::reads_clock;
 use crate::bind::sql_type;
 use crate::diagnose::{Construct, Result, error};
-use known::{join_window, joined};
+use interval::interval;
+use known::{Bound, join_window, joined};
 
 /// A join in the making: its inputs with their conditions, left first.
 struct Sides {
@@ -114,6 +116,8 @@ impl Lowerer<'_> {
             keys.into_iter().map(|key| super::expr::plain(key, types)).collect()
         };
         let (left_keys, right_keys) = (plain(0, left_keys), plain(1, right_keys));
+        let equal = |(left, right): (&Expr, &Expr)| left.clone().eq(remap(right, |column| column + widths[0]));
+        let equal: Vec<Expr> = left_keys.iter().zip(&right_keys).map(equal).collect();
         let (left, left_keys) = self.with_keys(inputs[0], left_keys)?;
         let (right, right_keys) = self.with_keys(inputs[1], right_keys)?;
         let on: Vec<(usize, usize)> = left_keys.into_iter().zip(right_keys).collect();
@@ -127,6 +131,9 @@ impl Lowerer<'_> {
         // Key columns that were computed for the join are not among its output.
         let moved = |column: usize| if column < widths[0] { column } else { column - widths[0] + full[0] };
         let residual: Vec<Expr> = residual.iter().map(|condition| remap(condition, moved)).collect();
+        let mut bounding: Vec<Expr> = equal.iter().map(|condition| remap(condition, moved)).collect();
+        bounding.extend(residual.iter().cloned());
+        let types = typed(nodes.map(|node| node.schema.as_ref()))?;
         let all = kind.columns(&nodes[0].schema, &nodes[1].schema);
         let kept: Vec<usize> = match kind {
             JoinKind::Semi | JoinKind::Anti => (0..widths[0]).collect(),
@@ -138,7 +145,16 @@ impl Lowerer<'_> {
             columns => (columns != all.len()).then(|| kept.iter().map(|column| at(*column)).collect()),
         };
         let window = join_window(&on, &nodes[0].known, &nodes[1].known);
-        let mut known = joined(kind, nodes, &on, window.is_some());
+        let found = if window.is_some() { None } else { interval(&bounding, nodes.map(|node| &node.known.time[..]), &types) };
+        // Keys that expire free both sides, a bound in one direction only one.
+        let expires = self.bound.decisions.settings.state_ttl.is_some() && !on.is_empty();
+        let (interval, place) = found.filter(|(interval, _)| interval.is_bounded() || !expires).unzip();
+        let bound = match (&window, &interval) {
+            (Some(_), _) => Bound::Window,
+            (None, Some(interval)) => Bound::Interval(interval),
+            (None, None) => Bound::None,
+        };
+        let mut known = joined(kind, nodes, &on, bound);
         known.time = kept.iter().map(|column| known.time[*column].clone()).collect();
         if kept.is_empty() {
             known.time.push(None);
@@ -152,7 +168,9 @@ impl Lowerer<'_> {
         }
         let schema = Arc::new(Schema::new(fields));
         let retracts = kind.keeps() != [false, false];
-        let emit = if retracts && window.is_some() { self.emit } else { Emit::Changes };
+        // Of a side without a bound no row is ever known to have no match.
+        let closes = window.is_some() || interval.as_ref().is_some_and(|interval| interval.tells(kind));
+        let emit = if retracts && closes { self.emit } else { Emit::Changes };
         if emit == Emit::Final && self.bound.decisions.settings.allowed_lateness.is_zero() {
             // A row is said to have no match once, when no match can come any more.
             known.append_only = nodes.iter().all(|node| node.known.append_only);
@@ -161,7 +179,10 @@ impl Lowerer<'_> {
             JoinKind::Inner => (residual, Vec::new()),
             _ => (Vec::new(), residual),
         };
-        let op = Op::Join(Join { kind, on, nulls_equal, residual, map: Map { filters, exprs }, window, emit });
+        if let Some(interval) = &interval {
+            self.warn_of_half_interval(interval, [left, right], place.flatten());
+        }
+        let op = Op::Join(Join { kind, on, nulls_equal, residual, map: Map { filters, exprs }, window, interval, emit });
         let node = self.graph.add(op, vec![left, right], schema, known, self.join_place())?;
         self.filter(node, clocked)
     }

@@ -8,7 +8,7 @@ use arrow::record_batch::{RecordBatch, RecordBatchOptions};
 use datafusion_common::ScalarValue;
 use datafusion_expr::logical_plan::{EmptyRelation, TableScan, Union, Values};
 use datafusion_expr::{Expr, cast};
-use highwater_plan::{NodeId, StateBound, TimeColumn, TimeKind};
+use highwater_plan::{NodeId, StateBound, TimeColumn, TimeKind, TimeSource};
 
 use super::Lowerer;
 use super::expr::{at, internal};
@@ -47,7 +47,8 @@ impl Lowerer<'_> {
         let time = |field: &Arc<Field>| {
             // A watermark over numbers bounds no window: there are none of numbers.
             let is_time = matches!(field.data_type(), DataType::Timestamp(..));
-            (is_time && Some(field.name().as_str()) == event).then(|| TimeColumn { kind: TimeKind::Event, sources: vec![index] })
+            (is_time && Some(field.name().as_str()) == event)
+                .then(|| TimeColumn { kind: TimeKind::Event, sources: vec![TimeSource::of(index)] })
         };
         let known = Known {
             append_only: source.append_only,
@@ -75,7 +76,7 @@ impl Lowerer<'_> {
         }
         let (op, inputs, schema, span) = (node.op.clone(), node.inputs.clone(), Arc::clone(&node.schema), node.span);
         let mut known = node.known.clone();
-        known.time[column] = Some(TimeColumn { kind: TimeKind::Event, sources: vec![watermark.source] });
+        known.time[column] = Some(TimeColumn { kind: TimeKind::Event, sources: vec![TimeSource::of(watermark.source)] });
         self.graph.add(op, inputs, schema, known, span)
     }
 
@@ -173,9 +174,7 @@ pub(super) fn common_time<'a>(times: impl Iterator<Item = &'a Option<TimeColumn>
         match &mut common {
             None => common = Some(time.clone()),
             Some(common) if common.kind == time.kind => {
-                common.sources.extend(&time.sources);
-                common.sources.sort_unstable();
-                common.sources.dedup();
+                common.sources = TimeSource::merged(common.sources.iter().chain(&time.sources));
             }
             Some(_) => return None,
         }

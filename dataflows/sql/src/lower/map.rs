@@ -14,7 +14,7 @@ use datafusion_common::{DFSchemaRef, ScalarValue};
 use datafusion_expr::simplify::SimplifyContext;
 use datafusion_expr::{Expr, ExprSchemable, Operator, cast, lit};
 use datafusion_optimizer::simplify_expressions::ExprSimplifier;
-use highwater_plan::{Emit, NodeId, OnError, PROCESSING_TIME, StateBound, TimeColumn, TimeKind, Unnest};
+use highwater_plan::{Emit, NodeId, OnError, PROCESSING_TIME, StateBound, TimeColumn, TimeKind, TimeSource, Unnest};
 
 use super::Lowerer;
 use super::expr::{as_column, at, columns, remap, span, substitute, volatile, with_proctime};
@@ -129,7 +129,7 @@ impl Lowerer<'_> {
         let mut fields: Vec<Field> = node.schema.fields().iter().map(|field| field.as_ref().clone()).collect();
         fields.push(Field::new(PROCTIME, DataType::Timestamp(TimeUnit::Millisecond, None), false));
         let mut known = Known { state: StateBound::Stateless, ..node.known.clone() };
-        known.time.push(Some(TimeColumn { kind: TimeKind::Event, sources: vec![PROCESSING_TIME] }));
+        known.time.push(Some(TimeColumn { kind: TimeKind::Event, sources: vec![TimeSource::of(PROCESSING_TIME)] }));
         let place = self.places.function(PROCTIME).or(self.places.statement);
         self.graph.add(Op::Stamp, vec![input], Arc::new(Schema::new(fields)), known, place)
     }

@@ -170,13 +170,19 @@ impl Lowerer<'_> {
                         .at(span)
                         .help(HELP));
                 }
-                (Op::Join(join), _) if join.kind.keeps() != [false, false] && join.window.is_none() => {
+                (Op::Join(join), _)
+                    if join.window.is_none()
+                        && !join
+                            .interval
+                            .as_ref()
+                            .map_or(join.kind.keeps() == [false, false], |interval| interval.tells(join.kind)) =>
+                {
                     return Err(error(
                         "emit-final",
-                        "EMIT FINAL cannot be given: that a row has no match is never final in a join without windows",
+                        "EMIT FINAL cannot be given: that a row has no match is never final in a join without windows or bounds on its times",
                     )
                     .at(node.span.unwrap_or(span))
-                    .help("join on the window's bounds too, or use EMIT CHANGES"));
+                    .help("join on the window's bounds too, or bound the distance of the event times from both sides, or use EMIT CHANGES"));
                 }
                 (Op::Recursion { .. }, _) => {
                     return Err(error("emit-final", "EMIT FINAL cannot be given: what a recursive query gives is never final")
@@ -213,6 +219,20 @@ impl Lowerer<'_> {
                 _ => {}
             }
         }
-        Ok(closes)
+        Ok(closes || self.tells_last(root))
+    }
+
+    /// Whether its rows are those of an outer interval join, which gives pairs at once and the others when they cannot have
+    /// a match any more: each row once.
+    fn tells_last(&self, id: NodeId) -> bool {
+        let node = &self.graph.nodes[id];
+        match &node.op {
+            Op::Map(_) => self.tells_last(node.inputs[0]),
+            Op::Join(join) => {
+                let steady = node.inputs.iter().all(|input| self.graph.nodes[*input].known.append_only);
+                join.interval.is_some() && join.emit == Emit::Final && steady
+            }
+            _ => false,
+        }
     }
 }

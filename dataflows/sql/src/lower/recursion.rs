@@ -130,6 +130,7 @@ impl Lowerer<'_> {
                     if !matches!(join.kind, JoinKind::Inner | JoinKind::Semi | JoinKind::Anti)
                         || !join.residual.is_empty()
                         || join.window.is_some()
+                        || join.interval.is_some()
                     {
                         return Err(refuse("this kind of join", *id));
                     }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use arrow::datatypes::{DataType, Field, Schema};
 use datafusion_expr::utils::conjunction;
 use datafusion_expr::{BinaryExpr, Expr, LogicalPlan, Operator};
-use highwater_plan::{AsOf, Comparison, Diagnostic, NodeId, PROCESSING_TIME, StateBound, TimeColumn, TimeKind};
+use highwater_plan::{AsOf, Comparison, Diagnostic, NodeId, PROCESSING_TIME, StateBound, TimeColumn, TimeKind, TimeSource};
 
 use super::Lowerer;
 use super::expr::{as_column, at, columns, remap};
@@ -80,7 +80,7 @@ impl Lowerer<'_> {
     ) -> Result<NodeId> {
         let width = own(&join.left);
         let left_time = time_of(&time, &self.graph.nodes[left].known.time).filter(|time| time.kind == TimeKind::Event);
-        if left_time.as_ref().is_some_and(|time| time.sources.contains(&PROCESSING_TIME)) {
+        if left_time.as_ref().is_some_and(of_clock) {
             return self.as_of_processing(join, left, right, conditions, names);
         }
         let right_known = &self.graph.nodes[right].known;
@@ -120,17 +120,13 @@ impl Lowerer<'_> {
         // The left time is a column, computed if need be.
         let (keyed_left, time_column) = self.with_keys(left, vec![time])?;
         let sides = self.timed_sides(join, keyed_left, versions, pairs)?;
-        let mut sources: Vec<usize> = left_time.sources.iter().chain(&right_sources).copied().collect();
-        sources.sort_unstable();
-        sources.dedup();
+        let sources = TimeSource::merged(left_time.sources.iter().chain(&right_sources));
         let left_known = &self.graph.nodes[sides.left].known;
         let kept = |(column, time): (usize, &Option<TimeColumn>)| {
             let bounded = column == time_column[0] || time.as_ref().is_some_and(|time| time.kind != TimeKind::Event);
-            let all = |time: &TimeColumn| {
-                let mut all = [time.sources.clone(), sources.clone()].concat();
-                all.sort_unstable();
-                all.dedup();
-                TimeColumn { kind: time.kind, sources: all }
+            let all = |time: &TimeColumn| TimeColumn {
+                kind: time.kind,
+                sources: TimeSource::merged(time.sources.iter().chain(&sources)),
             };
             time.as_ref().filter(|_| bounded).map(all)
         };
@@ -411,12 +407,15 @@ fn has_numbers(data_type: &DataType) -> bool {
         )
 }
 
+/// Whether it is processing time.
+fn of_clock(time: &TimeColumn) -> bool {
+    time.sources.iter().any(|time| time.source == PROCESSING_TIME)
+}
+
 /// The column that has an event time, and its sources.
-fn event_time(time: &[Option<TimeColumn>]) -> Option<(usize, Vec<usize>)> {
+fn event_time(time: &[Option<TimeColumn>]) -> Option<(usize, Vec<TimeSource>)> {
     time.iter().enumerate().find_map(|(column, time)| {
-        let event = |time: &&TimeColumn| {
-            time.kind == TimeKind::Event && !time.sources.is_empty() && !time.sources.contains(&PROCESSING_TIME)
-        };
+        let event = |time: &&TimeColumn| time.kind == TimeKind::Event && !time.sources.is_empty() && !of_clock(time);
         let time = time.as_ref().filter(event)?;
         Some((column, time.sources.clone()))
     })

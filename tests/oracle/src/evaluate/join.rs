@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use arrow::datatypes::{Field, Schema, SchemaRef};
-use highwater_plan::{Emit, Join, JoinKind, JoinWindow, Map, NodeId};
+use highwater_plan::{Emit, Join, JoinInterval, JoinKind, JoinWindow, Map, NodeId, TimeSource};
 
 use super::expression::RowMap;
 use super::window::end_of;
@@ -47,6 +47,16 @@ pub(super) fn content(context: &Context<'_>, id: NodeId, join: &Join, inputs: [&
                     if !context.is_open(epoch, &sources(window), end_of(window.kind, bound)) {
                         evaluated.late[epoch] += diff;
                         continue;
+                    }
+                }
+                if let Some(interval) = &join.interval {
+                    match time_of(interval, side, row, schemas[side]) {
+                        None if !shown[side] => continue,
+                        Some(time) if !context.is_open(epoch, &interval.sources, end_of(interval.kinds[side], time)) => {
+                            evaluated.late[epoch] += diff;
+                            continue;
+                        }
+                        _ => {}
                     }
                 }
                 accepted[side].add(row.clone(), diff);
@@ -94,7 +104,7 @@ pub(super) fn content(context: &Context<'_>, id: NodeId, join: &Join, inputs: [&
     Ok(evaluated)
 }
 
-fn sources(window: &JoinWindow) -> Vec<usize> {
+fn sources(window: &JoinWindow) -> Vec<TimeSource> {
     [window.left.clone(), window.right.clone()].concat()
 }
 
@@ -108,8 +118,26 @@ fn shows_alone(kind: JoinKind, side: usize) -> bool {
     }
 }
 
+/// The time by which an interval join bounds a row of a side.
+fn time_of(interval: &JoinInterval, side: usize, row: &Row, schema: &Schema) -> Option<i64> {
+    let column = interval.columns[side];
+    micros(&row[column], schema.field(column).data_type())
+}
+
+/// Whether rows that could match a row with this time, and rows with this time, are late after an epoch.
+fn is_done(context: &Context<'_>, epoch: usize, interval: &JoinInterval, side: usize, time: i64) -> bool {
+    let watermark = context.watermark(epoch, &interval.sources);
+    // The latest partner: of a left row the right one with the smallest difference, of a right row the other way round.
+    let partner = if side == 0 { interval.lower.map(|lower| time - lower) } else { interval.upper.map(|upper| time + upper) };
+    let over = |side: usize, time: i64| end_of(interval.kinds[side], time) <= watermark;
+    partner.is_some_and(|partner| over(1 - side, partner) && over(side, time))
+}
+
 /// Whether it is said by now that a row of a window has a match or none.
 fn told(context: &Context<'_>, epoch: usize, join: &Join, side: usize, row: &Row, schema: &Schema) -> bool {
+    if let (Emit::Final, Some(interval)) = (join.emit, &join.interval) {
+        return time_of(interval, side, row, schema).is_none_or(|time| is_done(context, epoch, interval, side, time));
+    }
     let (Emit::Final, Some(window)) = (join.emit, &join.window) else { return true };
     let on = join.on[window.on];
     let column = if side == 0 { on.0 } else { on.1 };

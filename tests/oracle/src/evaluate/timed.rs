@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
-use highwater_plan::{AsOf, Beside, Comparison, Map, Nearest, NodeId, Op, TemporalJoin};
+use highwater_plan::{AsOf, Beside, Comparison, Map, Nearest, NodeId, Op, TemporalJoin, TimeSource};
 
 use super::expression::RowMap;
 use super::{Context, Evaluated, Unfit, keeps_failed, wrong};
@@ -188,7 +188,7 @@ fn of_event(
     mut pairing: Pairing<'_>,
     left: &[Multiset],
     (left_time, right_time, valid): (usize, usize, Option<usize>),
-    sources: &[usize],
+    sources: &[TimeSource],
 ) -> Result<Evaluated, Unfit> {
     let plan = &context.job.plan;
     let inputs = &plan.nodes[id].inputs;

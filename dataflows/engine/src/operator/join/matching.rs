@@ -42,8 +42,8 @@ pub(super) struct Form {
     pub(super) mapper: Mapper,
     /// Whether a pair of equal keys matches, if more is asked than that.
     pub(super) condition: Option<Mapper>,
-    /// Whether a row without a match is told only when its window is closed.
-    last: bool,
+    /// Whether a row without a match is told only when its window is closed, or when no match can come any more.
+    pub(super) last: bool,
 }
 
 impl Form {

@@ -4,7 +4,7 @@ use std::sync::Mutex;
 
 use arrow::array::{ArrayRef, AsArray, Int64Array, RecordBatch, TimestampMillisecondArray};
 use arrow::datatypes::{DataType, Field, Int64Type, Schema, TimeUnit, TimestampMillisecondType};
-use highwater_plan::{Aggregate, AggregateCall, AggregateFunction, Grouping, OnError};
+use highwater_plan::{Aggregate, AggregateCall, AggregateFunction, Grouping, OnError, TimeSource};
 
 use super::aggregate::SessionAggregate;
 use super::assign::SessionAssigner;
@@ -47,7 +47,7 @@ fn spec(lateness: i64) -> (SessionSpec, Arc<OperatorStats>) {
     let late = LateRows { worker: 0, operator: "test".into(), relations: vec![None], fallback: 0 };
     let refused = Refused { late, errors, stats: Arc::clone(&stats), job: Arc::new(JobStats::new(1)) };
     let assign = SessionAssign { gap: 10_000, time: 1, partition: vec![0] };
-    (SessionSpec { assign, watermark: Watermark::of(vec![0]), lateness, refused }, stats)
+    (SessionSpec { assign, watermark: Watermark::of(vec![TimeSource::of(0)]), lateness, refused }, stats)
 }
 
 fn aggregate(emit: Emit, append_only: bool, lateness: i64) -> Test {

@@ -25,6 +25,6 @@ pub(super) fn finished(timed: &Timed, residual: Vec<plan::Expr>, map: plan::Map)
 pub(super) fn late_sources(temporal: &plan::TemporalJoin) -> Vec<usize> {
     match &temporal.as_of {
         plan::AsOf::Processing => Vec::new(),
-        plan::AsOf::Event { sources, .. } => sources.clone(),
+        plan::AsOf::Event { sources, .. } => sources.iter().map(|time| time.source).collect(),
     }
 }

@@ -1,27 +1,37 @@
 //! What is known of a join's output: times, keys, whether rows are ever retracted.
 
-use highwater_plan::{JoinKind, JoinWindow, StateBound, TimeColumn, TimeKind};
+use highwater_plan::{JoinInterval, JoinKind, JoinWindow, StateBound, TimeColumn, TimeKind, TimeSource};
 
 use crate::lower::graph::{Known, Node};
 
+/// What lets rows go.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Bound<'a> {
+    /// Nothing.
+    None,
+    /// The end of their window.
+    Window,
+    /// The distance of times.
+    Interval(&'a JoinInterval),
+}
+
 /// What is known of all columns that [`JoinKind::columns`] gives.
-pub(super) fn joined(kind: JoinKind, sides: [&Node; 2], on: &[(usize, usize)], windowed: bool) -> Known {
+pub(super) fn joined(kind: JoinKind, sides: [&Node; 2], on: &[(usize, usize)], bound: Bound<'_>) -> Known {
     let [left, right] = sides.map(|side| &side.known);
     // A row leaves when its later half arrives, so both sides' watermarks bound its times.
-    let sources = |known: &Known| known.time.iter().flatten().flat_map(|time| time.sources.clone()).collect::<Vec<_>>();
-    let mut all = sources(left);
-    all.extend(sources(right));
-    all.sort_unstable();
-    all.dedup();
+    let all = TimeSource::merged(left.time.iter().chain(&right.time).flatten().flat_map(|time| &time.sources));
     // A column that is NULL where there is no match bounds nothing: such rows would be in no window.
-    let bounded = |known: &Known, pads: bool| -> Vec<Option<TimeColumn>> {
-        let bounded = |time: &TimeColumn| TimeColumn { kind: time.kind, sources: all.clone() };
+    let bounded = |side: usize, known: &Known, pads: bool| -> Vec<Option<TimeColumn>> {
+        // A row may wait for its match until the watermark has long passed its time.
+        let delay = if let Bound::Interval(interval) = bound { interval.delay(side) } else { 0 };
+        let sources: Vec<TimeSource> = all.iter().map(|source| source.delayed(delay)).collect();
+        let bounded = |time: &TimeColumn| TimeColumn { kind: time.kind, sources: sources.clone() };
         known.time.iter().map(|time| time.as_ref().filter(|_| !pads).map(bounded)).collect()
     };
     let [pads_left, pads_right] = kind.pads();
-    let mut time = bounded(left, pads_left);
+    let mut time = bounded(0, left, pads_left);
     if kind.gives_pairs() {
-        time.extend(bounded(right, pads_right));
+        time.extend(bounded(1, right, pads_right));
     } else if kind == JoinKind::Mark {
         time.push(None);
     }
@@ -30,7 +40,11 @@ pub(super) fn joined(kind: JoinKind, sides: [&Node; 2], on: &[(usize, usize)], w
         append_only: left.append_only && right.append_only && kind.keeps() == [false, false],
         time,
         keys: if kind.gives_pairs() { keys_of_pairs(kind, sides, on) } else { left.keys.clone() },
-        state: if windowed { StateBound::Window } else { StateBound::Unbounded },
+        state: match bound {
+            Bound::Window => StateBound::Window,
+            Bound::Interval(interval) if interval.is_bounded() => StateBound::Watermark,
+            Bound::Interval(_) | Bound::None => StateBound::Unbounded,
+        },
     }
 }
 

@@ -42,6 +42,57 @@ impl Queries<'_> {
         self.join_of(left, right)
     }
 
+    /// Two relations whose times are at most so far apart.
+    pub(super) fn interval_join(&mut self) -> Query {
+        let timed = |column: &Column| column.role != Role::None && column.kind == Kind::Timestamp;
+        let [left, right] = ["l", "r"].map(|alias| {
+            // Streams always have a time.
+            let relation = self.relation(|relation| relation.columns.iter().any(timed)).expect("the first source is a stream");
+            From { sql: format!("{} AS {alias}", relation.name), columns: relation.columns_of(alias), depth: relation.depth }
+        });
+        let of = |from: &From| from.columns.iter().filter(|column| timed(column)).cloned().collect::<Vec<Column>>();
+        let [left_time, right_time] = [&left, &right].map(|from| self.random.one_of(&of(from)).name.clone());
+        let least = *self.random.one_of(&[-4_000, -1_000, -500, 0, 0, 1_000]);
+        let greatest = least + *self.random.one_of(&[0, 500, 2_000, 5_000]);
+        let mut on: Vec<String> = Vec::new();
+        if self.random.chance(85) {
+            on.extend(self.equality(&left.columns, &right.columns).into_iter().take(1));
+        }
+        let bounds = self.random.below(10);
+        if bounds == 9 {
+            on.push(format!("{left_time} = {right_time}"));
+        } else if bounds == 8 {
+            let from = format!("{right_time} + {}", super::interval(least.max(0)));
+            on.push(format!("{left_time} BETWEEN {from} AND {right_time} + {}", super::interval(greatest.max(0))));
+        } else {
+            if bounds != 0 {
+                on.push(self.time_bound(&left_time, &right_time, least, ">"));
+            }
+            if bounds != 1 {
+                on.push(self.time_bound(&left_time, &right_time, greatest, "<"));
+            }
+        }
+        let both: Vec<Column> = left.columns.iter().chain(&right.columns).cloned().collect();
+        if self.random.chance(20) {
+            on.push(predicate(self.random, &both, 1));
+        }
+        let query = self.joined_on(left, right, on, true);
+        Query { closes: bounds > 1, ..query }
+    }
+
+    /// `left - right` compared with some milliseconds, in one of many spellings.
+    fn time_bound(&mut self, left: &str, right: &str, ms: i64, direction: &str) -> String {
+        let op = format!("{direction}{}", if self.random.chance(70) { "=" } else { "" });
+        let opposite = if direction == "<" { op.replace('<', ">") } else { op.replace('>', "<") };
+        let (sign, other, length) = if ms < 0 { ("-", "+", super::interval(-ms)) } else { ("+", "-", super::interval(ms)) };
+        match self.random.below(4) {
+            0 => format!("{left} {op} {right} {sign} {length}"),
+            1 => format!("{right} {sign} {length} {opposite} {left}"),
+            2 => format!("{left} {other} {length} {op} {right}"),
+            _ => format!("{right} {opposite} {left} {other} {length}"),
+        }
+    }
+
     fn join_of(&mut self, left: From, right: From) -> Query {
         let mut on = Vec::new();
         let mut windowed = false;
@@ -68,10 +119,16 @@ impl Queries<'_> {
                 on.push(format!("{} {equality} {}", one.name, other.name));
             }
         }
-        let mut both: Vec<Column> = left.columns.iter().chain(&right.columns).cloned().collect();
+        let both: Vec<Column> = left.columns.iter().chain(&right.columns).cloned().collect();
         if on.is_empty() || self.random.chance(25) {
             on.push(predicate(self.random, &both, 1));
         }
+        self.joined_on(left, right, on, windowed)
+    }
+
+    /// A join of some kind on these conditions.
+    fn joined_on(&mut self, left: From, right: From, on: Vec<String>, windowed: bool) -> Query {
+        let mut both: Vec<Column> = left.columns.iter().chain(&right.columns).cloned().collect();
         let join = match self.random.below(20) {
             0..=8 => "JOIN",
             9..=11 => "LEFT JOIN",

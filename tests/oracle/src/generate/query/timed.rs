@@ -94,7 +94,7 @@ impl Queries<'_> {
         Query { sql, columns: items.columns, closes: false, depth: left.depth.max(depth) }
     }
 
-    fn equality(&mut self, left: &[Column], right: &[Column]) -> Vec<String> {
+    pub(super) fn equality(&mut self, left: &[Column], right: &[Column]) -> Vec<String> {
         let mut on = Vec::new();
         let equality = if self.random.chance(12) { "IS NOT DISTINCT FROM" } else { "=" };
         for _ in 0..self.random.range(1, 4) {

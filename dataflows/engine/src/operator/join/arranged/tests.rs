@@ -113,6 +113,7 @@ fn logic(index: usize, spec: &Spec, trace: SharedTrace) -> ArrangedJoin {
         residual: Vec::new(),
         map: map.clone(),
         window: None,
+        interval: None,
         emit: Emit::Changes,
     };
     let fail = Arc::new(|message| panic!("{message}"));

@@ -63,7 +63,16 @@ fn parts(kind: JoinKind, residual: bool, nulls_equal: bool) -> (Join, Mapper, Op
     let residual = if residual { vec![even] } else { vec![] };
     let condition = (!residual.is_empty())
         .then(|| Mapper::new(Map { filters: residual.clone(), exprs: None }, Arc::new(Schema::empty()), errors()));
-    let join = Join { kind, on: vec![(0, 0)], nulls_equal, residual, map: map.clone(), window: None, emit: Emit::Changes };
+    let join = Join {
+        kind,
+        on: vec![(0, 0)],
+        nulls_equal,
+        residual,
+        map: map.clone(),
+        window: None,
+        interval: None,
+        emit: Emit::Changes,
+    };
     let mapper = Mapper::new(map, Arc::new(Schema::new(columns)), errors());
     (join, mapper, condition)
 }

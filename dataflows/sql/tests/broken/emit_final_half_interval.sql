@@ -1,0 +1,4 @@
+CREATE SOURCE a (id BIGINT, at TIMESTAMP(3), WATERMARK FOR at AS at - INTERVAL '4' SECOND) WITH (connector = 'http');
+CREATE SOURCE b (id BIGINT, at TIMESTAMP(3), WATERMARK FOR at AS at - INTERVAL '4' SECOND) WITH (connector = 'http');
+CREATE MATERIALIZED VIEW v AS
+SELECT a.id, b.at FROM a LEFT JOIN b ON a.id = b.id AND b.at >= a.at EMIT FINAL;

@@ -1,0 +1,14 @@
+CREATE SOURCE a (id BIGINT, x BIGINT, at TIMESTAMP(3), WATERMARK FOR at AS at - INTERVAL '4' SECOND) WITH (connector = 'http');
+CREATE SOURCE b (id BIGINT, y BIGINT, at TIMESTAMP(6), WATERMARK FOR at AS at - INTERVAL '4' SECOND) WITH (connector = 'http');
+CREATE MATERIALIZED VIEW between_bounds AS SELECT a.id, a.at, b.at AS b_at FROM a JOIN b ON a.id = b.id AND a.at BETWEEN b.at - INTERVAL '5' MINUTE AND b.at + INTERVAL '1' HOUR;
+CREATE MATERIALIZED VIEW comma AS SELECT a.x, b.y FROM a, b WHERE a.id = b.id AND a.at >= b.at AND b.at > a.at - INTERVAL '10' SECOND;
+CREATE MATERIALIZED VIEW difference AS SELECT a.x, b.y FROM a JOIN b ON a.id = b.id WHERE b.at - a.at <= INTERVAL '1' HOUR AND b.at - a.at > INTERVAL '-30' MINUTE;
+CREATE MATERIALIZED VIEW whole_units AS SELECT a.x, b.y FROM a JOIN b ON a.id = b.id AND TIMESTAMPDIFF(SECOND, a.at, b.at) BETWEEN 0 AND 60;
+CREATE MATERIALIZED VIEW equal AS SELECT a.x, b.y, a.at FROM a JOIN b ON a.id = b.id AND a.at = b.at;
+CREATE MATERIALIZED VIEW shifted AS SELECT a.x, b.y, a.at FROM a JOIN b ON a.id = b.id AND a.at = b.at + INTERVAL '1' HOUR;
+CREATE MATERIALIZED VIEW same_hour AS SELECT a.x, b.y, a.at FROM a JOIN b ON a.id = b.id AND date_trunc('hour', a.at) = date_trunc('hour', b.at);
+CREATE MATERIALIZED VIEW renamed AS SELECT l.x, r.y FROM (SELECT id AS k, x, at AS t FROM a WHERE x > 0) AS l, (SELECT id, y, CAST(at AS TIMESTAMP(3)) AS u FROM b) AS r WHERE k = r.id AND u BETWEEN t AND t + INTERVAL '1' MONTH;
+CREATE MATERIALIZED VIEW itself AS SELECT l.x, r.x AS next FROM a AS l JOIN a AS r ON l.id = r.id AND r.at > l.at AND r.at <= l.at + INTERVAL '1' MINUTE;
+CREATE MATERIALIZED VIEW without_equality AS SELECT a.x, b.y FROM a JOIN b ON a.at BETWEEN b.at AND b.at + INTERVAL '1' SECOND;
+CREATE MATERIALIZED VIEW three AS SELECT a.x, b.y, c.x AS z, a.at FROM a JOIN b ON a.id = b.id AND b.at BETWEEN a.at AND a.at + INTERVAL '5' SECOND JOIN a AS c ON c.id = b.id AND c.at BETWEEN b.at AND b.at + INTERVAL '7' SECOND;
+CREATE MATERIALIZED VIEW hourly AS SELECT window_start, count(*) AS n FROM TABLE(TUMBLE(TABLE between_bounds, DESCRIPTOR(at), INTERVAL '1' HOUR)) GROUP BY window_start, window_end EMIT FINAL;
