@@ -4,7 +4,7 @@
 Nothing here asks Highwater. A block of CREATEs makes everything anew; materialized views are plain views, and an INSERT into
 a table with a primary key replaces. Comments right above a record direct this program:
 
-    # by hand             the record's expectation was worked out by a person and stays; a change of rows is still made
+    # by hand: WHY        the record's expectation was worked out by a person and stays; a change of rows is still made
     # by hand from here   so for all that follows, and DuckDB is asked nothing any more
     # duckdb: SQL         DuckDB is asked this instead: a query of the same meaning, a statement (nothing if empty), or in a
                           block of CREATEs a definition in place of the one of the same name; several lines are put together
@@ -20,6 +20,12 @@ import sys
 
 import duckdb
 
+# Functions that DuckDB has under other names.
+MACROS = [
+    'regexp_like(s, p) AS regexp_matches(s, p)',
+    "regexp_count(s, p) AS len(regexp_extract_all(s, p))",
+    "split_index(s, d, n) AS CASE WHEN n < len(string_split(s, d)) THEN string_split(s, d)[n + 1] END",
+]
 CREATE = re.compile(r'\s*CREATE\s+(?:OR\s+REPLACE\s+)?(?:MATERIALIZED\s+)?(?:TABLE|SOURCE|VIEW)\s+"?(\w+)"?', re.I)
 
 
@@ -85,6 +91,8 @@ class Asked:
         self.db.execute("SET integer_division = true")
         self.db.execute("SET default_null_order = 'nulls_last_on_asc_first_on_desc'")
         self.db.execute("SET TimeZone = 'UTC'")
+        for macro in MACROS:
+            self.db.execute(f'CREATE TEMP MACRO {macro}')
 
     def run(self, sql):
         sql = re.sub(r'CREATE\s+MATERIALIZED\s+VIEW', 'CREATE VIEW', sql, flags=re.I)
@@ -128,7 +136,7 @@ def main(path):
         if at is None:
             out.append(block)
             continue
-        by_hand = '# by hand' in lines
+        by_hand = any(line.startswith('# by hand') for line in lines)
         instead = [line.removeprefix('# duckdb:').strip() for line in lines[:at] if line.startswith('# duckdb:')]
         words, sql = lines[at].split(), lines[at + 1:]
         sql = sql[:sql.index('----')] if '----' in sql else sql

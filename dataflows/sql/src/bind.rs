@@ -24,6 +24,7 @@ mod ordered;
 mod query;
 mod recursion;
 mod rewrite;
+mod scopes;
 mod set_operation;
 mod settings;
 mod source;
@@ -33,6 +34,7 @@ mod timed;
 mod tvf;
 mod types;
 mod unnest;
+mod using;
 
 use std::sync::Arc;
 

@@ -19,6 +19,7 @@ use super::clock::refuse;
 use super::timed::{is_timed, kind_of};
 use super::tvf::is_window_function;
 use super::unnest::array_function;
+use super::using::not_spelled_out;
 use crate::diagnose::{Construct, Failure, Item, Places, Result, error, known_place};
 
 /// Checks a query (or an INSERT) and notes places and warnings.
@@ -128,6 +129,9 @@ impl Checker<'_> {
                 .help("write GROUP BY ROLLUP (..), CUBE (..) or GROUPING SETS (..)"));
         }
         values_without_clock(select)?;
+        if let Some(failure) = not_spelled_out(select) {
+            return Err(failure);
+        }
         self.items(select);
         for condition in select.selection.iter().chain(&select.having).chain(&select.qualify) {
             if let Some(span) = known_place(condition.span()) {

@@ -1,7 +1,7 @@
 //! Operators whose meaning depends on their operands' types: division of decimals, arithmetic and comparison of intervals,
 //! subscripts of arrays and maps, arrays that overlap.
 
-use arrow::datatypes::DataType;
+use arrow::datatypes::{DataType, TimeUnit};
 use datafusion_common::tree_node::TreeNode;
 use datafusion_common::{DFSchema, Result, ScalarValue};
 use datafusion_expr::planner::{ExprPlanner, PlannerResult, RawBinaryExpr, RawFieldAccessExpr};
@@ -40,6 +40,17 @@ impl ExprPlanner for Operators {
             }
             BinaryOperator::Minus if left_type == DataType::Date32 && right_type.is_integer() => {
                 later(left, right, Operator::Minus)
+            }
+            // A date and a time of day are a timestamp; whole days and months later it is a date again.
+            BinaryOperator::Plus | BinaryOperator::Minus
+                if left_type == DataType::Date32 && is_interval(&right_type) && !is_whole_days(&right) =>
+            {
+                let left = datafusion_expr::cast(left, DataType::Timestamp(TimeUnit::Microsecond, None));
+                return Ok(PlannerResult::Original(RawBinaryExpr { op, left, right }));
+            }
+            BinaryOperator::Plus if is_interval(&left_type) && right_type == DataType::Date32 && !is_whole_days(&left) => {
+                let right = datafusion_expr::cast(right, DataType::Timestamp(TimeUnit::Microsecond, None));
+                return Ok(PlannerResult::Original(RawBinaryExpr { op, left, right }));
             }
             BinaryOperator::PGOverlap if is_list(&left_type) && is_list(&right_type) => {
                 datafusion_functions_nested::array_has::array_has_any(left, right)
@@ -98,6 +109,15 @@ fn divides_decimals(left: &DataType, right: &DataType) -> bool {
 
 fn is_interval(found: &DataType) -> bool {
     matches!(found, DataType::Interval(_) | DataType::Duration(_))
+}
+
+/// Whether it is a constant interval of days and months.
+fn is_whole_days(interval: &Expr) -> bool {
+    match interval {
+        Expr::Literal(ScalarValue::IntervalMonthDayNano(Some(length)), _) => length.nanoseconds == 0,
+        Expr::Literal(ScalarValue::IntervalYearMonth(_), _) => true,
+        _ => false,
+    }
 }
 
 fn is_list(found: &DataType) -> bool {

@@ -2,15 +2,19 @@
 
 use std::sync::Arc;
 
-use arrow::datatypes::DataType;
+use arrow::datatypes::{DataType, Schema};
+use arrow::record_batch::{RecordBatch, RecordBatchOptions};
 use datafusion_common::config::ConfigOptions;
 use datafusion_common::tree_node::{Transformed, TreeNode};
-use datafusion_common::{DFSchema, Result};
+use datafusion_common::{DFSchema, Result, ScalarValue};
+use datafusion_expr::execution_props::ExecutionProps;
 use datafusion_expr::expr_rewriter::NamePreserver;
-use datafusion_expr::{Expr, ExprSchemable, LogicalPlan, Operator};
+use datafusion_expr::physical_planning_context::PhysicalPlanningContext;
+use datafusion_expr::{Expr, ExprSchemable, LogicalPlan, Operator, Volatility};
 use datafusion_optimizer::analyzer::AnalyzerRule;
 use datafusion_optimizer::simplify_expressions::SimplifyExpressions;
 use datafusion_optimizer::{Analyzer, Optimizer, OptimizerContext, OptimizerRule};
+use datafusion_physical_expr::create_physical_expr;
 
 use super::casts::Casts;
 use super::decimals::ProductScales;
@@ -109,17 +113,17 @@ impl AnalyzerRule for CheckedConstants {
 
 fn checked_constant(expr: Expr) -> Result<Transformed<Expr>> {
     let Expr::BinaryExpr(binary) = &expr else { return Ok(Transformed::no(expr)) };
-    let (Expr::Literal(left, _), Expr::Literal(right, _)) = (&*binary.left, &*binary.right) else {
+    if !matches!(binary.op, Operator::Plus | Operator::Minus | Operator::Multiply) {
         return Ok(Transformed::no(expr));
-    };
+    }
+    let (Some(left), Some(right)) = (integer(&binary.left), integer(&binary.right)) else { return Ok(Transformed::no(expr)) };
     if !left.data_type().is_integer() || left.data_type() != right.data_type() || left.is_null() || right.is_null() {
         return Ok(Transformed::no(expr));
     }
     let value = match binary.op {
-        Operator::Plus => left.add_checked(right),
-        Operator::Minus => left.sub_checked(right),
-        Operator::Multiply => left.mul_checked(right),
-        _ => return Ok(Transformed::no(expr)),
+        Operator::Plus => left.add_checked(&right),
+        Operator::Minus => left.sub_checked(&right),
+        _ => left.mul_checked(&right),
     };
     match value {
         Ok(value) => Ok(Transformed::yes(Expr::Literal(value, None))),
@@ -128,6 +132,30 @@ fn checked_constant(expr: Expr) -> Result<Transformed<Expr>> {
             Err(error("constant-error", message).help("CAST one side to DECIMAL or DOUBLE").into())
         }
     }
+}
+
+/// The value of an integer constant: a literal, or what is made of literals by casts and functions that always give the same.
+fn integer(expr: &Expr) -> Option<ScalarValue> {
+    if let Expr::Literal(value, _) = expr {
+        return Some(value.clone());
+    }
+    let schema = DFSchema::empty();
+    if expr.any_column_refs() || !expr.get_type(&schema).is_ok_and(|found| found.is_integer()) {
+        return None;
+    }
+    let changing = |expr: &Expr| match expr {
+        Expr::ScalarFunction(call) => call.func.signature().volatility != Volatility::Immutable,
+        Expr::Literal(..) | Expr::Cast(_) | Expr::TryCast(_) | Expr::Negative(_) | Expr::BinaryExpr(_) | Expr::Case(_) => false,
+        _ => true,
+    };
+    if expr.exists(|expr| Ok(changing(expr))).unwrap_or(true) {
+        return None;
+    }
+    let physical = create_physical_expr(expr, &schema, &ExecutionProps::new(), &PhysicalPlanningContext::default()).ok()?;
+    let row = RecordBatchOptions::new().with_row_count(Some(1));
+    let row = RecordBatch::try_new_with_options(Arc::new(Schema::empty()), Vec::new(), &row).ok()?;
+    let value = physical.evaluate(&row).and_then(|value| value.into_array(1)).ok()?;
+    ScalarValue::try_from_array(&value, 0).ok()
 }
 
 /// Casts the few functions that return `Utf8View` to `Utf8`: one string type throughout.

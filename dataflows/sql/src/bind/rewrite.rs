@@ -3,9 +3,9 @@
 use std::ops::ControlFlow;
 
 use sqlparser::ast::{
-    BinaryOperator, CastKind, CeilFloorKind, DataType, DateTimeField, Expr, Function, FunctionArg, FunctionArgExpr,
-    FunctionArguments, Ident, Interval, JoinOperator, Query, Select, SelectItem, Spanned, TableFactor, TimezoneInfo, Value,
-    VisitMut, VisitorMut,
+    BinaryOperator, CastKind, CeilFloorKind, DataType, DateTimeField, ExactNumberInfo, Expr, Function, FunctionArg,
+    FunctionArgExpr, FunctionArguments, GroupByExpr, Ident, Interval, JoinOperator, Query, Select, SelectItem, Spanned,
+    TableFactor, TimezoneInfo, Value, VisitMut, VisitorMut,
 };
 use sqlparser::tokenizer::Span;
 
@@ -13,31 +13,40 @@ use super::aggregate_calls;
 use super::interval::product;
 use super::names::name_items;
 use super::ordered::fetch_as_limit;
+use super::scopes::Scopes;
 use super::set_operation::rewrite_body;
 use super::spelling::spelled;
 use super::timed::{nest, nest_within};
 use super::tvf::is_window_function;
 use super::unnest::array_items;
+use super::using::{spell_out, spell_out_query};
 use crate::parse::ast_function;
 
 /// Rewrites a query, statement or expression in place.
 pub(crate) fn rewrite(tree: &mut impl VisitMut) {
-    let _ = VisitMut::visit(tree, &mut Rewriter);
+    let _ = VisitMut::visit(tree, &mut Rewriter::default());
 }
 
-struct Rewriter;
+#[derive(Default)]
+struct Rewriter {
+    scopes: Scopes,
+}
 
 impl VisitorMut for Rewriter {
     type Break = ();
 
     fn pre_visit_query(&mut self, query: &mut Query) -> ControlFlow<()> {
         rewrite_body(&mut query.body);
+        spell_out_query(query);
         fetch_as_limit(query);
         ControlFlow::Continue(())
     }
 
     fn pre_visit_select(&mut self, select: &mut Select) -> ControlFlow<()> {
+        spell_out(select);
+        group_all(select);
         name_items(select);
+        self.scopes.enter(select);
         array_items(&mut select.from);
         for join in select.from.iter_mut().flat_map(|table| &mut table.joins) {
             // The side that is kept is the left one, said or not.
@@ -52,12 +61,24 @@ impl VisitorMut for Rewriter {
         ControlFlow::Continue(())
     }
 
+    fn post_visit_select(&mut self, _: &mut Select) -> ControlFlow<()> {
+        self.scopes.leave();
+        ControlFlow::Continue(())
+    }
+
     fn pre_visit_table_factor(&mut self, factor: &mut TableFactor) -> ControlFlow<()> {
+        self.scopes.enter_relation();
         nest_within(factor);
         ControlFlow::Continue(())
     }
 
+    fn post_visit_table_factor(&mut self, _: &mut TableFactor) -> ControlFlow<()> {
+        self.scopes.leave_relation();
+        ControlFlow::Continue(())
+    }
+
     fn post_visit_expr(&mut self, expr: &mut Expr) -> ControlFlow<()> {
+        self.scopes.qualify(expr);
         if let Expr::Function(function) = expr
             && let Some(better) = aggregate_calls::rewritten(function)
         {
@@ -98,6 +119,10 @@ fn rewritten(expr: &Expr) -> Option<Expr> {
         Expr::Floor { expr: inner, field: CeilFloorKind::DateTimeField(field) } if *field != DateTimeField::NoDateTime => {
             let unit = text(&field.to_string().to_lowercase());
             Some(call("date_trunc", vec![unit, (**inner).clone()], expr.span()))
+        }
+        Expr::Value(value) if matches!(&value.value, Value::Number(number, _) if too_wide(number)) => {
+            let Value::Number(number, _) = &value.value else { return None };
+            Some(cast(text(number), DataType::Double(ExactNumberInfo::None)))
         }
         Expr::BinaryOp { left, op, right } => product(left, op, right).map(|text| interval(&text)),
         Expr::Function(function) if function.name.0.len() == 1 && function.over.is_none() => {
@@ -192,8 +217,40 @@ pub(super) fn interval(value: &str) -> Expr {
     })
 }
 
-/// Names by which the relations of a FROM can be addressed; `None` if that cannot be told.
+/// `GROUP BY ()` is one group, also of no rows: that of an aggregate without keys.
+fn group_all(select: &mut Select) {
+    let GroupByExpr::Expressions(keys, _) = &mut select.group_by else { return };
+    let before = keys.len();
+    keys.retain(|key| !matches!(key, Expr::Tuple(parts) if parts.is_empty()));
+    if keys.len() == before || !keys.is_empty() {
+        return;
+    }
+    let number = |digits: &str| Expr::Value(Value::Number(digits.into(), false).with_empty_span());
+    let count = call("count", vec![number("1")], select.select_token.0.span);
+    let one_group = binary(count, BinaryOperator::GtEq, number("0"));
+    select.having = Some(match select.having.take() {
+        Some(having) => binary(Expr::Nested(Box::new(having)), BinaryOperator::And, one_group),
+        None => one_group,
+    });
+}
+
+/// A number that no decimal has room for, such as `1e300`.
+fn too_wide(number: &str) -> bool {
+    let Some((mantissa, exponent)) = number.split_once(['e', 'E']) else { return false };
+    let Ok(exponent) = exponent.parse::<i64>() else { return false };
+    let (whole, fraction) = mantissa.split_once('.').unwrap_or((mantissa, ""));
+    let before = whole.trim_start_matches('0').len() as i64 + exponent;
+    let behind = fraction.len() as i64 - exponent;
+    before.max(0) + behind.max(0) > 38
+}
+
+/// Names by which the relations of a FROM can be addressed, in lower case; `None` if that cannot be told.
 pub(super) fn relation_names(select: &Select) -> Option<Vec<String>> {
+    Some(relation_idents(select)?.into_iter().map(|name| name.value.to_lowercase()).collect())
+}
+
+/// The same, as they are written.
+pub(super) fn relation_idents(select: &Select) -> Option<Vec<Ident>> {
     let mut names = Vec::new();
     for table in &select.from {
         for factor in std::iter::once(&table.relation).chain(table.joins.iter().map(|join| &join.relation)) {
@@ -203,7 +260,7 @@ pub(super) fn relation_names(select: &Select) -> Option<Vec<String>> {
     Some(names)
 }
 
-fn names_of(factor: &TableFactor) -> Option<Vec<String>> {
+fn names_of(factor: &TableFactor) -> Option<Vec<Ident>> {
     let (alias, name) = match factor {
         TableFactor::Table { alias, name, args, .. } => {
             let name = match args {
@@ -224,8 +281,8 @@ fn names_of(factor: &TableFactor) -> Option<Vec<String>> {
         _ => return None,
     };
     Some(match (alias, name) {
-        (Some(alias), _) => vec![alias.name.value.to_lowercase()],
-        (None, Some(name)) => vec![name.value.to_lowercase()],
+        (Some(alias), _) => vec![alias.name.clone()],
+        (None, Some(name)) => vec![name],
         (None, None) => Vec::new(),
     })
 }

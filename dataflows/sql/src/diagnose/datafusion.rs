@@ -85,7 +85,7 @@ fn from_schema(schema: &SchemaError, span: Option<Span>) -> Failure {
         SchemaError::FieldNotFound { field, valid_fields } => {
             let names: Vec<String> = valid_fields.iter().map(|field| field.name.clone()).collect();
             let place = match &field.relation {
-                Some(relation) => format!(" in '{relation}'"),
+                Some(relation) => format!(" in '{}'", relation.table()),
                 None => String::new(),
             };
             error("unknown-column", format!("unknown column '{}'{place}", field.name))

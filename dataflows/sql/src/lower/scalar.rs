@@ -1,9 +1,11 @@
 //! Expressions as the engine evaluates them: DataFusion's physical expressions behind [`Scalar`].
 
 use std::fmt;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
-use arrow::array::ArrayRef;
+use arrow::array::{Array, ArrayRef, UInt32Array, new_null_array};
+use arrow::compute::take;
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use arrow::error::ArrowError;
 use arrow::record_batch::{RecordBatch, RecordBatchOptions};
@@ -162,7 +164,7 @@ impl Scalar for Compiled {
         let value = leaves.collect::<std::result::Result<Vec<_>, _>>().and_then(|leaves| {
             let options = RecordBatchOptions::new().with_row_count(Some(rows));
             let leaves = RecordBatch::try_new_with_options(Arc::clone(&self.schema), leaves, &options)?;
-            self.physical.evaluate(&leaves)?.into_array(rows)
+            unless_panics(self.physical.as_ref(), &leaves)
         });
         let array = value.map_err(|e| EvalError { message: message(&e) })?;
         if *array.data_type() == self.data_type {
@@ -174,6 +176,33 @@ impl Scalar for Compiled {
     fn is_free(&self) -> bool {
         self.free
     }
+}
+
+/// Evaluates; a function that panics fails on its rows, because a panic would end the worker and with it every job.
+///
+/// Some kernels compute with what is in an array under its NULLs, which may be any value, and panic on it. So they are
+/// asked a second time, with a valid value there.
+fn unless_panics(expr: &dyn PhysicalExpr, leaves: &RecordBatch) -> datafusion_common::Result<ArrayRef> {
+    let rows = leaves.num_rows();
+    let attempt = |leaves: &RecordBatch| {
+        catch_unwind(AssertUnwindSafe(|| expr.evaluate(leaves).and_then(|value| value.into_array(rows)))).ok()
+    };
+    if let Some(result) = attempt(leaves) {
+        return result;
+    }
+    let columns = leaves.columns().iter().map(valid_under_nulls).collect::<std::result::Result<Vec<_>, _>>()?;
+    let options = RecordBatchOptions::new().with_row_count(Some(rows));
+    let leaves = RecordBatch::try_new_with_options(leaves.schema(), columns, &options)?;
+    let panicked = || Err(DataFusionError::Execution("a function panicked on this row; please report it".into()));
+    attempt(&leaves).unwrap_or_else(panicked)
+}
+
+/// The same array, with one of its valid values under each NULL.
+fn valid_under_nulls(array: &ArrayRef) -> std::result::Result<ArrayRef, ArrowError> {
+    let Some(nulls) = array.nulls().filter(|nulls| nulls.null_count() > 0) else { return Ok(Arc::clone(array)) };
+    let Some(valid) = nulls.valid_indices().next() else { return Ok(new_null_array(array.data_type(), array.len())) };
+    let from = (0..array.len()).map(|row| if nulls.is_valid(row) { row as u32 } else { valid as u32 });
+    take(array.as_ref(), &UInt32Array::new(from.collect(), Some(nulls.clone())), None)
 }
 
 /// Whether some input can make it fail; unsure means yes.
@@ -292,5 +321,32 @@ fn plain(text: &str) -> String {
     match chars.next() {
         Some(first) => first.to_lowercase().chain(chars).collect(),
         None => "evaluation failed".into(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use arrow::array::{AsArray, TimestampMicrosecondArray};
+    use arrow::buffer::NullBuffer;
+    use arrow::datatypes::TimestampMicrosecondType;
+    use datafusion_common::Column;
+    use datafusion_expr::lit;
+
+    use super::*;
+
+    #[test]
+    fn what_is_under_a_null_does_not_matter() {
+        // Cutting the least value to an hour leaves the range, which panics where overflows are checked.
+        let values =
+            TimestampMicrosecondArray::new(vec![3_600_000_001, i64::MIN].into(), Some(NullBuffer::from(vec![true, false])));
+        let batch = RecordBatch::try_from_iter([("#0", Arc::new(values) as ArrayRef)]).expect("a column");
+        let types = DFSchema::try_from(batch.schema()).expect("a schema");
+        let cut = datafusion_functions::datetime::date_trunc().call(vec![lit("hour"), Expr::Column(Column::from_name("#0"))]);
+        for rows in [batch.clone(), batch.slice(1, 1)] {
+            let cut = compile(&cut, &types, None).expect("it compiles").scalar.evaluate(&rows).expect("it does not fail");
+            let cut = cut.as_primitive::<TimestampMicrosecondType>();
+            assert_eq!(cut.iter().next(), Some((rows.num_rows() == 2).then_some(3_600_000_000)));
+            assert!(cut.is_null(rows.num_rows() - 1));
+        }
     }
 }
