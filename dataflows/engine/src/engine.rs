@@ -5,7 +5,7 @@
 
 use std::collections::BTreeMap;
 use std::panic::AssertUnwindSafe;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Mutex};
 use std::thread::Thread;
@@ -47,6 +47,8 @@ pub struct Engine {
     commands: Mutex<Vec<Sender<Command>>>,
     threads: Threads,
     next_job: AtomicU64,
+    /// The first of timely's identifiers that no job has taken.
+    next_identifier: AtomicUsize,
     guards: Mutex<Option<timely::communication::WorkerGuards<()>>>,
 }
 
@@ -68,6 +70,8 @@ struct Creation {
     feeds: Vec<usize>,
     parts: Vec<Mutex<Option<Parts>>>,
     until_end: bool,
+    /// From where on all workers name the channels of this job, whatever happened to them before.
+    first_identifier: usize,
 }
 
 /// One worker's parts of a job.
@@ -98,6 +102,7 @@ impl Engine {
             commands: Mutex::new(senders),
             threads,
             next_job: AtomicU64::new(1),
+            next_identifier: AtomicUsize::new(0),
             guards: Mutex::new(Some(guards)),
         })
     }
@@ -153,20 +158,30 @@ impl Engine {
                 parts.sinks.push(if owns { sink.take() } else { None });
             }
         }
+        let stopped = Arc::downgrade(&shared);
+        shared.stats.breaker.set(move |reason| {
+            if let Some(job) = stopped.upgrade() {
+                job.set_state(JobState::Failed(reason));
+            }
+        });
         let parts = parts.into_iter().map(|parts| Mutex::new(Some(parts))).collect();
-        let creation = Creation { shared: Arc::clone(&shared), gate, feeds, parts, until_end: spec.until_end };
-        self.send(Command::Create(Arc::new(creation)))?;
+        let identifiers = identifiers_of(&job);
+        self.send(|| {
+            let first_identifier = self.next_identifier.fetch_add(identifiers, Ordering::Relaxed);
+            let shared = Arc::clone(&shared);
+            Command::Create(Arc::new(Creation { shared, gate, feeds, parts, until_end: spec.until_end, first_identifier }))
+        })?;
         Ok(JobHandle { shared })
     }
 
     /// Ends a job and frees its state. Unknown jobs are ignored.
     pub fn drop_job(&self, id: u64) -> Result<(), EngineError> {
-        self.send(Command::Drop(id))
+        self.send(|| Command::Drop(id))
     }
 
     /// Ends all jobs and joins the workers.
     pub fn shutdown(&self) {
-        let _ = self.send(Command::Shutdown);
+        let _ = self.send(|| Command::Shutdown);
         if let Some(guards) = self.guards.lock().expect("joined once").take() {
             for result in guards.join() {
                 if let Err(message) = result {
@@ -177,8 +192,9 @@ impl Engine {
     }
 
     /// Gives all workers a command; the lock makes its order the same for all.
-    fn send(&self, command: Command) -> Result<(), EngineError> {
+    fn send(&self, command: impl FnOnce() -> Command) -> Result<(), EngineError> {
         let senders = self.commands.lock().expect("sending does not panic");
+        let command = command();
         // A worker that has died does not keep the others from being told.
         let mut sent = Ok(());
         for sender in senders.iter() {
@@ -213,6 +229,12 @@ fn relations(job: &highwater_plan::Job, workers: usize) -> Vec<Arc<ViewHandle>> 
     views.chain(late).chain(rejects).chain(errors).map(Arc::new).collect()
 }
 
+/// How many of timely's identifiers a job may take, at most.
+fn identifiers_of(job: &highwater_plan::Job) -> usize {
+    const EACH: usize = 128;
+    EACH * (8 + job.plan.nodes.len() + job.sources.len() + job.views.len() + job.sinks.len())
+}
+
 /// A worker's life.
 fn run(worker: &mut Worker, commands: &Receiver<Command>) {
     let mut jobs: BTreeMap<u64, (usize, Pump)> = BTreeMap::new();
@@ -222,7 +244,7 @@ fn run(worker: &mut Worker, commands: &Receiver<Command>) {
             let mut busy = false;
             let mut rest: Option<Duration> = None;
             for (_, pump) in jobs.values_mut() {
-                match pump.pump() {
+                match guarded(pump, Pump::pump).unwrap_or(Pumped::Busy) {
                     Pumped::Busy => busy = true,
                     Pumped::Idle(None) => {}
                     Pumped::Idle(Some(wait)) => rest = Some(rest.map_or(wait, |rest| rest.min(wait))),
@@ -233,14 +255,28 @@ fn run(worker: &mut Worker, commands: &Receiver<Command>) {
             } else {
                 worker.step_or_park(Some(rest.unwrap_or(Duration::from_secs(1))));
             }
-            jobs.values_mut().for_each(|(_, pump)| pump.publish());
+            for (_, pump) in jobs.values_mut() {
+                let _ = guarded(pump, Pump::publish);
+            }
         }
     }));
     if let Err(panic) = lived {
-        for job in &known {
-            job.set_state(JobState::Failed("a worker panicked: this is a bug, please report it".into()));
-        }
+        // It came from between the operators, so it cannot be said of which job it was.
+        known.iter().for_each(|job| job.stats.breaker.stop(&*panic, "a worker"));
         std::panic::resume_unwind(panic);
+    }
+}
+
+/// A step of a job's ingestion: a panic in it, of a connector for example, stops the job and no other.
+fn guarded<R>(pump: &mut Pump, step: impl FnOnce(&mut Pump) -> R) -> Option<R> {
+    let shared = Arc::clone(pump.shared());
+    // A job that was stopped gives up what it has, whatever state that is in.
+    match std::panic::catch_unwind(AssertUnwindSafe(|| step(pump))) {
+        Ok(done) => Some(done),
+        Err(panic) => {
+            shared.stats.breaker.stop(&*panic, "the ingestion");
+            None
+        }
     }
 }
 
@@ -255,9 +291,23 @@ fn follow(
         match command {
             Command::Create(creation) => {
                 let parts = creation.parts[worker.index()].lock().expect("taken once").take().expect("one part per worker");
-                let dataflow = worker.next_dataflow_index();
                 let shared = &creation.shared;
-                let rendered = worker.dataflow_named(&shared.name, |scope| render(scope, shared, parts.sinks, &creation.feeds));
+                // Workers find each other's channels by numbers that they count alone; a dataflow that one of them did
+                // not come to the end of would leave them apart for ever.
+                while worker.peek_identifier() < creation.first_identifier {
+                    worker.new_identifier();
+                }
+                let dataflow = worker.next_dataflow_index();
+                let rendered = std::panic::catch_unwind(AssertUnwindSafe(|| {
+                    worker.dataflow_named(&shared.name, |scope| render(scope, shared, parts.sinks, &creation.feeds))
+                }));
+                let rendered = match rendered {
+                    Ok(rendered) => rendered,
+                    Err(panic) => {
+                        shared.stats.breaker.stop(&*panic, "building the dataflow");
+                        continue;
+                    }
+                };
                 let gate = Arc::clone(&creation.gate);
                 let pump = Pump::new(worker.index(), Arc::clone(shared), gate, parts.feeds, rendered, creation.until_end);
                 known.push(Arc::clone(shared));

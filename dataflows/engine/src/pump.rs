@@ -403,6 +403,10 @@ impl Pump {
     pub(crate) fn publish(&mut self) {
         let Some(rendered) = &mut self.rendered else { return };
         let frontier = rendered.probe.with_frontier(|frontier| frontier.first().copied());
+        // Looked at after the frontier: an epoch that is complete because an operator gave up is not published.
+        if matches!(*self.shared.state.lock().expect("a state is set without panicking"), JobState::Failed(_)) {
+            return;
+        }
         let through = match frontier {
             Some(0) => return,
             Some(frontier) => frontier - 1,

@@ -10,6 +10,8 @@ mod hold;
 mod join;
 mod ordered;
 #[cfg(test)]
+mod panics;
+#[cfg(test)]
 mod plans;
 mod recursion;
 mod session;

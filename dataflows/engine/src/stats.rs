@@ -2,9 +2,10 @@
 
 mod latency;
 
-use std::sync::Arc;
-use std::sync::Mutex;
-use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
+use std::any::Any;
+use std::panic::AssertUnwindSafe;
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, OnceLock};
 
 pub use latency::LatencyHistogram;
 
@@ -23,6 +24,7 @@ pub struct JobStats {
     pub epochs_closed: AtomicU64,
     /// How long epochs took from opening to publication.
     pub epoch_latency: LatencyHistogram,
+    pub(crate) breaker: Arc<Breaker>,
 }
 
 impl JobStats {
@@ -32,7 +34,13 @@ impl JobStats {
     }
 
     pub(crate) fn operator(&self, node: usize, name: impl Into<String>, worker: usize) -> Arc<OperatorStats> {
-        let stats = Arc::new(OperatorStats { node, name: name.into(), worker, ..OperatorStats::default() });
+        let stats = Arc::new(OperatorStats {
+            node,
+            name: name.into(),
+            worker,
+            breaker: Arc::clone(&self.breaker),
+            ..OperatorStats::default()
+        });
         self.operators.lock().expect("stats are added without panicking").push(Arc::clone(&stats));
         stats
     }
@@ -74,9 +82,29 @@ pub struct OperatorStats {
     pub expired_retractions: AtomicU64,
     /// Nanoseconds spent in it.
     pub busy_ns: AtomicU64,
+    breaker: Arc<Breaker>,
+    /// Whether it panicked.
+    broken: AtomicBool,
 }
 
 impl OperatorStats {
+    /// Runs a part of the operator. A panic stops the job, and from then on the operator does nothing: what it keeps may
+    /// be half of something. The caller gives up its capabilities then, so that the dataflow can come to an end.
+    pub(crate) fn guard<R>(&self, work: impl FnOnce() -> R) -> Option<R> {
+        if self.broken.load(Ordering::Relaxed) {
+            return None;
+        }
+        // Nothing of what the work has seen is looked at again.
+        match std::panic::catch_unwind(AssertUnwindSafe(work)) {
+            Ok(done) => Some(done),
+            Err(panic) => {
+                self.broken.store(true, Ordering::Relaxed);
+                self.breaker.stop(&*panic, &format!("operator '{}' @{}", self.name, self.node));
+                None
+            }
+        }
+    }
+
     pub(crate) fn took(&self, rows: usize) {
         self.rows_in.fetch_add(rows as u64, Ordering::Relaxed);
     }
@@ -114,5 +142,32 @@ impl Default for SourceStats {
             rejected_rows: AtomicU64::new(0),
             watermark: AtomicI64::new(i64::MIN),
         }
+    }
+}
+
+/// Stops a job of which some part panicked.
+#[derive(Default)]
+pub(crate) struct Breaker(OnceLock<Box<dyn Fn(String) + Send + Sync>>);
+
+impl Breaker {
+    /// Says how the job is stopped; before that a panic is only noted.
+    pub(crate) fn set(&self, stop: impl Fn(String) + Send + Sync + 'static) {
+        let _ = self.0.set(Box::new(stop));
+    }
+
+    /// Stops the job because `place` panicked.
+    pub(crate) fn stop(&self, panic: &(dyn Any + Send), place: &str) {
+        let text = panic.downcast_ref::<String>().map(String::as_str).or_else(|| panic.downcast_ref::<&str>().copied());
+        let reason = format!("{place} panicked: {}; this is a bug, please report it", text.unwrap_or("no message"));
+        tracing::error!(reason, "a job is stopped");
+        if let Some(stop) = self.0.get() {
+            stop(reason);
+        }
+    }
+}
+
+impl std::fmt::Debug for Breaker {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Breaker")
     }
 }

@@ -82,15 +82,22 @@ fn arrange_with<'scope, P: ParallelizationContract<Time, Parcel>>(
         let mut arranger = Arranger::new(writer, sealing, watch(&agent));
         reader = Some(agent);
         move |(input, frontier), output| {
-            let started = Instant::now();
-            input.for_each(|time, parcel| arranger.take(parcel, *time.time(), || time.retain(0)));
-            while let Some((epoch, capability, deltas)) = arranger.next_complete(|epoch| frontier.less_equal(epoch)) {
-                for delta in arranger.seal(epoch, deltas) {
-                    output.session_with_builder(&capability).give_container(&mut Parcel(Some(delta)));
+            let stats = Arc::clone(&arranger.stats);
+            let done = stats.guard(|| {
+                let started = Instant::now();
+                input.for_each(|time, parcel| arranger.take(parcel, *time.time(), || time.retain(0)));
+                while let Some((epoch, capability, deltas)) = arranger.next_complete(|epoch| frontier.less_equal(epoch)) {
+                    for delta in arranger.seal(epoch, deltas) {
+                        output.session_with_builder(&capability).give_container(&mut Parcel(Some(delta)));
+                    }
                 }
+                arranger.advance(&frontier.frontier().to_owned());
+                arranger.stats.busy_ns.fetch_add(started.elapsed().as_nanos() as u64, Ordering::Relaxed);
+            });
+            if done.is_none() {
+                input.for_each(|_, _| {});
+                arranger.waiting.clear();
             }
-            arranger.advance(&frontier.frontier().to_owned());
-            arranger.stats.busy_ns.fetch_add(started.elapsed().as_nanos() as u64, Ordering::Relaxed);
         }
     });
     (output, reader.expect("the operator was built"))

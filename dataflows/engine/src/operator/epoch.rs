@@ -107,57 +107,70 @@ pub(crate) fn epoch_operator_awake<'scope>(
         }
         let mut changed = Vec::new();
         move |frontiers: &[MutableAntichain<Time>]| {
-            let started = Instant::now();
-            let mut queued = 0;
-            for (port, pull) in pulls.iter_mut().enumerate() {
-                pull(&mut |capability, delta| {
-                    queued += delta.len();
-                    entry(&mut waiting, capability, ports).inputs[port].push(delta);
-                });
-            }
-            if queued > 0 {
-                stats.took(queued);
-                stats.queued_rows.fetch_add(queued as u64, Ordering::Relaxed);
-            }
-            if let Some(ticks) = &mut ticks {
-                ticks.for_each(|capability, _| {
-                    entry(&mut waiting, capability, ports);
-                });
-            }
-            if let Some(clock) = &mut clock {
-                clock.for_each(|capability, data| {
-                    if let Some(last) = data.drain(..).next_back() {
-                        entry(&mut waiting, capability, ports).watermarks = Some(last);
+            let done = stats.guard(|| {
+                let started = Instant::now();
+                let mut queued = 0;
+                for (port, pull) in pulls.iter_mut().enumerate() {
+                    pull(&mut |capability, delta| {
+                        queued += delta.len();
+                        entry(&mut waiting, capability, ports).inputs[port].push(delta);
+                    });
+                }
+                if queued > 0 {
+                    stats.took(queued);
+                    stats.queued_rows.fetch_add(queued as u64, Ordering::Relaxed);
+                }
+                if let Some(ticks) = &mut ticks {
+                    ticks.for_each(|capability, _| {
+                        entry(&mut waiting, capability, ports);
+                    });
+                }
+                if let Some(clock) = &mut clock {
+                    clock.for_each(|capability, data| {
+                        if let Some(last) = data.drain(..).next_back() {
+                            entry(&mut waiting, capability, ports).watermarks = Some(last);
+                        }
+                    });
+                }
+                let open = frontiers.iter().filter_map(|frontier| frontier.frontier().first().copied()).min();
+                let mut output = output.activate();
+                let mut worked = false;
+                while let Some(next) = waiting.first_entry() {
+                    if open.is_some_and(|open| open <= *next.key()) {
+                        break;
                     }
-                });
-            }
-            let open = frontiers.iter().filter_map(|frontier| frontier.frontier().first().copied()).min();
-            let mut output = output.activate();
-            let mut worked = false;
-            while let Some(next) = waiting.first_entry() {
-                if open.is_some_and(|open| open <= *next.key()) {
-                    break;
-                }
-                worked = true;
-                let (epoch, mut entry) = next.remove_entry();
-                let rows: usize = entry.inputs.iter().flatten().map(Delta::len).sum();
-                stats.queued_rows.fetch_sub(rows as u64, Ordering::Relaxed);
-                logic.apply(epoch, &mut entry.inputs, entry.watermarks.as_deref(), &mut changed);
-                for delta in changed.drain(..) {
-                    if !delta.is_empty() {
-                        stats.gave(&delta);
-                        output.session_with_builder(&entry.capability).give_container(&mut Parcel(Some(delta)));
+                    worked = true;
+                    let (epoch, mut entry) = next.remove_entry();
+                    let rows: usize = entry.inputs.iter().flatten().map(Delta::len).sum();
+                    stats.queued_rows.fetch_sub(rows as u64, Ordering::Relaxed);
+                    logic.apply(epoch, &mut entry.inputs, entry.watermarks.as_deref(), &mut changed);
+                    for delta in changed.drain(..) {
+                        if !delta.is_empty() {
+                            stats.gave(&delta);
+                            output.session_with_builder(&entry.capability).give_container(&mut Parcel(Some(delta)));
+                        }
                     }
                 }
-            }
-            if worked {
-                let (rows, bytes) = logic.state();
-                stats.holds(rows, bytes);
-                if let Some(alarm) = &alarm {
-                    alarm.set(logic.wake_at());
+                if worked {
+                    let (rows, bytes) = logic.state();
+                    stats.holds(rows, bytes);
+                    if let Some(alarm) = &alarm {
+                        alarm.set(logic.wake_at());
+                    }
+                }
+                stats.busy_ns.fetch_add(started.elapsed().as_nanos() as u64, Ordering::Relaxed);
+            });
+            if done.is_none() {
+                waiting.clear();
+                changed.clear();
+                pulls.iter_mut().for_each(|pull| pull(&mut |_, _| {}));
+                if let Some(ticks) = &mut ticks {
+                    ticks.for_each(|_, _| {});
+                }
+                if let Some(clock) = &mut clock {
+                    clock.for_each(|_, _| {});
                 }
             }
-            stats.busy_ns.fetch_add(started.elapsed().as_nanos() as u64, Ordering::Relaxed);
         }
     });
     stream

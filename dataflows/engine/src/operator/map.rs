@@ -41,7 +41,11 @@ pub(crate) fn map<'scope>(
                 let Some(delta) = parcel.0.take() else { return };
                 let started = Instant::now();
                 stats.took(delta.len());
-                let failed = mapper.apply(*capability.time(), delta, &mut mapped);
+                let epoch = *capability.time();
+                let Some(failed) = stats.guard(|| mapper.apply(epoch, delta, &mut mapped)) else {
+                    mapped.clear();
+                    return;
+                };
                 if failed > 0 {
                     stats.error_rows.fetch_add(failed as u64, Ordering::Relaxed);
                 }

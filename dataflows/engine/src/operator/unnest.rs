@@ -32,9 +32,11 @@ pub(crate) fn unnest<'scope>(
             input.for_each(|capability, parcel| {
                 let Some(delta) = parcel.0.take() else { return };
                 stats.took(delta.len());
-                items(&delta, &spec, &schema, BATCH_ITEMS, |items| {
-                    stats.gave(&items);
-                    output.session_with_builder(&capability).give_container(&mut Parcel(Some(items)));
+                stats.guard(|| {
+                    items(&delta, &spec, &schema, BATCH_ITEMS, |items| {
+                        stats.gave(&items);
+                        output.session_with_builder(&capability).give_container(&mut Parcel(Some(items)));
+                    });
                 });
             });
         }

@@ -38,9 +38,13 @@ pub(crate) fn window<'scope>(
             input.for_each(|capability, parcel| {
                 let Some(delta) = parcel.0.take() else { return };
                 stats.took(delta.len());
-                let without_time = report_without_time(*capability.time(), &delta, &assign, &errors);
-                stats.error_rows.fetch_add(without_time as u64, Ordering::Relaxed);
-                let assigned = assign_windows(&delta, &assign, &schema);
+                let epoch = *capability.time();
+                let assigned = stats.guard(|| {
+                    let without_time = report_without_time(epoch, &delta, &assign, &errors);
+                    stats.error_rows.fetch_add(without_time as u64, Ordering::Relaxed);
+                    assign_windows(&delta, &assign, &schema)
+                });
+                let Some(assigned) = assigned else { return };
                 if !assigned.is_empty() {
                     stats.gave(&assigned);
                     output.session_with_builder(&capability).give_container(&mut Parcel(Some(assigned)));

@@ -86,7 +86,9 @@ impl<'scope> Renderer<'scope, '_> {
                         debug_assert!(declared.calls.is_empty(), "a distinct has no aggregates");
                         distinct(input(0), &held)
                     }
-                    Op::Aggregate(declared) => aggregate(input(0), declared, schema(0), codec(), this.fail(), &held),
+                    Op::Aggregate(declared) => {
+                        aggregate(input(0), declared, schema(0), codec(), this.fail(), stats("aggregate"), &held)
+                    }
                     _ => unreachable!("planners put nothing else into the body of a recursion"),
                 };
                 nodes.push(rows);

@@ -121,6 +121,7 @@ pub(crate) fn aggregate<'scope>(
     schema: &SchemaRef,
     output: Codec,
     fail: Arc<dyn Fn(String) + Send + Sync>,
+    stats: Arc<OperatorStats>,
     held: &Held,
 ) -> Rows<'scope> {
     let arranged = keyed(input, schema, aggregate.keys.clone(), true).arrange_by_key_named("groups");
@@ -133,9 +134,12 @@ pub(crate) fn aggregate<'scope>(
             let columns = codec.columns(input.iter().map(|(row, _)| &row[..]));
             let diffs = Int64Array::from_iter_values(input.iter().map(|(_, diff)| *diff));
             let delta = Delta::with_diffs(codec.batch(columns, input.len()), diffs);
-            let mut groups = Groups::new(&aggregate, &schema, false);
-            groups.accumulate(&delta, &mut Vec::new());
-            let results = groups.results(false, false);
+            let results = stats.guard(|| {
+                let mut groups = Groups::new(&aggregate, &schema, false);
+                groups.accumulate(&delta, &mut Vec::new());
+                groups.results(false, false)
+            });
+            let Some(results) = results else { return };
             if let Some(failed) = results.failed.first() {
                 fail(format!("{} in an aggregate of a recursive query", failed.reason));
                 return;

@@ -159,7 +159,10 @@ where
                     // Through the map, a row's origin is its place among the updates.
                     let origin = OriginRows { source: 0, origin: Arc::new(Places), rows: None };
                     let delta = Delta::with_diffs(decode(updates), diffs).from_origin(Some(origin));
-                    let failed = mapper.apply(epoch, delta, &mut mapped);
+                    let Some(failed) = stats.guard(|| mapper.apply(epoch, delta, &mut mapped)) else {
+                        mapped.clear();
+                        return;
+                    };
                     stats.error_rows.fetch_add(failed as u64, Ordering::Relaxed);
                     for delta in mapped.drain(..) {
                         let rows = codec.encode(delta.rows.columns());
