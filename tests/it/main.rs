@@ -15,4 +15,5 @@ mod rows;
 mod serve;
 mod service;
 mod slt;
+mod tables;
 mod tpch;

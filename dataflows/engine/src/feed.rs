@@ -31,6 +31,18 @@ pub struct FeedBatch {
     pub state: FeedState,
     /// Told the epoch that the rows are in.
     pub receipts: Vec<Receipt>,
+    /// Where the first of the rows stands; the others follow it.
+    pub place: Place,
+}
+
+/// Where a row stands in what its source gives: of the rows of a key that come to a table in one epoch, the one with the
+/// largest number counts, and of those with the same number the one of the last partition.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Place {
+    /// How many rows of its partition the job was given before it.
+    pub number: u64,
+    /// Its partition, in the source's order of them.
+    pub partition: u32,
 }
 
 /// Called once with an epoch.

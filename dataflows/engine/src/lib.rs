@@ -30,7 +30,7 @@ mod words;
 
 pub use delta::{Delta, OriginRows};
 pub use engine::{Engine, EngineConfig, EngineError};
-pub use feed::{Feed, FeedBatch, FeedPoll, FeedState, Receipt};
+pub use feed::{Feed, FeedBatch, FeedPoll, FeedState, Place, Receipt};
 pub use job::{EpochSink, FeedSpec, JobHandle, JobSpec, JobState};
 pub use operator::sides::rejects_schema;
 pub use stats::{JobStats, LatencyHistogram, OperatorStats, SourceStats};

@@ -15,6 +15,7 @@ pub(crate) mod lives;
 pub(crate) mod map;
 pub(crate) mod ordered;
 pub(crate) mod over;
+pub(crate) mod place;
 pub(crate) mod preaggregate;
 pub(crate) mod recursion;
 pub(crate) mod replace;

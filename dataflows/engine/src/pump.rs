@@ -13,6 +13,7 @@ use highwater_plan::OutputNames;
 
 use crate::delta::Parcel;
 use crate::job::{JobShared, JobState};
+use crate::operator::place::with_places;
 use crate::render::Rendered;
 use crate::stats::JobStats;
 use crate::view::ViewHandle;
@@ -350,9 +351,15 @@ impl Pump {
         for (position, batch) in batches {
             let running = &self.feeds[position];
             let stats = &self.shared.stats.sources[running.source];
-            for delta in batch.deltas {
+            let (upserts, mut place) = (self.shared.job.sources[running.source].upserts(), batch.place);
+            for mut delta in batch.deltas {
                 stats.rows.fetch_add(delta.len() as u64, Ordering::Relaxed);
                 if !delta.is_empty() {
+                    if upserts {
+                        let rows = delta.len() as u64;
+                        delta = with_places(delta, place);
+                        place.number += rows;
+                    }
                     rendered.sources[running.source].send_batch(&mut Parcel(Some(delta)));
                 }
             }

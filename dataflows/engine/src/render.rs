@@ -22,7 +22,7 @@ mod timed;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use highwater_plan::{Aggregate, Grouping, Lifetime, Map, Node, NodeId, Op, OutputNames, SourceKind, TimeSource};
+use highwater_plan::{Aggregate, Grouping, Lifetime, Map, Node, NodeId, Op, OutputNames, TimeSource};
 use timely::container::NoopBuilder;
 use timely::dataflow::operators::probe::Probe;
 use timely::dataflow::{InputHandle, ProbeHandle, Scope};
@@ -41,6 +41,7 @@ use crate::operator::epoch::{Awake, EpochLogic, Input, epoch_operator, epoch_ope
 use crate::operator::exchange::Route;
 use crate::operator::late::{LateGate, LateSplit, RowWindows, Watermark};
 use crate::operator::map::map;
+use crate::operator::place::InOrder;
 use crate::operator::preaggregate::{Partials, Preaggregate};
 use crate::operator::set_operation::SetOperator;
 use crate::operator::sides::{Errors, LateRows};
@@ -139,7 +140,7 @@ impl<'scope> Renderer<'scope, '_> {
         let node = &job.plan.nodes[id];
         match &node.op {
             Op::Source { source, .. } => self.source(id, *source),
-            Op::Versions { source, .. } => self.inputs[*source].clone(),
+            Op::Versions { source, .. } => self.versions(id, *source),
             Op::Constant { rows } => self.constant(id, rows.clone()),
             Op::Map(mapping) => {
                 let (stats, errors) = (self.stats(id, "map"), self.errors(id, "map"));
@@ -193,15 +194,28 @@ impl<'scope> Renderer<'scope, '_> {
     fn source(&mut self, id: NodeId, source: usize) -> DeltaStream<'scope> {
         let declared = &self.shared.job.sources[source];
         let stream = self.inputs[source].clone();
-        if declared.kind == SourceKind::Source || declared.primary_key.is_empty() {
+        if !declared.upserts() {
             return stream;
         }
-        let position = |column: &usize| declared.used.iter().position(|used| used == column);
-        let key: Option<Vec<usize>> = declared.primary_key.iter().map(position).collect();
-        let key = key.expect("planners always read a table's primary key");
+        let key = self.primary_key(source);
         let schema = Arc::clone(&self.shared.job.plan.nodes[id].schema);
         let input = Input { stream, route: Route::ByColumns(key.clone()) };
         self.operator(id, format!("table {}", declared.name), vec![input], false, Box::new(Upsert::new(key, schema)))
+    }
+
+    /// The rows of a table in the order in which they count.
+    fn versions(&mut self, id: NodeId, source: usize) -> DeltaStream<'scope> {
+        let input = Input { stream: self.inputs[source].clone(), route: Route::ByColumns(self.primary_key(source)) };
+        let logic = InOrder(Arc::clone(&self.shared.job.plan.nodes[id].schema));
+        self.operator(id, format!("versions of {}", self.shared.job.sources[source].name), vec![input], false, Box::new(logic))
+    }
+
+    /// A table's key columns among those that are read.
+    fn primary_key(&self, source: usize) -> Vec<usize> {
+        let declared = &self.shared.job.sources[source];
+        let position = |column: &usize| declared.used.iter().position(|used| used == column);
+        let key: Option<Vec<usize>> = declared.primary_key.iter().map(position).collect();
+        key.expect("planners always read a table's primary key")
     }
 
     /// A union's input under the union's schema: a branch that has no NULLs says so in its own.
@@ -405,12 +419,19 @@ impl<'scope> Renderer<'scope, '_> {
                 operator: format!("{operator} @{id}"),
                 relations,
                 fallback: own_source(&self.shared.job, sources),
+                before_images: self.of_tables(sources),
             },
             errors: self.errors(id, operator),
             stats,
             job: Arc::clone(&self.shared.stats),
             silent: false,
         }
+    }
+
+    /// Whether these sources are tables with primary keys, whose retractions are made here.
+    fn of_tables(&self, sources: &[TimeSource]) -> bool {
+        let upserts = |time: &TimeSource| self.shared.job.sources.get(time.source).is_some_and(|source| source.upserts());
+        !sources.is_empty() && sources.iter().all(upserts)
     }
 
     fn view(&self, name: &str) -> Option<Arc<ViewHandle>> {

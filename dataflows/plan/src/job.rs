@@ -55,6 +55,13 @@ pub struct Source {
     pub span: Option<Span>,
 }
 
+impl Source {
+    /// Whether its rows are upserts: each replaces or deletes the one of its key.
+    pub fn upserts(&self) -> bool {
+        self.kind == SourceKind::Table && !self.primary_key.is_empty()
+    }
+}
+
 /// `WATERMARK FOR column AS expr`.
 #[derive(Debug, Clone)]
 pub struct Watermark {

@@ -7,7 +7,7 @@
 use arrow::array::BooleanArray;
 use arrow::record_batch::RecordBatch;
 use highwater_connectors::source::{Offset, PartitionId, Receipt, Reject, SourceBatch};
-use highwater_engine::{Delta, OriginRows};
+use highwater_engine::{Delta, OriginRows, Place};
 
 use crate::event_time::{EventTime, Marks, Refused};
 use crate::rejects::{rejects_batch, rows_as_json};
@@ -33,6 +33,8 @@ pub(crate) struct Piece {
     pub(crate) mark: Option<i64>,
     /// What comes with the last piece.
     pub(crate) end: Option<End>,
+    /// Where its first row stands; whose partition it is says so.
+    pub(crate) place: Place,
 }
 
 /// The end of a batch.
@@ -90,13 +92,13 @@ impl Batch {
             let mark = self.marks.as_ref().and_then(Marks::max);
             let delta = (rows > 0).then_some(self.delta);
             let end = End { receipt: self.receipt, offset: self.offset, bytes: self.bytes };
-            return (Piece { delta, rejects, mark, end: Some(end) }, None);
+            return (Piece { delta, rejects, mark, end: Some(end), place: Place::default() }, None);
         }
         let mark = self.marks.as_ref().and_then(|marks| marks.slice(0, rows_max).max());
         let delta = (rows_max > 0).then(|| self.delta.slice(0, rows_max));
         self.marks = self.marks.map(|marks| marks.slice(rows_max, rows - rows_max));
         self.delta = self.delta.slice(rows_max, rows - rows_max);
-        (Piece { delta, rejects, mark, end: None }, Some(self))
+        (Piece { delta, rejects, mark, end: None, place: Place::default() }, Some(self))
     }
 }
 

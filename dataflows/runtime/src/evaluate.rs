@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use arrow::record_batch::RecordBatch;
-use highwater_engine::{Delta, Engine, Feed, FeedBatch, FeedPoll, FeedSpec, FeedState, JobSpec, JobState};
+use highwater_engine::{Delta, Engine, Feed, FeedBatch, FeedPoll, FeedSpec, FeedState, JobSpec, JobState, Place};
 use highwater_plan::{Job, Op};
 
 use crate::jobs::Runtime;
@@ -150,6 +150,6 @@ impl Feed for Share {
         }
         self.finished = self.batches.is_empty();
         let state = if self.finished { FeedState::Finished } else { FeedState::Active(i64::MIN) };
-        FeedPoll::Ready(FeedBatch { deltas, rejects: Vec::new(), state, receipts: Vec::new() })
+        FeedPoll::Ready(FeedBatch { deltas, rejects: Vec::new(), state, receipts: Vec::new(), place: Place::default() })
     }
 }

@@ -126,11 +126,12 @@ impl Feed for SourceFeed {
             return self.pending(None);
         }
         let now = self.context.clock.elapsed();
-        let (deltas, rejects, receipts) = match self.next_piece(now, rows_max) {
+        let (deltas, rejects, receipts, place) = match self.next_piece(now, rows_max) {
             Some(Err(NextEpoch)) => return self.pending(Some(Duration::ZERO)),
             Some(Ok(piece)) => {
                 let receipt = piece.end.and_then(|end| end.receipt).map(|receipt| receipt.0);
-                (piece.delta.into_iter().collect(), piece.rejects.into_iter().collect(), receipt.into_iter().collect())
+                let (deltas, rejects) = (piece.delta.into_iter().collect(), piece.rejects.into_iter().collect());
+                (deltas, rejects, receipt.into_iter().collect(), piece.place)
             }
             None if self.context.fault.reason().is_some() || self.state() == self.told => {
                 let next = self.partitions.iter().filter_map(Partition::ask_again_at).min();
@@ -139,6 +140,6 @@ impl Feed for SourceFeed {
             None => Default::default(),
         };
         self.told = self.state();
-        FeedPoll::Ready(FeedBatch { deltas, rejects, state: self.told, receipts })
+        FeedPoll::Ready(FeedBatch { deltas, rejects, state: self.told, receipts, place })
     }
 }

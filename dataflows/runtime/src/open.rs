@@ -111,8 +111,8 @@ impl Opening<'_> {
             let mut readers = Vec::new();
             for (position, id) in partitions.iter().enumerate().filter(|(position, _)| worker_of(*position, workers) == worker) {
                 let open = |id: &PartitionId, waker: Waker| source.read(id, None, waker);
-                let partition =
-                    Partition::open(id.clone(), Arc::clone(&self.wakers[worker]), Arc::clone(&statuses[position]), open);
+                let (waker, status) = (Arc::clone(&self.wakers[worker]), Arc::clone(&statuses[position]));
+                let partition = Partition::open(id.clone(), position as u32, waker, status, open);
                 readers.push(partition.map_err(cannot_read)?);
             }
             let feed = Box::new(SourceFeed::new(Arc::clone(&context), readers));

@@ -98,6 +98,12 @@ struct Context<'a> {
 }
 
 impl Context<'_> {
+    /// How many late rows a change in a closed window is. What tables take back themselves is none.
+    fn late(&self, sources: &[TimeSource], diff: i64) -> i64 {
+        let tables = sources.iter().all(|time| self.job.sources.get(time.source).is_some_and(|source| source.upserts()));
+        if diff < 0 && tables && !sources.is_empty() { 0 } else { diff }
+    }
+
     /// The smallest watermark of these sources after an epoch; nothing is known of no sources.
     fn watermark(&self, epoch: usize, sources: &[TimeSource]) -> i64 {
         let of = |time: &TimeSource| {

@@ -64,6 +64,18 @@ impl History {
         History { feeds: feeds.collect(), ended: script.finishes.then_some(script.steps() as Time + 1), seen: Vec::new() }
     }
 
+    /// The rows of a source with their epochs, in the order in which they count for a table with a primary key: by epoch, by
+    /// their number in their feed, by feed.
+    pub fn in_order(&self, source: usize) -> Vec<(Time, &Row, i64)> {
+        let mut rows = Vec::new();
+        for (index, feed) in self.feeds.iter().enumerate().filter(|(_, feed)| feed.source == source) {
+            let all = feed.batches.iter().flat_map(|batch| batch.rows.iter().map(|(row, diff)| (batch.epoch, row, *diff)));
+            rows.extend(all.enumerate().map(|(number, (epoch, row, diff))| ((epoch, number, index), (epoch, row, diff))));
+        }
+        rows.sort_by_key(|(place, _)| *place);
+        rows.into_iter().map(|(_, row)| row).collect()
+    }
+
     /// The epochs that were opened for something or in which a view changed, ascending; 0, at which constants are
     /// given, is the first.
     pub fn epochs(&self) -> Vec<Time> {

@@ -185,7 +185,7 @@ mod endless {
             let schema = Arc::new(source.schema.project(&source.used).unwrap());
             let deltas = vec![Delta::insert(batch_of(&schema, &[row]).unwrap())];
             let state = if self.bounded && self.left == 0 { FeedState::Finished } else { FeedState::Active(0) };
-            FeedPoll::Ready(FeedBatch { deltas, rejects: Vec::new(), state, receipts: Vec::new() })
+            FeedPoll::Ready(FeedBatch { deltas, rejects: Vec::new(), state, receipts: Vec::new(), place: Default::default() })
         }
     }
 

@@ -163,7 +163,9 @@ impl LateGate {
             }
             let to = last.min(first + (closed - first) / slide * slide);
             let windows = (to - first) / slide + 1;
-            missed.push(Missed { row: row as u32, from: self.windows.start_of(first), to, windows });
+            if self.late.is_late(&delta, row) {
+                missed.push(Missed { row: row as u32, from: self.windows.start_of(first), to, windows });
+            }
             last > closed
         });
         if !missed.is_empty() && !self.silent {

@@ -71,6 +71,7 @@ struct Entry {
 impl Refused {
     /// Keeps rows of `delta` as late.
     fn late(&self, epoch: Time, delta: &Delta, rows: &[LateRow], watermark: i64) {
+        let rows: Vec<&LateRow> = rows.iter().filter(|late| !self.late.before_images || late.diff > 0).collect();
         if rows.is_empty() {
             return;
         }

@@ -116,6 +116,9 @@ pub(crate) struct LateRows {
     pub(crate) relations: Vec<Option<Arc<ViewHandle>>>,
     /// Where rows go that are no source rows any more.
     pub(crate) fallback: usize,
+    /// Retractions are what tables' rows were before they were replaced: nothing came that could be late, so they are not
+    /// kept. What a closed window says of such a row stays.
+    pub(crate) before_images: bool,
 }
 
 /// One late row's missed windows.
@@ -127,6 +130,11 @@ pub(crate) struct Missed {
 }
 
 impl LateRows {
+    /// Whether a row whose windows are closed is a late row.
+    pub(crate) fn is_late(&self, delta: &Delta, row: usize) -> bool {
+        !self.before_images || delta.diff(row) > 0
+    }
+
     /// Keeps the missed rows of `delta`; gives the source they are counted for.
     pub(crate) fn keep(&self, epoch: Time, delta: &Delta, missed: &[Missed], watermark: i64) -> usize {
         let rows: Vec<u32> = missed.iter().map(|missed| missed.row).collect();

@@ -1,16 +1,17 @@
 //! A table with a primary key: the last row per key counts.
 //!
-//! An insertion replaces the key's row, a retraction deletes it whatever its other columns say. Within an epoch rows of a
-//! key are applied in the order they came, and only the difference between the epoch's first and last row goes on.
+//! An insertion replaces the key's row, a retraction deletes it whatever its other columns say. Within an epoch the last row
+//! of a key by its [place](super::place) counts, and only the difference to the row before the epoch goes on.
 
 use std::sync::Arc;
 
-use arrow::array::{Array, ArrayRef, Int64Array, RecordBatch};
+use arrow::array::{Array, ArrayRef, Int64Array, RecordBatch, UInt64Array};
 use arrow::compute;
 use arrow::datatypes::{DataType, SchemaRef};
 use arrow_row::{RowConverter, SortField};
 
 use super::epoch::EpochLogic;
+use super::place::split_places;
 use crate::keys::Keys;
 use crate::{Delta, Time};
 
@@ -28,9 +29,10 @@ pub(crate) struct Upsert {
 }
 
 #[derive(Clone, Copy)]
-enum Pending {
-    Row { batch: usize, row: usize },
-    Deleted,
+struct Pending {
+    place: u64,
+    /// Batch and row that replace the key's row; otherwise it is deleted.
+    row: Option<(usize, usize)>,
 }
 
 impl Upsert {
@@ -54,18 +56,23 @@ impl EpochLogic for Upsert {
     fn apply(&mut self, _epoch: Time, inputs: &mut [Vec<Delta>], _watermarks: Option<&[i64]>, output: &mut Vec<Delta>) {
         let mut touched = Vec::new();
         let mut numbers = Vec::new();
-        for (batch, delta) in inputs[0].iter().enumerate() {
+        let (deltas, places): (Vec<Delta>, Vec<UInt64Array>) =
+            inputs[0].drain(..).map(|delta| split_places(delta, &self.schema)).unzip();
+        for (batch, (delta, places)) in deltas.iter().zip(&places).enumerate() {
             self.keys.intern(&delta.columns(&self.key), delta.len(), &mut numbers);
             self.rows.resize(self.keys.bound(), None);
             self.pending.resize(self.keys.bound(), None);
             for (row, number) in numbers.iter().enumerate() {
-                let change = if delta.diff(row) > 0 { Pending::Row { batch, row } } else { Pending::Deleted };
-                if self.pending[*number as usize].replace(change).is_none() {
+                let (place, pending) = (places.value(row), &mut self.pending[*number as usize]);
+                if pending.is_none() {
                     touched.push(*number);
+                }
+                if pending.is_none_or(|before| before.place <= place) {
+                    *pending = Some(Pending { place, row: (delta.diff(row) > 0).then_some((batch, row)) });
                 }
             }
         }
-        let encoded: Vec<_> = inputs[0]
+        let encoded: Vec<_> = deltas
             .iter()
             .map(|delta| self.converter.convert_columns(delta.rows.columns()).expect("the table's columns"))
             .collect();
@@ -74,8 +81,8 @@ impl EpochLogic for Upsert {
         for number in touched {
             let change = self.pending[number as usize].take().expect("a touched key has a change");
             let slot = &mut self.rows[number as usize];
-            match change {
-                Pending::Row { batch, row } => {
+            match change.row {
+                Some((batch, row)) => {
                     let bytes = encoded[batch].row(row).data();
                     if slot.as_deref() == Some(bytes) {
                         continue;
@@ -87,7 +94,7 @@ impl EpochLogic for Upsert {
                     }
                     inserted.push((batch, row));
                 }
-                Pending::Deleted => {
+                None => {
                     if let Some(old) = slot.take() {
                         self.bytes -= old.len();
                         retracted.push(old);
@@ -103,7 +110,7 @@ impl EpochLogic for Upsert {
         let old = self.converter.convert_rows(retracted.iter().map(|row| parser.parse(row))).expect("this converter's bytes");
         let columns: Vec<ArrayRef> = (0..self.schema.fields().len())
             .map(|column| {
-                let mut arrays: Vec<&dyn Array> = inputs[0].iter().map(|delta| delta.rows.column(column).as_ref()).collect();
+                let mut arrays: Vec<&dyn Array> = deltas.iter().map(|delta| delta.rows.column(column).as_ref()).collect();
                 let new = compute::interleave(&arrays, &inserted).expect("rows of the epoch's batches");
                 arrays.clear();
                 compute::concat(&[old[column].as_ref(), new.as_ref()]).expect("two columns of one type")

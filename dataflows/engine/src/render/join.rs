@@ -73,11 +73,13 @@ impl<'scope> Renderer<'scope, '_> {
         let window = join.window.as_ref()?;
         let sources = TimeSource::merged(window.left.iter().chain(&window.right));
         let columns = join.on[window.on];
-        let gate = |column: usize| {
+        let gate = |column: usize, of_side: &[TimeSource]| {
             let windows = RowWindows::Bound { column, kind: window.kind };
-            self.gate(windows, "join", id, &sources, Arc::clone(stats))
+            let mut gate = self.gate(windows, "join", id, &sources, Arc::clone(stats));
+            gate.late.before_images = self.of_tables(of_side);
+            gate
         };
-        let gates = [gate(columns.0), gate(columns.1)];
+        let gates = [gate(columns.0, &window.left), gate(columns.1, &window.right)];
         Some(Window { watermark: Watermark::of(sources), lateness: self.lateness(), gates })
     }
 

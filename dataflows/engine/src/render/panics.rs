@@ -78,7 +78,8 @@ impl Feed for Sent {
         assert!(value != self.panics_on, "the feed does not like {value}");
         let rows = RecordBatch::try_new(schema(1), vec![Arc::new(Int64Array::from(vec![value]))]).expect("one column");
         let deltas = vec![Delta::insert(rows)];
-        FeedPoll::Ready(FeedBatch { deltas, rejects: Vec::new(), state: FeedState::Active(i64::MIN), receipts: Vec::new() })
+        let (state, place) = (FeedState::Active(i64::MIN), Default::default());
+        FeedPoll::Ready(FeedBatch { deltas, rejects: Vec::new(), state, receipts: Vec::new(), place })
     }
 }
 

@@ -62,6 +62,7 @@ impl<'scope> Renderer<'scope, '_> {
                     operator: format!("{operator} @{id}"),
                     relations,
                     fallback: own_source(&self.shared.job, &sources),
+                    before_images: self.of_tables(&sources),
                 },
                 errors: self.errors(id, operator),
                 stats: Arc::clone(stats),

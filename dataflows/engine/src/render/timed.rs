@@ -15,6 +15,7 @@ use crate::operator::join::lookup::Lookup;
 use crate::operator::join::nearest::NearestJoin;
 use crate::operator::join::versioned::{Versioned, Versions};
 use crate::operator::late::{LateSplit, RowWindows, Watermark};
+use crate::operator::sides::LateRows;
 
 /// A row's time as a window: over when the watermark is past it.
 const INSTANT: TimeKind = TimeKind::WindowStart { size: 1 };
@@ -47,7 +48,8 @@ impl<'scope> Renderer<'scope, '_> {
             valid: *valid,
             watermark,
             errors: gate.errors,
-            late: gate.late,
+            // Versions are as they came, deletions too.
+            late: LateRows { before_images: false, ..gate.late },
             stats: Arc::clone(&stats),
             job: gate.job,
             waiting: BTreeMap::new(),

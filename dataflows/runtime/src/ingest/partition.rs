@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use highwater_connectors::source::{PartitionId, PartitionReader, Polled, SourceBatch, SourceError, Waker};
+use highwater_engine::Place;
 
 use super::SourceContext;
 use crate::batch::{Batch, Piece};
@@ -18,6 +19,8 @@ const BACKLOG_EVERY: Duration = Duration::from_millis(200);
 /// A reader and all that is known of it.
 pub(crate) struct Partition {
     id: PartitionId,
+    /// Where the next row stands.
+    place: Place,
     /// Gone when the partition has ended, by itself or by an error.
     reader: Option<Box<dyn PartitionReader>>,
     woken: Arc<AtomicBool>,
@@ -45,9 +48,10 @@ enum Wait {
 }
 
 impl Partition {
-    /// A partition whose reader `open` makes; the waker it gets wakes this partition and then `worker`.
+    /// The `position`th partition of its source, whose reader `open` makes; the waker it gets wakes this partition and then `worker`.
     pub(crate) fn open(
         id: PartitionId,
+        position: u32,
         worker: Waker,
         status: Arc<PartitionStatus>,
         open: impl FnOnce(&PartitionId, Waker) -> Result<Box<dyn PartitionReader>, SourceError>,
@@ -61,6 +65,7 @@ impl Partition {
         let reader = Some(open(&id, waker)?);
         Ok(Partition {
             id,
+            place: Place { number: 0, partition: position },
             reader,
             woken,
             wait: Wait::No,
@@ -118,8 +123,10 @@ impl Partition {
 
     /// Gives at most `rows_max` rows of the batch and keeps the rest.
     pub(super) fn give(&mut self, batch: Batch, rows_max: usize, context: &SourceContext) -> Piece {
-        let (piece, rest) = batch.cut(rows_max);
+        let (mut piece, rest) = batch.cut(rows_max);
         self.rest = rest;
+        piece.place = self.place;
+        self.place.number += piece.rows() as u64;
         self.watermark.advance(piece.mark);
         let mut status = self.status.lock();
         status.rows += piece.rows() as u64;

@@ -40,10 +40,16 @@ fn feed(scripts: &[&Script], epoch_rows_max: usize, idle_timeout: Option<Duratio
     let (mut partitions, mut statuses, mut wakers) = (Vec::new(), Vec::new(), Vec::new());
     for (index, script) in scripts.iter().enumerate() {
         let status = Arc::new(PartitionStatus::new(index.to_string(), 0));
-        let partition = Partition::open(PartitionId::new(index.to_string()), Arc::new(|| {}), Arc::clone(&status), |_, waker| {
-            wakers.push(waker);
-            Ok(Box::new((*script).clone()))
-        });
+        let partition = Partition::open(
+            PartitionId::new(index.to_string()),
+            index as u32,
+            Arc::new(|| {}),
+            Arc::clone(&status),
+            |_, waker| {
+                wakers.push(waker);
+                Ok(Box::new((*script).clone()))
+            },
+        );
         partitions.push(partition.unwrap());
         statuses.push(status);
     }

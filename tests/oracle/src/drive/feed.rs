@@ -7,7 +7,7 @@ use std::time::Duration;
 use arrow::array::{Int64Array, UInt32Array};
 use arrow::error::ArrowError;
 use arrow::record_batch::RecordBatch;
-use highwater_engine::{Delta, Feed, FeedBatch, FeedPoll, FeedState, OriginRows, Receipt, Time};
+use highwater_engine::{Delta, Feed, FeedBatch, FeedPoll, FeedState, OriginRows, Place, Receipt, Time};
 use highwater_plan::{Origin, Source};
 
 use crate::history::{used, watermark_of};
@@ -100,6 +100,8 @@ pub(super) struct ScriptedFeed {
     last_step: usize,
     next: usize,
     watermark: i64,
+    /// Rows given so far.
+    given: u64,
     /// The rest of the round is for others.
     pause: bool,
     stage: Arc<Stage>,
@@ -124,6 +126,7 @@ impl ScriptedFeed {
             last_step: script.steps(),
             next: 0,
             watermark: i64::MIN,
+            given: 0,
             pause: false,
             stage,
         }
@@ -182,7 +185,9 @@ impl Feed for ScriptedFeed {
             rejects: Vec::new(),
             state,
             receipts: vec![self.receipt()],
+            place: Place { number: self.given, partition: self.index as u32 },
         };
+        self.given += rows.len() as u64;
         self.next += 1;
         // The next batch goes to the same epoch only if it is of the same step, and not always then.
         let next_step = self.batches.get(self.next).map(|batch| batch.step);

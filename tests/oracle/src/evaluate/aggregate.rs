@@ -59,7 +59,7 @@ fn windowed(context: &Context<'_>, id: NodeId, aggregate: &Aggregate, input: &[M
             };
             let (open, closed): (Vec<i64>, Vec<i64>) = ends.into_iter().partition(|end| context.is_open(epoch, &sources, *end));
             if !closed.is_empty() {
-                late += diff;
+                late += context.late(&sources, diff);
             }
             for end in open {
                 taken.entry(end).or_default().add(row.clone(), diff);

@@ -54,7 +54,9 @@ fn until_passed(context: &Context<'_>, id: NodeId, (column, kind): (usize, TimeK
         for (row, diff) in change(input, epoch).iter() {
             match end(row) {
                 None => untimed += diff,
-                Some(end) if kind != TimeKind::Event && !context.is_open(epoch, &sources, end) => late += diff,
+                Some(end) if kind != TimeKind::Event && !context.is_open(epoch, &sources, end) => {
+                    late += context.late(&sources, diff)
+                }
                 Some(_) => taken.add(row.clone(), diff),
             }
         }

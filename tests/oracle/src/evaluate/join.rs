@@ -45,7 +45,8 @@ pub(super) fn content(context: &Context<'_>, id: NodeId, join: &Join, inputs: [&
                         continue;
                     };
                     if !context.is_open(epoch, &sources(window), end_of(window.kind, bound)) {
-                        evaluated.late[epoch] += diff;
+                        let of_side = if side == 0 { &window.left } else { &window.right };
+                        evaluated.late[epoch] += context.late(of_side, diff);
                         continue;
                     }
                 }
@@ -53,7 +54,7 @@ pub(super) fn content(context: &Context<'_>, id: NodeId, join: &Join, inputs: [&
                     match time_of(interval, side, row, schemas[side]) {
                         None if !shown[side] => continue,
                         Some(time) if !context.is_open(epoch, &interval.sources, end_of(interval.kinds[side], time)) => {
-                            evaluated.late[epoch] += diff;
+                            evaluated.late[epoch] += context.late(&interval.sources, diff);
                             continue;
                         }
                         _ => {}

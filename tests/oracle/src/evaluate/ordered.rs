@@ -64,7 +64,7 @@ pub(super) fn windowed(
             match micros(&row[column], data_type).map(|bound| end_of(window.kind, bound)) {
                 None => untimed += diff,
                 Some(end) if context.is_open(epoch, &sources, end) => taken.entry(end).or_default().add(row.clone(), diff),
-                Some(_) => late += diff,
+                Some(_) => late += context.late(&sources, diff),
             }
         }
         evaluated.late[epoch] = late;

@@ -54,7 +54,7 @@ fn by_time(context: &Context<'_>, id: NodeId, over: &Over, input: &[Multiset], a
             match micros(&row[column], data_type) {
                 None => untimed += diff,
                 Some(time) if context.is_open(epoch, &sources, time + 1) => taken.add(row.clone(), diff),
-                Some(_) => late += diff,
+                Some(_) => late += context.late(&sources, diff),
             }
         }
         evaluated.late[epoch] = late;

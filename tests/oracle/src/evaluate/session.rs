@@ -79,7 +79,7 @@ fn through(
         for (row, diff) in timed.iter().filter(|(_, diff)| *diff < 0) {
             let taken = kept.count(row).min(-diff);
             kept.add((*row).clone(), -taken);
-            late += diff + taken;
+            late += context.late(&sources, diff + taken);
         }
         let mut given = over.clone();
         for session in cut(&kept) {

@@ -25,13 +25,13 @@ pub(super) fn content(context: &Context<'_>, source: usize, projection: &[usize]
     let upserts = declared.kind == SourceKind::Table && !declared.primary_key.is_empty();
     let read = |row: &Row| -> Row { projection.iter().map(|column| row[*column].clone()).collect() };
     let mut content = Vec::new();
+    let ordered = if upserts { context.history.in_order(source) } else { Vec::new() };
     for through in context.history.epochs() {
         let feeds = context.history.feeds.iter().filter(|feed| feed.source == source);
         let rows = feeds.flat_map(|feed| &feed.batches).filter(|batch| batch.epoch <= through).flat_map(|batch| &batch.rows);
         content.push(if upserts {
-            // No key is in two feeds, so the order between feeds does not matter.
             let mut last: BTreeMap<Vec<Value>, Row> = BTreeMap::new();
-            for (row, diff) in rows {
+            for (_, row, diff) in ordered.iter().filter(|(epoch, ..)| *epoch <= through) {
                 let key = declared.primary_key.iter().map(|column| row[*column].clone()).collect();
                 match *diff > 0 {
                     true => last.insert(key, read(row)),

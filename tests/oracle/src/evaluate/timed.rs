@@ -1,6 +1,6 @@
 //! Joins in time: for each left row the right rows of its moment are looked for among all there are.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
@@ -136,19 +136,42 @@ pub(super) fn temporal(
     let residual = residual_of(&temporal.beside);
     let pairing = Pairing::new(context, id, &temporal.beside, &residual);
     match &temporal.as_of {
-        AsOf::Processing => of_processing(context, pairing, inputs),
+        AsOf::Processing => {
+            let width = context.job.plan.nodes[context.job.plan.nodes[id].inputs[0]].schema.fields().len();
+            of_processing(context, pairing, &told_by(&temporal.beside, width), inputs)
+        }
         AsOf::Event { left, right, valid, sources } => {
             of_event(context, id, pairing, inputs[0], (*left, *right, *valid), sources)
         }
     }
 }
 
-fn of_processing(context: &Context<'_>, mut pairing: Pairing<'_>, inputs: [&Vec<Multiset>; 2]) -> Result<Evaluated, Unfit> {
+/// The columns by which left rows are told apart: those that the join reads. A row that changes in others stays the row it
+/// was, as it would if the columns had not been read from its source.
+fn told_by(beside: &Beside, left_width: usize) -> Vec<usize> {
+    let exprs = beside.map.filters.iter().chain(beside.map.exprs.iter().flatten()).chain(&beside.residual);
+    let mut read: BTreeSet<usize> = exprs.flat_map(|expr| &expr.columns).copied().filter(|column| *column < left_width).collect();
+    read.extend(beside.on.iter().map(|(column, _)| *column));
+    if beside.map.exprs.is_none() {
+        read.extend(0..left_width);
+    }
+    if read.is_empty() && left_width > 0 {
+        read.insert(0);
+    }
+    read.into_iter().collect()
+}
+
+fn of_processing(
+    context: &Context<'_>,
+    mut pairing: Pairing<'_>,
+    told_by: &[usize],
+    inputs: [&Vec<Multiset>; 2],
+) -> Result<Evaluated, Unfit> {
     let mut evaluated = Evaluated::of(vec![Multiset::default(); context.epochs]);
     // Per left row its copies, each with the right rows that it was given beside.
     // Per left row its copies, and what those stand beside.
     type Copies = (i64, Vec<(Row, i64)>);
-    let mut given: BTreeMap<Row, Vec<Copies>> = BTreeMap::new();
+    let mut given: BTreeMap<Vec<Value>, Vec<Copies>> = BTreeMap::new();
     let (mut content, mut errors) = (Multiset::default(), 0);
     for epoch in 0..context.epochs {
         let [left, right] = inputs.map(|input| &input[epoch]);
@@ -159,8 +182,14 @@ fn of_processing(context: &Context<'_>, mut pairing: Pairing<'_>, inputs: [&Vec<
             None => left.clone(),
             Some(before) => left.minus(&inputs[0][before]),
         };
+        let mut net: BTreeMap<Vec<Value>, (Row, i64)> = BTreeMap::new();
         for (row, diff) in change.iter() {
-            let copies = given.entry(row.clone()).or_default();
+            let told: Vec<Value> = told_by.iter().map(|column| row[*column].clone()).collect();
+            net.entry(told).or_insert_with(|| (row.clone(), 0)).1 += diff;
+        }
+        for (told, (row, diff)) in &net {
+            let diff = *diff;
+            let copies = given.entry(told.clone()).or_default();
             if diff < 0 {
                 for _ in 0..-diff {
                     let (_, beside) = copies.pop().expect("a script takes back what it gave");
@@ -225,7 +254,7 @@ fn of_event(
         for (row, diff) in change.iter() {
             match time(row, left_time, &types[0]) {
                 None => errors += diff,
-                Some(at) if at < before => late += diff,
+                Some(at) if at < before => late += context.late(sources, diff),
                 Some(at) => waiting.push((row.clone(), at, diff)),
             }
         }
@@ -257,10 +286,10 @@ fn right_rows(context: &Context<'_>, node: NodeId) -> Result<Vec<Vec<(Row, i64)>
     match &found.op {
         Op::Versions { source, projection } => {
             let read = |row: &Row| -> Row { projection.iter().map(|column| row[*column].clone()).collect() };
+            let ordered = context.history.in_order(*source);
             let of = |epoch: u64| {
-                let feeds = context.history.feeds.iter().filter(|feed| feed.source == *source);
-                let batches = feeds.flat_map(|feed| &feed.batches).filter(move |batch| batch.epoch == epoch);
-                batches.flat_map(|batch| &batch.rows).map(|(row, diff)| (read(row), *diff)).collect()
+                let rows = ordered.iter().filter(|(at, ..)| *at == epoch);
+                rows.map(|(_, row, diff)| (read(row), *diff)).collect()
             };
             Ok(context.history.epochs().into_iter().map(of).collect())
         }

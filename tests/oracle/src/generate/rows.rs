@@ -29,7 +29,7 @@ pub(super) fn script(random: &mut Random, sources: &[Declared], job: &Job) -> Sc
                 ends_with_rows: random.chance(50),
             };
             let mut rows =
-                Rows { random, declared, types: types(source), feed: (number, feeds), now: declared.base_ms, held: Vec::new() };
+                Rows { random, declared, types: types(source), feeds: feeds as i64, now: declared.base_ms, held: Vec::new() };
             for step in 0..steps {
                 rows.now += rows.random.range(0, pace * 2);
                 rows.batches(step, most, &mut feed.batches);
@@ -67,8 +67,8 @@ struct Rows<'a> {
     random: &'a mut Random,
     declared: &'a Declared,
     types: Vec<DataType>,
-    /// Which of how many feeds of the source.
-    feed: (usize, usize),
+    /// How many feeds of the source there are.
+    feeds: i64,
     /// About the event time of its next row.
     now: i64,
     /// Rows that were given and not retracted.
@@ -127,9 +127,7 @@ impl Rows<'_> {
             values.insert(index, value);
         }
         if key > 0 {
-            // A key belongs to one feed, so that its rows have an order.
-            let (number, feeds) = (self.feed.0 as i64, self.feed.1 as i64);
-            values.insert(0, Value::Int(self.random.range(0, 2) * feeds + number));
+            values.insert(0, Value::Int(self.random.range(0, 2 * self.feeds)));
         }
         values.into_values().collect::<Vec<_>>().into()
     }

@@ -12,7 +12,8 @@ use super::*;
 use crate::arrangement::random::Random;
 use crate::render::plans::{Plans, schema};
 use crate::{
-    Delta, Engine, EngineConfig, Feed, FeedBatch, FeedPoll, FeedSpec, FeedState, JobHandle, JobSpec, JobState, Receipt, Time,
+    Delta, Engine, EngineConfig, Feed, FeedBatch, FeedPoll, FeedSpec, FeedState, JobHandle, JobSpec, JobState, Place, Receipt,
+    Time,
 };
 
 const TABLE: NodeId = 0;
@@ -37,6 +38,7 @@ struct Script {
     rests: bool,
     ends: bool,
     last: Option<Receipt>,
+    place: Place,
 }
 
 impl Feed for Script {
@@ -50,8 +52,10 @@ impl Feed for Script {
         if deltas.is_empty() && receipts.is_none() && !self.ends {
             return FeedPoll::Pending(None);
         }
+        let place = self.place;
+        self.place.number += deltas.iter().map(|delta| delta.len() as u64).sum::<u64>();
         let state = if self.ends && self.batches.is_empty() { FeedState::Finished } else { FeedState::Active(i64::MIN) };
-        FeedPoll::Ready(FeedBatch { deltas, rejects: Vec::new(), state, receipts: receipts.into_iter().collect() })
+        FeedPoll::Ready(FeedBatch { deltas, rejects: Vec::new(), state, receipts: receipts.into_iter().collect(), place })
     }
 }
 
@@ -96,7 +100,7 @@ fn start(engine: &Engine, seed: u64, ends: bool) -> Started {
         let batches = updates.chunks(1 + random.below(40) as usize).map(|updates| delta(columns, updates)).collect();
         let sender = sender.clone();
         let last: Receipt = Box::new(move |epoch| sender.send(epoch).expect("the test waits"));
-        let feed = Box::new(Script { batches, rests: false, ends, last: Some(last) });
+        let feed = Box::new(Script { batches, rests: false, ends, last: Some(last), place: Place::default() });
         FeedSpec { source, worker: source, bounded: ends, feed }
     });
     let spec = JobSpec {

@@ -86,7 +86,7 @@ fn test(kind: JoinKind, within: Within, emit: Emit, append_only: bool, lateness:
     let gate = || LateGate {
         windows: RowWindows::Bound { column: 1, kind: TimeKind::Event },
         lateness,
-        late: LateRows { worker: 0, operator: "join".into(), relations: vec![None], fallback: 0 },
+        late: LateRows { worker: 0, operator: "join".into(), relations: vec![None], fallback: 0, before_images: false },
         errors: errors(),
         stats: Arc::clone(&late),
         job: Arc::new(JobStats::new(1)),
