@@ -24,6 +24,9 @@ import duckdb
 MACROS = [
     'regexp_like(s, p) AS regexp_matches(s, p)',
     "regexp_count(s, p) AS len(regexp_extract_all(s, p))",
+    'cardinality(a) AS len(a)',
+    'array_contains(a, x) AS list_contains(a, x)',
+    'array_cat(a, b) AS list_concat(a, b)',
     "split_index(s, d, n) AS CASE WHEN n < len(string_split(s, d)) THEN string_split(s, d)[n + 1] END",
 ]
 CREATE = re.compile(r'\s*CREATE\s+(?:OR\s+REPLACE\s+)?(?:MATERIALIZED\s+)?(?:TABLE|SOURCE|VIEW)\s+"?(\w+)"?', re.I)
@@ -96,6 +99,7 @@ class Asked:
 
     def run(self, sql):
         sql = re.sub(r'CREATE\s+MATERIALIZED\s+VIEW', 'CREATE VIEW', sql, flags=re.I)
+        sql = re.sub(r'ARRAY<(\w+)>', r'\1[]', sql)
         sql = re.sub(r'CREATE\s+SOURCE', 'CREATE TABLE', sql, flags=re.I)
         sql = re.sub(r"\)\s*WITH\s*\(\s*connector[^)]*\)", ')', sql)
         sql = re.sub(r",\s*WATERMARK FOR [^\n)]*", '', sql)

@@ -1,7 +1,10 @@
-//! `INTERVAL '1 day' * 365`: a constant multiple of an interval, for which DataFusion's types have no product.
+//! Constant intervals that DataFusion has no words for: multiples such as `INTERVAL '1 day' * 365`, for which its types have no
+//! product, and PostgreSQL's texts.
 
 use arrow::compute::kernels::cast_utils::parse_interval_month_day_nano;
 use sqlparser::ast::{BinaryOperator, Expr, Interval, Value};
+
+use crate::functions::cast::parse_interval;
 
 /// The product, if it is one of an interval and a whole number and can be written down.
 pub(super) fn product(left: &Expr, op: &BinaryOperator, right: &Expr) -> Option<String> {
@@ -19,8 +22,22 @@ pub(super) fn product(left: &Expr, op: &BinaryOperator, right: &Expr) -> Option<
     let months = one.months.checked_mul(times)?;
     let days = one.days.checked_mul(times)?;
     let nanos = one.nanoseconds.checked_mul(i64::from(times))?;
+    Some(written(months, days, nanos))
+}
+
+/// `INTERVAL '1 day 02:03:04'` and other texts of PostgreSQL's that DataFusion does not read, as it reads them.
+pub(super) fn plainer(interval: &Interval) -> Option<String> {
+    let text = text(interval).filter(|_| interval.leading_field.is_none())?;
+    if parse_interval_month_day_nano(&text).is_ok() {
+        return None;
+    }
+    let length = parse_interval(&text)?;
+    Some(written(length.months, length.days, length.nanoseconds))
+}
+
+fn written(months: i32, days: i32, nanos: i64) -> String {
     let (sign, nanos) = (if nanos < 0 { "-" } else { "" }, nanos.unsigned_abs());
-    Some(format!("{months} months {days} days {sign}{}.{:09} seconds", nanos / 1_000_000_000, nanos % 1_000_000_000))
+    format!("{months} months {days} days {sign}{}.{:09} seconds", nanos / 1_000_000_000, nanos % 1_000_000_000)
 }
 
 /// `INTERVAL '2' HOUR` as `2 HOUR`.

@@ -1,6 +1,6 @@
 //! Names of columns that the query does not name: `count(*)` is called `count`, as in PostgreSQL.
 
-use sqlparser::ast::{Expr, Ident, Select, SelectItem};
+use sqlparser::ast::{Expr, Ident, Select, SelectItem, SetExpr};
 
 use super::rewrite::{is_field_access, relation_names};
 
@@ -26,6 +26,35 @@ pub(super) fn name_items(select: &mut Select) {
         if names.iter().filter(|other| other.as_ref() == Some(name)).count() == 1 {
             *item = SelectItem::ExprWithAlias { expr: expr.clone(), alias: Ident::with_quote('"', name.clone()) };
         }
+    }
+}
+
+/// Names columns that stand in a query's SELECT twice: DataFusion takes no two of one name, though a list such as `t (a, b)`
+/// gives them others.
+pub(super) fn name_twins(body: &mut SetExpr, columns: &[Ident]) {
+    match body {
+        SetExpr::Query(query) => name_twins(&mut query.body, columns),
+        SetExpr::SetOperation { left, right, .. } => {
+            name_twins(left, columns);
+            name_twins(right, columns);
+        }
+        SetExpr::Select(select) if select.projection.len() == columns.len() => {
+            let exprs: Vec<Option<Expr>> = select.projection.iter().map(unnamed).collect();
+            for (index, (item, column)) in select.projection.iter_mut().zip(columns).enumerate() {
+                let Some(expr) = &exprs[index] else { continue };
+                if exprs.iter().filter(|other| other.as_ref() == Some(expr)).count() > 1 {
+                    *item = SelectItem::ExprWithAlias { expr: expr.clone(), alias: column.clone() };
+                }
+            }
+        }
+        _ => {}
+    }
+}
+
+fn unnamed(item: &SelectItem) -> Option<Expr> {
+    match item {
+        SelectItem::UnnamedExpr(expr) => Some(expr.clone()),
+        _ => None,
     }
 }
 

@@ -201,10 +201,12 @@ impl Once {
     fn raw(&mut self, query: &Query) -> Result<(LogicalPlan, Places)> {
         let mut places = Places { statement: Some(self.span), ..Places::default() };
         // What is done to the finished rows need not be maintained.
+        let mut query = query.clone();
+        self.binder.lift_recursion(&mut query, self.span)?;
         let kept = Query { order_by: None, limit_clause: None, fetch: None, ..query.clone() };
         check(&kept, &self.binder.catalog, &mut places, &mut self.binder.bound.warnings)?;
         self.binder.bound.items.extend(places.items.iter().cloned());
-        let mut tree = Box::new(query.clone());
+        let mut tree = Box::new(query);
         rewrite(&mut *tree);
         let raw = resolve(tree, |tree| self.binder.catalog.planner().sql_statement_to_plan(ast::Statement::Query(tree)))
             .map_err(|e| from_datafusion(&e, &places))?;
@@ -215,6 +217,7 @@ impl Once {
     fn insert(mut self, statement: &ast::Statement, table: &Writable) -> Result<BoundOnce> {
         let mut places = Places { statement: Some(self.span), ..Places::default() };
         let mut statement = statement.clone();
+        self.binder.lift_recursion(&mut statement, self.span)?;
         let ast::Statement::Insert(insert) = &mut statement else {
             return Err(error("internal-planner-error", "an INSERT that is none").help("please report this"));
         };

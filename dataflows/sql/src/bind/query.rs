@@ -12,7 +12,7 @@ use sqlparser::ast::{self, ObjectName, Query, SetExpr, Spanned, VisitMut, Visito
 
 use super::catalog::{Relation, Target};
 use super::check::check;
-use super::names::item_name;
+use super::names::{item_name, name_twins};
 use super::optimize::optimize;
 use super::rewrite::rewrite;
 use super::subquery::not_in_nullable;
@@ -22,6 +22,8 @@ use crate::diagnose::{Construct, Places, Result, error, from_datafusion, known_p
 impl Binder {
     /// A view's or sink's query: the plan that readers inline, and the optimised one. `columns` rename its output.
     pub(super) fn query(&mut self, mut query: Query, columns: &[String], span: Span) -> Result<(LogicalPlan, BoundQuery)> {
+        let named: Vec<ast::Ident> = columns.iter().map(|column| ast::Ident::with_quote('"', column)).collect();
+        name_twins(&mut query.body, &named);
         self.lift_recursion(&mut query, span)?;
         let mut places = Places { statement: Some(span), ..Places::default() };
         check(&query, &self.catalog, &mut places, &mut self.bound.warnings)?;

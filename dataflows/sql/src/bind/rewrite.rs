@@ -10,8 +10,8 @@ use sqlparser::ast::{
 use sqlparser::tokenizer::Span;
 
 use super::aggregate_calls;
-use super::interval::product;
-use super::names::name_items;
+use super::interval::{plainer, product};
+use super::names::{name_items, name_twins};
 use super::ordered::fetch_as_limit;
 use super::scopes::Scopes;
 use super::set_operation::rewrite_body;
@@ -37,6 +37,10 @@ impl VisitorMut for Rewriter {
 
     fn pre_visit_query(&mut self, query: &mut Query) -> ControlFlow<()> {
         rewrite_body(&mut query.body);
+        for common in query.with.iter_mut().flat_map(|with| &mut with.cte_tables) {
+            let columns: Vec<Ident> = common.alias.columns.iter().map(|column| column.name.clone()).collect();
+            name_twins(&mut common.query.body, &columns);
+        }
         spell_out_query(query);
         fetch_as_limit(query);
         ControlFlow::Continue(())
@@ -68,6 +72,10 @@ impl VisitorMut for Rewriter {
 
     fn pre_visit_table_factor(&mut self, factor: &mut TableFactor) -> ControlFlow<()> {
         self.scopes.enter_relation();
+        if let TableFactor::Derived { subquery, alias: Some(alias), .. } = factor {
+            let columns: Vec<Ident> = alias.columns.iter().map(|column| column.name.clone()).collect();
+            name_twins(&mut subquery.body, &columns);
+        }
         nest_within(factor);
         ControlFlow::Continue(())
     }
@@ -124,6 +132,7 @@ fn rewritten(expr: &Expr) -> Option<Expr> {
             let Value::Number(number, _) = &value.value else { return None };
             Some(cast(text(number), DataType::Double(ExactNumberInfo::None)))
         }
+        Expr::Interval(written) => plainer(written).map(|text| interval(&text)),
         Expr::BinaryOp { left, op, right } => product(left, op, right).map(|text| interval(&text)),
         Expr::Function(function) if function.name.0.len() == 1 && function.over.is_none() => {
             let name = function.name.0[0].as_ident()?;

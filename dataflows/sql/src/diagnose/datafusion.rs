@@ -5,6 +5,9 @@ use highwater_plan::{Diagnostic, Span};
 
 use super::{Construct, Failure, Places, did_you_mean, error};
 
+/// Functions that there are with OVER only.
+const WINDOW_FUNCTIONS: [&str; 8] = ["row_number", "rank", "dense_rank", "lag", "lead", "ntile", "percent_rank", "cume_dist"];
+
 /// A DataFusion error as ours, with the best place known.
 pub(crate) fn from_datafusion(e: &DataFusionError, places: &Places) -> Failure {
     if let Some(ours) = carried(e) {
@@ -27,6 +30,11 @@ pub(crate) fn from_datafusion(e: &DataFusionError, places: &Places) -> Failure {
         return failure;
     }
     if let Some(name) = between(&full, "Invalid function '", "'") {
+        if WINDOW_FUNCTIONS.contains(&name.to_lowercase().as_str()) {
+            return error("unknown-function", format!("{name}() is a window function"))
+                .at(places.function(&name.to_lowercase()).or(span))
+                .help(format!("say over which rows: {name}() OVER (PARTITION BY ... ORDER BY ...)"));
+        }
         let near = between(&full, "Did you mean '", "'").map(|near| format!("did you mean '{near}'?"));
         return error("unknown-function", format!("unknown function '{name}'")).at(span).maybe_help(near);
     }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use arrow::array::{Array, ArrayRef, AsArray, IntervalMonthDayNanoBuilder};
 use arrow::datatypes::{DataType, IntervalMonthDayNano, IntervalUnit, TimeUnit, TimestampMicrosecondType};
-use chrono::{DateTime, Datelike, Days, Months, NaiveDate, NaiveDateTime};
+use chrono::{DateTime, Datelike, Months, NaiveDate, NaiveDateTime};
 use datafusion_common::{Result, exec_datafusion_err};
 use datafusion_expr::{ColumnarValue, ScalarUDF};
 
@@ -44,14 +44,13 @@ fn civil(micros: i64) -> Result<NaiveDateTime> {
 fn between(from: NaiveDateTime, to: NaiveDateTime) -> Result<(i32, i32, i64)> {
     let out_of_range = || exec_datafusion_err!("timestamp out of range");
     let mut nanos = (to.time() - from.time()).num_nanoseconds().unwrap_or(0);
-    let mut day = to.date();
+    let (end, start) = (to.date(), from.date());
+    let mut months = (end.year() - start.year()) * 12 + end.month() as i32 - start.month() as i32;
+    let mut days = end.day() as i32 - start.day() as i32;
     if nanos < 0 {
         nanos += 86_400_000_000_000;
-        day = day.checked_sub_days(Days::new(1)).ok_or_else(out_of_range)?;
+        days -= 1;
     }
-    let start = from.date();
-    let mut months = (day.year() - start.year()) * 12 + day.month() as i32 - start.month() as i32;
-    let mut days = day.day() as i32 - start.day() as i32;
     if days < 0 {
         months -= 1;
         days += days_in_month(start).ok_or_else(out_of_range)?;

@@ -5,6 +5,8 @@ mod interval;
 mod parse;
 mod text;
 
+pub(crate) use self::interval::parse_interval;
+
 use std::hash::Hash;
 use std::sync::Arc;
 

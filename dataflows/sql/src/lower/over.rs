@@ -252,6 +252,16 @@ impl Lowerer<'_> {
     }
 
     fn frame(&self, frame: &WindowFrame, order_type: Option<DataType>, name: &str) -> Result<Frame> {
+        let rank = |bound: &WindowFrameBound| match bound {
+            WindowFrameBound::Preceding(_) => 0,
+            WindowFrameBound::CurrentRow => 1,
+            WindowFrameBound::Following(_) => 2,
+        };
+        if rank(&frame.start_bound) > rank(&frame.end_bound) {
+            return Err(error("frame", format!("the frame of {name}() ends before it starts"))
+                .at(self.places.function(name))
+                .help("write the earlier bound first: BETWEEN 1 PRECEDING AND 1 FOLLOWING"));
+        }
         let free = |bound: &WindowFrameBound| bound.is_unbounded() || *bound == WindowFrameBound::CurrentRow;
         let units = match frame.units {
             WindowFrameUnits::Rows => FrameUnits::Rows,

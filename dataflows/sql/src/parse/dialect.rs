@@ -17,6 +17,11 @@ use super::ast_function;
 /// Name of the call that `TABLE x [PARTITION BY a, b]` becomes.
 pub(crate) const TABLE_ARGUMENT: &str = "__table_argument";
 
+/// Where `^` binds: tighter than products.
+const POWER: u8 = 45;
+/// Where operators bind that only PostgreSQL has: looser than sums, tighter than comparisons.
+const BESIDE_SUMS: u8 = 25;
+
 /// The dialect of job files.
 #[derive(Debug, Default)]
 pub(crate) struct JobDialect(GenericDialect);
@@ -84,6 +89,19 @@ impl Dialect for JobDialect {
         (explicit || !ends_query(&parser.get_current_token().token)) && self.0.is_select_item_alias(explicit, keyword, parser)
     }
 
+    /// As in PostgreSQL: `doc ->> 'a' = 'b'` compares, as do other operators of its own.
+    fn prec_value(&self, precedence: Precedence) -> u8 {
+        match precedence {
+            Precedence::PgOther => BESIDE_SUMS,
+            other => self.0.prec_value(other),
+        }
+    }
+
+    /// As in PostgreSQL: `2 * 3 ^ 2` is 18.
+    fn get_next_precedence(&self, parser: &Parser) -> Option<Result<u8, ParserError>> {
+        matches!(parser.peek_token_ref().token, Token::Caret).then_some(Ok(POWER))
+    }
+
     /// What sqlparser leaves out: `IS [NOT] DISTINCT FROM` whose right side ends where a comparison's would, `BETWEEN
     /// SYMMETRIC`, `IS [NOT] JSON`.
     fn parse_infix(&self, parser: &mut Parser, left: &Expr, _precedence: u8) -> Option<Result<Expr, ParserError>> {
@@ -107,6 +125,11 @@ impl Dialect for JobDialect {
     }
 
     fn parse_prefix(&self, parser: &mut Parser) -> Option<Result<Expr, ParserError>> {
+        // The sign of a power's base: `-2 ^ 2` is 4.
+        if parser.consume_token(&Token::Minus) {
+            let operand = parser.parse_subexpr(POWER);
+            return Some(operand.map(|expr| Expr::UnaryOp { op: UnaryOperator::Minus, expr: Box::new(expr) }));
+        }
         if parser.peek_nth_token_ref(1).token == Token::LBracket && word_at(parser, 0, "MAP") {
             return Some(map_literal(parser));
         }

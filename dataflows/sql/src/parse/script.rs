@@ -43,7 +43,7 @@ pub(crate) fn parse_script(text: &str) -> Result<Vec<ScriptStatement>> {
         error("syntax", tokens::friendly(&e.message)).at(place(at))
     })?;
     let end = tokens::last_place(&tokens);
-    let parser = Parser::new(&dialect).with_tokens_with_locations(tokens::rewrite(tokens));
+    let parser = Parser::new(&dialect).with_tokens_with_locations(tokens::mutual(tokens::rewrite(tokens)));
     let mut parser = JobParser { parser, end };
     let mut statements = Vec::new();
     loop {
