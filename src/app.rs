@@ -1,11 +1,13 @@
 //! The composition root: the one place that knows the planner, the runtime and the connectors at once.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use highwater_connectors::Registry;
-use highwater_connectors::source::SourceSpec;
-use highwater_plan::{Diagnostic, Job};
+use highwater_connectors::source::{Source, SourceSpec};
+use highwater_plan::{Diagnostic, Job, Op, Source as SourceDecl};
 use highwater_runtime::{CreateError, CreateOptions, RunningJob, Runtime, RuntimeConfig, RuntimeError};
+use highwater_sql::CompileOptions;
 
 use crate::catalog;
 
@@ -90,7 +92,7 @@ impl Highwater {
         if self.runtime.job(name).is_some() {
             return Err(JobError::Exists(name.to_string()));
         }
-        let job = compile(text).map_err(JobError::Text)?;
+        let job = plan(&self.registry, text).map_err(JobError::Text)?;
         self.runtime.create(name, text, job, CreateOptions { until_end: options.until_end }).map_err(|error| match error {
             CreateError::Exists(name) => JobError::Exists(name),
             CreateError::Diagnostics(diagnostics) => JobError::Text(diagnostics),
@@ -103,24 +105,8 @@ impl Highwater {
     ///
     /// The options of sinks are only read when a job starts: opening a sink makes its file.
     pub fn check(registry: &Registry, text: &str) -> Result<Job, JobError> {
-        let job = compile(text).map_err(JobError::Text)?;
-        let wrong: Vec<Diagnostic> = job
-            .sources
-            .iter()
-            .filter_map(|source| {
-                let spec = SourceSpec {
-                    name: source.name.clone(),
-                    schema: source.schema.clone(),
-                    used: source.used.clone(),
-                    primary_key: source.primary_key.clone(),
-                    defaults: source.defaults.clone(),
-                    options: source.options.clone(),
-                    keeps_origin: source.keeps_late_rows,
-                    workers: 1,
-                };
-                registry.open_source(&spec).err()
-            })
-            .collect();
+        let job = plan(registry, text).map_err(JobError::Text)?;
+        let wrong: Vec<Diagnostic> = job.sources.iter().filter_map(|source| open(registry, source).err()).collect();
         match job {
             _ if !wrong.is_empty() => Err(JobError::Text(wrong)),
             job if job.views.is_empty() && job.sinks.is_empty() => Err(JobError::Nothing),
@@ -142,7 +128,36 @@ impl Drop for Highwater {
 
 /// SQL text to a job.
 pub fn compile(text: &str) -> Result<Job, Vec<Diagnostic>> {
-    highwater_sql::compile(text, &highwater_sql::CompileOptions::default().with_readable_tables())
+    highwater_sql::compile(text, &CompileOptions::default().with_readable_tables())
+}
+
+/// [`compile`], joins in an order that suits the sizes of sources that know theirs.
+fn plan(registry: &Registry, text: &str) -> Result<Job, Vec<Diagnostic>> {
+    let job = compile(text)?;
+    let joins = job.plan.nodes.iter().filter(|node| matches!(node.op, Op::Join(_))).count();
+    if joins < 2 {
+        return Ok(job);
+    }
+    // What is wrong with a source's options is said by whoever opens it to be read.
+    let rows = |source: &SourceDecl| Some((source.name.clone(), open(registry, source).ok()?.rows()?));
+    let rows: BTreeMap<String, u64> = job.sources.iter().filter_map(rows).collect();
+    if rows.is_empty() {
+        return Ok(job);
+    }
+    highwater_sql::compile(text, &CompileOptions::default().with_readable_tables().with_rows(rows))
+}
+
+fn open(registry: &Registry, source: &SourceDecl) -> Result<Box<dyn Source>, Diagnostic> {
+    registry.open_source(&SourceSpec {
+        name: source.name.clone(),
+        schema: source.schema.clone(),
+        used: source.used.clone(),
+        primary_key: source.primary_key.clone(),
+        defaults: source.defaults.clone(),
+        options: source.options.clone(),
+        keeps_origin: source.keeps_late_rows,
+        workers: 1,
+    })
 }
 
 fn is_job_name(name: &str) -> bool {

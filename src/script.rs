@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use arrow::array::{Int64Array, RecordBatch};
 use arrow::compute::concat_batches;
 use highwater_connectors::source::Receipt;
-use highwater_engine::{JobState, Time};
+use highwater_engine::{JobState, Time, ViewHandle};
 use highwater_plan::{Diagnostic, Source, SourceKind};
 use highwater_runtime::{EvaluateError, PushFailure, ReadError, RunningJob, Runtime};
 use highwater_sql::{Once, Planned, Readable, Script, Verb, Writable};
@@ -291,7 +291,9 @@ impl Run<'_> {
 /// What statements may read of a job.
 fn relations(job: &RunningJob) -> Vec<Readable> {
     let views = job.handle().views().iter();
-    views.map(|view| Readable { name: view.name().to_owned(), schema: Arc::clone(view.schema()) }).collect()
+    let readable =
+        |view: &Arc<ViewHandle>| Readable { name: view.name().to_owned(), schema: Arc::clone(view.schema()), rows: view.rows() };
+    views.map(readable).collect()
 }
 
 /// A view of a job, found as names are in SQL.

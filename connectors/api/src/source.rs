@@ -104,6 +104,12 @@ pub trait Source: Send + Sync {
     /// Whether it ends by itself.
     fn bounded(&self) -> bool;
 
+    /// About how many rows it gives until it ends, where that can be told without reading them: the order of joins goes by
+    /// it.
+    fn rows(&self) -> Option<u64> {
+        None
+    }
+
     /// Takes rows that a client pushes; only sources that are pushed to have it.
     fn push_handle(&self) -> Option<Arc<dyn PushHandle>> {
         None

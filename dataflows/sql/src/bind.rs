@@ -14,6 +14,7 @@ mod dependent;
 mod equalities;
 mod group_window;
 mod interval;
+mod join_order;
 mod marks;
 mod names;
 mod nodes;
@@ -135,7 +136,7 @@ pub(crate) struct BoundSink {
 /// Binds a job's statements.
 pub(crate) fn bind(statements: Vec<Statement>, options: &CompileOptions) -> Result<Bound> {
     let decisions = settings::decide(&statements)?;
-    let catalog = Catalog::new(decisions.lower_identifiers);
+    let catalog = Catalog::new(decisions.lower_identifiers).with_rows(options.rows.clone());
     let bound = Bound {
         sources: Vec::new(),
         views: Vec::new(),
@@ -224,6 +225,8 @@ impl Binder {
             inline,
             span: name_span,
             defaults: Vec::new(),
+            is_stream: false,
+            rows: None,
         })?;
         self.bound.views.push(BoundView { name, materialized: view.materialized, query, emit, every, span });
         Ok(())
@@ -258,6 +261,8 @@ impl Binder {
             inline: None,
             span: name_span,
             defaults: Vec::new(),
+            is_stream: false,
+            rows: None,
         })?;
         self.bound.sinks.push(BoundSink { name, queries, schema, key, emit, every, options, span });
         Ok(())

@@ -1,5 +1,6 @@
 //! The one entry: text in, job or diagnostics out.
 
+use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use highwater_plan::{Diagnostic, Job};
@@ -13,12 +14,20 @@ pub struct CompileOptions {
     /// Whether tables without `WITH` are kept, and can be read by their names like views; those with `readable = 'true'` are
     /// in any case.
     pub readable_tables: bool,
+    /// How many rows sources and tables have, by name, where that is known. It decides the order of joins, nothing else.
+    pub rows: BTreeMap<String, u64>,
 }
 
 impl CompileOptions {
     /// The same with tables kept, as [`CompileOptions::readable_tables`] says.
     pub fn with_readable_tables(mut self) -> Self {
         self.readable_tables = true;
+        self
+    }
+
+    /// The same where sources and tables have so many rows, as [`CompileOptions::rows`] says.
+    pub fn with_rows(mut self, rows: BTreeMap<String, u64>) -> Self {
+        self.rows = rows;
         self
     }
 }

@@ -28,6 +28,23 @@ fn broken_jobs_say_what_where_and_what_to_do() {
 }
 
 #[test]
+fn joins_are_ordered_by_the_rows_that_are_known() {
+    let table = |name: &str| format!("CREATE TABLE {name} (id BIGINT PRIMARY KEY, kind BIGINT) WITH (connector = 'http');");
+    let text = ["a", "b", "c"].map(table).concat()
+        + "CREATE MATERIALIZED VIEW v AS SELECT a.id FROM a, b, c WHERE a.kind = b.kind AND b.id = c.kind;";
+    let last_joined = |rows: &[(&str, u64)]| {
+        let rows = rows.iter().map(|(name, rows)| (name.to_string(), *rows)).collect();
+        let job = compile(&text, &CompileOptions::default().with_rows(rows)).expect("the job compiles");
+        let plan = explain(&job);
+        let table = |line: &&str| line.starts_with("    table ") || line.starts_with("    map ");
+        plan.lines().find(table).expect("one table is joined last").trim().to_string()
+    };
+    assert_eq!(last_joined(&[("a", 10), ("b", 1_000_000), ("c", 10)]), "table a [id, kind] -- update state=keys");
+    let c = "map select [#1] -- update state=none";
+    assert_eq!(last_joined(&[("a", 10), ("b", 10), ("c", 1_000_000)]), c);
+}
+
+#[test]
 fn compiling_twice_gives_the_same_plan() {
     for path in cases("plans") {
         let text = fs::read_to_string(&path).expect("the case is readable");

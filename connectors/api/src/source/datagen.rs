@@ -102,6 +102,10 @@ impl Source for Arc<Rows> {
     fn bounded(&self) -> bool {
         self.rows.is_some()
     }
+
+    fn rows(&self) -> Option<u64> {
+        self.rows
+    }
 }
 
 impl PartitionReader for Reader {

@@ -107,6 +107,10 @@ impl Source for Arc<Stream> {
     fn bounded(&self) -> bool {
         self.events.is_some()
     }
+
+    fn rows(&self) -> Option<u64> {
+        self.events
+    }
 }
 
 impl Stream {

@@ -1,7 +1,7 @@
 //! What names mean: relations of the job, functions, and DataFusion's hooks to ask for both.
 
 use std::borrow::Cow;
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use arrow::datatypes::{DataType, SchemaRef};
@@ -52,6 +52,10 @@ pub(crate) struct Relation {
     pub(crate) span: Span,
     /// What an INSERT puts into columns that it does not name.
     pub(crate) defaults: Vec<(String, Expr)>,
+    /// A source whose rows are not kept by a key.
+    pub(crate) is_stream: bool,
+    /// How many rows it has, where somebody knows.
+    pub(crate) rows: Option<u64>,
 }
 
 impl TableSource for Relation {
@@ -79,6 +83,8 @@ impl TableSource for Relation {
 /// Relations and functions by name.
 pub(crate) struct Catalog {
     relations: HashMap<String, Arc<Relation>>,
+    /// How many rows sources and tables have, where that is known.
+    rows: BTreeMap<String, u64>,
     config: Arc<ConfigOptions>,
     scalars: HashMap<String, Arc<ScalarUDF>>,
     aggregates: HashMap<String, Arc<AggregateUDF>>,
@@ -90,6 +96,16 @@ pub(crate) struct Catalog {
 }
 
 impl Catalog {
+    /// The same where sources and tables have so many rows.
+    pub(crate) fn with_rows(self, rows: BTreeMap<String, u64>) -> Self {
+        Catalog { rows, ..self }
+    }
+
+    /// How many rows a source or table has, where that is known.
+    pub(crate) fn rows_of(&self, name: &str) -> Option<u64> {
+        self.rows.get(name).copied()
+    }
+
     /// No relations, every function.
     pub(crate) fn new(lower_identifiers: bool) -> Self {
         let mut config = ConfigOptions::default();
@@ -128,6 +144,7 @@ impl Catalog {
         let higher_order = datafusion_functions_nested::all_default_higher_order_functions();
         Catalog {
             relations: HashMap::new(),
+            rows: BTreeMap::new(),
             config: Arc::new(config),
             scalars,
             aggregates,

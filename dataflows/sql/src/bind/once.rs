@@ -32,6 +32,8 @@ pub struct Readable {
     pub name: String,
     /// Its columns.
     pub schema: SchemaRef,
+    /// How many rows it has now.
+    pub rows: u64,
 }
 
 /// A table that statements may change.
@@ -147,17 +149,17 @@ impl Once {
         };
         let mut once = Once { binder: Binder { catalog: Catalog::new(false), bound }, span };
         for relation in relations {
-            once.declare(&relation.name, &relation.schema, Vec::new())?;
+            once.declare(&relation.name, &relation.schema, Vec::new(), Some(relation.rows))?;
         }
         if let Some(table) = target
             && !relations.iter().any(|relation| relation.name == table.name)
         {
-            once.declare(&table.name, &table.schema, Vec::new())?;
+            once.declare(&table.name, &table.schema, Vec::new(), None)?;
         }
         Ok(once)
     }
 
-    fn declare(&mut self, name: &str, schema: &SchemaRef, defaults: Vec<(String, Expr)>) -> Result<()> {
+    fn declare(&mut self, name: &str, schema: &SchemaRef, defaults: Vec<(String, Expr)>, rows: Option<u64>) -> Result<()> {
         let position = self.binder.bound.sources.len();
         self.binder.catalog.declare(Relation {
             name: name.to_owned(),
@@ -167,6 +169,8 @@ impl Once {
             inline: None,
             span: self.span,
             defaults,
+            is_stream: false,
+            rows,
         })?;
         self.binder.bound.sources.push(BoundSource {
             name: name.to_owned(),
@@ -237,7 +241,7 @@ impl Once {
         let defaults = defaults(table)?;
         // The target is planned against under a name of its own, so that the query may read what the table shows.
         let name = format!("{}$written", table.name);
-        self.declare(&name, &table.schema, defaults)?;
+        self.declare(&name, &table.schema, defaults, None)?;
         insert.table = ast::TableObject::TableName(quoted(&name).into());
         let count = insert.columns.len();
         rewrite(&mut statement);

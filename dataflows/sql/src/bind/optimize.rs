@@ -12,6 +12,7 @@ use datafusion_expr::expr_rewriter::NamePreserver;
 use datafusion_expr::physical_planning_context::PhysicalPlanningContext;
 use datafusion_expr::{Expr, ExprSchemable, LogicalPlan, Operator, Volatility};
 use datafusion_optimizer::analyzer::AnalyzerRule;
+use datafusion_optimizer::optimize_projections::OptimizeProjections;
 use datafusion_optimizer::simplify_expressions::SimplifyExpressions;
 use datafusion_optimizer::{Analyzer, Optimizer, OptimizerContext, OptimizerRule};
 use datafusion_physical_expr::create_physical_expr;
@@ -21,6 +22,7 @@ use super::decimals::ProductScales;
 use super::dependent::Dependent;
 use super::equalities::Equalities;
 use super::group_window::GroupWindows;
+use super::join_order::order_joins;
 use super::marks::Marks;
 use super::ordered::{DistinctOnRows, PeerFrames};
 use super::subquery::Subqueries;
@@ -86,7 +88,10 @@ pub(crate) fn optimize(plan: LogicalPlan, config: &Arc<ConfigOptions>) -> Result
             *rule = Arc::new(Equalities::default());
         }
     }
-    Optimizer::with_rules(rules).optimize(plan, &context(config), |_, _| {})
+    let plan = Optimizer::with_rules(rules).optimize(plan, &context(config), |_, _| {})?;
+    // Between joins in another order other columns are read.
+    let prune: Arc<dyn OptimizerRule + Send + Sync> = Arc::new(OptimizeProjections::new());
+    Optimizer::with_rules(vec![prune]).optimize(order_joins(plan)?, &context(config), |_, _| {})
 }
 
 /// Computes sums, differences and products of integer constants: DataFusion would let them wrap.

@@ -280,6 +280,8 @@ impl Lifter<'_> {
             inline: None,
             span: span.unwrap_or(self.statement),
             defaults: Vec::new(),
+            is_stream: false,
+            rows: None,
         });
     }
 }

@@ -48,6 +48,8 @@ impl Binder {
             inline: None,
             span: name_span,
             defaults: Vec::new(),
+            is_stream: primary_key.is_empty(),
+            rows: self.catalog.rows_of(&name),
         };
         let places = Places { statement: Some(span), ..Places::default() };
         let scan = LogicalPlanBuilder::scan(name.as_str(), Arc::new(base.clone()) as Arc<dyn TableSource>, None)

@@ -153,6 +153,23 @@ fn a_directory_and_a_pattern_are_partitions_in_order() {
 }
 
 #[test]
+fn about_how_many_rows_a_file_has_is_told_by_its_start() {
+    let folder = tempfile::tempdir().unwrap();
+    let text = rows(0..50_000);
+    let plain = folder.path().join("rows.jsonl");
+    append(&plain, &text);
+    let told = |path: &Path, pairs: &[(&str, &str)]| FileSource.open(&spec(path, pairs)).unwrap().rows();
+    let near = |rows: Option<u64>, factor: u64| rows.is_some_and(|rows| (50_000 / factor..50_000 * factor).contains(&rows));
+    assert!(near(told(&plain, &[]), 2), "{:?}", told(&plain, &[]));
+    assert_eq!(told(&plain, &[("follow", "true")]), None, "nobody knows when it ends");
+    let packed = folder.path().join("rows.jsonl.gz");
+    let mut packer = flate2::write::GzEncoder::new(std::fs::File::create(&packed).unwrap(), flate2::Compression::default());
+    std::io::Write::write_all(&mut packer, text.as_bytes()).unwrap();
+    packer.finish().unwrap();
+    assert!(near(told(&packed, &[]), 8), "{:?}", told(&packed, &[]));
+}
+
+#[test]
 fn what_cannot_be_opened_is_named() {
     let error = FileSource.open(&spec(Path::new("/nowhere/at/all.jsonl"), &[])).err().expect("no such file");
     assert!(error.message.contains("opening '/nowhere/at/all.jsonl'"), "{error}");
