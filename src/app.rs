@@ -6,7 +6,7 @@ use std::sync::Arc;
 use highwater_connectors::Registry;
 use highwater_connectors::source::{Source, SourceSpec};
 use highwater_plan::{Diagnostic, Job, Op, Source as SourceDecl};
-use highwater_runtime::{CreateError, CreateOptions, RunningJob, Runtime, RuntimeConfig, RuntimeError};
+use highwater_runtime::{CreateError, CreateOptions, RunningJob, Runtime, RuntimeConfig, RuntimeError, sink_spec};
 use highwater_sql::CompileOptions;
 
 use crate::catalog;
@@ -101,12 +101,12 @@ impl Highwater {
         })
     }
 
-    /// Compiles `text` and reads its sources' options, without reading a row or writing anything.
-    ///
-    /// The options of sinks are only read when a job starts: opening a sink makes its file.
+    /// Compiles `text` and reads the options of its sources and sinks, without reading a row or writing anything.
     pub fn check(registry: &Registry, text: &str) -> Result<Job, JobError> {
         let job = plan(registry, text).map_err(JobError::Text)?;
-        let wrong: Vec<Diagnostic> = job.sources.iter().filter_map(|source| open(registry, source).err()).collect();
+        let wrong_sources = job.sources.iter().filter_map(|source| open(registry, source).err());
+        let wrong_sinks = job.sinks.iter().filter_map(|sink| registry.validate_sink(&sink_spec(sink)).err());
+        let wrong: Vec<Diagnostic> = wrong_sources.chain(wrong_sinks).collect();
         match job {
             _ if !wrong.is_empty() => Err(JobError::Text(wrong)),
             job if job.views.is_empty() && job.sinks.is_empty() => Err(JobError::Nothing),

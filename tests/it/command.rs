@@ -86,6 +86,39 @@ fn a_right_job_is_checked_and_explained() {
 }
 
 #[test]
+fn sinks_are_checked_before_anything_is_emptied() {
+    let folder = tempfile::tempdir().unwrap();
+    let [job, kept, missing] = ["job.sql", "kept.jsonl", "no/such/folder.jsonl"].map(|name| folder.path().join(name));
+    let job_of = |options: &str| {
+        let sql = format!(
+            "CREATE SOURCE n (i BIGINT) WITH (connector = 'datagen', rows = '3');
+             CREATE SINK first AS SELECT i FROM n WITH (connector = 'file', path = '{}');
+             CREATE SINK second AS SELECT i FROM n WITH (connector = 'file', {options});",
+            kept.display()
+        );
+        std::fs::write(&job, sql).unwrap();
+        job.to_str().unwrap().to_string()
+    };
+    std::fs::write(&kept, "as it was").unwrap();
+    for (options, said) in [
+        (format!("path = '{}'", missing.display()), "create the directory first"),
+        (format!("path = '{}'", folder.path().display()), "it is a directory"),
+        ("path = 'x', appendix = 'true'".into(), "unknown option 'appendix'"),
+    ] {
+        let job = job_of(&options);
+        for arguments in [vec!["check", &job], vec!["run", &job, "--no-http", "--until-end", "--quiet"]] {
+            let output = highwater(&arguments);
+            check(&output, 2);
+            assert!(text(&output.stderr).contains(said), "{}", text(&output.stderr));
+        }
+        assert_eq!(std::fs::read_to_string(&kept).unwrap(), "as it was", "{options}");
+    }
+    let other = folder.path().join("other.jsonl");
+    check(&highwater(&["check", &job_of(&format!("path = '{}'", other.display()))]), 0);
+    assert!(!other.exists());
+}
+
+#[test]
 fn a_view_is_queried() {
     let service = Service::with_events();
     let token = service.push("{\"id\":1,\"name\":\"a\",\"price\":1.5}\n{\"id\":20,\"name\":\"b\"}\n");

@@ -65,11 +65,20 @@ impl Registry {
 
     /// Opens the sink that `spec` describes with the connector that its options name.
     pub fn open_sink(&self, spec: &SinkSpec) -> Result<Box<dyn SinkWriter>, Diagnostic> {
+        self.sink(spec)?.open(spec)
+    }
+
+    /// Looks whether the sink that `spec` describes could be opened, without making, emptying or writing anything.
+    pub fn validate_sink(&self, spec: &SinkSpec) -> Result<(), Diagnostic> {
+        self.sink(spec)?.validate(spec)
+    }
+
+    fn sink(&self, spec: &SinkSpec) -> Result<&dyn SinkConnector, Diagnostic> {
         let names: Vec<&str> = self.sinks.iter().map(|connector| connector.name()).collect();
         let name = connector_name(&spec.options, &format!("sink '{}'", spec.name), &names)?;
         refuse_exactly_once(&spec.options)?;
         match self.sinks.iter().find(|connector| connector.name() == name) {
-            Some(connector) => connector.open(spec),
+            Some(connector) => Ok(connector.as_ref()),
             None => Err(unknown(&spec.options, name, &names)),
         }
     }

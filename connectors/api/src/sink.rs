@@ -28,6 +28,11 @@ pub trait SinkConnector: Send + Sync {
     /// The options it knows.
     fn fields(&self) -> Vec<Field>;
 
+    /// Reads the options of one sink and looks whether it could be opened, without making, emptying or writing anything.
+    ///
+    /// Errors: the mistakes that [`SinkConnector::open`] would find, each at its place, as far as they show from here.
+    fn validate(&self, spec: &SinkSpec) -> Result<(), Diagnostic>;
+
     /// Reads the options of one sink and gets ready to write; mistakes are errors at their place.
     fn open(&self, spec: &SinkSpec) -> Result<Box<dyn SinkWriter>, Diagnostic>;
 }

@@ -40,6 +40,7 @@ mod testing;
 
 pub use evaluate::{EvaluateError, Evaluated};
 pub use jobs::{CreateError, CreateOptions, NoSuchJob, Runtime, RuntimeConfig, RuntimeError};
+pub use open::sink_spec;
 pub use reads::{ReadError, Snapshot, ViewRead};
 pub use running::{PushFailure, RunningJob, SourceInfo};
 pub use sinks::SinkInfo;

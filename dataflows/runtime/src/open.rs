@@ -74,6 +74,8 @@ impl Opening<'_> {
             warnings: Vec::new(),
             epoch_rows_max: if job.sources.is_empty() { job.settings.epoch_rows_max } else { 1 },
         };
+        // Opening a sink may empty it: that is not done for a job of which another one is wrong.
+        gather(job.sinks.iter().map(|sink| self.registry.validate_sink(&sink_spec(sink))))?;
         let sources = 0..job.sources.len();
         gather(sources.map(|source| self.open_source(job, source, &mut opened)))?;
         gather(job.sinks.iter().map(|sink| self.open_sink(sink, &mut opened)))?;
@@ -132,20 +134,24 @@ impl Opening<'_> {
     }
 
     fn open_sink(&self, sink: &highwater_plan::Sink, opened: &mut Opened) -> Result<(), Diagnostic> {
-        let spec = SinkSpec {
-            name: sink.name.clone(),
-            schema: Arc::clone(&sink.schema),
-            key: sink.key.clone(),
-            append_only: sink.append_only,
-            emit: sink.emit,
-            options: sink.options.clone(),
-        };
-        let writer: Box<dyn SinkWriter> = self.registry.open_sink(&spec)?;
+        let writer: Box<dyn SinkWriter> = self.registry.open_sink(&sink_spec(sink))?;
         let connector = sink.options.get("connector").unwrap_or_default().to_owned();
         let status = Arc::new(SinkStatus::new(sink.name.clone(), connector));
         opened.sink_statuses.push(Arc::clone(&status));
         opened.sinks.push(Box::new(WriterSink::new(writer, self.job.to_owned(), status, Arc::clone(&self.clock))));
         Ok(())
+    }
+}
+
+/// What a connector is told of a sink.
+pub fn sink_spec(sink: &highwater_plan::Sink) -> SinkSpec {
+    SinkSpec {
+        name: sink.name.clone(),
+        schema: Arc::clone(&sink.schema),
+        key: sink.key.clone(),
+        append_only: sink.append_only,
+        emit: sink.emit,
+        options: sink.options.clone(),
     }
 }
 

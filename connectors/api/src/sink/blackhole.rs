@@ -23,8 +23,12 @@ impl SinkConnector for Blackhole {
         COMMON_FIELDS.to_vec()
     }
 
+    fn validate(&self, spec: &SinkSpec) -> Result<(), Diagnostic> {
+        OptionReader::new(&spec.options, "connector 'blackhole'", &[COMMON_FIELDS]).map(drop)
+    }
+
     fn open(&self, spec: &SinkSpec) -> Result<Box<dyn SinkWriter>, Diagnostic> {
-        OptionReader::new(&spec.options, "connector 'blackhole'", &[COMMON_FIELDS])?;
+        self.validate(spec)?;
         Ok(Box::new(Writer { name: spec.name.clone(), rows: 0 }))
     }
 }

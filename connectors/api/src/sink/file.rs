@@ -1,10 +1,10 @@
 //! Changes appended to a file, one line each.
 
 use std::fs::{File, OpenOptions};
-use std::io::Write;
+use std::io::{ErrorKind, Write};
 use std::path::PathBuf;
 
-use highwater_plan::{Diagnostic, Field, OptionReader};
+use highwater_plan::{Diagnostic, Field, OptionReader, Span};
 
 use super::lines::{LINE_FIELDS, Lines};
 use super::{COMMON_FIELDS, Changes, SinkConnector, SinkError, SinkSpec, SinkWriter};
@@ -37,26 +37,67 @@ impl SinkConnector for FileSink {
         [FIELDS, LINE_FIELDS, COMMON_FIELDS].concat()
     }
 
+    fn validate(&self, spec: &SinkSpec) -> Result<(), Diagnostic> {
+        let target = Target::read(spec)?;
+        let path = &target.path;
+        match std::fs::metadata(path) {
+            Ok(found) if found.is_dir() => Err(target.unwritable("it is a directory")),
+            // Opened for writing and nothing else, a file stays as it is; what is no file might wait for a reader.
+            Ok(found) if found.is_file() => {
+                OpenOptions::new().write(true).open(path).map(drop).map_err(|error| target.unwritable(error))
+            }
+            Ok(_) => Ok(()),
+            Err(error) if error.kind() == ErrorKind::NotFound => match path.parent().map(std::fs::metadata) {
+                _ if path.file_name().is_none() => Err(target.unwritable("it names no file")),
+                Some(Ok(directory)) if directory.permissions().readonly() => Err(target.unwritable("its directory is read-only")),
+                Some(Err(_)) if !target.in_directory() => Err(target.unwritable(error)),
+                _ => Ok(()),
+            },
+            Err(error) => Err(target.unwritable(error)),
+        }
+    }
+
     fn open(&self, spec: &SinkSpec) -> Result<Box<dyn SinkWriter>, Diagnostic> {
+        let target = Target::read(spec)?;
+        let mut options = OpenOptions::new();
+        options.create(true).write(true).append(target.append).truncate(!target.append);
+        let file = options.open(&target.path).map_err(|error| target.unwritable(error))?;
+        let mut buffer = Vec::new();
+        if file.metadata().map_err(|error| target.unwritable(error))?.len() == 0 {
+            target.lines.header(spec, &mut buffer);
+        }
+        Ok(Box::new(Writer { path: target.path, file, lines: target.lines, buffer }))
+    }
+}
+
+/// What a statement's options say.
+struct Target {
+    path: PathBuf,
+    append: bool,
+    lines: Lines,
+    /// Where the path stands in the statement.
+    place: Option<Span>,
+}
+
+impl Target {
+    fn read(spec: &SinkSpec) -> Result<Self, Diagnostic> {
         let reader = OptionReader::new(&spec.options, "connector 'file'", &[FIELDS, LINE_FIELDS, COMMON_FIELDS])?;
         let path = PathBuf::from(reader.required("path")?);
         let append = reader.flag("append", false)?;
         let lines = Lines::from_options(&reader, spec)?;
         let place = spec.options.entry("path").and_then(|entry| entry.value_span).or(spec.options.span);
-        let failed = |error: std::io::Error| {
-            let missing = path.parent().is_some_and(|parent| !parent.as_os_str().is_empty() && !parent.is_dir());
-            let diagnostic =
-                Diagnostic::error("sink-unwritable", format!("opening '{}' for writing: {error}", path.display())).at(place);
-            if missing { diagnostic.help("create the directory first") } else { diagnostic }
-        };
-        let mut options = OpenOptions::new();
-        options.create(true).write(true).append(append).truncate(!append);
-        let file = options.open(&path).map_err(failed)?;
-        let mut buffer = Vec::new();
-        if file.metadata().map_err(failed)?.len() == 0 {
-            lines.header(spec, &mut buffer);
-        }
-        Ok(Box::new(Writer { path, file, lines, buffer }))
+        Ok(Target { path, append, lines, place })
+    }
+
+    /// Whether the directory that the file is to be in is there.
+    fn in_directory(&self) -> bool {
+        self.path.parent().is_none_or(|parent| parent.as_os_str().is_empty() || parent.is_dir())
+    }
+
+    fn unwritable(&self, why: impl std::fmt::Display) -> Diagnostic {
+        let message = format!("opening '{}' for writing: {why}", self.path.display());
+        let diagnostic = Diagnostic::error("sink-unwritable", message).at(self.place);
+        if self.in_directory() { diagnostic } else { diagnostic.help("create the directory first") }
     }
 }
 

@@ -25,13 +25,21 @@ impl SinkConnector for Stdout {
         [LINE_FIELDS, COMMON_FIELDS].concat()
     }
 
+    fn validate(&self, spec: &SinkSpec) -> Result<(), Diagnostic> {
+        lines(spec).map(drop)
+    }
+
     fn open(&self, spec: &SinkSpec) -> Result<Box<dyn SinkWriter>, Diagnostic> {
-        let reader = OptionReader::new(&spec.options, "connector 'stdout'", &[LINE_FIELDS, COMMON_FIELDS])?;
-        let lines = Lines::from_options(&reader, spec)?;
+        let lines = lines(spec)?;
         let mut buffer = Vec::new();
         lines.header(spec, &mut buffer);
         Ok(Box::new(Writer { lines, buffer }))
     }
+}
+
+fn lines(spec: &SinkSpec) -> Result<Lines, Diagnostic> {
+    let reader = OptionReader::new(&spec.options, "connector 'stdout'", &[LINE_FIELDS, COMMON_FIELDS])?;
+    Lines::from_options(&reader, spec)
 }
 
 impl SinkWriter for Writer {

@@ -55,13 +55,39 @@ fn a_file_has_rows_or_signed_rows() {
 
 #[test]
 fn what_cannot_be_written_is_named() {
-    let open = |pairs: &[(&str, &str)]| Registry::builtin().open_sink(&spec(true, pairs)).err().expect("a mistake").to_string();
+    let open = |pairs: &[(&str, &str)]| {
+        let said = Registry::builtin().open_sink(&spec(true, pairs)).err().expect("a mistake").to_string();
+        let foreseen = Registry::builtin().validate_sink(&spec(true, pairs)).expect_err("a mistake").to_string();
+        assert_eq!(said, foreseen, "what opening says is known before");
+        said
+    };
     assert!(open(&[("connector", "file"), ("path", "/nowhere/out")]).contains("'/nowhere/out' for writing"));
     assert!(open(&[("connector", "file"), ("path", "/nowhere/out")]).contains("create the directory first"));
     assert!(open(&[("connector", "file")]).contains("needs the option 'path'"));
     assert!(open(&[("connector", "fil")]).contains("connectors: file, stdout, blackhole"));
     assert!(open(&[("connector", "stdout"), ("format", "xml")]).contains("expected json, csv"));
     assert!(open(&[]).contains("needs the option 'connector'"));
+}
+
+#[test]
+fn validating_a_sink_leaves_no_trace() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let (kept, new) = (directory.path().join("kept"), directory.path().join("new"));
+    fs::write(&kept, "as it was").expect("there is room");
+    let validate = |path: &std::path::Path, more: &[(&str, &str)]| {
+        let path = path.to_string_lossy();
+        let pairs = [&[("connector", "file"), ("path", &*path)], more].concat();
+        Registry::builtin().validate_sink(&spec(true, &pairs)).map_err(|error| error.to_string())
+    };
+    assert_eq!(validate(&kept, &[]), Ok(()));
+    assert_eq!(validate(&new, &[]), Ok(()));
+    assert_eq!(fs::read_to_string(&kept).expect("it is there"), "as it was");
+    assert!(!new.exists());
+    assert!(validate(directory.path(), &[]).expect_err("a directory").contains("it is a directory"));
+    assert!(validate(&kept.join("below"), &[]).expect_err("no directory").contains("create the directory first"));
+    assert!(validate(&new, &[("appendix", "true")]).expect_err("a typing error").contains("unknown option 'appendix'"));
+    assert!(validate(&new, &[("append", "perhaps")]).expect_err("no flag").contains("append"));
+    assert!(validate(&new, &[("delivery", "exactly_once")]).is_err());
 }
 
 #[test]

@@ -165,6 +165,10 @@ impl SinkConnector for Collect {
         COMMON_FIELDS.to_vec()
     }
 
+    fn validate(&self, _spec: &SinkSpec) -> Result<(), Diagnostic> {
+        Ok(())
+    }
+
     fn open(&self, _spec: &SinkSpec) -> Result<Box<dyn SinkWriter>, Diagnostic> {
         Ok(Box::new(Collect(self.0.clone())))
     }
