@@ -1,10 +1,11 @@
-//! Benchmarks that people run: `highwater bench nexmark` and `highwater bench recompute`.
+//! Benchmarks that people run: `highwater bench nexmark`, `highwater bench recompute` and `highwater bench state`.
 //!
-//! Both run real jobs through the whole house (SQL, ingestion, operators, sinks or views) and measure from outside: what is
+//! They run real jobs through the whole house (SQL, ingestion, operators, sinks or views) and measure from outside: what is
 //! timed is what a user would wait for.
 
 pub mod nexmark;
 pub mod recompute;
+pub mod state;
 
 mod memory;
 mod process;

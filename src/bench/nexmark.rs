@@ -31,6 +31,7 @@ const QUERIES: &[(&str, &str)] = &[
     ("q5", include_str!("../../dataflows/jobs/nexmark_q5/job.sql")),
     ("q7", include_str!("../../dataflows/jobs/nexmark_q7/job.sql")),
     ("q8", include_str!("../../dataflows/jobs/nexmark_q8/job.sql")),
+    ("q11", include_str!("../../dataflows/jobs/nexmark_q11/job.sql")),
     ("q15", include_str!("../../dataflows/jobs/nexmark_q15/job.sql")),
     ("q16", include_str!("../../dataflows/jobs/nexmark_q16/job.sql")),
     ("q17", include_str!("../../dataflows/jobs/nexmark_q17/job.sql")),
@@ -42,6 +43,14 @@ SELECT auction, window_start, COUNT(*) AS bids
 FROM TABLE(TUMBLE(TABLE bid, DESCRIPTOR(dateTime), INTERVAL '10' SECOND))
 GROUP BY auction, window_start, window_end
 EMIT FINAL;";
+
+/// An interval join, which is not one of Nexmark's either: bids within ten seconds after their auction began.
+const INTERVAL: &str = "CREATE MATERIALIZED VIEW interval AS
+SELECT a.id, a.seller, b.bidder, b.price, b.dateTime
+FROM auction AS a JOIN bid AS b ON a.id = b.auction AND b.dateTime BETWEEN a.dateTime AND a.dateTime + INTERVAL '10' SECOND;";
+
+/// Queries over the sources of q0 that are not Nexmark's.
+const MORE: &[(&str, &str)] = &[("tumble", TUMBLE), ("interval", INTERVAL)];
 
 /// Persons, auctions and bids as three streams, in place of the ready-made jobs' one interleaved stream and its views.
 const STREAMS: &str = "CREATE SOURCE person (
@@ -128,7 +137,7 @@ pub struct NexmarkResult {
 impl NexmarkBench {
     /// The names of all queries.
     pub fn all() -> Vec<&'static str> {
-        QUERIES.iter().map(|(name, _)| *name).chain(["tumble"]).collect()
+        QUERIES.iter().chain(MORE).map(|(name, _)| *name).collect()
     }
 
     /// Runs the queries one after another; `report` is called after each.
@@ -203,18 +212,17 @@ impl NexmarkBench {
     }
 }
 
-fn sql(name: &str, layout: Layout) -> Result<String, BenchError> {
+pub(super) fn sql(name: &str, layout: Layout) -> Result<String, BenchError> {
     const VIEW: &str = "CREATE MATERIALIZED VIEW";
-    let text = if name == "tumble" {
-        Some(QUERIES[0].1)
-    } else {
-        QUERIES.iter().find(|(known, _)| *known == name).map(|(_, text)| *text)
+    let find = |queries: &'static [(&'static str, &'static str)]| {
+        queries.iter().find(|(known, _)| *known == name).map(|(_, text)| *text)
     };
-    let Some(text) = text else {
+    let more = find(MORE);
+    let Some(text) = more.map(|_| QUERIES[0].1).or_else(|| find(QUERIES)) else {
         return Err(BenchError(format!("unknown query '{name}'; there are {}", NexmarkBench::all().join(", "))));
     };
     let (sources, _) = text.split_once(VIEW).expect("every job has a view");
-    let query = if name == "tumble" { TUMBLE } else { &text[sources.len()..] };
+    let query = more.unwrap_or(&text[sources.len()..]);
     let sources = match layout {
         Layout::Interleaved => sources,
         Layout::Streams => STREAMS,
@@ -222,19 +230,19 @@ fn sql(name: &str, layout: Layout) -> Result<String, BenchError> {
     Ok(format!("{sources}{query}"))
 }
 
-fn compile(text: &str) -> Result<Job, BenchError> {
+pub(super) fn compile(text: &str) -> Result<Job, BenchError> {
     crate::app::compile(text).map_err(|errors| {
         let texts: Vec<String> = errors.iter().map(|error| error.render("job.sql", text)).collect();
         BenchError(texts.join("\n"))
     })
 }
 
-fn failed(error: impl std::fmt::Debug) -> BenchError {
+pub(super) fn failed(error: impl std::fmt::Debug) -> BenchError {
     BenchError(format!("{error:?}"))
 }
 
 /// The job over this many events, from the generator or a file.
-fn with_source(mut job: Job, events: u64, json: Option<&JsonFile>) -> Job {
+pub(super) fn with_source(mut job: Job, events: u64, json: Option<&JsonFile>) -> Job {
     for source in &mut job.sources {
         let kind = source.options.get("type").unwrap_or("all").to_owned();
         let pairs: Vec<(&str, String)> = match json {
@@ -250,7 +258,7 @@ fn with_source(mut job: Job, events: u64, json: Option<&JsonFile>) -> Job {
 }
 
 /// The job with its views replaced by sinks that count.
-fn into_blackhole(mut job: Job) -> Job {
+pub(super) fn into_blackhole(mut job: Job) -> Job {
     for view in std::mem::take(&mut job.views) {
         job.sinks.push(Sink {
             append_only: job.plan.nodes[view.node].properties.append_only,
@@ -303,7 +311,7 @@ fn read_all(job: &Job, registry: &Registry, workers: usize) -> Result<(), BenchE
 }
 
 /// The stream as a file of JSON lines, removed when dropped.
-struct JsonFile {
+pub(super) struct JsonFile {
     path: PathBuf,
 }
 

@@ -1,10 +1,12 @@
 //! `highwater bench`: benchmarks for people to run on their own machine.
 
 use std::io::Write;
+use std::path::PathBuf;
 
 use clap::{Args, Subcommand, ValueEnum};
 use highwater::bench::nexmark::{EventSource, Layout, NexmarkBench, NexmarkResult};
 use highwater::bench::recompute::{RecomputeBench, RecomputeResult};
+use highwater::bench::state::{StateBench, StateResult};
 
 use super::Failure;
 
@@ -21,6 +23,8 @@ enum Bench {
     Nexmark(NexmarkArgs),
     /// The time to apply a change against the time to compute everything again.
     Recompute(RecomputeArgs),
+    /// What windowed jobs keep while events come without end: state and memory over the events, as figures and as a drawing.
+    State(StateArgs),
 }
 
 #[derive(Debug, Args)]
@@ -76,12 +80,32 @@ struct RecomputeArgs {
     json: bool,
 }
 
+#[derive(Debug, Args)]
+struct StateArgs {
+    /// Queries, separated by commas; q7, q8, q11 and an interval join if absent.
+    #[arg(long, value_delimiter = ',')]
+    queries: Vec<String>,
+    /// Events per query; a window of ten seconds has 100,000.
+    #[arg(long, default_value_t = 20_000_000)]
+    events: u64,
+    /// Worker threads.
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=256))]
+    workers: u16,
+    /// Draw the figures into this SVG file.
+    #[arg(long, value_name = "FILE")]
+    plot: Option<PathBuf>,
+    /// Print one JSON object per query, with all samples.
+    #[arg(long)]
+    json: bool,
+}
+
 /// Runs a benchmark.
 pub(crate) fn run(args: &BenchArgs) -> Result<(), Failure> {
     let mut out = std::io::stdout().lock();
     match &args.bench {
         Bench::Nexmark(args) => nexmark(args, &mut out),
         Bench::Recompute(args) => recompute(args, &mut out),
+        Bench::State(args) => state(args, &mut out),
     }
 }
 
@@ -151,6 +175,59 @@ fn print_recompute(out: &mut impl Write, result: &RecomputeResult) -> std::io::R
         out,
         "{:>10}{:>10}{:>16.0}{:>18.0}{:>12.0}",
         result.rows, result.changed, result.update_us, result.recompute_us, result.ratio
+    )
+}
+
+fn state(args: &StateArgs, out: &mut impl Write) -> Result<(), Failure> {
+    let known = NexmarkBench::all();
+    if let Some(unknown) = args.queries.iter().find(|query| !known.contains(&query.as_str())) {
+        return Err(Failure::Usage(format!("unknown query '{unknown}'; there are {}", known.join(", "))));
+    }
+    // Opened before the run: a drawing that cannot be written should not cost a long one.
+    let plot = args.plot.as_ref().map(|path| {
+        let file = std::fs::File::create(path);
+        file.map(|file| (path, file)).map_err(|error| Failure::Usage(format!("cannot write {}: {error}", path.display())))
+    });
+    let plot = plot.transpose()?;
+    let bench = StateBench { queries: args.queries.clone(), events: args.events, workers: usize::from(args.workers) };
+    if !args.json {
+        let _ = writeln!(
+            out,
+            "{:<10}{:>14}{:>10}{:>14}{:>14}{:>16}",
+            "query", "events", "seconds", "state rows", "state kB", "resident MB"
+        );
+    }
+    let results = bench.run(|result| {
+        let _ = if args.json { print_json(out, result) } else { print_state(out, result) };
+    });
+    let results = results.map_err(|error| Failure::Job(error.to_string()))?;
+    if let Some((path, mut file)) = plot {
+        let written = file.write_all(highwater::bench::state::plot(&results).as_bytes());
+        written.map_err(|error| Failure::Job(format!("cannot write {}: {error}", path.display())))?;
+    }
+    Ok(())
+}
+
+fn print_state(out: &mut impl Write, result: &StateResult) -> std::io::Result<()> {
+    for sample in result.at_parts(10) {
+        writeln!(
+            out,
+            "{:<10}{:>14}{:>10.2}{:>14}{:>14.2}{:>16.1}",
+            result.query,
+            sample.events,
+            sample.seconds,
+            sample.state_rows,
+            sample.state_bytes as f64 / 1e3,
+            sample.resident_bytes as f64 / 1e6,
+        )?;
+    }
+    let verdict = if result.flat { "flat" } else { "NOT FLAT" };
+    writeln!(
+        out,
+        "{:<10}{verdict}: at most {:.1} kB in the first half, {:.1} kB in the second",
+        result.query,
+        result.early_state_bytes as f64 / 1e3,
+        result.late_state_bytes as f64 / 1e3,
     )
 }
 
