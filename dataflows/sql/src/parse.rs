@@ -32,6 +32,11 @@ pub(crate) use tokens::{MUTUALLY, friendly};
 
 /// Parses a job's text.
 pub(crate) fn parse(text: &str) -> Result<Vec<Statement>> {
+    statements(text, |parser| parser.statement())
+}
+
+/// Parses a text's statements one by one.
+fn statements<S>(text: &str, mut statement: impl FnMut(&mut JobParser<'_>) -> Result<S>) -> Result<Vec<S>> {
     let dialect = JobDialect::default();
     let tokens = Tokenizer::new(&dialect, text).tokenize_with_location().map_err(|e| {
         let at = sqlparser::tokenizer::Span::new(e.location, e.location);
@@ -46,7 +51,7 @@ pub(crate) fn parse(text: &str) -> Result<Vec<Statement>> {
         if parser.parser.peek_token_ref().token == Token::EOF {
             return Ok(statements);
         }
-        statements.push(parser.statement().map_err(|failure| failure.or_at(end))?);
+        statements.push(statement(&mut parser).map_err(|failure| failure.or_at(end))?);
         parser.end_of_statement()?;
     }
 }

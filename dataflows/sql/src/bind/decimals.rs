@@ -6,12 +6,13 @@
 
 use arrow::datatypes::DataType;
 use datafusion_common::config::ConfigOptions;
-use datafusion_common::tree_node::{Transformed, TreeNode};
+use datafusion_common::tree_node::Transformed;
 use datafusion_common::{DFSchema, Result};
-use datafusion_expr::expr_rewriter::NamePreserver;
 use datafusion_expr::type_coercion::binary::BinaryTypeCoercer;
 use datafusion_expr::{BinaryExpr, Expr, ExprSchemable, LogicalPlan, Operator, cast};
 use datafusion_optimizer::analyzer::AnalyzerRule;
+
+use super::expressions::rewrite_typed;
 
 const DIGITS_MAX: u8 = 38;
 const SCALE_MIN: i8 = 6;
@@ -26,20 +27,7 @@ impl AnalyzerRule for ProductScales {
     }
 
     fn analyze(&self, plan: LogicalPlan, _: &ConfigOptions) -> Result<LogicalPlan> {
-        let plan = plan.transform_up_with_subqueries(|node| {
-            let mut schema = DFSchema::empty();
-            for input in node.inputs() {
-                schema.merge(input.schema());
-            }
-            let names = NamePreserver::new(&node);
-            node.map_expressions(|expr| {
-                let name = names.save(&expr);
-                let expr = expr.transform_up(|expr| rounded(expr, &schema))?;
-                Ok(Transformed::new(name.restore(expr.data), expr.transformed, expr.tnr))
-            })?
-            .map_data(|node| node.recompute_schema())
-        })?;
-        Ok(plan.data)
+        rewrite_typed(plan, rounded)
     }
 }
 

@@ -8,7 +8,6 @@ use datafusion_common::config::ConfigOptions;
 use datafusion_common::tree_node::{Transformed, TreeNode};
 use datafusion_common::{DFSchema, Result, ScalarValue};
 use datafusion_expr::execution_props::ExecutionProps;
-use datafusion_expr::expr_rewriter::NamePreserver;
 use datafusion_expr::physical_planning_context::PhysicalPlanningContext;
 use datafusion_expr::{Expr, ExprSchemable, LogicalPlan, Operator, Volatility};
 use datafusion_optimizer::analyzer::AnalyzerRule;
@@ -21,6 +20,7 @@ use super::casts::Casts;
 use super::decimals::ProductScales;
 use super::dependent::Dependent;
 use super::equalities::Equalities;
+use super::expressions::{rewrite_node, rewrite_typed};
 use super::group_window::GroupWindows;
 use super::join_order::order_joins;
 use super::marks::Marks;
@@ -104,15 +104,7 @@ impl AnalyzerRule for CheckedConstants {
     }
 
     fn analyze(&self, plan: LogicalPlan, _: &ConfigOptions) -> Result<LogicalPlan> {
-        let plan = plan.transform_up_with_subqueries(|node| {
-            let names = NamePreserver::new(&node);
-            node.map_expressions(|expr| {
-                let name = names.save(&expr);
-                let expr = expr.transform_up(checked_constant)?;
-                Ok(Transformed::new(name.restore(expr.data), expr.transformed, expr.tnr))
-            })
-        })?;
-        Ok(plan.data)
+        Ok(plan.transform_up_with_subqueries(|node| rewrite_node(node, checked_constant))?.data)
     }
 }
 
@@ -173,23 +165,9 @@ impl AnalyzerRule for PlainStrings {
     }
 
     fn analyze(&self, plan: LogicalPlan, _: &ConfigOptions) -> Result<LogicalPlan> {
-        let plan = plan.transform_up_with_subqueries(|node| {
-            let mut schema = DFSchema::empty();
-            for input in node.inputs() {
-                schema.merge(input.schema());
-            }
-            let names = NamePreserver::new(&node);
-            node.map_expressions(|expr| {
-                let name = names.save(&expr);
-                let expr = expr.transform_up(|expr| {
-                    let view =
-                        matches!(&expr, Expr::ScalarFunction(_)) && matches!(expr.get_type(&schema), Ok(DataType::Utf8View));
-                    Ok(if view { Transformed::yes(datafusion_expr::cast(expr, DataType::Utf8)) } else { Transformed::no(expr) })
-                })?;
-                Ok(Transformed::new(name.restore(expr.data), expr.transformed, expr.tnr))
-            })?
-            .map_data(|node| node.recompute_schema())
-        })?;
-        Ok(plan.data)
+        rewrite_typed(plan, |expr, schema| {
+            let view = matches!(&expr, Expr::ScalarFunction(_)) && matches!(expr.get_type(schema), Ok(DataType::Utf8View));
+            Ok(if view { Transformed::yes(datafusion_expr::cast(expr, DataType::Utf8)) } else { Transformed::no(expr) })
+        })
     }
 }

@@ -3,15 +3,16 @@
 use std::sync::Arc;
 
 use datafusion_common::config::ConfigOptions;
-use datafusion_common::tree_node::{Transformed, TreeNode};
+use datafusion_common::tree_node::Transformed;
 use datafusion_common::{Result, ScalarValue};
 use datafusion_expr::expr::{Sort, WindowFunction, WindowFunctionDefinition};
-use datafusion_expr::expr_rewriter::NamePreserver;
 use datafusion_expr::logical_plan::{Distinct, DistinctOn, LogicalPlanBuilder};
 use datafusion_expr::{Expr, LogicalPlan, WindowFrame, WindowFrameBound, WindowFrameUnits, col, lit};
 use datafusion_optimizer::analyzer::AnalyzerRule;
+
 use sqlparser::ast::{self, LimitClause, Query};
 
+use super::expressions::rewrite_node;
 use crate::functions::WITH_TIES;
 use crate::parse::ast_function;
 
@@ -71,12 +72,7 @@ impl AnalyzerRule for PeerFrames {
             if !matches!(node, LogicalPlan::Window(_)) {
                 return Ok(Transformed::no(node));
             }
-            let names = NamePreserver::new(&node);
-            node.map_expressions(|expr| {
-                let name = names.save(&expr);
-                let expr = expr.transform_up(|expr| Ok(peer_frame(expr)))?;
-                Ok(Transformed::new(name.restore(expr.data), expr.transformed, expr.tnr))
-            })
+            rewrite_node(node, |expr| Ok(peer_frame(expr)))
         })?;
         Ok(plan.data)
     }
@@ -117,4 +113,26 @@ pub(super) fn fetch_as_limit(query: &mut Query) {
         _ => None,
     };
     query.limit_clause = Some(LimitClause::LimitOffset { limit: Some(count), offset, limit_by: Vec::new() });
+}
+
+/// Whether an order stands below projections.
+pub(crate) fn is_sorted(plan: &LogicalPlan) -> bool {
+    match plan {
+        LogicalPlan::Sort(sort) => sort.fetch.is_none(),
+        LogicalPlan::Projection(project) => is_sorted(&project.input),
+        LogicalPlan::SubqueryAlias(alias) => is_sorted(&alias.input),
+        _ => false,
+    }
+}
+
+/// The number in the mark that is made of `WITH TIES`.
+pub(crate) fn with_ties(fetch: &Expr) -> Option<u64> {
+    match fetch {
+        Expr::Cast(cast) => with_ties(&cast.expr),
+        Expr::ScalarFunction(call) if call.func.name() == WITH_TIES => match call.args.first()?.clone().unalias() {
+            Expr::Literal(value, _) => value.to_string().parse().ok(),
+            _ => None,
+        },
+        _ => None,
+    }
 }

@@ -12,8 +12,8 @@ use highwater_plan::{Emit, NodeId, OrderColumn, Over, OverClosing, OverFunction,
 use super::expr::{as_column, columns};
 use super::graph::{Known, Op};
 use super::{Lowerer, names};
+use crate::bind::{is_sorted, with_ties};
 use crate::diagnose::{Construct, Result, error};
-use crate::functions::WITH_TIES;
 
 /// How many rows of an order are wanted.
 #[derive(Clone, Copy)]
@@ -231,25 +231,6 @@ fn only_ranking(over: &Over) -> Option<Ranking> {
             OverFunction::Ranking(ranking) => Some(ranking),
             _ => None,
         },
-        _ => None,
-    }
-}
-
-/// Whether an order stands below projections.
-fn is_sorted(plan: &LogicalPlan) -> bool {
-    match plan {
-        LogicalPlan::Sort(sort) => sort.fetch.is_none(),
-        LogicalPlan::Projection(project) => is_sorted(&project.input),
-        LogicalPlan::SubqueryAlias(alias) => is_sorted(&alias.input),
-        _ => false,
-    }
-}
-
-/// The number in the mark that the binder makes of `WITH TIES`.
-fn with_ties(fetch: &Expr) -> Option<u64> {
-    match fetch {
-        Expr::Cast(cast) => with_ties(&cast.expr),
-        Expr::ScalarFunction(call) if call.func.name() == WITH_TIES => whole(call.args.first()?).and_then(|n| n.try_into().ok()),
         _ => None,
     }
 }

@@ -8,11 +8,10 @@ use sqlparser::ast::{
     Statement as SqlStatement, TableFactor, TableObject, TableWithJoins, Visit, Visitor,
 };
 use sqlparser::keywords::Keyword;
-use sqlparser::parser::Parser;
-use sqlparser::tokenizer::{Token, Tokenizer};
+use sqlparser::tokenizer::Token;
 
-use super::dialect::{JobDialect, TABLE_ARGUMENT};
-use super::{JobParser, place_end, place_start, tokens};
+use super::dialect::TABLE_ARGUMENT;
+use super::{JobParser, place_end, place_start, statements};
 use crate::diagnose::{Result, error, from_parser, place};
 
 /// One statement of a script.
@@ -37,23 +36,7 @@ pub(crate) enum ScriptKind {
 
 /// Parses a script.
 pub(crate) fn parse_script(text: &str) -> Result<Vec<ScriptStatement>> {
-    let dialect = JobDialect::default();
-    let tokens = Tokenizer::new(&dialect, text).tokenize_with_location().map_err(|e| {
-        let at = sqlparser::tokenizer::Span::new(e.location, e.location);
-        error("syntax", tokens::friendly(&e.message)).at(place(at))
-    })?;
-    let end = tokens::last_place(&tokens);
-    let parser = Parser::new(&dialect).with_tokens_with_locations(tokens::mutual(tokens::rewrite(tokens)));
-    let mut parser = JobParser { parser, end };
-    let mut statements = Vec::new();
-    loop {
-        while parser.parser.consume_token(&Token::SemiColon) {}
-        if parser.parser.peek_token_ref().token == Token::EOF {
-            return Ok(statements);
-        }
-        statements.push(parser.script_statement().map_err(|failure| failure.or_at(end))?);
-        parser.end_of_statement()?;
-    }
+    statements(text, |parser| parser.script_statement())
 }
 
 const STATEMENTS: &str = "statements are SELECT, WITH, VALUES, INSERT INTO, UPDATE and DELETE FROM";

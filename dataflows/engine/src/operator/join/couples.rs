@@ -8,9 +8,10 @@ use std::sync::Arc;
 use arrow::array::{Array, ArrayRef, Int64Array, NullArray, RecordBatch, RecordBatchOptions, UInt32Array, new_null_array};
 use arrow::buffer::BooleanBuffer;
 use arrow::compute;
-use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
+use arrow::datatypes::{DataType, Schema, SchemaRef};
 use highwater_plan::{Beside, Map};
 
+use super::layout::{kept_columns, pair_fields};
 use crate::operator::map::Mapper;
 use crate::operator::sides::Errors;
 use crate::{Delta, Diff, Time};
@@ -47,18 +48,11 @@ impl Couples {
         let mut read = vec![beside.map.exprs.is_none(); widths[0] + widths[1]];
         let exprs = beside.residual.iter().chain(&beside.map.filters).chain(beside.map.exprs.iter().flatten());
         exprs.flat_map(|expr| &expr.columns).for_each(|column| read[*column] = true);
-        let kept = [
-            (0..widths[0]).filter(|column| read[*column]).collect::<Vec<_>>(),
-            (0..widths[1]).filter(|column| read[widths[0] + column]).collect::<Vec<_>>(),
-        ];
+        let kept = kept_columns(&read, widths);
         let types = |side: usize, columns: &[usize]| {
             columns.iter().map(|column| inputs[side].field(*column).data_type().clone()).collect()
         };
-        let fields = inputs[0].fields().iter().chain(inputs[1].fields()).zip(&read).map(|(field, read)| {
-            let data_type = if *read { field.data_type().clone() } else { DataType::Null };
-            Field::new(field.name(), data_type, true)
-        });
-        let schema: SchemaRef = Arc::new(Schema::new(fields.collect::<Vec<_>>()));
+        let schema: SchemaRef = Arc::new(Schema::new(pair_fields(inputs, &read)));
         let residual = (!beside.residual.is_empty()).then(|| {
             let map = Map { filters: beside.residual.clone(), exprs: None };
             Mapper::new(map, Arc::clone(&schema), errors.clone())

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use arrow::array::{Array, ArrayRef, BooleanArray, NullArray, RecordBatch, RecordBatchOptions, new_null_array};
 use arrow::buffer::BooleanBuffer;
-use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
+use arrow::datatypes::{DataType, Field, FieldRef, Schema, SchemaRef};
 use highwater_plan::{Join, JoinKind};
 
 use crate::Delta;
@@ -44,23 +44,31 @@ pub(crate) fn read_columns(join: &Join, widths: [usize; 2]) -> Vec<bool> {
     read
 }
 
+/// Per side the columns that are read, of a join of inputs so wide.
+pub(super) fn kept_columns(read: &[bool], widths: [usize; 2]) -> [Vec<usize>; 2] {
+    [(0..widths[0]).filter(|column| read[*column]).collect(), (0..widths[1]).filter(|column| read[widths[0] + column]).collect()]
+}
+
+/// The fields of pairs, left first; what is not read is NULL.
+pub(super) fn pair_fields(inputs: [&SchemaRef; 2], read: &[bool]) -> Vec<Field> {
+    let both = inputs[0].fields().iter().chain(inputs[1].fields());
+    let field = |(field, read): (&FieldRef, &bool)| {
+        let data_type = if *read { field.data_type().clone() } else { DataType::Null };
+        Field::new(field.name(), data_type, true)
+    };
+    both.zip(read).map(field).collect()
+}
+
 impl Layout {
     /// The layout of a join of inputs with these schemas.
     pub(super) fn new(join: &Join, inputs: [&SchemaRef; 2], append_only: [bool; 2]) -> Self {
         let widths = [inputs[0].fields().len(), inputs[1].fields().len()];
         let read = read_columns(join, widths);
-        let kept = [
-            (0..widths[0]).filter(|column| read[*column]).collect::<Vec<_>>(),
-            (0..widths[1]).filter(|column| read[widths[0] + column]).collect::<Vec<_>>(),
-        ];
+        let kept = kept_columns(&read, widths);
         let types = |side: usize, columns: &[usize]| {
             columns.iter().map(|column| inputs[side].field(*column).data_type().clone()).collect()
         };
-        let fields = inputs[0].fields().iter().chain(inputs[1].fields()).zip(&read).map(|(field, read)| {
-            let data_type = if *read { field.data_type().clone() } else { DataType::Null };
-            Field::new(field.name(), data_type, true)
-        });
-        let fields: Vec<Field> = fields.collect();
+        let fields = pair_fields(inputs, &read);
         let mut alone = fields.clone();
         if !join.kind.gives_pairs() {
             alone.truncate(widths[0]);

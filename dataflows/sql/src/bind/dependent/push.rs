@@ -24,11 +24,10 @@ use datafusion_functions::expr_fn::coalesce;
 
 use super::Names;
 use crate::bind::nodes::{WatermarkNode, WindowNode, Windows};
-use crate::bind::ordered::numbered;
+use crate::bind::ordered::{is_sorted, numbered, with_ties};
 use crate::bind::set_operation::SetOperationNode;
 use crate::bind::unnest::UnnestNode;
 use crate::diagnose::{Failure, error};
-use crate::functions::WITH_TIES;
 
 /// The outer columns that a plan names, each once.
 pub(super) fn outer_columns(plan: &LogicalPlan) -> Vec<Column> {
@@ -563,32 +562,10 @@ impl Rows {
             }
             (FetchType::UnsupportedExpr, Some(fetch)) => {
                 let fetch = with_ties(fetch).ok_or_else(not_constant)?;
-                Ok(Rows { skip, fetch, ties: true })
+                Ok(Rows { skip, fetch: usize::try_from(fetch).unwrap_or(usize::MAX), ties: true })
             }
             _ => Err(not_constant().into()),
         }
-    }
-}
-
-/// The number in the mark that is made of `WITH TIES`.
-fn with_ties(fetch: &Expr) -> Option<usize> {
-    match fetch {
-        Expr::Cast(cast) => with_ties(&cast.expr),
-        Expr::ScalarFunction(call) if call.func.name() == WITH_TIES => match call.args.first()?.clone().unalias() {
-            Expr::Literal(value, _) => value.to_string().parse().ok(),
-            _ => None,
-        },
-        _ => None,
-    }
-}
-
-/// Whether an order stands below projections.
-fn is_sorted(plan: &LogicalPlan) -> bool {
-    match plan {
-        LogicalPlan::Sort(sort) => sort.fetch.is_none(),
-        LogicalPlan::Projection(project) => is_sorted(&project.input),
-        LogicalPlan::SubqueryAlias(alias) => is_sorted(&alias.input),
-        _ => false,
     }
 }
 
