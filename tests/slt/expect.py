@@ -7,7 +7,8 @@ a table with a primary key replaces. Comments right above a record direct this p
     # by hand: WHY        the record's expectation was worked out by a person and stays; a change of rows is still made
     # by hand from here   so for all that follows, and DuckDB is asked nothing any more
     # duckdb: SQL         DuckDB is asked this instead: a query of the same meaning, a statement (nothing if empty), or in a
-                          block of CREATEs a definition in place of the one of the same name; several lines are put together
+                          block of CREATEs a definition in place of the one of the same name, or one that those need; several
+                          lines are put together
 
 Needs Python with the module duckdb; run it when a case is added, and look at the difference: where DuckDB has other
 semantics than PostgreSQL and Flink, its answer is not the truth.
@@ -160,12 +161,13 @@ def main(path):
             elif words[:2] == ['statement', 'ok'] and re.match(r'\s*(CREATE|SET)\b', text, re.I):
                 asked = Asked()
                 replaced = {CREATE.match(one).group(1): one for one in statements('\n'.join(instead)) if CREATE.match(one)}
-                for statement in statements(text):
-                    made = CREATE.match(statement)
-                    if made and made.group(1) in replaced:
-                        asked.run(replaced[made.group(1)])
-                    elif made:
-                        asked.run(statement)
+                ours = [(CREATE.match(one).group(1), one) for one in statements(text) if CREATE.match(one)]
+                helpers = [replaced[name] for name in replaced if name not in dict(ours)]
+                for name, statement in ours:
+                    if name in replaced:
+                        while helpers:
+                            asked.run(helpers.pop(0))
+                    asked.run(replaced.get(name, statement))
             elif words[:2] == ['statement', 'ok']:
                 asked.changed('\n'.join(instead) if instead else text)
         except duckdb.Error as error:

@@ -211,7 +211,9 @@ impl Catalog {
     pub(crate) fn unknown_relation(&self, name: &str) -> Failure {
         let readable =
             self.relations.values().filter(|relation| !matches!(relation.target, Target::Sink(_) | Target::Binding { .. }));
-        let mut names: Vec<String> = readable.map(|relation| relation.name.clone()).collect();
+        // Side relations are known by the relation that they stand beside.
+        let names = readable.map(|relation| relation.name.clone()).filter(|known| !known.contains('$') || name.contains('$'));
+        let mut names: Vec<String> = names.collect();
         names.sort();
         let help = did_you_mean(name, "relations declared before this", &names)
             .unwrap_or_else(|| "declare it first: CREATE SOURCE, CREATE TABLE or CREATE VIEW".into());

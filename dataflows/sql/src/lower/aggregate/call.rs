@@ -129,6 +129,12 @@ impl Lowerer<'_> {
                 draft.arguments.clear();
             }
         }
+        // What is NULL by its type has no bits that say so.
+        let no_row = |expr: &Expr| expr.get_type(input.schema()).is_ok_and(|found| found.is_null());
+        if function == AggregateFunction::Count && draft.arguments.iter().any(no_row) {
+            draft.required = call.params.args.iter().collect();
+            draft.arguments.clear();
+        }
         distinct &= !draft.arguments.is_empty();
         if call.params.null_treatment == Some(NullTreatment::IgnoreNulls) {
             draft.required.extend(call.params.args.first());
