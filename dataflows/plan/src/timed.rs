@@ -33,8 +33,8 @@ pub struct TemporalJoin {
 pub enum AsOf {
     /// The end of the epoch in which the left row comes.
     Processing,
-    /// The left row's event time. The right input is [`crate::Op::Versions`], perhaps behind maps: a row is valid from its
-    /// time on, until the next of its key. Left rows wait until both watermarks have passed their time.
+    /// The left row's event time. The right input is [`crate::Op::Versions`], perhaps behind maps, or grows: a row is valid
+    /// from its time on, until the next of its key. Left rows wait until both watermarks have passed their time.
     Event {
         /// The left event time.
         left: usize,
@@ -42,6 +42,9 @@ pub enum AsOf {
         right: usize,
         /// A boolean right column: the row says that the key has no version from its time on where this is not true.
         valid: Option<usize>,
+        /// Of right rows with one key and one time: the first in the order of the columns that are kept counts, among those
+        /// that are valid if there are some. Otherwise the one that came last, and then only one worker has rows of a key.
+        first_of_equal: bool,
         /// Sources whose watermarks bound both times, ascending.
         sources: Vec<crate::TimeSource>,
     },

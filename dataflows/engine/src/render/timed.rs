@@ -24,7 +24,7 @@ impl<'scope> Renderer<'scope, '_> {
     pub(super) fn temporal_join(&mut self, id: NodeId, node: &Node, temporal: &TemporalJoin) -> DeltaStream<'scope> {
         let couples = self.couples(id, node, &temporal.beside, "temporal join");
         let inputs = self.sides(node, &temporal.beside);
-        let AsOf::Event { left, right, valid, sources } = &temporal.as_of else {
+        let AsOf::Event { left, right, valid, first_of_equal, sources } = &temporal.as_of else {
             let sides = [0, 1].map(|side| &self.shared.job.plan.nodes[node.inputs[side]]);
             let append_only = sides.map(|side| side.properties.append_only);
             let logic = Lookup::new(couples, &sides[0].schema, append_only);
@@ -46,6 +46,7 @@ impl<'scope> Renderer<'scope, '_> {
             couples,
             times: [*left, *right],
             valid: *valid,
+            first_of_equal: *first_of_equal,
             watermark,
             errors: gate.errors,
             // Versions are as they came, deletions too.

@@ -4,8 +4,10 @@ use std::sync::Arc;
 
 use arrow::datatypes::{DataType, Field, Schema};
 use datafusion_expr::utils::conjunction;
-use datafusion_expr::{BinaryExpr, Expr, LogicalPlan, Operator};
-use highwater_plan::{AsOf, Comparison, Diagnostic, NodeId, PROCESSING_TIME, StateBound, TimeColumn, TimeKind, TimeSource};
+use datafusion_expr::{BinaryExpr, Expr, LogicalPlan, Operator, lit};
+use highwater_plan::{
+    AsOf, Comparison, Diagnostic, NodeId, PROCESSING_TIME, Ranking, StateBound, TimeColumn, TimeKind, TimeSource, TopN,
+};
 
 use super::Lowerer;
 use super::expr::{as_column, at, columns, remap};
@@ -83,17 +85,25 @@ impl Lowerer<'_> {
         if left_time.as_ref().is_some_and(of_clock) {
             return self.as_of_processing(join, left, right, conditions, names);
         }
+        let versions = self.versions(right)?;
         let right_known = &self.graph.nodes[right].known;
-        let Some((right_time, right_sources)) = event_time(&right_known.time) else {
-            return Err(self.not_versioned());
+        let (right_time, right_sources, right_keys) = match &versions.latest {
+            Some(latest) => {
+                let time = self.graph.nodes[versions.node].known.time[latest.time].as_ref();
+                let sources = time.map(|time| time.sources.clone()).unwrap_or_default();
+                (latest.time, sources, vec![latest.key.clone()])
+            }
+            None => match event_time(&right_known.time) {
+                Some((time, sources)) => (time, sources, right_known.keys.clone()),
+                None => return Err(self.not_versioned()),
+            },
         };
         let (equal, mut residual) = compared(conditions, width, |operator| operator == Operator::Eq);
         // One equality for each column of the key; what else is equal is a condition of the match.
         let find = |column: &usize| equal.iter().position(|equal| as_column(&equal.right) == Some(*column));
-        let key: Option<Vec<usize>> =
-            right_known.keys.iter().find_map(|key| key.iter().map(find).collect::<Option<Vec<usize>>>());
+        let key: Option<Vec<usize>> = right_keys.iter().find_map(|key| key.iter().map(find).collect::<Option<Vec<usize>>>());
         let Some(key) = key else {
-            let keys = right_known.keys.first().map(|key| {
+            let keys = right_keys.first().map(|key| {
                 let name = |column: &usize| self.graph.nodes[right].schema.field(*column).name().clone();
                 key.iter().map(name).collect::<Vec<String>>().join(", ")
             });
@@ -116,10 +126,9 @@ impl Lowerer<'_> {
                 .at(self.timed_place())
                 .help("declare it on the source: WATERMARK FOR ts AS ts - INTERVAL '5' SECOND"));
         };
-        let (versions, valid) = self.versions(right)?;
         // The left time is a column, computed if need be.
         let (keyed_left, time_column) = self.with_keys(left, vec![time])?;
-        let sides = self.timed_sides(join, keyed_left, versions, pairs)?;
+        let sides = self.timed_sides(join, keyed_left, versions.node, pairs)?;
         let sources = TimeSource::merged(left_time.sources.iter().chain(&right_sources));
         let left_known = &self.graph.nodes[sides.left].known;
         let kept = |(column, time): (usize, &Option<TimeColumn>)| {
@@ -138,7 +147,8 @@ impl Lowerer<'_> {
             keys: if left_known.append_only { left_known.keys.clone() } else { Vec::new() },
             state: StateBound::Versions,
         };
-        let as_of = AsOf::Event { left: time_column[0], right: right_time, valid, sources };
+        let (valid, first_of_equal) = (versions.valid, versions.latest.is_some());
+        let as_of = AsOf::Event { left: time_column[0], right: right_time, valid, first_of_equal, sources };
         self.beside(join, sides, false, residual, How::Temporal(as_of), known, names)
     }
 
@@ -197,18 +207,26 @@ impl Lowerer<'_> {
         self.beside(join, sides, nulls_equal, Vec::new(), how, known, names)
     }
 
-    /// The right side of an event-time join as versions: every row of its table, and a column that says whether it is
-    /// among the rows that the right side selects.
-    fn versions(&mut self, right: NodeId) -> Result<(NodeId, Option<usize>)> {
+    /// The right side of an event-time join as versions: every row of its table or, if it takes the latest row of each key
+    /// of a stream, of that stream.
+    fn versions(&mut self, right: NodeId) -> Result<Versions> {
         let node = self.graph.nodes[right].clone();
         match node.op {
             Op::Source(source) if !self.bound.sources[source].primary_key.is_empty() => {
                 let known = Known { keys: Vec::new(), state: StateBound::Stateless, append_only: false, ..node.known };
                 let versions = self.graph.add(Op::Versions(source), Vec::new(), node.schema, known, node.span)?;
-                Ok((versions, None))
+                Ok(Versions { node: versions, valid: None, latest: None })
+            }
+            Op::TopN(topn) => {
+                let latest = self.latest(&topn, node.inputs[0]).ok_or_else(|| self.not_versioned())?;
+                let width = self.width(node.inputs[0]);
+                let names = super::names_of(&node.schema);
+                let number = topn.numbered.then(|| lit(1i64));
+                let rows = self.project(node.inputs[0], (0..width).map(at).chain(number).collect(), &names)?;
+                Ok(Versions { node: rows, valid: None, latest: Some(latest) })
             }
             Op::Map(map) => {
-                let (input, below) = self.versions(node.inputs[0])?;
+                let Versions { node: input, valid: below, latest } = self.versions(node.inputs[0])?;
                 let width = node.schema.fields().len();
                 let mut exprs = map.exprs.unwrap_or_else(|| (0..width).map(at).collect());
                 let mut names: Vec<String> = node.schema.fields().iter().map(|field| field.name().clone()).collect();
@@ -219,10 +237,36 @@ impl Lowerer<'_> {
                     names.push("valid".into());
                     exprs.len() - 1
                 });
-                Ok((self.project(input, exprs, &names)?, column))
+                let latest = match latest {
+                    None => None,
+                    Some(Latest { time, key }) => {
+                        let place = |column: usize| exprs.iter().position(|expr| as_column(expr) == Some(column));
+                        let key = key.into_iter().map(place).collect::<Option<Vec<usize>>>();
+                        let key = key.ok_or_else(|| self.not_versioned())?;
+                        let time = place(time).unwrap_or_else(|| {
+                            exprs.push(at(time));
+                            names.push("version".into());
+                            exprs.len() - 1
+                        });
+                        Some(Latest { time, key })
+                    }
+                };
+                Ok(Versions { node: self.project(input, exprs, &names)?, valid: column, latest })
             }
             _ => Err(self.not_versioned()),
         }
+    }
+
+    /// The key and the time of a deduplication that keeps the last row of each key of a stream.
+    fn latest(&self, topn: &TopN, input: NodeId) -> Option<Latest> {
+        let known = &self.graph.nodes[input].known;
+        let [by] = &topn.order[..] else { return None };
+        let one = topn.ranking == Ranking::RowNumber && (topn.first, topn.last) == (1, 1) && topn.window.is_none();
+        let timed = known.time[by.column]
+            .as_ref()
+            .is_some_and(|time| time.kind == TimeKind::Event && !time.sources.is_empty() && !of_clock(time));
+        let fits = one && timed && by.descending && known.append_only && !topn.partition.is_empty();
+        fits.then(|| Latest { time: by.column, key: topn.partition.clone() })
     }
 
     /// Both sides with their key columns.
@@ -296,8 +340,23 @@ impl Lowerer<'_> {
     fn not_versioned(&self) -> Failure {
         error("not-versioned", "FOR SYSTEM_TIME AS OF an event time needs a table whose versions have times")
             .at(self.timed_place())
-            .help("give the table a PRIMARY KEY and a WATERMARK, or use FOR SYSTEM_TIME AS OF PROCTIME()")
+            .help("give the table a PRIMARY KEY and a WATERMARK, or take the last row of each key of a stream by ROW_NUMBER() OVER (PARTITION BY key ORDER BY its event time DESC) = 1, or use FOR SYSTEM_TIME AS OF PROCTIME()")
     }
+}
+
+/// Versions of the rows of a right side.
+struct Versions {
+    node: NodeId,
+    /// A column that says whether a row is among those that the right side selects.
+    valid: Option<usize>,
+    /// Set if they are the rows of a stream of which the right side takes the latest.
+    latest: Option<Latest>,
+}
+
+/// A deduplication that keeps the last row of each key.
+struct Latest {
+    time: usize,
+    key: Vec<usize>,
 }
 
 /// Both inputs of a join in time, with the columns that were computed for it behind their own.

@@ -76,6 +76,18 @@ impl<'a> Pairing<'a> {
     }
 }
 
+/// The right columns that a join reads, ascending.
+fn right_columns(beside: &Beside, left_width: usize, right_width: usize) -> Vec<usize> {
+    let exprs = beside.residual.iter().chain(&beside.map.filters).chain(beside.map.exprs.iter().flatten());
+    let mut read: Vec<usize> = exprs.flat_map(|expr| &expr.columns).filter_map(|column| column.checked_sub(left_width)).collect();
+    if beside.map.exprs.is_none() {
+        read.extend(0..right_width);
+    }
+    read.sort_unstable();
+    read.dedup();
+    read
+}
+
 /// The content of `ASOF JOIN` after each epoch.
 pub(super) fn nearest(
     context: &Context<'_>,
@@ -87,13 +99,7 @@ pub(super) fn nearest(
     let mut pairing = Pairing::new(context, id, &nearest.beside, &residual);
     let left_width = context.job.plan.nodes[context.job.plan.nodes[id].inputs[0]].schema.fields().len();
     // Of equally near rows the columns that the join reads decide.
-    let exprs = nearest.beside.map.filters.iter().chain(nearest.beside.map.exprs.iter().flatten());
-    let mut read: Vec<usize> = exprs.flat_map(|expr| &expr.columns).filter_map(|column| column.checked_sub(left_width)).collect();
-    if nearest.beside.map.exprs.is_none() {
-        read.extend(0..pairing.right_width);
-    }
-    read.sort_unstable();
-    read.dedup();
+    let read = right_columns(&nearest.beside, left_width, pairing.right_width);
     let kept = |row: &Row| -> Vec<Value> { read.iter().map(|column| row[*column].clone()).collect() };
     let mut evaluated = Evaluated::of(vec![Multiset::default(); context.epochs]);
     for epoch in 0..context.epochs {
@@ -140,8 +146,12 @@ pub(super) fn temporal(
             let width = context.job.plan.nodes[context.job.plan.nodes[id].inputs[0]].schema.fields().len();
             of_processing(context, pairing, &told_by(&temporal.beside, width), inputs)
         }
-        AsOf::Event { left, right, valid, sources } => {
-            of_event(context, id, pairing, inputs[0], (*left, *right, *valid), sources)
+        AsOf::Event { left, right, valid, first_of_equal, sources } => {
+            let rows = match first_of_equal {
+                true => rows_that_came(inputs[1]),
+                false => right_rows(context, context.job.plan.nodes[id].inputs[1])?,
+            };
+            of_event(context, id, pairing, (inputs[0], rows), (*left, *right, *valid), *first_of_equal, sources)
         }
     }
 }
@@ -215,8 +225,9 @@ fn of_event(
     context: &Context<'_>,
     id: NodeId,
     mut pairing: Pairing<'_>,
-    left: &[Multiset],
+    (left, mut right): (&[Multiset], Vec<Vec<(Row, i64)>>),
     (left_time, right_time, valid): (usize, usize, Option<usize>),
+    first_of_equal: bool,
     sources: &[TimeSource],
 ) -> Result<Evaluated, Unfit> {
     let plan = &context.job.plan;
@@ -228,7 +239,8 @@ fn of_event(
     let mut versions: BTreeMap<Vec<Value>, Versions> = BTreeMap::new();
     let mut waiting: Vec<(Row, i64, i64)> = Vec::new();
     let (mut content, mut errors, mut late) = (Multiset::default(), 0, 0);
-    let mut right = right_rows(context, inputs[1])?;
+    let read = right_columns(pairing.beside, plan.nodes[inputs[0]].schema.fields().len(), pairing.right_width);
+    let kept = |row: &Row| -> Vec<Value> { read.iter().map(|column| row[*column].clone()).collect() };
     for epoch in 0..context.epochs {
         let before = context.watermark_before(epoch, sources);
         for (row, diff) in right[epoch].drain(..) {
@@ -244,7 +256,13 @@ fn of_event(
                 continue;
             }
             let exists = diff > 0 && valid.is_none_or(|valid| row[valid].is_true());
-            of_key.insert(from, exists.then_some(row));
+            let version = exists.then_some(row);
+            match (of_key.get(&from), &version) {
+                // One that is selected comes before one that is not, and then the smaller one.
+                (Some(_), None) if first_of_equal => {}
+                (Some(Some(there)), Some(row)) if first_of_equal && kept(there) <= kept(row) => {}
+                _ => drop(of_key.insert(from, version)),
+            }
             // That is all that is known of a key whose last version before the watermark says that it is gone.
         }
         let change = match epoch.checked_sub(1) {
@@ -278,6 +296,13 @@ fn of_event(
         evaluated.late[epoch] = late;
     }
     Ok(evaluated)
+}
+
+/// Per epoch the rows that came.
+fn rows_that_came(content: &[Multiset]) -> Vec<Vec<(Row, i64)>> {
+    let before = [Multiset::default()].into_iter().chain(content.iter().cloned());
+    let changes = content.iter().zip(before).map(|(now, before)| now.minus(&before));
+    changes.map(|change| change.iter().map(|(row, diff)| (row.clone(), diff)).collect()).collect()
 }
 
 /// Per epoch the rows of the right side in the order they came, mapped; those that fail are counted elsewhere.

@@ -111,7 +111,8 @@ impl<'a> Queries<'a> {
     }
 
     fn query(&mut self) -> Query {
-        match self.random.below(35) {
+        match self.random.below(37) {
+            35..=36 => self.latest(),
             32..=34 => self.interval_join(),
             28..=29 => self.with_subquery(),
             0..=1 => self.project(),

@@ -32,6 +32,8 @@ pub(crate) struct Versioned {
     pub(crate) times: [usize; 2],
     /// A right column of booleans: whether the row is a version, or the end of one.
     pub(crate) valid: Option<usize>,
+    /// Of rows with one key and one time the first in their order counts, not the one that comes last.
+    pub(crate) first_of_equal: bool,
     pub(crate) watermark: Watermark,
     pub(crate) errors: Errors,
     pub(crate) late: LateRows,
@@ -80,7 +82,7 @@ impl Versions {
 
     /// Sets the version of a key from `time` on; whether it can still be asked for, when all times before `passed` are
     /// over.
-    fn set(&mut self, key: u32, time: i64, row: Option<&[u8]>, passed: i64) -> bool {
+    fn set(&mut self, key: u32, time: i64, row: Option<&[u8]>, passed: i64, first_of_equal: bool) -> bool {
         let versions = &mut self.of[key as usize];
         let place = versions.partition_point(|(from, _)| *from < time);
         let same = versions.get(place).is_some_and(|(from, _)| *from == time);
@@ -88,6 +90,17 @@ impl Versions {
         if next.is_some_and(|(from, _)| *from <= passed) {
             return false;
         }
+        if same && first_of_equal {
+            let there = versions[place].1;
+            let stays = match row {
+                None => true,
+                Some(row) => there != GONE && &*self.rows[there as usize] <= row,
+            };
+            if stays {
+                return true;
+            }
+        }
+        let versions = &mut self.of[key as usize];
         if same {
             let old = std::mem::replace(&mut versions[place].1, GONE);
             self.release(old);
@@ -183,7 +196,7 @@ impl Versioned {
                 let exists = delta.diff(row) > 0 && valid.is_none_or(|valid| valid.is_valid(row) && valid.value(row));
                 let bytes = encoded.as_ref().map_or(&[][..], |encoded| encoded.row(row).data());
                 let time = times.value(row);
-                if !versions.set(*key, time, exists.then_some(bytes), passed) {
+                if !versions.set(*key, time, exists.then_some(bytes), passed, self.first_of_equal) {
                     missed.push(Missed { row: row as u32, from: time, to: time.saturating_add(1), windows: 1 });
                 }
             }

@@ -2,12 +2,14 @@
 
 use super::{From, Queries, Query};
 use crate::generate::expr::predicate;
-use crate::generate::names::{Column, Kind, Role};
+use crate::generate::names::{Column, Kind, Relation, Role};
 
 impl Queries<'_> {
     /// A join beside the right side of the moment, beside the version of a time, or beside the nearest row.
     pub(super) fn timed_join(&mut self) -> Query {
+        let latest = self.relations.iter().any(|relation| is_latest(relation));
         match self.random.below(3) {
+            _ if latest && self.random.chance(60) => self.version_join(),
             0 => self.processing_join(),
             1 => self.version_join(),
             _ => self.asof_join(),
@@ -28,15 +30,19 @@ impl Queries<'_> {
     }
 
     fn version_join(&mut self) -> Query {
-        // The table is `p1`, and its key its first columns.
-        let versioned = self.relation(|relation| relation.name == "p1" && relation.event_time().is_some());
+        // The table is `p1`, and its key its first columns; or it is the latest rows of a stream.
+        let latest = self.relation(is_latest);
+        let (versioned, keys) = match latest.filter(|_| self.random.chance(80)) {
+            Some(latest) => (Some(latest), 1),
+            None => (self.relation(|relation| relation.name == "p1" && relation.event_time().is_some()), self.versioned_keys),
+        };
         let left = self.relation(|relation| relation.event_time().is_some());
         let (Some(versioned), Some(left)) = (versioned, left) else { return self.processing_join() };
         let time = left.event_time().expect("just asked").name.clone();
         let left = From { sql: format!("{} AS l", left.name), columns: left.columns_of("l"), depth: left.depth };
         let right = versioned.columns_of("r");
         let mut on = Vec::new();
-        for key in right[..self.versioned_keys].iter().cloned() {
+        for key in right[..keys].iter().cloned() {
             let fitting: Vec<&Column> = left.columns.iter().filter(|column| column.kind == key.kind).collect();
             match fitting.is_empty() {
                 true => return self.processing_join(),
@@ -49,6 +55,24 @@ impl Queries<'_> {
         }
         let joined = format!("{} FOR SYSTEM_TIME AS OF l.{time} AS r", versioned.name);
         self.timed(left, &joined, right, &on, versioned.depth)
+    }
+
+    /// The latest row of each key of a stream.
+    pub(super) fn latest(&mut self) -> Query {
+        let stream = self.relation(|relation| relation.name.starts_with('s')).expect("the first source is a stream");
+        let columns = stream.columns_of("d");
+        let other = self.random.one_of(&columns[1..]).clone();
+        let condition =
+            if self.random.chance(30) { format!(" AND {}", predicate(self.random, &columns, 1)) } else { String::new() };
+        let below = if self.random.chance(30) { self.condition(&stream.columns, 100) } else { String::new() };
+        let sql = format!(
+            "SELECT d.k AS {LATEST_KEY}, {} AS c1, d.ts AS c2 FROM (SELECT *, ROW_NUMBER() OVER (PARTITION BY k ORDER BY ts DESC) AS rn
+             FROM {}{below}) AS d WHERE rn = 1{condition}",
+            other.name, stream.name
+        );
+        let column = |name: &str, kind| Column { name: name.into(), kind, role: Role::None };
+        let columns = vec![column(LATEST_KEY, Kind::BigInt), column("c1", other.kind), column("c2", Kind::Timestamp)];
+        Query { sql, columns, closes: false, depth: stream.depth }
     }
 
     fn asof_join(&mut self) -> Query {
@@ -107,6 +131,13 @@ impl Queries<'_> {
         }
         on
     }
+}
+
+/// What the key of a stream's latest rows is called.
+const LATEST_KEY: &str = "latest_key";
+
+fn is_latest(relation: &Relation) -> bool {
+    relation.columns[0].name == LATEST_KEY
 }
 
 fn without_role(column: &Column) -> Column {
