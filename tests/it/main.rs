@@ -15,5 +15,6 @@ mod rows;
 mod serve;
 mod service;
 mod slt;
+mod state;
 mod tables;
 mod tpch;

@@ -97,7 +97,11 @@ impl Lowerer<'_> {
         if self.closes(root, span)? {
             return Ok(root);
         }
+        let tells_last = self.tells_last(root);
         if !self.only_sessions_change(root) {
+            if tells_last {
+                return Ok(root);
+            }
             let message = "EMIT FINAL cannot be given: without windows no row is final while rows may be retracted";
             return Err(error("emit-final", message).at(span).help(HELP));
         }
@@ -112,6 +116,9 @@ impl Lowerer<'_> {
         };
         let time = below.as_ref().and_then(|(input, ..)| self.time_to_hold_by(*input));
         let (Some((input, filters, exprs)), Some((column, kind))) = (below, time) else {
+            if tells_last {
+                return Ok(root);
+            }
             return Err(error("emit-final", "EMIT FINAL needs windows that a watermark closes, or rows with an event time")
                 .at(span)
                 .help(HELP));
@@ -219,11 +226,11 @@ impl Lowerer<'_> {
                 _ => {}
             }
         }
-        Ok(closes || self.tells_last(root))
+        Ok(closes)
     }
 
     /// Whether its rows are those of an outer interval join, which gives pairs at once and the others when they cannot have
-    /// a match any more: each row once.
+    /// a match any more: each row once, but for late corrections.
     fn tells_last(&self, id: NodeId) -> bool {
         let node = &self.graph.nodes[id];
         match &node.op {

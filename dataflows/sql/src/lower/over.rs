@@ -128,7 +128,9 @@ impl Lowerer<'_> {
         };
         let mut time: Vec<_> =
             (0..fields.len()).map(|column| below.known.time[column].clone().filter(|_| stays(column))).collect();
-        let mut keys = below.known.keys.clone();
+        // Of rows that are replaced the old one stays if it is taken back too late.
+        let replaced = over.closing == Some(OverClosing::Time) && !below.known.append_only;
+        let mut keys = if replaced { Vec::new() } else { below.known.keys.clone() };
         for (index, call) in over.calls.iter().enumerate() {
             let column = below.schema.fields().len() + index;
             if call.function == OverFunction::Ranking(Ranking::RowNumber) {

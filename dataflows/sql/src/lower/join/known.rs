@@ -35,11 +35,21 @@ pub(super) fn joined(kind: JoinKind, sides: [&Node; 2], on: &[(usize, usize)], b
     } else if kind == JoinKind::Mark {
         time.push(None);
     }
+    // Of rows that are replaced the old one stays if it is taken back too late. Windows do not change after their end.
+    let replaced = |interval: &JoinInterval| {
+        let settles = |side: usize| [left, right][side].append_only || interval.kinds[side] != TimeKind::Event;
+        !(settles(0) && settles(1))
+    };
+    let keys = match bound {
+        Bound::Interval(interval) if replaced(interval) => Vec::new(),
+        _ if kind.gives_pairs() => keys_of_pairs(kind, sides, on),
+        _ => left.keys.clone(),
+    };
     Known {
         // That a row has no match is taken back when one comes.
         append_only: left.append_only && right.append_only && kind.keeps() == [false, false],
         time,
-        keys: if kind.gives_pairs() { keys_of_pairs(kind, sides, on) } else { left.keys.clone() },
+        keys,
         state: match bound {
             Bound::Window => StateBound::Window,
             Bound::Interval(interval) if interval.is_bounded() => StateBound::Watermark,

@@ -5,7 +5,8 @@ use crate::generate::expr::expr;
 use crate::generate::names::{Column, Kind, Role};
 
 /// Windows as they are written.
-struct Windows {
+#[derive(Debug, Clone)]
+pub(super) struct Windows {
     function: &'static str,
     /// Slide (only of HOP), size, perhaps offset.
     lengths: Vec<i64>,
@@ -31,7 +32,7 @@ impl Windows {
 
 impl Queries<'_> {
     /// Random windows, of this size if one is given.
-    fn windows(&mut self, size: Option<i64>) -> Windows {
+    pub(super) fn windows(&mut self, size: Option<i64>) -> Windows {
         let size = size.unwrap_or_else(|| *self.random.one_of(&[1_000, 2_000, 2_000, 3_000, 5_000, 500]));
         let mut windows = match self.random.below(20) {
             0..8 => Windows { function: "TUMBLE", lengths: vec![size] },
@@ -177,9 +178,9 @@ impl Queries<'_> {
         self.window_group_of(from, &windows)
     }
 
-    /// A stream with a watermark, in windows of this size.
-    pub(super) fn window_group_sized(&mut self, size: i64) -> Query {
-        let windows = self.windows(Some(size));
+    /// A stream with a watermark, in these windows, or some of this size.
+    pub(super) fn window_group_sized(&mut self, size: i64, windows: Option<&Windows>) -> Query {
+        let windows = windows.cloned().unwrap_or_else(|| self.windows(Some(size)));
         let relation = self.relation(|relation| relation.event_time().is_some()).expect("the first source has a watermark");
         let from = From { sql: relation.name.clone(), columns: relation.columns.clone(), depth: relation.depth };
         self.window_group_of(from, &windows)

@@ -22,16 +22,18 @@ impl Queries<'_> {
     /// Two groupings by windows of one length, joined by the window.
     pub(super) fn window_join(&mut self) -> Query {
         let size = *self.random.one_of(&[1_000, 2_000, 4_000]);
+        // The same windows on both sides: growing ones and sessions seldom meet otherwise.
+        let same = self.random.chance(50).then(|| self.windows(Some(size)));
         let sides = ["l", "r"].map(|alias| {
             let existing = self.relation(|relation| relation.windows() == Some(size));
             match existing {
-                Some(relation) if self.random.chance(60) => From {
+                Some(relation) if same.is_none() && self.random.chance(60) => From {
                     sql: format!("{} AS {alias}", relation.name),
                     columns: relation.columns_of(alias),
                     depth: relation.depth,
                 },
                 _ => {
-                    let query = self.window_group_sized(size);
+                    let query = self.window_group_sized(size, same.as_ref());
                     let columns =
                         query.columns.iter().map(|column| Column { name: format!("{alias}.{}", column.name), ..column.clone() });
                     From { sql: format!("({}) AS {alias}", query.sql), columns: columns.collect(), depth: query.depth }
