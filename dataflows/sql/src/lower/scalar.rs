@@ -108,7 +108,7 @@ fn all_nullable(schema: &Schema) -> Schema {
     Schema::new(schema.fields().iter().map(|field| field.as_ref().clone().with_nullable(true)).collect::<Vec<_>>())
 }
 
-/// Integer arithmetic that fails instead of wrapping, and decimal arithmetic with room.
+/// Integer arithmetic that fails instead of wrapping, and decimal arithmetic that says so.
 fn checked(expr: Arc<dyn PhysicalExpr>, schema: &Schema) -> datafusion_common::Result<Arc<dyn PhysicalExpr>> {
     expr.transform_up(|expr| {
         Ok(match expr.downcast_ref::<BinaryExpr>() {
