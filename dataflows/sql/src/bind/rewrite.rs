@@ -71,7 +71,7 @@ impl VisitorMut for Rewriter {
     }
 
     fn pre_visit_table_factor(&mut self, factor: &mut TableFactor) -> ControlFlow<()> {
-        self.scopes.enter_relation();
+        self.scopes.enter_relation(matches!(factor, TableFactor::Derived { lateral: true, .. }));
         if let TableFactor::Derived { subquery, alias: Some(alias), .. } = factor {
             let columns: Vec<Ident> = alias.columns.iter().map(|column| column.name.clone()).collect();
             name_twins(&mut subquery.body, &columns);

@@ -18,28 +18,28 @@ pub(super) struct Scopes(Vec<Scope>);
 struct Scope {
     /// Its relations; `None` if their names cannot be told.
     names: Option<Vec<Ident>>,
-    /// How deep inside its FROM the walk is: there its relations cannot be addressed.
-    within_from: usize,
+    /// Per relation of its FROM that the walk is inside of, whether its other relations can be addressed there: with LATERAL.
+    within: Vec<bool>,
 }
 
 impl Scopes {
     pub(super) fn enter(&mut self, select: &Select) {
-        self.0.push(Scope { names: relation_idents(select), within_from: 0 });
+        self.0.push(Scope { names: relation_idents(select), within: Vec::new() });
     }
 
     pub(super) fn leave(&mut self) {
         self.0.pop();
     }
 
-    pub(super) fn enter_relation(&mut self) {
+    pub(super) fn enter_relation(&mut self, lateral: bool) {
         if let Some(scope) = self.0.last_mut() {
-            scope.within_from += 1;
+            scope.within.push(lateral);
         }
     }
 
     pub(super) fn leave_relation(&mut self) {
         if let Some(scope) = self.0.last_mut() {
-            scope.within_from -= 1;
+            scope.within.pop();
         }
     }
 
@@ -51,7 +51,7 @@ impl Scopes {
         if parts.len() != 2 || has(inner) != Some(false) {
             return;
         }
-        let outside = around.iter().rev().filter(|scope| scope.within_from == 0);
+        let outside = around.iter().rev().filter(|scope| scope.within.iter().all(|lateral| *lateral));
         if outside.map(has).find(|has| *has != Some(false)) == Some(Some(true)) {
             parts.insert(0, Ident { span: parts[0].span, ..Ident::with_quote('"', OUTER) });
         }

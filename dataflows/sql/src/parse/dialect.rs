@@ -97,9 +97,13 @@ impl Dialect for JobDialect {
         }
     }
 
-    /// As in PostgreSQL: `2 * 3 ^ 2` is 18.
+    /// As in PostgreSQL: `2 * 3 ^ 2` is 18, `1 + 2 || 'a'` is `3a`.
     fn get_next_precedence(&self, parser: &Parser) -> Option<Result<u8, ParserError>> {
-        matches!(parser.peek_token_ref().token, Token::Caret).then_some(Ok(POWER))
+        match parser.peek_token_ref().token {
+            Token::Caret => Some(Ok(POWER)),
+            Token::StringConcat => Some(Ok(BESIDE_SUMS)),
+            _ => None,
+        }
     }
 
     /// What sqlparser leaves out: `IS [NOT] DISTINCT FROM` whose right side ends where a comparison's would, `BETWEEN

@@ -9,13 +9,20 @@ use sqlparser::tokenizer::{Location, Token, TokenWithSpan, Word};
 use crate::diagnose::place;
 
 /// `ROW <a BIGINT, ..>` becomes `STRUCT <..>`, which sqlparser knows. The WITH of `WITH (..)` is no keyword: behind a FROM
-/// sqlparser would read the options of a sink as hints for the table.
+/// sqlparser would read the options of a sink as hints for the table; nor is a TOP without a number.
 pub(super) fn rewrite(mut tokens: Vec<TokenWithSpan>) -> Vec<TokenWithSpan> {
     let solid: Vec<usize> = (0..tokens.len()).filter(|index| !matches!(tokens[*index].token, Token::Whitespace(_))).collect();
     asof::rewrite(&mut tokens, &solid);
     for pair in solid.windows(2) {
         if is_word(&tokens[pair[0]], "ROW") && tokens[pair[1]].token == Token::Lt {
             tokens[pair[0]].token = Token::Word(Word { value: "STRUCT".into(), quote_style: None, keyword: Keyword::STRUCT });
+        }
+        // `SELECT top FROM t`: a column's name, unless a number follows.
+        if is_word(&tokens[pair[0]], "TOP")
+            && !matches!(tokens[pair[1]].token, Token::Number(..) | Token::LParen)
+            && let Token::Word(word) = &mut tokens[pair[0]].token
+        {
+            word.keyword = Keyword::NoKeyword;
         }
         if is_word(&tokens[pair[0]], "WITH")
             && tokens[pair[1]].token == Token::LParen
