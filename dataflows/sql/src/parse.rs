@@ -154,9 +154,9 @@ impl JobParser<'_> {
         };
         let values = insert.source.as_ref().map(|query| matches!(&*query.body, sqlparser::ast::SetExpr::Values(_)));
         if values != Some(false) {
-            return Err(error("not-supported", "INSERT of VALUES is not supported yet")
+            return Err(error("not-supported", "INSERT of VALUES is not part of a job: it would happen again with every start")
                 .at(place(target.span()))
-                .help("push rows to a table over HTTP, or insert a query: INSERT INTO sink SELECT ... FROM view"));
+                .help("send it to POST /v1/query when the job runs, or insert a query: INSERT INTO sink SELECT ... FROM view"));
         }
         Ok(StatementKind::Insert { statement: Box::new(statement), target, emit })
     }
@@ -189,6 +189,11 @@ impl JobParser<'_> {
         let token = self.parser.peek_token();
         if matches!(token.token, Token::EOF | Token::SemiColon) {
             return Ok(());
+        }
+        if token.to_string().starts_with('?') {
+            return Err(error("not-supported", format!("the JSON operator {token} is not supported"))
+                .at(self.place_of(&token))
+                .help("write JSON_EXISTS(json, '$.key')"));
         }
         Err(error("syntax", format!("expected the end of the statement, found '{token}'"))
             .at(self.place_of(&token))

@@ -161,8 +161,9 @@ impl LateGate {
             if first > closed {
                 return true;
             }
-            let to = last.min(first + (closed - first) / slide * slide);
-            let windows = (to - first) / slide + 1;
+            // At the end of the input the watermark is infinite.
+            let to = last.min(first.saturating_add(closed.saturating_sub(first) / slide * slide));
+            let windows = to.saturating_sub(first) / slide + 1;
             if self.late.is_late(&delta, row) {
                 missed.push(Missed { row: row as u32, from: self.windows.start_of(first), to, windows });
             }

@@ -120,7 +120,7 @@ impl Checker<'_> {
             return Err(later(&top.to_string(), select.select_token.0.span));
         }
         if let Some(view) = select.lateral_views.first() {
-            return Err(later("LATERAL VIEW", view.lateral_view.span()));
+            return Err(later("LATERAL VIEW", view.lateral_view.span()).help("write CROSS JOIN UNNEST(array) AS t(item)"));
         }
         if let GroupByExpr::Expressions(_, modifiers) | GroupByExpr::All(modifiers) = &select.group_by
             && let Some(modifier) = modifiers.first()
@@ -187,7 +187,11 @@ impl Checker<'_> {
             J::Semi(_) | J::LeftSemi(_) | J::RightSemi(_) => Construct::OuterJoin,
             J::Anti(_) | J::LeftAnti(_) | J::RightAnti(_) => Construct::OuterJoin,
             J::AsOf { .. } => return Err(later("ASOF JOIN", span)),
-            J::CrossApply | J::OuterApply => return Err(later("APPLY", span)),
+            J::CrossApply | J::OuterApply => {
+                return Err(
+                    later("APPLY", span).help("write CROSS JOIN LATERAL (SELECT ...), or LEFT JOIN LATERAL (SELECT ...) ON TRUE")
+                );
+            }
             J::ArrayJoin | J::LeftArrayJoin | J::InnerArrayJoin => return Err(later("ARRAY JOIN", span)),
         };
         if let Some(place) = known_place(span) {
@@ -249,8 +253,12 @@ impl Checker<'_> {
                 Ok(())
             }
             TableFactor::MatchRecognize { .. } => Err(later("MATCH_RECOGNIZE", span)),
-            TableFactor::Pivot { .. } => Err(later("PIVOT", span)),
-            TableFactor::Unpivot { .. } => Err(later("UNPIVOT", span)),
+            TableFactor::Pivot { .. } => {
+                Err(later("PIVOT", span).help("write sum(x) FILTER (WHERE k = 1) AS k1, ... for each column"))
+            }
+            TableFactor::Unpivot { .. } => {
+                Err(later("UNPIVOT", span).help("write CROSS JOIN LATERAL (VALUES ('a', a), ('b', b)) AS t(name, value)"))
+            }
             _ => Err(later("this kind of relation", span)),
         }
     }

@@ -128,7 +128,11 @@ fn expand(aggregate: Aggregate, number: usize) -> Result<Transformed<LogicalPlan
     let position = match positions[..] {
         [] => return Ok(Transformed::no(LogicalPlan::Aggregate(aggregate))),
         [position] => position,
-        _ => return Err(error("misplaced-window", "GROUP BY takes one window function").into()),
+        _ => {
+            return Err(error("misplaced-window", "GROUP BY takes one window function")
+                .help("put rows into the first windows by FROM TUMBLE(TABLE t, ...) in a subquery")
+                .into());
+        }
     };
     let (name, args) = marker(&aggregate.group_expr[position]).expect("the position was found by this test");
     let lengths = args[1..].iter().map(interval_micros).collect::<std::result::Result<Vec<i64>, _>>()?;

@@ -24,7 +24,7 @@ use super::expressions::{rewrite_node, rewrite_typed};
 use super::group_window::GroupWindows;
 use super::join_order::order_joins;
 use super::marks::Marks;
-use super::ordered::{DistinctOnRows, PeerFrames};
+use super::ordered::{DistinctOnRows, PeerFrames, TimeFrames};
 use super::subquery::Subqueries;
 use crate::diagnose::error;
 
@@ -52,6 +52,7 @@ fn analyze(plan: LogicalPlan, config: &Arc<ConfigOptions>) -> Result<LogicalPlan
         Arc::new(DistinctOnRows),
         Arc::new(Subqueries),
         Arc::new(PeerFrames),
+        Arc::new(TimeFrames),
         Arc::new(PlainStrings),
         Arc::new(ProductScales),
     ];

@@ -2,14 +2,14 @@
 
 use std::sync::Arc;
 
+use arrow::datatypes::{DataType, TimeUnit};
 use datafusion_common::config::ConfigOptions;
 use datafusion_common::tree_node::Transformed;
-use datafusion_common::{Result, ScalarValue};
+use datafusion_common::{DFSchema, Result, ScalarValue};
 use datafusion_expr::expr::{Sort, WindowFunction, WindowFunctionDefinition};
 use datafusion_expr::logical_plan::{Distinct, DistinctOn, LogicalPlanBuilder};
-use datafusion_expr::{Expr, LogicalPlan, WindowFrame, WindowFrameBound, WindowFrameUnits, col, lit};
+use datafusion_expr::{Expr, ExprSchemable, LogicalPlan, WindowFrame, WindowFrameBound, WindowFrameUnits, cast, col, lit};
 use datafusion_optimizer::analyzer::AnalyzerRule;
-
 use sqlparser::ast::{self, LimitClause, Query};
 
 use super::expressions::rewrite_node;
@@ -75,6 +75,38 @@ impl AnalyzerRule for PeerFrames {
             rewrite_node(node, |expr| Ok(peer_frame(expr)))
         })?;
         Ok(plan.data)
+    }
+}
+
+/// RANGE distances between times of day, as between those of the first day there is: DataFusion knows them of timestamps.
+#[derive(Debug)]
+pub(super) struct TimeFrames;
+
+impl AnalyzerRule for TimeFrames {
+    fn name(&self) -> &str {
+        "time_frames"
+    }
+
+    fn analyze(&self, plan: LogicalPlan, _: &ConfigOptions) -> Result<LogicalPlan> {
+        let plan = plan.transform_up_with_subqueries(|node| {
+            let LogicalPlan::Window(window) = &node else { return Ok(Transformed::no(node)) };
+            let schema = Arc::clone(window.input.schema());
+            rewrite_node(node, |expr| Ok(time_frame(expr, &schema)))
+        })?;
+        Ok(plan.data)
+    }
+}
+
+fn time_frame(expr: Expr, schema: &DFSchema) -> Transformed<Expr> {
+    let Expr::WindowFunction(mut call) = expr else { return Transformed::no(expr) };
+    let is_time = |by: &Sort| matches!(by.expr.get_type(schema), Ok(DataType::Time32(_) | DataType::Time64(_)));
+    match &mut call.params.order_by[..] {
+        [by] if call.params.window_frame.units == WindowFrameUnits::Range && is_time(by) => {
+            let time = cast(by.expr.clone(), DataType::Time64(TimeUnit::Microsecond));
+            by.expr = cast(cast(time, DataType::Int64), DataType::Timestamp(TimeUnit::Microsecond, None));
+            Transformed::yes(Expr::WindowFunction(call))
+        }
+        _ => Transformed::no(Expr::WindowFunction(call)),
     }
 }
 

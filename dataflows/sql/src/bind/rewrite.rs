@@ -18,7 +18,7 @@ use super::set_operation::rewrite_body;
 use super::spelling::spelled;
 use super::timed::{nest, nest_within};
 use super::tvf::is_window_function;
-use super::unnest::array_items;
+use super::unnest::{array_items, rows_of_items};
 use super::using::{spell_out, spell_out_query};
 use crate::parse::ast_function;
 
@@ -50,6 +50,7 @@ impl VisitorMut for Rewriter {
         spell_out(select);
         group_all(select);
         name_items(select);
+        rows_of_items(select);
         self.scopes.enter(select);
         array_items(&mut select.from);
         for join in select.from.iter_mut().flat_map(|table| &mut table.joins) {

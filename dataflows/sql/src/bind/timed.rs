@@ -125,7 +125,9 @@ fn plan_join(left: TableFactor, join: Join, cx: &mut dyn RelationPlannerContext)
     let right = cx.plan(right)?;
     let time = match version {
         Some(_) if asof => {
-            return Err(error("not-supported", "a join is either ASOF or FOR SYSTEM_TIME AS OF").into());
+            return Err(error("not-supported", "a join is either ASOF or FOR SYSTEM_TIME AS OF")
+                .help("leave ASOF out for the version at a time, or FOR SYSTEM_TIME for the nearest row")
+                .into());
         }
         Some(TableVersion::ForSystemTimeAsOf(time)) => {
             let place = known_place(time.span());

@@ -15,8 +15,8 @@ use datafusion_expr::logical_plan::{Extension, LogicalPlan, LogicalPlanBuilder, 
 use datafusion_expr::planner::{PlannedRelation, RelationPlanner, RelationPlannerContext, RelationPlanning};
 use datafusion_expr::{Expr, ExprSchemable, lit};
 use sqlparser::ast::{
-    self, BinaryOperator, FunctionArg, FunctionArgExpr, Ident, Join, JoinConstraint, JoinOperator, Spanned, TableAlias,
-    TableFactor, TableWithJoins, Value,
+    self, BinaryOperator, FunctionArg, FunctionArgExpr, Ident, Join, JoinConstraint, JoinOperator, SelectItem, Spanned,
+    TableAlias, TableFactor, TableWithJoins, Value,
 };
 
 use super::nodes::with_columns_of;
@@ -108,6 +108,22 @@ pub(super) fn array_items(from: &mut Vec<TableWithJoins>) {
         done.push(table);
     }
     *from = done;
+}
+
+/// In a SELECT list functions that give rows are written as `UNNEST` of those that give an array, as in FROM.
+pub(super) fn rows_of_items(select: &mut ast::Select) {
+    for item in &mut select.projection {
+        let (SelectItem::UnnamedExpr(expr) | SelectItem::ExprWithAlias { expr, .. }) = item else { continue };
+        let ast::Expr::Function(function) = expr else { continue };
+        let [name] = &function.name.0[..] else { continue };
+        let Some(name) = name.as_ident() else { continue };
+        let span = name.span;
+        let array = array_function(&name.value.to_lowercase()).filter(|array| *array != "unnest");
+        let (Some(array), Some(args)) = (array, arguments(function)) else { continue };
+        let argument = |expr| FunctionArg::Unnamed(FunctionArgExpr::Expr(expr));
+        let items = ast_function(array, args.into_iter().map(argument).collect(), span);
+        *expr = ast_function("unnest", vec![argument(items)], span);
+    }
 }
 
 fn nested(table: TableWithJoins) -> TableFactor {

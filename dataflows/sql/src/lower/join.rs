@@ -161,6 +161,10 @@ impl Lowerer<'_> {
         }
         let position = |column: &usize| kept.iter().position(|kept| kept == column);
         known.keys = known.keys.iter().filter_map(|key| key.iter().map(position).collect()).collect();
+        if interval.is_some() && !nodes.iter().all(|node| node.known.append_only) {
+            // A pair whose rows were let go stays when one of them is replaced: there are then two of its key.
+            known.keys.clear();
+        }
         let fields = kept.iter().zip(names).map(|(column, name)| all[*column].clone().with_name(name));
         let mut fields: Vec<Field> = fields.collect();
         if kept.is_empty() {

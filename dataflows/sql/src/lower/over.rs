@@ -23,7 +23,8 @@ use crate::diagnose::{Failure, Result, error};
 impl Lowerer<'_> {
     pub(super) fn over(&mut self, window: &Window, names: &[String]) -> Result<NodeId> {
         let mut node = self.plan(&window.input)?;
-        let width = self.graph.nodes[node].schema.fields().len();
+        // An input without any columns has one constant column all the same, which is not counted.
+        let width = window.input.schema().fields().len();
         let calls = window.window_expr.iter().map(|expr| self.window_call(expr)).collect::<Result<Vec<_>>>()?;
         let mut outputs: Vec<usize> = (0..width).collect();
         outputs.resize(width + calls.len(), 0);

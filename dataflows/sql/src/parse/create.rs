@@ -192,7 +192,9 @@ impl JobParser<'_> {
         let constraint = self.parser.parse_optional_table_constraint().map_err(from_parser)?;
         let span = place(start.union(&self.parser.get_current_token().span));
         let Some(TableConstraint::PrimaryKey(key)) = constraint else {
-            return Err(error("not-supported", "the only constraint that is supported is PRIMARY KEY").at(span));
+            return Err(error("not-supported", "the only constraint that is supported is PRIMARY KEY")
+                .at(span)
+                .help("leave it out: a job checks no other"));
         };
         if !columns.primary_key.is_empty() {
             return Err(error("primary-key", "PRIMARY KEY is given twice").at(span));
@@ -234,7 +236,9 @@ impl JobParser<'_> {
         loop {
             let at = self.parser.peek_token();
             if is_word(&at, "METADATA") {
-                return Err(error("not-supported", "METADATA columns are not supported yet").at(place(at.span)));
+                return Err(error("not-supported", "METADATA columns are not supported yet")
+                    .at(place(at.span))
+                    .help("put what the column would have into the records"));
             }
             match self.parser.parse_optional_column_option().map_err(from_parser)? {
                 None => return Ok(column),

@@ -27,6 +27,8 @@ pub(super) struct Queries<'a> {
     finest_ms: i64,
     /// How many of the first columns of the table with versions are its key.
     versioned_keys: usize,
+    /// Whether LATERAL, recursion and subqueries that are more than a join are among them.
+    all_kinds: bool,
 }
 
 /// A query and what its output is.
@@ -72,11 +74,11 @@ impl Items {
 
 impl<'a> Queries<'a> {
     /// Over these sources.
-    pub(super) fn new(random: &'a mut Random, sources: &[Declared]) -> Self {
+    pub(super) fn new(random: &'a mut Random, sources: &[Declared], all_kinds: bool) -> Self {
         let finest_ms = if sources.iter().any(Declared::counts_seconds) { 1_000 } else { 1 };
         let versioned_keys = sources.iter().filter_map(Declared::keys).max().unwrap_or(0);
         let relations = sources.iter().map(|declared| declared.relation.clone()).collect();
-        Queries { random, relations, finest_ms, versioned_keys }
+        Queries { random, relations, finest_ms, versioned_keys, all_kinds }
     }
 
     /// One to four views, and perhaps a sink.
@@ -111,7 +113,9 @@ impl<'a> Queries<'a> {
     }
 
     fn query(&mut self) -> Query {
-        match self.random.below(37) {
+        match self.random.below(if self.all_kinds { 41 } else { 37 }) {
+            37..=38 => self.lateral(),
+            39..=40 => self.recursive(),
             35..=36 => self.latest(),
             32..=34 => self.interval_join(),
             28..=29 => self.with_subquery(),

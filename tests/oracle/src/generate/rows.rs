@@ -10,9 +10,10 @@ use super::sources::{Behaviour, Declared};
 use crate::script::{Batch, FeedScript, Script};
 use crate::value::{Row, Value};
 
-/// A script for a job with these sources.
-pub(super) fn script(random: &mut Random, sources: &[Declared], job: &Job) -> Script {
-    let steps = if random.chance(70) { random.range(4, 12) } else { random.range(12, 30) } as usize;
+/// A script for a job with these sources; `steps`: between how many there are, mostly and now and then.
+pub(super) fn script(random: &mut Random, sources: &[Declared], job: &Job, steps: [(i64, i64); 2]) -> Script {
+    let (least, many) = steps[usize::from(!random.chance(70))];
+    let steps = random.range(least, many) as usize;
     let most = if steps > 12 { 4 } else { *random.one_of(&[2, 4, 8, 12]) };
     let awaited = random.chance(65);
     let mut script = Script { feeds: Vec::new(), awaited, finishes: random.chance(80) };

@@ -1,4 +1,4 @@
-//! Subqueries in WHERE and in SELECT.
+//! Subqueries in WHERE, in SELECT and in FROM.
 
 use super::{Queries, Query};
 use crate::generate::expr::{expr, predicate};
@@ -9,7 +9,10 @@ impl Queries<'_> {
         let (from, inner) = (self.from("l"), self.from("r"));
         let mut items = self.items(&from.columns);
         let mut conditions = Vec::new();
-        let subquery = self.boolean_subquery(&from.columns, &inner.columns, &inner.sql);
+        let subquery = match !self.all_kinds || self.random.chance(60) {
+            true => self.boolean_subquery(&from.columns, &inner.columns, &inner.sql),
+            false => self.dependent_subquery(&from.columns, &inner.columns, &inner.sql),
+        };
         match self.random.below(4) {
             0 => conditions.push(format!("({subquery} OR {})", predicate(self.random, &from.columns, 1))),
             1 => items.add(&subquery, Kind::Boolean, Role::None),
@@ -50,7 +53,90 @@ impl Queries<'_> {
         let correlation = self.correlation(outer, inner, 70);
         let value = expr(self.random, inner, Kind::BigInt, 0);
         let function = self.random.pick(&["max", "min", "count"]);
-        format!("(SELECT {function}({value}) FROM {from} WHERE {correlation})")
+        match if self.all_kinds { self.random.below(4) } else { 2 } {
+            0 => {
+                let order = expr(self.random, inner, Kind::BigInt, 0);
+                format!("(SELECT {value} FROM {from} WHERE {correlation} ORDER BY {order} LIMIT 1)")
+            }
+            1 => {
+                let both = [outer, inner].concat();
+                let more = predicate(self.random, &both, 0);
+                format!("(SELECT {function}({value}) FROM {from} WHERE {correlation} AND {more})")
+            }
+            _ => format!("(SELECT {function}({value}) FROM {from} WHERE {correlation})"),
+        }
+    }
+
+    /// A condition on a subquery that is more than a join: with the first rows, `OVER`, an aggregate or `ANY` and `ALL`.
+    fn dependent_subquery(&mut self, outer: &[Column], inner: &[Column], from: &str) -> String {
+        let not = if self.random.chance(30) { "NOT " } else { "" };
+        let rows = self.dependent_rows(outer, inner, from);
+        match self.random.below(3) {
+            0 => format!("{not}EXISTS (SELECT 1 FROM ({rows}) AS i WHERE i.value IS NOT NULL)"),
+            1 => format!("{} {not}IN ({rows})", expr(self.random, outer, Kind::BigInt, 0)),
+            _ => {
+                let compared = expr(self.random, outer, Kind::BigInt, 0);
+                let operator = self.random.pick(&["=", "<>", "<", "<=", ">", ">="]);
+                format!("{not}({compared}) {operator} {} ({rows})", self.random.pick(&["ANY", "ALL"]))
+            }
+        }
+    }
+
+    /// A query of one BIGINT column `value` that names columns of the query around it.
+    fn dependent_rows(&mut self, outer: &[Column], inner: &[Column], from: &str) -> String {
+        let both = [outer, inner].concat();
+        let correlation = match self.random.chance(70) {
+            true => self.correlation(outer, inner, 90),
+            false => predicate(self.random, &both, 0),
+        };
+        let value = expr(self.random, inner, Kind::BigInt, 0);
+        let order = expr(self.random, inner, Kind::BigInt, 0);
+        match self.random.below(5) {
+            0 => {
+                let limit = self.random.range(1, 3);
+                let offset = if self.random.chance(30) { " OFFSET 1" } else { "" };
+                format!("SELECT {value} AS value FROM {from} WHERE {correlation} ORDER BY {order} LIMIT {limit}{offset}")
+            }
+            1 => format!("SELECT sum({value}) OVER (ORDER BY {order}) AS value FROM {from} WHERE {correlation}"),
+            2 => format!("SELECT count({value}) AS value FROM {from} WHERE {correlation}"),
+            3 => {
+                let operator = self.random.pick(&["UNION ALL", "UNION", "EXCEPT", "INTERSECT ALL"]);
+                let other = expr(self.random, outer, Kind::BigInt, 0);
+                format!("SELECT {value} AS value FROM {from} WHERE {correlation} {operator} SELECT {other} AS value")
+            }
+            _ => format!("SELECT max({value}) AS value FROM {from} WHERE {correlation} GROUP BY {order} HAVING count(*) > 1"),
+        }
+    }
+
+    /// `LATERAL`, inner or left.
+    pub(super) fn lateral(&mut self) -> Query {
+        let (from, inner) = (self.from("l"), self.from("r"));
+        let mut items = self.items(&from.columns);
+        let rows = self.dependent_rows(&from.columns, &inner.columns, &inner.sql);
+        items.add("x.value", Kind::BigInt, Role::None);
+        let (join, on) = match self.random.below(3) {
+            0 => ("CROSS JOIN", ""),
+            1 => ("LEFT JOIN", " ON TRUE"),
+            _ => ("LEFT JOIN", " ON x.value > 0"),
+        };
+        let sql = format!("SELECT {} FROM {} {join} LATERAL ({rows}) AS x{on}", items.sql(), from.sql);
+        Query { sql, columns: items.columns, closes: false, depth: from.depth.max(inner.depth) }
+    }
+
+    /// What can be reached over the pairs of a relation.
+    pub(super) fn recursive(&mut self) -> Query {
+        let from = self.from("e");
+        // Few values, so that steps come to an end soon.
+        let [a, b] = [0, 1].map(|_| format!("({}) % 4", expr(self.random, &from.columns, Kind::BigInt, 0)));
+        let base = self.condition(&from.columns, 40);
+        let again = if self.random.chance(30) { "JOIN p AS e ON r.b = e.a WHERE r.a <> e.b" } else { "JOIN p AS e ON r.b = e.a" };
+        let sql = format!(
+            "SELECT q.a AS c0, q.b AS c1 FROM (WITH RECURSIVE p AS (SELECT {a} AS a, {b} AS b FROM {}{base}), \
+             r AS (SELECT a, b FROM p UNION SELECT r.a, e.b FROM r {again}) SELECT a, b FROM r) AS q",
+            from.sql
+        );
+        let column = |name: &str| Column { name: name.into(), kind: Kind::BigInt, role: Role::None };
+        Query { sql, columns: vec![column("c0"), column("c1")], closes: false, depth: from.depth }
     }
 
     /// An equality of an outer and an inner column, in so many cases of a hundred.

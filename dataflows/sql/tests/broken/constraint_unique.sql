@@ -1,0 +1,3 @@
+CREATE TABLE l (id BIGINT, UNIQUE (id)) WITH (connector = 'http');
+CREATE MATERIALIZED VIEW v AS
+SELECT id FROM l;

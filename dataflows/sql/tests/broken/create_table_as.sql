@@ -1,0 +1,2 @@
+CREATE TABLE l (id BIGINT PRIMARY KEY, k BIGINT) WITH (connector = 'http');
+CREATE TABLE m AS SELECT id FROM l;

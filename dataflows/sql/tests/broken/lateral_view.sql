@@ -1,0 +1,3 @@
+CREATE SOURCE s (id BIGINT, k BIGINT, at TIMESTAMP(3), items BIGINT[], WATERMARK FOR at AS at - INTERVAL '1' SECOND) WITH (connector = 'file', path = 's.jsonl');
+CREATE MATERIALIZED VIEW v AS
+SELECT id, item FROM s LATERAL VIEW explode(items) t AS item;

@@ -1,0 +1,3 @@
+CREATE TABLE l (id BIGINT PRIMARY KEY, k BIGINT) WITH (connector = 'http');
+CREATE MATERIALIZED VIEW v AS
+SELECT id, (SELECT max(k) FROM l AS m WHERE m.id < l.id) IN (SELECT k FROM l) AS known FROM l;

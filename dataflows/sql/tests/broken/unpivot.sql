@@ -1,0 +1,3 @@
+CREATE TABLE l (id BIGINT PRIMARY KEY, k BIGINT) WITH (connector = 'http');
+CREATE MATERIALIZED VIEW v AS
+SELECT * FROM l UNPIVOT (value FOR name IN (id, k));
