@@ -125,6 +125,43 @@ impl Stream {
     }
 }
 
+/// What q10 writes is what it holds: the columns of the path and those of the lines together.
+#[test]
+fn nexmark_q10_is_written_by_day_and_minute() {
+    let directory = tempfile::tempdir().expect("a directory for the files");
+    let folder = root().join("dataflows/jobs/nexmark_q10");
+    // Seconds in place of minutes, because the events of a minute are many.
+    let few = "connector = 'nexmark', events = '30000'";
+    let text = read(&folder.join("job.sql")).replace(Stream::GENERATOR, few).replace("'HH:mm'", "'HH:mm:ss'");
+    let sink = format!(
+        "CREATE SINK files FROM q10 WITH (connector = 'file', path = '{}/q10', partition_by = 'dt, hm');",
+        directory.path().display()
+    );
+    let running = run("q10", &format!("{text}{sink}"), 2);
+    let held = rows::of_view(finish(&running), "q10");
+    let mut written = Vec::new();
+    for day in fs::read_dir(directory.path().join("q10")).expect("there are days") {
+        let day = day.expect("a day").path();
+        for minute in fs::read_dir(&day).expect("there are minutes") {
+            let minute = minute.expect("a minute").path();
+            let value = |path: &Path, column: &str| {
+                let named = name(path);
+                named.strip_prefix(column).unwrap_or_else(|| panic!("{named}")).replace("%3A", ":")
+            };
+            for mut row in rows::of_ndjson(&read(&minute.join("part.jsonl"))) {
+                assert!(!row.contains_key("dt") && !row.contains_key("hm"), "{row:?}");
+                row.insert("dt".into(), value(&day, "dt=").into());
+                row.insert("hm".into(), value(&minute, "hm=").into());
+                written.push(row);
+            }
+        }
+    }
+    let minutes: std::collections::BTreeSet<String> = held.iter().map(|row| row["hm"].to_string()).collect();
+    assert!(minutes.len() > 1, "{minutes:?}");
+    let difference = rows::difference(&held, &written);
+    assert!(difference.is_empty(), "{difference}");
+}
+
 /// Runs every job to its end and compares its views.
 fn check_all(workers: usize) {
     let mut wrong = Vec::new();

@@ -3,6 +3,7 @@
 mod blackhole;
 mod file;
 mod lines;
+mod partitioned;
 mod stdout;
 
 use arrow::array::Int64Array;

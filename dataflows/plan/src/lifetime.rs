@@ -31,6 +31,9 @@ impl Job {
                 _ => Lifetime::Kept("its windows go by a time without WATERMARK"),
             },
             Op::Join(join) if join.on.is_empty() => Lifetime::Kept("it has no equality whose keys could expire one by one"),
+            Op::Join(join) if join.interval.is_some() => {
+                Lifetime::Kept("its interval has one end only: rows leave by time, and some never do")
+            }
             Op::Join(join) if join.window.is_none() => Lifetime::Expires,
             Op::TopN(topn) if !topn.partition.is_empty() => Lifetime::Expires,
             Op::TopN(_) if !unbounded => Lifetime::Own,

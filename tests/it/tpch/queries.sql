@@ -1,4 +1,5 @@
--- TPC-H's queries with the values of its validation, without ORDER BY and LIMIT: a view has no order, and readers limit.
+-- TPC-H's queries with the values of its validation, ORDER BY and LIMIT as written: a view has no order, but with LIMIT it
+-- decides which rows there are.
 -- Averages are rounded, because DuckDB's are floats. answers.py runs the same text.
 
 CREATE MATERIALIZED VIEW q1 AS
@@ -8,7 +9,8 @@ SELECT l_returnflag, l_linestatus, sum(l_quantity) AS sum_qty, sum(l_extendedpri
   round(avg(l_quantity), 2) AS avg_qty, round(avg(l_extendedprice), 2) AS avg_price, round(avg(l_discount), 3) AS avg_disc,
   count(*) AS count_order
 FROM lineitem WHERE l_shipdate <= DATE '1998-12-01' - INTERVAL '90' DAY
-GROUP BY l_returnflag, l_linestatus;
+GROUP BY l_returnflag, l_linestatus
+ORDER BY l_returnflag, l_linestatus;
 
 CREATE MATERIALIZED VIEW q2 AS
 SELECT s_acctbal, s_name, n_name, p_partkey, p_mfgr, s_address, s_phone, s_comment
@@ -18,20 +20,25 @@ WHERE p_partkey = ps_partkey AND s_suppkey = ps_suppkey AND p_size = 15 AND p_ty
   AND ps_supplycost = (
     SELECT min(ps_supplycost) FROM partsupp, supplier, nation, region
     WHERE p_partkey = ps_partkey AND s_suppkey = ps_suppkey AND s_nationkey = n_nationkey AND n_regionkey = r_regionkey
-      AND r_name = 'EUROPE');
+      AND r_name = 'EUROPE')
+ORDER BY s_acctbal DESC, n_name, s_name, p_partkey
+LIMIT 100;
 
 CREATE MATERIALIZED VIEW q3 AS
 SELECT l_orderkey, sum(l_extendedprice * (1 - l_discount)) AS revenue, o_orderdate, o_shippriority
 FROM customer, orders, lineitem
 WHERE c_mktsegment = 'BUILDING' AND c_custkey = o_custkey AND l_orderkey = o_orderkey
   AND o_orderdate < DATE '1995-03-15' AND l_shipdate > DATE '1995-03-15'
-GROUP BY l_orderkey, o_orderdate, o_shippriority;
+GROUP BY l_orderkey, o_orderdate, o_shippriority
+ORDER BY revenue DESC, o_orderdate
+LIMIT 10;
 
 CREATE MATERIALIZED VIEW q4 AS
 SELECT o_orderpriority, count(*) AS order_count FROM orders
 WHERE o_orderdate >= DATE '1993-07-01' AND o_orderdate < DATE '1993-07-01' + INTERVAL '3' MONTH
   AND EXISTS (SELECT * FROM lineitem WHERE l_orderkey = o_orderkey AND l_commitdate < l_receiptdate)
-GROUP BY o_orderpriority;
+GROUP BY o_orderpriority
+ORDER BY o_orderpriority;
 
 CREATE MATERIALIZED VIEW q5 AS
 SELECT n_name, sum(l_extendedprice * (1 - l_discount)) AS revenue
@@ -39,7 +46,8 @@ FROM customer, orders, lineitem, supplier, nation, region
 WHERE c_custkey = o_custkey AND l_orderkey = o_orderkey AND l_suppkey = s_suppkey AND c_nationkey = s_nationkey
   AND s_nationkey = n_nationkey AND n_regionkey = r_regionkey AND r_name = 'ASIA'
   AND o_orderdate >= DATE '1994-01-01' AND o_orderdate < DATE '1994-01-01' + INTERVAL '1' YEAR
-GROUP BY n_name;
+GROUP BY n_name
+ORDER BY revenue DESC;
 
 CREATE MATERIALIZED VIEW q6 AS
 SELECT sum(l_extendedprice * l_discount) AS revenue FROM lineitem
@@ -57,7 +65,8 @@ FROM (
     AND ((n1.n_name = 'FRANCE' AND n2.n_name = 'GERMANY') OR (n1.n_name = 'GERMANY' AND n2.n_name = 'FRANCE'))
     AND l_shipdate BETWEEN DATE '1995-01-01' AND DATE '1996-12-31'
 ) AS shipping
-GROUP BY supp_nation, cust_nation, l_year;
+GROUP BY supp_nation, cust_nation, l_year
+ORDER BY supp_nation, cust_nation, l_year;
 
 CREATE MATERIALIZED VIEW q8 AS
 SELECT o_year, round(sum(CASE WHEN nation = 'BRAZIL' THEN volume ELSE 0 END) / sum(volume), 4) AS mkt_share
@@ -69,7 +78,8 @@ FROM (
     AND s_nationkey = n2.n_nationkey AND o_orderdate BETWEEN DATE '1995-01-01' AND DATE '1996-12-31'
     AND p_type = 'ECONOMY ANODIZED STEEL'
 ) AS all_nations
-GROUP BY o_year;
+GROUP BY o_year
+ORDER BY o_year;
 
 CREATE MATERIALIZED VIEW q9 AS
 SELECT nation, o_year, sum(amount) AS sum_profit
@@ -80,14 +90,17 @@ FROM (
   WHERE s_suppkey = l_suppkey AND ps_suppkey = l_suppkey AND ps_partkey = l_partkey AND p_partkey = l_partkey
     AND o_orderkey = l_orderkey AND s_nationkey = n_nationkey AND p_name LIKE '%green%'
 ) AS profit
-GROUP BY nation, o_year;
+GROUP BY nation, o_year
+ORDER BY nation, o_year DESC;
 
 CREATE MATERIALIZED VIEW q10 AS
 SELECT c_custkey, c_name, sum(l_extendedprice * (1 - l_discount)) AS revenue, c_acctbal, n_name, c_address, c_phone, c_comment
 FROM customer, orders, lineitem, nation
 WHERE c_custkey = o_custkey AND l_orderkey = o_orderkey AND o_orderdate >= DATE '1993-10-01'
   AND o_orderdate < DATE '1993-10-01' + INTERVAL '3' MONTH AND l_returnflag = 'R' AND c_nationkey = n_nationkey
-GROUP BY c_custkey, c_name, c_acctbal, c_phone, n_name, c_address, c_comment;
+GROUP BY c_custkey, c_name, c_acctbal, c_phone, n_name, c_address, c_comment
+ORDER BY revenue DESC
+LIMIT 20;
 
 CREATE MATERIALIZED VIEW q11 AS
 SELECT ps_partkey, sum(ps_supplycost * ps_availqty) AS value
@@ -96,7 +109,8 @@ WHERE ps_suppkey = s_suppkey AND s_nationkey = n_nationkey AND n_name = 'GERMANY
 GROUP BY ps_partkey
 HAVING sum(ps_supplycost * ps_availqty) > (
   SELECT sum(ps_supplycost * ps_availqty) * 0.005 FROM partsupp, supplier, nation
-  WHERE ps_suppkey = s_suppkey AND s_nationkey = n_nationkey AND n_name = 'GERMANY');
+  WHERE ps_suppkey = s_suppkey AND s_nationkey = n_nationkey AND n_name = 'GERMANY')
+ORDER BY value DESC;
 
 CREATE MATERIALIZED VIEW q12 AS
 SELECT l_shipmode,
@@ -106,7 +120,8 @@ FROM orders, lineitem
 WHERE o_orderkey = l_orderkey AND l_shipmode IN ('MAIL', 'SHIP') AND l_commitdate < l_receiptdate
   AND l_shipdate < l_commitdate AND l_receiptdate >= DATE '1994-01-01'
   AND l_receiptdate < DATE '1994-01-01' + INTERVAL '1' YEAR
-GROUP BY l_shipmode;
+GROUP BY l_shipmode
+ORDER BY l_shipmode;
 
 CREATE MATERIALIZED VIEW q13 AS
 SELECT c_count, count(*) AS custdist
@@ -115,7 +130,8 @@ FROM (
   FROM customer LEFT OUTER JOIN orders ON c_custkey = o_custkey AND o_comment NOT LIKE '%special%requests%'
   GROUP BY c_custkey
 ) AS c_orders
-GROUP BY c_count;
+GROUP BY c_count
+ORDER BY custdist DESC, c_count DESC;
 
 CREATE MATERIALIZED VIEW q14 AS
 SELECT round(100.00 * sum(CASE WHEN p_type LIKE 'PROMO%' THEN l_extendedprice * (1 - l_discount) ELSE 0 END)
@@ -129,14 +145,16 @@ FROM lineitem WHERE l_shipdate >= DATE '1996-01-01' AND l_shipdate < DATE '1996-
 GROUP BY l_suppkey;
 CREATE MATERIALIZED VIEW q15 AS
 SELECT s_suppkey, s_name, s_address, s_phone, total_revenue
-FROM supplier, revenue WHERE s_suppkey = supplier_no AND total_revenue = (SELECT max(total_revenue) FROM revenue);
+FROM supplier, revenue WHERE s_suppkey = supplier_no AND total_revenue = (SELECT max(total_revenue) FROM revenue)
+ORDER BY s_suppkey;
 
 CREATE MATERIALIZED VIEW q16 AS
 SELECT p_brand, p_type, p_size, count(DISTINCT ps_suppkey) AS supplier_cnt
 FROM partsupp, part
 WHERE p_partkey = ps_partkey AND p_brand <> 'Brand#45' AND p_type NOT LIKE 'MEDIUM POLISHED%' AND p_size IN (49, 14, 23, 45)
   AND ps_suppkey NOT IN (SELECT s_suppkey FROM supplier WHERE s_comment LIKE '%Customer%Complaints%')
-GROUP BY p_brand, p_type, p_size;
+GROUP BY p_brand, p_type, p_size
+ORDER BY supplier_cnt DESC, p_brand, p_type, p_size;
 
 CREATE MATERIALIZED VIEW q17 AS
 SELECT round(sum(l_extendedprice) / 7.0, 2) AS avg_yearly
@@ -149,7 +167,9 @@ SELECT c_name, c_custkey, o_orderkey, o_orderdate, o_totalprice, sum(l_quantity)
 FROM customer, orders, lineitem
 WHERE o_orderkey IN (SELECT l_orderkey FROM lineitem GROUP BY l_orderkey HAVING sum(l_quantity) > 240)
   AND c_custkey = o_custkey AND o_orderkey = l_orderkey
-GROUP BY c_name, c_custkey, o_orderkey, o_orderdate, o_totalprice;
+GROUP BY c_name, c_custkey, o_orderkey, o_orderdate, o_totalprice
+ORDER BY o_totalprice DESC, o_orderdate
+LIMIT 100;
 
 CREATE MATERIALIZED VIEW q19 AS
 SELECT sum(l_extendedprice * (1 - l_discount)) AS revenue
@@ -173,7 +193,8 @@ WHERE s_suppkey IN (
         SELECT 0.5 * sum(l_quantity) FROM lineitem
         WHERE l_partkey = ps_partkey AND l_suppkey = ps_suppkey AND l_shipdate >= DATE '1994-01-01'
           AND l_shipdate < DATE '1994-01-01' + INTERVAL '1' YEAR))
-  AND s_nationkey = n_nationkey AND n_name = 'CANADA';
+  AND s_nationkey = n_nationkey AND n_name = 'CANADA'
+ORDER BY s_name;
 
 CREATE MATERIALIZED VIEW q21 AS
 SELECT s_name, count(*) AS numwait
@@ -184,7 +205,9 @@ WHERE s_suppkey = l1.l_suppkey AND o_orderkey = l1.l_orderkey AND o_orderstatus 
     SELECT * FROM lineitem l3
     WHERE l3.l_orderkey = l1.l_orderkey AND l3.l_suppkey <> l1.l_suppkey AND l3.l_receiptdate > l3.l_commitdate)
   AND s_nationkey = n_nationkey AND n_name = 'SAUDI ARABIA'
-GROUP BY s_name;
+GROUP BY s_name
+ORDER BY numwait DESC, s_name
+LIMIT 100;
 
 CREATE MATERIALIZED VIEW q22 AS
 SELECT cntrycode, count(*) AS numcust, sum(c_acctbal) AS totacctbal
@@ -196,4 +219,5 @@ FROM (
       WHERE c_acctbal > 0.00 AND substring(c_phone FROM 1 FOR 2) IN ('13', '31', '23', '29', '30', '18', '17'))
     AND NOT EXISTS (SELECT * FROM orders WHERE o_custkey = c_custkey)
 ) AS custsale
-GROUP BY cntrycode;
+GROUP BY cntrycode
+ORDER BY cntrycode;

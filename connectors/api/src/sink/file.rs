@@ -7,17 +7,20 @@ use std::path::PathBuf;
 use highwater_plan::{Diagnostic, Field, OptionReader, Span};
 
 use super::lines::{LINE_FIELDS, Lines};
+use super::partitioned::Partitioned;
 use super::{COMMON_FIELDS, Changes, SinkConnector, SinkError, SinkSpec, SinkWriter};
 
 /// `connector = 'file'`, out.
 ///
 /// The file is emptied when the sink opens unless `append = 'true'`. An epoch is one write: a reader that follows the file
-/// sees whole epochs unless the disk fills up in between.
+/// sees whole epochs unless the disk fills up in between. With `partition_by` the path is a directory with a file for each
+/// value of the columns: see [`super::partitioned`].
 #[derive(Debug, Clone, Copy)]
 pub struct FileSink;
 
 const FIELDS: &[Field] = &[
     Field { key: "path", about: "the file to write" },
+    Field { key: "partition_by", about: "columns, separated by commas, whose values name directories below the path" },
     Field { key: "append", about: "whether to keep what the file already has; default false" },
 ];
 
@@ -39,6 +42,9 @@ impl SinkConnector for FileSink {
 
     fn validate(&self, spec: &SinkSpec) -> Result<(), Diagnostic> {
         let target = Target::read(spec)?;
+        if !target.by.is_empty() {
+            return target.check_directory();
+        }
         let path = &target.path;
         match std::fs::metadata(path) {
             Ok(found) if found.is_dir() => Err(target.unwritable("it is a directory")),
@@ -59,6 +65,12 @@ impl SinkConnector for FileSink {
 
     fn open(&self, spec: &SinkSpec) -> Result<Box<dyn SinkWriter>, Diagnostic> {
         let target = Target::read(spec)?;
+        if !target.by.is_empty() {
+            target.check_directory()?;
+            std::fs::create_dir_all(&target.path).map_err(|error| target.unwritable(error))?;
+            let rest = Partitioned::without(spec, &target.by);
+            return Ok(Box::new(Partitioned { directory: target.path, by: target.by, rest, lines: target.lines }));
+        }
         let mut options = OpenOptions::new();
         options.create(true).write(true).append(target.append).truncate(!target.append);
         let file = options.open(&target.path).map_err(|error| target.unwritable(error))?;
@@ -75,6 +87,8 @@ struct Target {
     path: PathBuf,
     append: bool,
     lines: Lines,
+    /// The columns of `partition_by`.
+    by: Vec<usize>,
     /// Where the path stands in the statement.
     place: Option<Span>,
 }
@@ -86,7 +100,21 @@ impl Target {
         let append = reader.flag("append", false)?;
         let lines = Lines::from_options(&reader, spec)?;
         let place = spec.options.entry("path").and_then(|entry| entry.value_span).or(spec.options.span);
-        Ok(Target { path, append, lines, place })
+        let by = partition_columns(&reader, spec)?;
+        Ok(Target { path, append, lines, by, place })
+    }
+
+    /// Whether the path can be a directory of partitions. One that has something in it is only added to: nothing that others
+    /// may have put there is deleted.
+    fn check_directory(&self) -> Result<(), Diagnostic> {
+        match std::fs::read_dir(&self.path).map(|mut entries| entries.next().is_some()) {
+            Ok(true) if !self.append => {
+                Err(self.unwritable("the directory is not empty").help("empty it, or say append = 'true'"))
+            }
+            Ok(_) => Ok(()),
+            Err(error) if error.kind() == ErrorKind::NotFound && self.in_directory() => Ok(()),
+            Err(error) => Err(self.unwritable(error)),
+        }
     }
 
     /// Whether the directory that the file is to be in is there.
@@ -99,6 +127,23 @@ impl Target {
         let diagnostic = Diagnostic::error("sink-unwritable", message).at(self.place);
         if self.in_directory() { diagnostic } else { diagnostic.help("create the directory first") }
     }
+}
+
+/// The columns that `partition_by` names.
+fn partition_columns(reader: &OptionReader<'_>, spec: &SinkSpec) -> Result<Vec<usize>, Diagnostic> {
+    let Some(names) = reader.optional("partition_by") else { return Ok(Vec::new()) };
+    let mut by: Vec<usize> = Vec::new();
+    for name in names.split(',').map(str::trim) {
+        let column = spec.schema.fields().iter().position(|field| field.name() == name);
+        by.push(column.ok_or_else(|| reader.invalid("partition_by", format!("columns of the sink; there is no '{name}'")))?);
+    }
+    if (1..by.len()).any(|place| by[..place].contains(&by[place])) {
+        return Err(reader.invalid("partition_by", "each column once"));
+    }
+    if by.len() == spec.schema.fields().len() {
+        return Err(reader.invalid("partition_by", "fewer columns than the sink has: the others are its lines"));
+    }
+    Ok(by)
 }
 
 impl SinkWriter for Writer {

@@ -27,6 +27,11 @@ impl Lines {
         Ok(Lines { csv, append_only: spec.append_only })
     }
 
+    /// Whether the lines are CSV.
+    pub(super) fn is_csv(&self) -> bool {
+        self.csv
+    }
+
     /// The line before all others, if there is one.
     pub(super) fn header(&self, spec: &SinkSpec, out: &mut Vec<u8>) {
         if self.csv {

@@ -91,6 +91,37 @@ fn validating_a_sink_leaves_no_trace() {
 }
 
 #[test]
+fn partitions_are_directories_and_their_columns_are_not_in_the_lines() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let path = directory.path().join("out");
+    let name = path.to_string_lossy();
+    let pairs = [("connector", "file"), ("path", &*name), ("partition_by", "s")];
+    let with = |more: &[(&str, &str)]| spec(false, &[&pairs[..], more].concat());
+    let registry = Registry::builtin();
+    registry.validate_sink(&with(&[])).expect("good options");
+    assert!(!path.exists(), "looking makes nothing");
+    let mut writer = registry.open_sink(&with(&[])).expect("good options");
+    writer.write(9, &changes(Some(vec![2, 1, 1]))).expect("there is room");
+    writer.write(10, &changes(Some(vec![-1, 0, 0]))).expect("there is room");
+    let read = |partition: &str| fs::read_to_string(path.join(partition).join("part.jsonl")).expect("written");
+    let line = |op: &str, epoch: u64, id: i64| format!("{{\"op\":\"{op}\",\"epoch\":{epoch},\"id\":{id}}}\n");
+    assert_eq!(read("s=a"), [line("+", 9, 1), line("+", 9, 1), line("-", 10, 1)].concat());
+    assert_eq!(read("s=__HIVE_DEFAULT_PARTITION__"), line("+", 9, 2));
+    assert_eq!(read("s=c,d"), line("+", 9, 3));
+
+    let refused = |more: &[(&str, &str)]| registry.validate_sink(&with(more)).expect_err("a mistake").to_string();
+    assert!(refused(&[]).contains("the directory is not empty"));
+    registry.validate_sink(&with(&[("append", "true")])).expect("it is added to");
+    let by = |columns: &str| {
+        let pairs = [("connector", "file"), ("path", &*name), ("append", "true"), ("partition_by", columns)];
+        registry.validate_sink(&spec(true, &pairs)).expect_err("a mistake").to_string()
+    };
+    assert!(by("t").contains("there is no 't'"));
+    assert!(by("s, s").contains("each column once"));
+    assert!(by("s, id").contains("fewer columns"));
+}
+
+#[test]
 fn a_full_disk_is_an_error_that_names_the_file() {
     let mut writer = Registry::builtin()
         .open_sink(&spec(true, &[("connector", "file"), ("path", "/dev/full")]))
