@@ -7,9 +7,13 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
+use arrow::array::{Array, AsArray};
+use arrow::datatypes::Int64Type;
 use arrow::record_batch::RecordBatch;
-use highwater_engine::{Delta, Engine, Feed, FeedBatch, FeedPoll, FeedSpec, FeedState, JobSpec, JobState, Place};
-use highwater_plan::{Job, Op};
+use highwater_engine::{
+    Delta, Engine, Feed, FeedBatch, FeedPoll, FeedSpec, FeedState, JobSpec, JobState, Place, Time, ViewHandle,
+};
+use highwater_plan::{Job, Op, OutputNames};
 
 use crate::jobs::Runtime;
 use crate::signal::Signal;
@@ -106,6 +110,9 @@ impl Runtime {
             JobState::Running => return Err(EvaluateError::TimedOut(timeout)),
             JobState::Dropped => return Err(EvaluateError::Engine("the workers have stopped".into())),
         }
+        if let Some(failure) = handle.view(&OutputNames::errors(&view)).and_then(|errors| first_error(&errors, handle.closed())) {
+            return Err(EvaluateError::Failed(failure));
+        }
         let view = handle.view(&view).expect("every view of a job has a handle");
         if view.rows() > rows_max {
             return Err(EvaluateError::TooManyRows { rows: view.rows(), allowed: rows_max });
@@ -114,6 +121,19 @@ impl Runtime {
         let rows = read.map_err(|_| EvaluateError::Engine("the answer was compacted away".into()))?;
         Ok(Evaluated { rows })
     }
+}
+
+/// What is said of the first row that could not be computed.
+fn first_error(errors: &ViewHandle, closed: Time) -> Option<String> {
+    let found = errors.read(closed, &[], Some(1)).ok()?;
+    let row = found.iter().find(|rows| rows.num_rows() > 0)?;
+    let text = |name: &str| row.column_by_name(name).map(|column| column.as_string::<i32>().value(0)).unwrap_or_default();
+    let number = |name: &str| {
+        let column = row.column_by_name(name)?.as_primitive::<Int64Type>();
+        column.is_valid(0).then(|| column.value(0))
+    };
+    let place = number("line").zip(number("column")).map_or(String::new(), |(line, column)| format!(" at {line}:{column}"));
+    Some(format!("{} in {}{place}, row {}", text("message"), text("operator"), text("row")))
 }
 
 /// Ends a job when nobody waits for it any more.

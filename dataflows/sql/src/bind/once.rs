@@ -135,8 +135,9 @@ struct Once {
 impl Once {
     fn new(relations: &[Readable], target: Option<&Writable>, span: Span) -> Result<Once> {
         let mut decisions = Decisions::default();
-        // A row that cannot be computed is an answer that cannot be given.
-        decisions.settings.on_error = OnError::Fail;
+        // A row that cannot be computed is an answer that cannot be given; but on the way there it may come and go again,
+        // like the count of no rows that something is divided by.
+        decisions.settings.on_error = OnError::Skip;
         decisions.settings.epoch_rows_max = 1 << 17;
         let bound = Bound {
             sources: Vec::new(),
