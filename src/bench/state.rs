@@ -201,13 +201,14 @@ pub fn plot(results: &[StateResult]) -> String {
                 let y = bottom - HEIGHT * of(sample) as f64 / most as f64;
                 let _ = write!(points, "{x:.1},{y:.1} ");
             }
+            let (scale, unit) = if most < 1_000_000 { (1e3, "kB") } else { (1e6, "MB") };
             let _ = writeln!(
                 svg,
                 "<polyline points=\"{points}\" fill=\"none\" stroke=\"{colour}\" stroke-width=\"1.5\"/>\n\
-                 <text x=\"{}\" y=\"{}\" fill=\"{colour}\">{name}, at most {:.2} MB</text>",
+                 <text x=\"{}\" y=\"{}\" fill=\"{colour}\">{name}, at most {:.1} {unit}</text>",
                 LEFT + WIDTH / 2.0 + row as f64 * 190.0,
                 top - 10.0,
-                most as f64 / 1e6
+                most as f64 / scale
             );
         }
     }

@@ -125,6 +125,18 @@ impl Delta {
         indices.iter().map(|index| Arc::clone(self.rows.column(*index))).collect()
     }
 
+    /// The updates of several batches of one schema, without their origins.
+    ///
+    /// # Panics
+    ///
+    /// If there is no batch.
+    pub(crate) fn concat(deltas: &[Delta]) -> Delta {
+        let rows = compute::concat_batches(deltas[0].rows.schema_ref(), deltas.iter().map(|delta| &delta.rows));
+        let diffs = deltas.iter().flat_map(|delta| (0..delta.len()).map(|row| delta.diff(row)));
+        let diffs = deltas.iter().any(|delta| delta.diffs.is_some()).then(|| Int64Array::from_iter_values(diffs));
+        Delta::of(rows.expect("batches of one schema"), diffs)
+    }
+
     /// The updates whose bit is set, origin included.
     pub fn filter(&self, keep: &BooleanBuffer) -> Delta {
         let predicate = arrow::array::BooleanArray::new(keep.clone(), None);

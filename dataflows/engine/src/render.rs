@@ -243,7 +243,10 @@ impl<'scope> Renderer<'scope, '_> {
         let mut route = Route::ByColumns(aggregate.keys.clone());
         // With one worker nothing travels, so there is nothing to save by adding rows up before.
         // Retractions of rows that were forgotten are told from others row by row.
-        let added_up = self.peers() > 1 && (append_only || self.shared.job.lifetime(id) != Lifetime::Expires);
+        // What tables take back and give anew meets where rows with equal keys do, and is told from late rows there.
+        let of_tables = aggregate.time_column().and_then(|time| input.properties.time[time].as_ref());
+        let of_tables = of_tables.is_some_and(|time| self.of_tables(&time.sources));
+        let added_up = self.peers() > 1 && !of_tables && (append_only || self.shared.job.lifetime(id) != Lifetime::Expires);
         let partials = added_up.then(|| Partials::of(aggregate, &schema, append_only)).flatten();
         if partials.is_some() {
             route = Route::ByColumns((0..aggregate.keys.len()).collect());
@@ -270,7 +273,7 @@ impl<'scope> Renderer<'scope, '_> {
         let sources = input.properties.time[time].as_ref().map(|time| time.sources.clone()).unwrap_or_default();
         let watermark = Watermark::of(sources.clone());
         let assigned = matches!(aggregate.grouping, Grouping::Assign(_));
-        let before = (self.peers() > 1 && assigned).then(|| self.stats(id, "preaggregate"));
+        let before = (self.peers() > 1 && assigned && !of_tables).then(|| self.stats(id, "preaggregate"));
         let stats = self.stats(id, name);
         let counted = before.as_ref().unwrap_or(&stats);
         let mut gate = Some(self.gate(windows, name, id, &sources, Arc::clone(counted)));

@@ -115,7 +115,12 @@ impl UntilPassed {
 
 impl EpochLogic for UntilPassed {
     fn apply(&mut self, epoch: Time, inputs: &mut [Vec<Delta>], watermarks: Option<&[i64]>, output: &mut Vec<Delta>) {
-        for delta in std::mem::take(&mut inputs[0]) {
+        let deltas = std::mem::take(&mut inputs[0]);
+        let deltas = match &self.gate {
+            Some(gate) => gate.at_once(deltas),
+            None => deltas,
+        };
+        for delta in deltas {
             let delta = match &self.gate {
                 Some(gate) => gate.split(epoch, delta, self.watermark.current),
                 None => delta,

@@ -64,7 +64,7 @@ impl Window {
     fn split(&self, epoch: Time, changes: [Vec<Delta>; 2]) -> BTreeMap<i64, [Vec<Delta>; 2]> {
         let mut parts: BTreeMap<i64, [Vec<Delta>; 2]> = BTreeMap::new();
         for (side, deltas) in changes.into_iter().enumerate() {
-            for delta in deltas {
+            for delta in self.gates[side].at_once(deltas) {
                 for (end, part) in self.gates[side].windows_of(epoch, delta, self.watermark.current) {
                     parts.entry(end).or_default()[side].push(part);
                 }

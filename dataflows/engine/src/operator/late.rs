@@ -133,6 +133,15 @@ pub(crate) struct LateGate {
 }
 
 impl LateGate {
+    /// The updates of an epoch as they are to be split. What tables take back is no late row, nor what they give anew as it
+    /// was: both are seen only together.
+    pub(crate) fn at_once(&self, deltas: Vec<Delta>) -> Vec<Delta> {
+        if self.silent || !self.late.before_images || deltas.len() < 2 || deltas.iter().all(|delta| delta.diffs.is_none()) {
+            return deltas;
+        }
+        vec![Delta::concat(&deltas)]
+    }
+
     /// [`LateGate::split`], then [`RowWindows::split`].
     pub(crate) fn windows_of(&self, epoch: Time, delta: Delta, watermark: i64) -> Vec<(i64, Delta)> {
         let times = self.windows.times(&delta);
@@ -164,12 +173,11 @@ impl LateGate {
             // At the end of the input the watermark is infinite.
             let to = last.min(first.saturating_add(closed.saturating_sub(first) / slide * slide));
             let windows = to.saturating_sub(first) / slide + 1;
-            if self.late.is_late(&delta, row) {
-                missed.push(Missed { row: row as u32, from: self.windows.start_of(first), to, windows });
-            }
+            missed.push(Missed { row: row as u32, from: self.windows.start_of(first), to, windows });
             last > closed
         });
-        if !missed.is_empty() && !self.silent {
+        let missed = if self.silent { Vec::new() } else { self.late.rows_that_came(&delta, missed) };
+        if !missed.is_empty() {
             let source = self.late.keep(epoch, &delta, &missed, watermark);
             self.stats.late_rows.fetch_add(missed.len() as u64, Ordering::Relaxed);
             self.job.sources[source].late_rows.fetch_add(missed.len() as u64, Ordering::Relaxed);
@@ -195,7 +203,7 @@ pub(crate) struct LateSplit {
 
 impl EpochLogic for LateSplit {
     fn apply(&mut self, epoch: Time, inputs: &mut [Vec<Delta>], watermarks: Option<&[i64]>, output: &mut Vec<Delta>) {
-        for delta in inputs[0].drain(..) {
+        for delta in self.gate.at_once(std::mem::take(&mut inputs[0])) {
             output.push(self.gate.split(epoch, delta, self.watermark.current));
         }
         self.watermark.advance(watermarks);

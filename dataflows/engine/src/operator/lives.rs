@@ -55,22 +55,30 @@ pub(crate) struct Lives {
     now: u64,
     /// By the keys' numbers.
     touched: Vec<u64>,
+    /// No epoch has come yet: what there is was given at time 0, before any input.
+    early: bool,
 }
 
 impl Lives {
     /// No keys yet.
     pub(crate) fn new(ttl: TimeToLive) -> Self {
         let span = u64::try_from(ttl.ttl.as_millis()).unwrap_or(u64::MAX).div_ceil(GENERATIONS).max(1);
-        Lives { ttl, span, now: 0, touched: Vec::new() }
+        Lives { ttl, span, now: 0, touched: Vec::new(), early: true }
     }
 
     /// Goes on to an epoch, and gives the keys that it finds expired, if there may be new ones.
     pub(crate) fn begin(&mut self, epoch: Time, keys: &Keys) -> Vec<u32> {
         let generation = epoch / self.span;
         if generation == self.now {
+            self.early &= epoch == 0;
             return Vec::new();
         }
         self.now = generation;
+        if std::mem::replace(&mut self.early, epoch == 0) {
+            // It was made when the job began, not in 1970.
+            self.touched.fill(generation);
+            return Vec::new();
+        }
         let old = |number: &u32| self.touched.get(*number as usize).is_some_and(|touched| touched + GENERATIONS < generation);
         keys.numbers().into_iter().filter(old).collect()
     }
@@ -168,5 +176,17 @@ pub(crate) mod tests {
             assert!(lives.begin(begin + 800, &keys).is_empty(), "it is not older than the setting");
             assert_eq!(lives.begin(begin + 901, &keys), [0]);
         }
+    }
+
+    #[test]
+    fn what_is_there_before_any_input_lives_from_the_first_epoch_on() {
+        let (mut keys, mut numbers) = (Keys::new(&[DataType::Int64]), Vec::new());
+        let mut lives = Lives::new(ttl(800).0);
+        assert!(lives.begin(0, &keys).is_empty());
+        keys.intern(&[Arc::new(Int64Array::from(vec![7])) as ArrayRef], 1, &mut numbers);
+        lives.touch(&numbers);
+        assert!(lives.begin(1_000_000, &keys).is_empty(), "the job began just now");
+        assert!(lives.begin(1_000_800, &keys).is_empty());
+        assert_eq!(lives.begin(1_000_901, &keys), [0]);
     }
 }

@@ -69,7 +69,7 @@ impl Over {
     fn windowed(&mut self, epoch: Time, deltas: Vec<Delta>, watermarks: Option<&[i64]>, output: &mut Vec<Delta>) {
         let Some(Closing::Window(windows)) = &mut self.closing else { unreachable!("only asked for with windows") };
         let mut parts: BTreeMap<i64, Vec<Delta>> = BTreeMap::new();
-        for delta in deltas {
+        for delta in windows.gate.at_once(deltas) {
             let delta = windows.gate.split(epoch, delta, windows.watermark.current);
             if delta.is_empty() {
                 continue;
@@ -134,7 +134,7 @@ impl EpochLogic for Over {
             Some(Closing::Window(_)) => return self.windowed(epoch, deltas, watermarks, output),
             Some(Closing::Time(times)) => {
                 let split = |delta| times.gate.split(epoch, delta, times.watermark.current);
-                let deltas: Vec<Delta> = deltas.into_iter().map(split).collect();
+                let deltas: Vec<Delta> = times.gate.at_once(deltas).into_iter().map(split).collect();
                 times.watermark.advance(watermarks);
                 let watermark = times.watermark.current;
                 let moment = Moment { watermark, closed: watermark.saturating_sub(times.lateness) };

@@ -100,11 +100,11 @@ impl Preaggregate {
 
 impl EpochLogic for Preaggregate {
     fn apply(&mut self, epoch: Time, inputs: &mut [Vec<Delta>], watermarks: Option<&[i64]>, output: &mut Vec<Delta>) {
-        let deltas = std::mem::take(&mut inputs[0]).into_iter();
+        let deltas = std::mem::take(&mut inputs[0]);
         let deltas: Vec<Delta> = match &mut self.gate {
-            None => deltas.collect(),
+            None => deltas,
             Some((gate, watermark)) => {
-                let kept = deltas.map(|delta| gate.split(epoch, delta, watermark.current)).collect();
+                let kept = gate.at_once(deltas).into_iter().map(|delta| gate.split(epoch, delta, watermark.current)).collect();
                 watermark.advance(watermarks);
                 kept
             }

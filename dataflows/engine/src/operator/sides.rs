@@ -3,6 +3,7 @@
 //! They need no stream of their own: an operator of a worker appends to the worker's part of the relation at the epoch it
 //! is applying, and readers see that only once the epoch is closed.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use arrow::array::{ArrayRef, Int64Array, RecordBatch, StringArray, TimestampMicrosecondArray, UInt32Array, new_null_array};
@@ -10,7 +11,7 @@ use arrow::datatypes::{DataType, Field, Schema, SchemaRef, TimeUnit};
 use highwater_plan::{OnError, Span};
 
 use crate::view::ViewHandle;
-use crate::{Delta, Time};
+use crate::{Delta, Diff, Time};
 
 /// Columns of `<view>$errors`.
 pub(crate) fn errors_schema() -> SchemaRef {
@@ -130,9 +131,26 @@ pub(crate) struct Missed {
 }
 
 impl LateRows {
-    /// Whether a row whose windows are closed is a late row.
-    pub(crate) fn is_late(&self, delta: &Delta, row: usize) -> bool {
-        !self.before_images || delta.diff(row) > 0
+    /// Of rows whose windows are closed those that are late rows: of tables not what was there before an update, nor what an
+    /// update left as it was in all that is read here.
+    pub(crate) fn rows_that_came(&self, delta: &Delta, missed: Vec<Missed>) -> Vec<Missed> {
+        let retracts = |missed: &Missed| delta.diff(missed.row as usize) < 0;
+        if !self.before_images || !missed.iter().any(retracts) {
+            return missed;
+        }
+        let texts = json_rows(&delta.take(&missed.iter().map(|missed| missed.row).collect()).rows);
+        let mut came: HashMap<&str, Diff> = HashMap::new();
+        for (missed, text) in missed.iter().zip(&texts) {
+            *came.entry(text).or_default() += delta.diff(missed.row as usize);
+        }
+        let mut is_late = |missed: &Missed, text: &String| match came.get_mut(text.as_str()) {
+            Some(net) if *net > 0 && !retracts(missed) => {
+                *net -= delta.diff(missed.row as usize);
+                true
+            }
+            _ => false,
+        };
+        missed.into_iter().zip(&texts).filter_map(|(missed, text)| is_late(&missed, text).then_some(missed)).collect()
     }
 
     /// Keeps the missed rows of `delta`; gives the source they are counted for.
@@ -165,5 +183,29 @@ impl LateRows {
             delta.diffs.as_ref().map(|diffs| Int64Array::from_iter_values(rows.iter().map(|row| diffs.value(*row as usize))));
         relation.append(self.worker, epoch, batch, diffs);
         source
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn of_a_tables_rows_only_what_came_is_late() {
+        let late = |before_images: bool| LateRows {
+            worker: 0,
+            operator: "test".into(),
+            relations: Vec::new(),
+            fallback: 0,
+            before_images,
+        };
+        let column: ArrayRef = Arc::new(Int64Array::from(vec![1, 2, 2, 3, 4]));
+        let rows = RecordBatch::try_from_iter([("x", column)]).unwrap();
+        // 1 went, 2 was updated where nobody looks, 3 came, 4 came.
+        let delta = Delta::with_diffs(rows, Int64Array::from(vec![-1, -1, 1, 1, 1]));
+        let missed = || (0..5).map(|row| Missed { row, from: 0, to: 1, windows: 1 }).collect::<Vec<_>>();
+        let came = |late: LateRows| late.rows_that_came(&delta, missed()).iter().map(|missed| missed.row).collect::<Vec<_>>();
+        assert_eq!(came(late(true)), [3, 4]);
+        assert_eq!(came(late(false)), [0, 1, 2, 3, 4], "of a changelog retractions are late as well");
     }
 }

@@ -81,7 +81,7 @@ impl TopN {
             return;
         };
         let mut parts: BTreeMap<i64, Vec<Delta>> = BTreeMap::new();
-        for delta in deltas {
+        for delta in windows.gate.at_once(deltas) {
             let delta = windows.gate.split(epoch, delta, windows.watermark.current);
             if delta.is_empty() {
                 continue;

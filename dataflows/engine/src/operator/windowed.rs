@@ -122,6 +122,10 @@ impl Windowed {
     /// Applies rows to the tables of their windows, or of their panes.
     fn take(&mut self, epoch: Time, deltas: Vec<Delta>, output: &mut Vec<Delta>) {
         let mut parts: BTreeMap<i64, Vec<Delta>> = BTreeMap::new();
+        let deltas = match &self.gate {
+            Some(gate) => gate.at_once(deltas),
+            None => deltas,
+        };
         for delta in deltas {
             let windows = match &self.gate {
                 Some(gate) => gate.windows_of(epoch, delta, self.watermark.current),

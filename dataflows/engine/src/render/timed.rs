@@ -36,8 +36,10 @@ impl<'scope> Renderer<'scope, '_> {
         let mut gate = self.gate(windows.clone(), "temporal join", id, sources, Arc::clone(&late));
         gate.lateness = 0;
         let watermark = Watermark::of(sources.clone());
+        // What tables take back and give anew meets where rows with equal keys do, and is told from late rows there.
+        let route = if gate.late.before_images { std::mem::replace(&mut rows.route, Route::Here) } else { Route::Here };
+        let input = Input { stream: rows.stream, route };
         let split = Box::new(LateSplit { gate, watermark: watermark.clone() });
-        let input = Input { stream: rows.stream, route: Route::Here };
         rows.stream = epoch_operator(self.scope, late, vec![input], Some(self.clock.clone()), split);
         let stats = self.stats(id, "temporal join");
         let gate = self.gate(windows, "temporal join", id, sources, Arc::clone(&stats));

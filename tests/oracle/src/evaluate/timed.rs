@@ -243,6 +243,10 @@ fn of_event(
     let kept = |row: &Row| -> Vec<Value> { read.iter().map(|column| row[*column].clone()).collect() };
     for epoch in 0..context.epochs {
         let before = context.watermark_before(epoch, sources);
+        if first_of_equal {
+            // A stream's rows come in no order: the earlier ones are taken first.
+            right[epoch].sort_by_key(|(row, _)| time(row, right_time, &types[1]));
+        }
         for (row, diff) in right[epoch].drain(..) {
             let Some(from) = time(&row, right_time, &types[1]) else {
                 errors += diff;

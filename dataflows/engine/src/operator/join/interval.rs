@@ -256,7 +256,7 @@ impl EpochLogic for IntervalJoin {
         // First the left changes with the right rows as they were, then the right changes with the left rows as they are.
         for side in [0, 1] {
             let mut parts = Vec::new();
-            for delta in mem::take(&mut inputs[side]) {
+            for delta in self.limits.gates[side].at_once(mem::take(&mut inputs[side])) {
                 self.store(epoch, side, delta, &mut parts, output);
             }
             for part in &parts {

@@ -51,6 +51,16 @@ pub(crate) struct Waiting {
     last: i64,
 }
 
+/// A row that sets a version.
+struct Came {
+    time: i64,
+    key: u32,
+    /// It is a version, not the end of one.
+    exists: bool,
+    batch: usize,
+    row: usize,
+}
+
 /// The versions of all keys.
 pub(crate) struct Versions {
     keys: Keys,
@@ -178,42 +188,52 @@ impl Versions {
 impl Versioned {
     fn take_right(&mut self, epoch: Time, deltas: &[Delta]) {
         let passed = self.watermark.current;
-        let mut numbers = Vec::new();
-        for delta in deltas {
+        let mut came: Vec<Came> = Vec::new();
+        let (mut bytes, mut touched) = (Vec::new(), Vec::new());
+        for (batch, delta) in deltas.iter().enumerate() {
             let times = Micros::new(delta.rows.column(self.times[1])).expect("planners compare timestamps");
-            let valid = self.valid.map(|column| delta.rows.column(column).as_boolean());
             let kept = delta.columns(&self.couples.kept[1]);
             let versions = &mut self.versions;
-            let encoded = (!kept.is_empty()).then(|| versions.converter.convert_columns(&kept).expect("the right columns"));
+            bytes.push((!kept.is_empty()).then(|| versions.converter.convert_columns(&kept).expect("the right columns")));
+            let mut numbers = Vec::new();
             versions.keys.intern(&delta.columns(&self.couples.on[1]), delta.len(), &mut numbers);
             versions.of.resize_with(versions.keys.bound(), VecDeque::new);
-            let (mut without_time, mut missed) = (Vec::new(), Vec::new());
-            for (row, key) in numbers.iter().enumerate() {
-                if times.is_null(row) {
-                    without_time.push(row as u32);
-                    continue;
-                }
-                let exists = delta.diff(row) > 0 && valid.is_none_or(|valid| valid.is_valid(row) && valid.value(row));
-                let bytes = encoded.as_ref().map_or(&[][..], |encoded| encoded.row(row).data());
-                let time = times.value(row);
-                if !versions.set(*key, time, exists.then_some(bytes), passed, self.first_of_equal) {
-                    missed.push(Missed { row: row as u32, from: time, to: time.saturating_add(1), windows: 1 });
-                }
-            }
-            // Keys that got no version, because all their rows were refused.
-            numbers.sort_unstable();
-            numbers.dedup();
-            numbers.retain(|key| versions.of[*key as usize].is_empty());
-            numbers.iter().for_each(|key| versions.keys.remove(*key));
-            if !missed.is_empty() {
-                let source = self.late.keep(epoch, delta, &missed, passed);
-                self.stats.late_rows.fetch_add(missed.len() as u64, Ordering::Relaxed);
-                self.job.sources[source].late_rows.fetch_add(missed.len() as u64, Ordering::Relaxed);
-            }
+            let valid = self.valid.map(|column| delta.rows.column(column).as_boolean());
+            let (without_time, with_time): (Vec<usize>, Vec<usize>) = (0..delta.len()).partition(|row| times.is_null(*row));
+            came.extend(with_time.into_iter().map(|row| Came {
+                time: times.value(row),
+                key: numbers[row],
+                exists: delta.diff(row) > 0 && valid.is_none_or(|valid| valid.is_valid(row) && valid.value(row)),
+                batch,
+                row,
+            }));
+            touched.append(&mut numbers);
             if !without_time.is_empty() {
+                let without_time: Vec<u32> = without_time.into_iter().map(|row| row as u32).collect();
                 self.stats.error_rows.fetch_add(without_time.len() as u64, Ordering::Relaxed);
                 self.errors.report(epoch, delta, &without_time, NULL_TIME, None);
             }
+        }
+        if self.first_of_equal {
+            // A table's rows come in the order of its log. A stream's have none: what is late must not hang on it.
+            came.sort_by_key(|row| row.time);
+        }
+        let mut missed: Vec<Vec<Missed>> = deltas.iter().map(|_| Vec::new()).collect();
+        for Came { time, key, exists, batch, row } in &came {
+            let bytes = bytes[*batch].as_ref().map_or(&[][..], |encoded| encoded.row(*row).data());
+            if !self.versions.set(*key, *time, exists.then_some(bytes), passed, self.first_of_equal) {
+                missed[*batch].push(Missed { row: *row as u32, from: *time, to: time.saturating_add(1), windows: 1 });
+            }
+        }
+        // Keys that got no version, because all their rows were refused or have no time.
+        touched.sort_unstable();
+        touched.dedup();
+        touched.retain(|key| self.versions.of[*key as usize].is_empty());
+        touched.iter().for_each(|key| self.versions.keys.remove(*key));
+        for (delta, missed) in deltas.iter().zip(missed).filter(|(_, missed)| !missed.is_empty()) {
+            let source = self.late.keep(epoch, delta, &missed, passed);
+            self.stats.late_rows.fetch_add(missed.len() as u64, Ordering::Relaxed);
+            self.job.sources[source].late_rows.fetch_add(missed.len() as u64, Ordering::Relaxed);
         }
     }
 
@@ -252,6 +272,15 @@ impl Versioned {
         let times = Micros::new(delta.rows.column(self.times[0])).expect("planners compare timestamps");
         let mut numbers = Vec::new();
         versions.keys.find(&delta.columns(&couples.on[0]), delta.len(), &mut numbers);
+        if let Some(comparable) = couples.comparable(delta, 0) {
+            // NULL keys match nothing, although rows of a stream may have versions under them.
+            let absent = |(row, number): (usize, &mut u32)| {
+                if !comparable.value(row) {
+                    *number = ABSENT;
+                }
+            };
+            numbers.iter_mut().enumerate().for_each(absent);
+        }
         let (mut groups, mut slots) = (Vec::new(), Vec::new());
         for (row, key) in numbers.iter().enumerate() {
             let slot = versions.at(*key, times.value(row));

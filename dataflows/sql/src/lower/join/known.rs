@@ -25,7 +25,15 @@ pub(super) fn joined(kind: JoinKind, sides: [&Node; 2], on: &[(usize, usize)], b
         // A row may wait for its match until the watermark has long passed its time.
         let delay = if let Bound::Interval(interval) = bound { interval.delay(side) } else { 0 };
         let sources: Vec<TimeSource> = all.iter().map(|source| source.delayed(delay)).collect();
-        let bounded = |time: &TimeColumn| TimeColumn { kind: time.kind, sources: sources.clone() };
+        // Bounds of two windows in one row: that a start and an end are of one window is believed of the left side only.
+        let plain = side == 1 && !matches!(bound, Bound::Window) && has_bounds(left);
+        let bounded = |time: &TimeColumn| match time.kind {
+            TimeKind::WindowStart { size } if plain => {
+                TimeColumn { kind: TimeKind::Event, sources: sources.iter().map(|source| source.delayed(size)).collect() }
+            }
+            TimeKind::WindowEnd { .. } if plain => TimeColumn { kind: TimeKind::Event, sources: sources.clone() },
+            kind => TimeColumn { kind, sources: sources.clone() },
+        };
         known.time.iter().map(|time| time.as_ref().filter(|_| !pads).map(bounded)).collect()
     };
     let [pads_left, pads_right] = kind.pads();
@@ -56,6 +64,10 @@ pub(super) fn joined(kind: JoinKind, sides: [&Node; 2], on: &[(usize, usize)], b
             Bound::Interval(_) | Bound::None => StateBound::Unbounded,
         },
     }
+}
+
+fn has_bounds(known: &Known) -> bool {
+    known.time.iter().flatten().any(|time| time.kind != TimeKind::Event)
 }
 
 fn keys_of_pairs(kind: JoinKind, sides: [&Node; 2], on: &[(usize, usize)]) -> Vec<Vec<usize>> {
