@@ -181,7 +181,9 @@ impl Table {
         for (row, candidate) in candidates.iter().enumerate() {
             let partition = numbers[*candidate as usize];
             debug_assert!(taken.diff(row) > 0, "a growing input has no retractions");
-            let copies = u64::try_from(taken.diff(row)).unwrap_or(0).min(self.spec.last);
+            let copies = u64::try_from(taken.diff(row)).unwrap_or(0);
+            // Copies have one rank: of it there may be any number.
+            let copies = if self.spec.ranking == Ranking::RowNumber { copies.min(self.spec.last) } else { copies };
             if copies == 0 {
                 self.shrunk.push(partition);
             }

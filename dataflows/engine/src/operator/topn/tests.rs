@@ -128,6 +128,17 @@ fn copies_count_each() {
 }
 
 #[test]
+fn copies_share_their_rank() {
+    for growing in [true, false] {
+        for (ranking, expected) in [(Ranking::RowNumber, 1), (Ranking::Rank, 3), (Ranking::DenseRank, 3)] {
+            let mut top = operator(&spec(ranking, 1, 1, false), growing);
+            let copies: Diff = given(&mut top, &[([1, 10, 0], 3)]).iter().map(|(_, diff)| diff).sum();
+            assert_eq!(copies, expected, "{ranking:?}, growing: {growing}");
+        }
+    }
+}
+
+#[test]
 fn a_row_retracted_before_it_comes_leaves_no_trace() {
     let mut top = operator(&spec(Ranking::RowNumber, 1, 2, false), false);
     assert_eq!(given(&mut top, &[([1, 5, 0], -1)]), []);
