@@ -328,7 +328,7 @@ fn properties(job: &Job, id: NodeId) -> String {
 fn length(length: Duration) -> String {
     let millis = length.as_millis();
     let units = [("day", 86_400_000), ("hour", 3_600_000), ("minute", 60_000), ("second", 1_000), ("millisecond", 1)];
-    let (name, unit) = units.into_iter().find(|(_, unit)| millis % unit == 0).unwrap_or(("millisecond", 1));
+    let (name, unit) = units.into_iter().find(|(_, unit)| millis.is_multiple_of(*unit)).unwrap_or(("millisecond", 1));
     let count = millis / unit;
     format!("{count} {name}{}", if count == 1 { "" } else { "s" })
 }

@@ -110,7 +110,7 @@ impl Runtime {
             JobState::Running => return Err(EvaluateError::TimedOut(timeout)),
             JobState::Dropped => return Err(EvaluateError::Engine("the workers have stopped".into())),
         }
-        if let Some(failure) = handle.view(&OutputNames::errors(&view)).and_then(|errors| first_error(&errors, handle.closed())) {
+        if let Some(failure) = handle.view(&OutputNames::errors(&view)).and_then(|errors| first_error(errors, handle.closed())) {
             return Err(EvaluateError::Failed(failure));
         }
         let view = handle.view(&view).expect("every view of a job has a handle");

@@ -221,11 +221,14 @@ fn of_processing(
 /// A key's versions by time; `None` where the key has no row.
 type Versions = BTreeMap<i64, Option<Row>>;
 
+/// Per epoch rows with their multiplicities, in an order.
+type Came = Vec<Vec<(Row, i64)>>;
+
 fn of_event(
     context: &Context<'_>,
     id: NodeId,
     mut pairing: Pairing<'_>,
-    (left, mut right): (&[Multiset], Vec<Vec<(Row, i64)>>),
+    (left, mut right): (&[Multiset], Came),
     (left_time, right_time, valid): (usize, usize, Option<usize>),
     first_of_equal: bool,
     sources: &[TimeSource],

@@ -7,7 +7,7 @@ use crate::generate::names::{Column, Kind, Relation, Role};
 impl Queries<'_> {
     /// A join beside the right side of the moment, beside the version of a time, or beside the nearest row.
     pub(super) fn timed_join(&mut self) -> Query {
-        let latest = self.relations.iter().any(|relation| is_latest(relation));
+        let latest = self.relations.iter().any(is_latest);
         match self.random.below(3) {
             _ if latest && self.random.chance(60) => self.version_join(),
             0 => self.processing_join(),
