@@ -173,6 +173,7 @@ pub fn plot(results: &[StateResult]) -> String {
     const HEIGHT: f64 = 180.0;
     const LEFT: f64 = 80.0;
     const TOP: f64 = 40.0;
+    type Of = fn(&StateSample) -> u64;
     let height = results.len() as f64 * (HEIGHT + TOP * 2.0);
     let mut svg = format!(
         "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 {} {height}\" font-family=\"sans-serif\" font-size=\"12\">\n\
@@ -182,7 +183,7 @@ pub fn plot(results: &[StateResult]) -> String {
     for (index, result) in results.iter().enumerate() {
         let top = index as f64 * (HEIGHT + TOP * 2.0) + TOP;
         let bottom = top + HEIGHT;
-        let lines: [(&str, &str, fn(&StateSample) -> u64); 2] =
+        let lines: [(&str, &str, Of); 2] =
             [("state", "#1f6feb", |sample| sample.state_bytes), ("resident set", "#b0b0b0", |sample| sample.resident_bytes)];
         let _ = writeln!(
             svg,
