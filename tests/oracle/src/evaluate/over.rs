@@ -91,7 +91,7 @@ fn finals(over: &Over, rows: &[Row], passed: i64, schema: &SchemaRef) -> usize {
                     (FrameUnits::Rows, FrameBound::Offset(end)) => behind() >= end,
                     (FrameUnits::Groups, FrameBound::Offset(end)) => groups_behind() >= end,
                     (FrameUnits::Range, FrameBound::Offset(end)) => {
-                        time(&rows[position]) + (end.max(0) as i64) * unit(data_type) < passed
+                        time(&rows[position]) + micros_of(end.max(0) as i64, data_type) < passed
                     }
                     (_, FrameBound::Float(_)) => unreachable!("times have no differences of floats"),
                 },
@@ -101,11 +101,13 @@ fn finals(over: &Over, rows: &[Row], passed: i64, schema: &SchemaRef) -> usize {
     (0..rows.len()).take_while(|position| is_final(*position)).count()
 }
 
-fn unit(data_type: &DataType) -> i64 {
+/// A length in a column's units as microseconds, rounded up.
+fn micros_of(length: i64, data_type: &DataType) -> i64 {
     match data_type {
-        DataType::Timestamp(TimeUnit::Second, _) => 1_000_000,
-        DataType::Timestamp(TimeUnit::Millisecond, _) => 1_000,
-        _ => 1,
+        DataType::Timestamp(TimeUnit::Second, _) => length * 1_000_000,
+        DataType::Timestamp(TimeUnit::Millisecond, _) => length * 1_000,
+        DataType::Timestamp(TimeUnit::Nanosecond, _) => length.div_euclid(1_000) + i64::from(length % 1_000 > 0),
+        _ => length,
     }
 }
 
