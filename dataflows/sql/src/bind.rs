@@ -16,6 +16,7 @@ mod expressions;
 mod group_window;
 mod interval;
 mod join_order;
+mod lateness;
 mod marks;
 mod names;
 mod nodes;
@@ -135,8 +136,8 @@ pub(crate) struct BoundSink {
     pub(crate) span: Span,
 }
 
-/// Binds a job's statements.
-pub(crate) fn bind(statements: Vec<Statement>, options: &CompileOptions) -> Result<Bound> {
+/// Binds a job's statements, of which `warnings` were said already.
+pub(crate) fn bind(statements: Vec<Statement>, warnings: Vec<Diagnostic>, options: &CompileOptions) -> Result<Bound> {
     let decisions = settings::decide(&statements)?;
     let catalog = Catalog::new(decisions.lower_identifiers).with_rows(options.rows.clone());
     let bound = Bound {
@@ -145,7 +146,7 @@ pub(crate) fn bind(statements: Vec<Statement>, options: &CompileOptions) -> Resu
         sinks: Vec::new(),
         recursions: Vec::new(),
         decisions,
-        warnings: Vec::new(),
+        warnings,
         items: Vec::new(),
     };
     let mut binder = Binder { catalog, bound };
@@ -171,9 +172,10 @@ impl Binder {
     fn statement(&mut self, statement: Statement) -> Result<()> {
         let span = statement.span;
         match statement.kind {
-            StatementKind::Set { .. } => Ok(()),
+            StatementKind::Set { .. } | StatementKind::Nothing => Ok(()),
             StatementKind::Relation(relation) => self.relation(*relation, span),
             StatementKind::View(view) => self.view(view, span),
+            StatementKind::Views(views) => views.into_iter().try_for_each(|view| self.view(view, span)),
             StatementKind::Sink(sink) => self.sink(*sink, span),
             StatementKind::Insert { mut statement, target, emit } => self.insert(&mut statement, &target, emit, span),
         }

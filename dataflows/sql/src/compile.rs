@@ -57,5 +57,7 @@ pub(crate) fn on_large_stack<T: Send>(work: impl FnOnce() -> T + Send) -> Option
 }
 
 fn compile_text(text: &str, options: &CompileOptions) -> Result<Job> {
-    crate::lower::lower(crate::bind::bind(crate::parse::parse(text)?, options)?)
+    let mut warnings = Vec::new();
+    let statements = crate::parse::parse(text, &mut warnings)?;
+    crate::lower::lower(crate::bind::bind(statements, warnings, options)?)
 }

@@ -6,12 +6,13 @@
 
 mod create;
 mod dialect;
+mod feldera;
 mod options;
 mod script;
 mod statement;
 mod tokens;
 
-use highwater_plan::{Emit, Span};
+use highwater_plan::{Diagnostic, Emit, Span};
 use sqlparser::ast::{
     Expr, Function, FunctionArg, FunctionArgumentList, FunctionArguments, Ident, ObjectName, Spanned, Statement as SqlStatement,
     TableObject,
@@ -23,16 +24,22 @@ use sqlparser::tokenizer::{Token, TokenWithSpan, Tokenizer};
 use crate::diagnose::{Failure, Result, error, from_parser, place};
 use dialect::JobDialect;
 pub(crate) use dialect::TABLE_ARGUMENT;
+use feldera::Declared;
 pub(crate) use script::{ScriptKind, ScriptStatement, parse_script};
 pub(crate) use statement::{
-    Column, ColumnKind, CreateRelation, CreateSink, CreateView, EmitClause, RelationKind, Statement, StatementKind,
+    Column, ColumnKind, CreateRelation, CreateSink, CreateView, EmitClause, Lateness, RelationKind, Statement, StatementKind,
     WatermarkClause,
 };
 pub(crate) use tokens::{MUTUALLY, friendly};
 
-/// Parses a job's text.
-pub(crate) fn parse(text: &str) -> Result<Vec<Statement>> {
-    statements(text, |parser| parser.statement())
+/// Parses a job's text; what is to be said of it is pushed to `warnings`.
+pub(crate) fn parse(text: &str, warnings: &mut Vec<Diagnostic>) -> Result<Vec<Statement>> {
+    let found = statements(text, |parser| {
+        let statement = parser.statement()?;
+        warnings.append(&mut parser.declared.warnings);
+        Ok(statement)
+    })?;
+    Ok(found)
 }
 
 /// Parses a text's statements one by one.
@@ -44,11 +51,12 @@ fn statements<S>(text: &str, mut statement: impl FnMut(&mut JobParser<'_>) -> Re
     })?;
     let end = tokens::last_place(&tokens);
     let parser = Parser::new(&dialect).with_tokens_with_locations(tokens::mutual(tokens::rewrite(tokens)));
-    let mut parser = JobParser { parser, end };
+    let mut parser = JobParser { parser, end, declared: Declared::default() };
     let mut statements = Vec::new();
     loop {
         while parser.parser.consume_token(&Token::SemiColon) {}
         if parser.parser.peek_token_ref().token == Token::EOF {
+            parser.all_defined()?;
             return Ok(statements);
         }
         statements.push(statement(&mut parser).map_err(|failure| failure.or_at(end))?);
@@ -82,12 +90,14 @@ struct JobParser<'a> {
     parser: Parser<'a>,
     /// Place of the text's last token, for errors at its end.
     end: Span,
+    declared: Declared,
 }
 
 impl JobParser<'_> {
     fn statement(&mut self) -> Result<Statement> {
         let start = self.parser.peek_token().span;
-        let kind = self.statement_kind()?;
+        let mut kind = self.statement_kind()?;
+        self.expand_statement(&mut kind)?;
         let mut end = self.parser.get_current_token().span;
         if end.end < start.end {
             end = start;
@@ -105,6 +115,12 @@ impl JobParser<'_> {
         }
         if self.parser.parse_keyword(Keyword::SET) {
             return self.set();
+        }
+        if tokens::is_word(&token, "LATENESS") {
+            return self.view_lateness();
+        }
+        if tokens::is_word(&token, "DECLARE") {
+            return self.declare_view();
         }
         if let Token::Word(word) = &token.token {
             let word = word.value.to_ascii_uppercase();

@@ -16,6 +16,7 @@ use sqlparser::ast::{
 
 use super::catalog::{Catalog, Target};
 use super::clock::refuse;
+use super::names::names_differ;
 use super::timed::{is_timed, kind_of};
 use super::tvf::is_window_function;
 use super::unnest::array_function;
@@ -128,6 +129,7 @@ impl Checker<'_> {
             return Err(later(&format!("GROUP BY ... {modifier}"), select.select_token.0.span)
                 .help("write GROUP BY ROLLUP (..), CUBE (..) or GROUPING SETS (..)"));
         }
+        names_differ(select)?;
         values_without_clock(select)?;
         if let Some(failure) = not_spelled_out(select) {
             return Err(failure);

@@ -1,10 +1,13 @@
 //! Names of columns that the query does not name: `count(*)` is called `count`, as in PostgreSQL.
 
+use std::collections::HashSet;
+
 use sqlparser::ast::{Expr, Ident, Select, SelectItem, SetExpr};
 
 use super::rewrite::{is_field_access, relation_names};
+use crate::diagnose::{Result, error, known_place};
 
-/// Gives every unnamed expression of a SELECT a readable name, unless another item has it.
+/// Gives every unnamed expression of a SELECT a readable name; the second `sum` is `sum_1`.
 pub(super) fn name_items(select: &mut Select) {
     let relations = relation_names(select);
     if let Some(relations) = &relations {
@@ -17,16 +20,46 @@ pub(super) fn name_items(select: &mut Select) {
         }
     }
     let names: Vec<Option<String>> = select.projection.iter().enumerate().map(|(index, item)| item_name(item, index)).collect();
-    for (index, item) in select.projection.iter_mut().enumerate() {
+    // A plain column keeps its name, and one that is written keeps it above all.
+    let plain = |item: &SelectItem| match item {
+        SelectItem::UnnamedExpr(expr) => matches!(expr, Expr::Identifier(_) | Expr::CompoundIdentifier(_)),
+        _ => true,
+    };
+    let kept = select.projection.iter().zip(&names).filter(|(item, _)| plain(item)).filter_map(|(_, name)| name.clone());
+    let mut taken: HashSet<String> = kept.collect();
+    let mut columns: Vec<Expr> = Vec::new();
+    for (item, name) in select.projection.iter_mut().zip(names) {
         let SelectItem::UnnamedExpr(expr) = item else { continue };
-        if matches!(expr, Expr::Identifier(_) | Expr::CompoundIdentifier(_)) {
+        if plain(&SelectItem::UnnamedExpr(expr.clone())) && !columns.contains(expr) {
+            columns.push(expr.clone());
             continue;
         }
-        let Some(name) = &names[index] else { continue };
-        if names.iter().filter(|other| other.as_ref() == Some(name)).count() == 1 {
-            *item = SelectItem::ExprWithAlias { expr: expr.clone(), alias: Ident::with_quote('"', name.clone()) };
-        }
+        let Some(name) = name else { continue };
+        let name = untaken(&name, &taken);
+        taken.insert(name.clone());
+        *item = SelectItem::ExprWithAlias { expr: expr.clone(), alias: Ident::with_quote('"', name) };
     }
+}
+
+/// Errors: two items that the SELECT itself calls the same.
+pub(super) fn names_differ(select: &Select) -> Result<()> {
+    let mut named: Vec<&str> = Vec::new();
+    for item in &select.projection {
+        let SelectItem::ExprWithAlias { alias, .. } = item else { continue };
+        if named.contains(&alias.value.as_str()) {
+            return Err(error("duplicate-column", format!("two columns are called '{}'", alias.value))
+                .at(known_place(alias.span))
+                .help(format!("give one of them another name: ... AS other_{}", alias.value)));
+        }
+        named.push(&alias.value);
+    }
+    Ok(())
+}
+
+/// The name, or with a number behind it if it is taken.
+pub(super) fn untaken(name: &str, taken: &HashSet<String>) -> String {
+    let numbered = (1..).map(|number| format!("{name}_{number}"));
+    std::iter::once(name.to_owned()).chain(numbered).find(|name| !taken.contains(name)).expect("numbers do not end")
 }
 
 /// Names columns that stand in a query's SELECT twice: DataFusion takes no two of one name, though a list such as `t (a, b)`

@@ -189,7 +189,7 @@ impl Once {
 
     fn query(mut self, query: &Query) -> Result<BoundOnce> {
         let (raw, places) = self.raw(query)?;
-        let named = output_schema(&raw, top_select(&query.body), self.span)?;
+        let named = output_schema(&raw, top_select(&query.body));
         self.finish(raw, named, places)
     }
 

@@ -1,5 +1,6 @@
 //! Queries: syntax tree to optimised logical plan.
 
+use std::collections::HashSet;
 use std::ops::ControlFlow;
 use std::sync::Arc;
 
@@ -8,11 +9,11 @@ use datafusion_common::{DataFusionError, Result as PlanResult};
 use datafusion_expr::logical_plan::{LogicalPlan, LogicalPlanBuilder};
 use datafusion_expr::{Expr, TableSource};
 use highwater_plan::{Diagnostic, Span};
-use sqlparser::ast::{self, ObjectName, Query, SetExpr, Spanned, VisitMut, VisitorMut};
+use sqlparser::ast::{self, ObjectName, Query, SetExpr, VisitMut, VisitorMut};
 
 use super::catalog::{Relation, Target};
 use super::check::check;
-use super::names::{item_name, name_twins};
+use super::names::{item_name, name_twins, untaken};
 use super::optimize::optimize;
 use super::rewrite::rewrite;
 use super::subquery::not_in_nullable;
@@ -42,7 +43,16 @@ impl Binder {
                     .help("use NOT EXISTS, or SELECT only what IS NOT NULL"),
             );
         }
-        let schema = output_schema(&raw, head.as_ref(), span)?;
+        let schema = output_schema(&raw, head.as_ref());
+        let mut found: HashSet<&String> = HashSet::new();
+        let raw = match raw.schema().fields().iter().all(|field| found.insert(field.name())) {
+            true => raw,
+            // Readers of the view find its columns by name.
+            false => {
+                let names: Vec<String> = schema.fields().iter().map(|field| field.name().clone()).collect();
+                rename(raw, &names, span)?
+            }
+        };
         let plan = self.optimized(raw.clone(), &places)?;
         let schema = resolved_types(&schema, &plan);
         Ok((raw, BoundQuery { plan, schema, places }))
@@ -203,14 +213,17 @@ pub(super) fn named_like(named: &SchemaRef, plan: &LogicalPlan) -> SchemaRef {
     Arc::new(Schema::new(fields.map(|(named, field)| field.as_ref().clone().with_name(named.name())).collect::<Vec<Field>>()))
 }
 
-/// The query's columns by name; no name twice.
-pub(super) fn output_schema(plan: &LogicalPlan, head: Option<&ast::Select>, span: Span) -> Result<SchemaRef> {
+/// The query's columns by name; no name twice. Of columns that the query does not name itself, as those of `*`, the second
+/// `x` is `x_1`.
+pub(super) fn output_schema(plan: &LogicalPlan, head: Option<&ast::Select>) -> SchemaRef {
     let fields: Vec<Field> = plan.schema().fields().iter().map(|field| field.as_ref().clone()).collect();
     let mut names: Vec<String> = fields.iter().map(|field| field.name().clone()).collect();
+    let mut explicit = vec![false; names.len()];
     if let Some(select) = head
         && select.projection.len() == fields.len()
     {
         for (index, item) in select.projection.iter().enumerate() {
+            explicit[index] = matches!(item, ast::SelectItem::ExprWithAlias { .. });
             // What the pre-pass could not alias, because another item has the same name.
             if let Some(name) = item_name(item, index)
                 && names[index].contains('(')
@@ -219,14 +232,13 @@ pub(super) fn output_schema(plan: &LogicalPlan, head: Option<&ast::Select>, span
             }
         }
     }
-    for (index, name) in names.iter().enumerate() {
-        if names[..index].contains(name) {
-            let item = head.and_then(|select| select.projection.get(index)).and_then(|item| known_place(item.span()));
-            return Err(error("duplicate-column", format!("two columns are called '{name}'"))
-                .at(item.unwrap_or(span))
-                .help(format!("name one of them: ... AS other_{name}")));
+    let mut taken: HashSet<String> = names.iter().zip(&explicit).filter(|(_, is)| **is).map(|(name, _)| name.clone()).collect();
+    for (index, is_explicit) in explicit.into_iter().enumerate() {
+        if !is_explicit {
+            names[index] = untaken(&names[index], &taken);
+            taken.insert(names[index].clone());
         }
     }
     let fields: Vec<Field> = fields.into_iter().zip(names).map(|(field, name)| field.with_name(name)).collect();
-    Ok(Arc::new(Schema::new(fields)))
+    Arc::new(Schema::new(fields))
 }

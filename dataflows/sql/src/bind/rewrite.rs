@@ -4,8 +4,8 @@ use std::ops::ControlFlow;
 
 use sqlparser::ast::{
     BinaryOperator, CastKind, CeilFloorKind, DataType, DateTimeField, ExactNumberInfo, Expr, Function, FunctionArg,
-    FunctionArgExpr, FunctionArguments, GroupByExpr, Ident, Interval, JoinOperator, Query, Select, SelectItem, Spanned,
-    TableFactor, TimezoneInfo, Value, VisitMut, VisitorMut,
+    FunctionArgExpr, FunctionArguments, GroupByExpr, Ident, Interval, JoinOperator, ObjectNamePart, Query, Select, SelectItem,
+    SelectItemQualifiedWildcardKind, Spanned, TableFactor, TimezoneInfo, Value, VisitMut, VisitorMut,
 };
 use sqlparser::tokenizer::Span;
 
@@ -48,6 +48,7 @@ impl VisitorMut for Rewriter {
 
     fn pre_visit_select(&mut self, select: &mut Select) -> ControlFlow<()> {
         spell_out(select);
+        spell_stars(select);
         group_all(select);
         name_items(select);
         rows_of_items(select);
@@ -225,6 +226,22 @@ pub(super) fn interval(value: &str) -> Expr {
         last_field: None,
         fractional_seconds_precision: None,
     })
+}
+
+/// `c.*` of a relation `C` is its `C.*`, unless there is a `c` as well.
+fn spell_stars(select: &mut Select) {
+    let Some(relations) = relation_idents(select) else { return };
+    for item in &mut select.projection {
+        let SelectItem::QualifiedWildcard(SelectItemQualifiedWildcardKind::ObjectName(name), _) = item else { continue };
+        let [part] = &mut name.0[..] else { continue };
+        let Some(written) = part.as_ident() else { continue };
+        let mut meant = relations.iter().filter(|relation| relation.value.eq_ignore_ascii_case(&written.value));
+        if let (Some(one), None) = (meant.next(), meant.next())
+            && one.value != written.value
+        {
+            *part = ObjectNamePart::Identifier(Ident { span: written.span, ..one.clone() });
+        }
+    }
 }
 
 /// `GROUP BY ()` is one group, also of no rows: that of an aggregate without keys.

@@ -71,7 +71,11 @@ impl Binder {
             }
         }
         let mut watermark = None;
-        if let Some(clause) = &relation.watermark {
+        let clause = match relation.watermark {
+            Some(clause) => Some(clause),
+            None => self.by_lateness(&relation.lateness, &plan),
+        };
+        if let Some(clause) = &clause {
             watermark = Some(self.watermark(clause, scan, &plan, &columns, &places)?);
             let index = plan.schema().index_of_column_by_name(None, &watermark.as_ref().expect("set above").column);
             let index = index.expect("the watermark's column was found in this schema");
@@ -82,7 +86,7 @@ impl Binder {
         let inline = (computed || watermark.is_some()).then_some(plan.clone());
         let exposed: SchemaRef = Arc::new(plan.schema().as_arrow().clone());
         self.catalog.declare(Relation { schema: exposed, inline, ..base })?;
-        let options = options(kind, relation.options, name_span);
+        let options = options(kind, super::lateness::plain_options(kind, relation.options)?, name_span);
         let changelog = options.get("format").is_some_and(|format| CHANGELOGS.iter().any(|word| format.contains(word)));
         let append_only = primary_key.is_empty() && !changelog;
         self.bound.sources.push(BoundSource { name, kind, schema, primary_key, defaults, append_only, watermark, options, span });

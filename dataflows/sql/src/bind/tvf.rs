@@ -62,9 +62,14 @@ fn plan_window(
     let time = cx.sql_to_expr(descriptor(time, span)?, &schema)?;
     let mut args: Vec<AstExpr> = args.collect();
     if function == "session" {
-        // SESSION(t, ts, key, .., gap)
+        // SESSION(t, ts, key, .., gap), and Calcite's SESSION(t, ts, DESCRIPTOR(key, ..), gap)
         let gap = args.pop().ok_or_else(|| usage(&function, span))?;
-        keys.extend(std::mem::replace(&mut args, vec![gap]));
+        for key in std::mem::replace(&mut args, vec![gap]) {
+            match key {
+                AstExpr::Function(call) if is_descriptor(&call.name) => keys.extend(arguments("descriptor", call.args, span)?),
+                key => keys.push(key),
+            }
+        }
     }
     let partition = keys.into_iter().map(|key| cx.sql_to_expr(key, &schema)).collect::<Result<Vec<Expr>>>()?;
     let lengths = args
@@ -157,10 +162,14 @@ fn named(parts: Vec<Ident>) -> TableFactor {
     }
 }
 
+fn is_descriptor(name: &ObjectName) -> bool {
+    name.to_string().eq_ignore_ascii_case("descriptor")
+}
+
 /// `DESCRIPTOR(ts)` or `ts`.
 fn descriptor(arg: AstExpr, span: Option<Span>) -> std::result::Result<AstExpr, Failure> {
     match arg {
-        AstExpr::Function(call) if call.name.to_string().eq_ignore_ascii_case("descriptor") => {
+        AstExpr::Function(call) if is_descriptor(&call.name) => {
             let place = known_place(call.name.span()).or(span);
             let mut columns = arguments("descriptor", call.args, span)?;
             match (columns.pop(), columns.is_empty()) {

@@ -103,6 +103,12 @@ pub(crate) fn data_type(sql_type: &SqlType) -> Result<DataType> {
         }
         SqlType::Map(key, value) => map(data_type(key)?, data_type(value)?),
         SqlType::JSON | SqlType::JSONB | SqlType::Uuid => DataType::Utf8,
+        // What has room for all of their values.
+        SqlType::TinyIntUnsigned(_) | SqlType::UTinyInt => DataType::Int16,
+        SqlType::SmallIntUnsigned(_) | SqlType::Int2Unsigned(_) | SqlType::USmallInt => DataType::Int32,
+        SqlType::IntUnsigned(_) | SqlType::IntegerUnsigned(_) | SqlType::Int4Unsigned(_) => DataType::Int64,
+        SqlType::Unsigned | SqlType::UnsignedInteger => DataType::Int64,
+        SqlType::BigIntUnsigned(_) | SqlType::Int8Unsigned(_) | SqlType::UBigInt => DataType::Decimal128(20, 0),
         other => return unknown(other),
     })
 }
@@ -126,6 +132,19 @@ fn unknown(sql_type: &SqlType) -> Result<DataType> {
         let text = ["json", "jsonb", "uuid", "variant"];
         if text.iter().any(|text| name.eq_ignore_ascii_case(text)) {
             return Ok(DataType::Utf8);
+        }
+        const OTHERS: [(&str, DataType); 8] = [
+            ("float32", DataType::Float32),
+            ("float64", DataType::Float64),
+            ("int16", DataType::Int16),
+            ("int32", DataType::Int32),
+            ("int64", DataType::Int64),
+            ("signed", DataType::Int32),
+            ("number", DataType::Decimal128(38, 10)),
+            ("bool", DataType::Boolean),
+        ];
+        if let Some((_, found)) = OTHERS.iter().find(|(other, _)| modifiers.is_empty() && name.eq_ignore_ascii_case(other)) {
+            return Ok(found.clone());
         }
         if name.eq_ignore_ascii_case("timestamptz") {
             return Ok(DataType::Timestamp(TimeUnit::Microsecond, Some(Arc::from("UTC"))));

@@ -47,6 +47,13 @@ pub(crate) fn from_datafusion(e: &DataFusionError, places: &Places) -> Failure {
             .at(places.construct(Construct::Subquery).or(span))
             .help("name columns of the query around it in the WHERE of the subquery alone, or write an explicit JOIN");
     }
+    if full.contains("require unique expression names") {
+        let name = between(&full, "expression \"", "\" at position").unwrap_or_default();
+        let name = name.rsplit_once(" AS ").map_or(name.as_str(), |(_, name)| name);
+        return error("duplicate-column", format!("two columns are called '{name}'"))
+            .at(span)
+            .help(format!("name one of them: ... AS other_{name}"));
+    }
     let condition = full.contains("non-boolean predicate");
     if condition {
         let found = full.rsplit(" returning ").next().map(with_sql_types).unwrap_or_default();

@@ -1,14 +1,15 @@
 //! `CREATE SOURCE | TABLE | VIEW | MATERIALIZED VIEW | SINK`.
 
+use highwater_plan::Emit;
 use sqlparser::ast::{ColumnOption, DataType, Expr, Ident, Spanned, TableConstraint};
 use sqlparser::keywords::Keyword;
 use sqlparser::tokenizer::Token;
 
 use super::statement::{
-    Column, ColumnKind, CreateRelation, CreateSink, CreateView, RelationKind, StatementKind, WatermarkClause,
+    Column, ColumnKind, CreateRelation, CreateSink, CreateView, Lateness, RelationKind, StatementKind, WatermarkClause,
 };
 use super::tokens::is_word;
-use super::{JobParser, quoted, unexpected};
+use super::{EmitClause, JobParser, quoted, unexpected};
 use crate::diagnose::{Result, error, from_parser, place};
 
 /// What stands between the parentheses of a relation.
@@ -17,13 +18,14 @@ struct Columns {
     columns: Vec<Column>,
     primary_key: Vec<Ident>,
     watermark: Option<WatermarkClause>,
+    lateness: Vec<Lateness>,
 }
 
 impl JobParser<'_> {
     /// A statement, from behind CREATE on.
     pub(super) fn create(&mut self) -> Result<StatementKind> {
         let _ = self.parser.parse_keywords(&[Keyword::OR, Keyword::REPLACE]);
-        let _ = self.parser.parse_one_of_keywords(&[Keyword::TEMPORARY, Keyword::TEMP]);
+        let _ = self.parser.parse_one_of_keywords(&[Keyword::TEMPORARY, Keyword::TEMP, Keyword::LOCAL]);
         let materialized = self.parser.parse_keyword(Keyword::MATERIALIZED);
         if self.parser.parse_keyword(Keyword::VIEW) {
             return self.create_view(materialized);
@@ -39,12 +41,16 @@ impl JobParser<'_> {
         if is_word(&token, "SINK") {
             return self.create_sink();
         }
-        let what = if is_word(&token, "FUNCTION") {
-            error("not-supported", "CREATE FUNCTION is not supported yet")
-        } else {
-            error("syntax", format!("cannot create {}", quoted(&token)))
-        };
-        Err(what.at(self.place_of(&token)).help("what can be created: SOURCE, TABLE, VIEW, MATERIALIZED VIEW, SINK"))
+        if is_word(&token, "TYPE") {
+            return self.create_type();
+        }
+        if is_word(&token, "FUNCTION") {
+            return self.create_function();
+        }
+        let what = error("syntax", format!("cannot create {}", quoted(&token)));
+        Err(what
+            .at(self.place_of(&token))
+            .help("what can be created: SOURCE, TABLE, VIEW, MATERIALIZED VIEW, SINK, TYPE, FUNCTION"))
     }
 
     fn create_view(&mut self, materialized: bool) -> Result<StatementKind> {
@@ -55,20 +61,29 @@ impl JobParser<'_> {
             columns = self.parser.parse_comma_separated(|parser| parser.parse_identifier()).map_err(from_parser)?;
             self.expect(&Token::RParen)?;
         }
-        if is_word(self.parser.peek_token_ref(), "WITH") {
-            let token = self.parser.peek_token();
-            return Err(error("not-supported", "options of a view are not supported yet").at(place(token.span)));
-        }
+        let options = if self.word("WITH") { self.options()? } else { Vec::new() };
         self.parser.expect_keyword(Keyword::AS).map_err(from_parser)?;
         let query = self.parser.parse_query().map_err(from_parser)?;
-        let emit = self.emit()?;
-        Ok(StatementKind::View(CreateView { materialized, name, columns, query, emit }))
+        let mut emit = self.emit()?;
+        for option in options {
+            match (option.key.as_str(), &emit) {
+                // The column that is named is one that the watermark reaches: which is found.
+                ("emit_final", None) => emit = Some(EmitClause { emit: Emit::Final, every: None }),
+                ("emit_final" | "materialized" | "expected_size", _) => {}
+                _ => {
+                    return Err(error("not-supported", format!("option '{}' of a view is not supported", option.key))
+                        .at(option.key_span)
+                        .help(format!("what leaves a view goes through a sink: CREATE SINK s FROM {name} WITH (...)")));
+                }
+            }
+        }
+        self.recursive_view(CreateView { materialized, name, columns, query, emit })
     }
 
     fn create_relation(&mut self, kind: RelationKind) -> Result<StatementKind> {
         self.if_not_exists();
         let name = self.parser.parse_object_name(false).map_err(from_parser)?;
-        let Columns { columns, primary_key, watermark } = self.columns()?;
+        let Columns { columns, primary_key, watermark, lateness } = self.columns()?;
         let mut options = None;
         loop {
             let token = self.parser.peek_token();
@@ -88,14 +103,14 @@ impl JobParser<'_> {
                 break;
             }
         }
-        Ok(StatementKind::Relation(Box::new(CreateRelation { kind, name, columns, primary_key, watermark, options })))
+        Ok(StatementKind::Relation(Box::new(CreateRelation { kind, name, columns, primary_key, watermark, lateness, options })))
     }
 
     fn create_sink(&mut self) -> Result<StatementKind> {
         self.if_not_exists();
         let name = self.parser.parse_object_name(false).map_err(from_parser)?;
         let at = self.parser.peek_token();
-        let Columns { columns, primary_key, watermark } = self.columns()?;
+        let Columns { columns, primary_key, watermark, .. } = self.columns()?;
         if let Some(watermark) = watermark {
             return Err(error("watermark-on-sink", "a sink has no watermark").at(watermark.span));
         }
@@ -158,7 +173,7 @@ impl JobParser<'_> {
         if constraint {
             return self.constraint(columns);
         }
-        let column = self.column(&mut columns.primary_key)?;
+        let column = self.column(&mut columns.primary_key, &mut columns.lateness)?;
         if let Some(other) = columns.columns.iter().find(|other| other.name.value == column.name.value) {
             return Err(error("duplicate-column", format!("column '{}' is declared twice", column.name.value))
                 .at(place(column.name.span))
@@ -191,6 +206,10 @@ impl JobParser<'_> {
         let start = self.parser.peek_token().span;
         let constraint = self.parser.parse_optional_table_constraint().map_err(from_parser)?;
         let span = place(start.union(&self.parser.get_current_token().span));
+        if let Some(TableConstraint::ForeignKey(_)) = constraint {
+            self.unchecked_key(span);
+            return Ok(());
+        }
         let Some(TableConstraint::PrimaryKey(key)) = constraint else {
             return Err(error("not-supported", "the only constraint that is supported is PRIMARY KEY")
                 .at(span)
@@ -218,7 +237,7 @@ impl JobParser<'_> {
         }
     }
 
-    fn column(&mut self, primary_key: &mut Vec<Ident>) -> Result<Column> {
+    fn column(&mut self, primary_key: &mut Vec<Ident>, lateness: &mut Vec<Lateness>) -> Result<Column> {
         let name = self.parser.parse_identifier().map_err(from_parser)?;
         let start = self.parser.peek_token();
         if self.parser.parse_keyword(Keyword::AS) {
@@ -239,6 +258,9 @@ impl JobParser<'_> {
                 return Err(error("not-supported", "METADATA columns are not supported yet")
                     .at(place(at.span))
                     .help("put what the column would have into the records"));
+            }
+            if self.feldera_option(&column.name, lateness)? {
+                continue;
             }
             match self.parser.parse_optional_column_option().map_err(from_parser)? {
                 None => return Ok(column),

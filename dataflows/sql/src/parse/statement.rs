@@ -19,6 +19,8 @@ pub(crate) enum StatementKind {
     Relation(Box<CreateRelation>),
     /// `CREATE [MATERIALIZED] VIEW`.
     View(CreateView),
+    /// Views that read each other, each as a query of its own.
+    Views(Vec<CreateView>),
     /// `CREATE SINK`.
     Sink(Box<CreateSink>),
     /// `INSERT INTO sink SELECT ...`.
@@ -41,6 +43,8 @@ pub(crate) enum StatementKind {
         /// Where the value stands.
         value_span: Span,
     },
+    /// What the parser alone looks at, such as a type.
+    Nothing,
 }
 
 /// `EMIT CHANGES`, `EMIT FINAL` or `EMIT EVERY interval`.
@@ -68,6 +72,8 @@ pub(crate) struct CreateRelation {
     pub(crate) columns: Vec<Column>,
     pub(crate) primary_key: Vec<Ident>,
     pub(crate) watermark: Option<WatermarkClause>,
+    /// Of its columns, in their order.
+    pub(crate) lateness: Vec<Lateness>,
     pub(crate) options: Option<Vec<OptionEntry>>,
 }
 
@@ -122,5 +128,13 @@ pub(crate) enum ColumnKind {
 pub(crate) struct WatermarkClause {
     pub(crate) column: Ident,
     pub(crate) expr: Expr,
+    pub(crate) span: Span,
+}
+
+/// `column type LATENESS bound`.
+#[derive(Debug, Clone)]
+pub(crate) struct Lateness {
+    pub(crate) column: Ident,
+    pub(crate) bound: Expr,
     pub(crate) span: Span,
 }

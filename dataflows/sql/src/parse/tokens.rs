@@ -1,6 +1,7 @@
 //! The token vector: the one place where spelling is changed before parsing, with every place kept.
 
 mod asof;
+mod types;
 
 use highwater_plan::Span;
 use sqlparser::keywords::Keyword;
@@ -10,7 +11,8 @@ use crate::diagnose::place;
 
 /// `ROW <a BIGINT, ..>` becomes `STRUCT <..>`, which sqlparser knows. The WITH of `WITH (..)` is no keyword: behind a FROM
 /// sqlparser would read the options of a sink as hints for the table; nor is a TOP without a number.
-pub(super) fn rewrite(mut tokens: Vec<TokenWithSpan>) -> Vec<TokenWithSpan> {
+pub(super) fn rewrite(tokens: Vec<TokenWithSpan>) -> Vec<TokenWithSpan> {
+    let mut tokens = types::rewrite(tokens);
     let solid: Vec<usize> = (0..tokens.len()).filter(|index| !matches!(tokens[*index].token, Token::Whitespace(_))).collect();
     asof::rewrite(&mut tokens, &solid);
     for pair in solid.windows(2) {

@@ -3,5 +3,5 @@ CREATE SOURCE bid (
   WATERMARK FOR ts AS ts - INTERVAL '4' SECOND
 ) WITH (connector = 'kafka', topic = 'bid');
 CREATE MATERIALIZED VIEW v AS
-SELECT auction, count(price), count(channel)
+SELECT auction, count(price) AS n, count(channel) AS n
 FROM bid GROUP BY auction;

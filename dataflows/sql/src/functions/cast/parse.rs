@@ -53,12 +53,18 @@ pub(super) fn parsed(texts: &StringArray, target: &DataType, safe: bool) -> Resu
         DataType::Date32 => numbers::<Date32Type>(texts, target, safe, |text| {
             Date32Type::parse(text).or_else(|| Some(timestamp(text, TimeUnit::Second)?.div_euclid(86_400) as i32))
         }),
-        DataType::Time32(TimeUnit::Second) => numbers::<Time32SecondType>(texts, target, safe, Time32SecondType::parse),
-        DataType::Time32(_) => numbers::<Time32MillisecondType>(texts, target, safe, Time32MillisecondType::parse),
-        DataType::Time64(TimeUnit::Nanosecond) => {
-            numbers::<Time64NanosecondType>(texts, target, safe, Time64NanosecondType::parse)
+        DataType::Time32(TimeUnit::Second) => {
+            numbers::<Time32SecondType>(texts, target, safe, |text| either(text, Time32SecondType::parse))
         }
-        DataType::Time64(_) => numbers::<Time64MicrosecondType>(texts, target, safe, Time64MicrosecondType::parse),
+        DataType::Time32(_) => {
+            numbers::<Time32MillisecondType>(texts, target, safe, |text| either(text, Time32MillisecondType::parse))
+        }
+        DataType::Time64(TimeUnit::Nanosecond) => {
+            numbers::<Time64NanosecondType>(texts, target, safe, |text| either(text, Time64NanosecondType::parse))
+        }
+        DataType::Time64(_) => {
+            numbers::<Time64MicrosecondType>(texts, target, safe, |text| either(text, Time64MicrosecondType::parse))
+        }
         DataType::Timestamp(unit @ TimeUnit::Second, _) => timestamp!(TimestampSecondType, *unit),
         DataType::Timestamp(unit @ TimeUnit::Millisecond, _) => timestamp!(TimestampMillisecondType, *unit),
         DataType::Timestamp(unit @ TimeUnit::Microsecond, _) => timestamp!(TimestampMicrosecondType, *unit),
@@ -131,17 +137,39 @@ fn boolean(text: &str) -> Option<bool> {
 
 /// A time in units since 1970; without a zone it is taken as UTC, and seconds may be left out.
 pub(crate) fn timestamp(text: &str, unit: TimeUnit) -> Option<i64> {
-    let time = match string_to_datetime(&Utc, text) {
-        Ok(time) => time,
-        Err(_) if text.len() == 16 && text.is_ascii() => string_to_datetime(&Utc, &format!("{text}:00")).ok()?,
-        Err(_) => return None,
-    };
+    let read = |text: &str| string_to_datetime(&Utc, text).ok();
+    let to_the_minute = |text: &str| read(&format!("{text}:00")).filter(|_| text.len() == 16 && text.is_ascii());
+    let time = read(text).or_else(|| to_the_minute(text)).or_else(|| {
+        let text = padded(text)?;
+        read(&text).or_else(|| to_the_minute(&text))
+    })?;
     match unit {
         TimeUnit::Second => Some(time.timestamp()),
         TimeUnit::Millisecond => Some(time.timestamp_millis()),
         TimeUnit::Microsecond => Some(time.timestamp_micros()),
         TimeUnit::Nanosecond => time.timestamp_nanos_opt(),
     }
+}
+
+/// A text whose lone digits have a zero in front, `2020-1-2 3:04:05`, if it has some; those of a fraction stay.
+fn padded(text: &str) -> Option<String> {
+    let mut out = String::with_capacity(text.len() + 6);
+    let chars: Vec<char> = text.chars().collect();
+    for (index, c) in chars.iter().enumerate() {
+        let digit = |at: Option<usize>| at.and_then(|at| chars.get(at)).is_some_and(char::is_ascii_digit);
+        let before = index.checked_sub(1);
+        let fraction = before.is_some_and(|at| chars[at] == '.');
+        if c.is_ascii_digit() && !fraction && !digit(before) && !digit(Some(index + 1)) {
+            out.push('0');
+        }
+        out.push(*c);
+    }
+    (out.len() > text.len()).then_some(out)
+}
+
+/// The text as it is, or with its lone digits padded.
+fn either<T>(text: &str, parse: impl Fn(&str) -> Option<T>) -> Option<T> {
+    parse(text).or_else(|| parse(&padded(text)?))
 }
 
 fn decimals(texts: &StringArray, target: &DataType, precision: u8, scale: i8, safe: bool) -> Result<ArrayRef> {
@@ -299,6 +327,16 @@ mod tests {
         assert_eq!(decimal("1.", 0), Some(Some(1)));
         assert_eq!(decimal(".", 0), None);
         assert_eq!(decimal("", 0), None);
+    }
+
+    #[test]
+    fn lone_digits_of_times_are_read() {
+        assert_eq!(
+            timestamp("1970-1-2 3:04:5.5", TimeUnit::Millisecond),
+            timestamp("1970-01-02 03:04:05.5", TimeUnit::Millisecond)
+        );
+        assert_eq!(padded("1970-01-02 03:04:05.5"), None);
+        assert_eq!(either("8:00:00", Time64MicrosecondType::parse), Some(28_800_000_000));
     }
 
     #[test]

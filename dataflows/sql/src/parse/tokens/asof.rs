@@ -1,4 +1,4 @@
-//! `ASOF [LEFT] JOIN`, which sqlparser knows only as Snowflake writes it.
+//! `ASOF [LEFT] JOIN`, or `LEFT ASOF JOIN`, which sqlparser knows only as Snowflake writes it.
 //!
 //! ASOF becomes the word GLOBAL, which sqlparser allows in front of every kind of join and keeps in the tree; it means
 //! nothing here, so the word is taken from those who write it themselves. `MATCH_CONDITION (a) ON b` becomes `ON (a) AND b`:
@@ -27,6 +27,13 @@ pub(super) fn rewrite(tokens: &mut [TokenWithSpan], solid: &[usize]) {
             continue;
         }
         tokens[*at].token = word("GLOBAL", Keyword::GLOBAL);
+        // `LEFT ASOF JOIN` is Calcite's order of the words.
+        if let Some(before) = place.checked_sub(1).map(|before| solid[before])
+            && is_word(&tokens[before], "LEFT")
+        {
+            let left = std::mem::replace(&mut tokens[before].token, word("GLOBAL", Keyword::GLOBAL));
+            tokens[*at].token = left;
+        }
         match_condition(tokens, &rest[kinds + 1..]);
     }
 }

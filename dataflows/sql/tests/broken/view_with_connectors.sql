@@ -1,0 +1,2 @@
+CREATE TABLE t (x INT);
+CREATE MATERIALIZED VIEW v WITH ('connectors' = '[]') AS SELECT x FROM t;
