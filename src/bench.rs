@@ -1,12 +1,14 @@
-//! Benchmarks that people run: `highwater bench nexmark`, `highwater bench recompute` and `highwater bench state`.
+//! Benchmarks that people run: `highwater bench nexmark`, `recompute`, `sharing` and `state`.
 //!
 //! They run real jobs through the whole house (SQL, ingestion, operators, sinks or views) and measure from outside: what is
 //! timed is what a user would wait for.
 
 pub mod nexmark;
 pub mod recompute;
+pub mod sharing;
 pub mod state;
 
+mod fed;
 mod memory;
 mod process;
 

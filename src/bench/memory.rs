@@ -95,7 +95,7 @@ impl PartitionReader for MemoryReader {
 }
 
 impl Prepared {
-    /// Rows that are each inserted.
+    /// Rows that are each inserted, of all physical columns.
     pub(crate) fn insert(rows: RecordBatch) -> Self {
         Prepared { rows, diffs: None, origin: None }
     }
@@ -139,13 +139,14 @@ impl SourceConnector for Fed {
     }
 
     fn open(&self, spec: &SourceSpec) -> Result<Box<dyn Source>, Diagnostic> {
-        Ok(Box::new(FedSource { fed: self.clone(), name: spec.name.clone() }))
+        Ok(Box::new(FedSource { fed: self.clone(), name: spec.name.clone(), used: spec.used.clone() }))
     }
 }
 
 struct FedSource {
     fed: Fed,
     name: String,
+    used: Vec<usize>,
 }
 
 impl Source for FedSource {
@@ -156,7 +157,7 @@ impl Source for FedSource {
     fn read(&self, _: &PartitionId, _: Option<&Offset>, waker: Waker) -> Result<Box<dyn PartitionReader>, SourceError> {
         let mut queues = self.fed.queues.lock().expect("nothing panics under this lock");
         queues.entry(self.name.clone()).or_default().waker = Some(waker);
-        Ok(Box::new(FedReader { fed: self.fed.clone(), name: self.name.clone() }))
+        Ok(Box::new(FedReader { fed: self.fed.clone(), name: self.name.clone(), used: self.used.clone() }))
     }
 
     fn bounded(&self) -> bool {
@@ -167,6 +168,7 @@ impl Source for FedSource {
 struct FedReader {
     fed: Fed,
     name: String,
+    used: Vec<usize>,
 }
 
 impl PartitionReader for FedReader {
@@ -174,7 +176,10 @@ impl PartitionReader for FedReader {
         let mut queues = self.fed.queues.lock().expect("nothing panics under this lock");
         let next = queues.entry(self.name.clone()).or_default().batches.pop_front();
         Ok(match next {
-            Some((batch, done)) => Polled::Batch(batch.into_batch(Offset::new(0), Some(done))),
+            Some((mut batch, done)) => {
+                batch.rows = batch.rows.project(&self.used).map_err(|error| SourceError::fatal(error.to_string()))?;
+                Polled::Batch(batch.into_batch(Offset::new(0), Some(done)))
+            }
             None => Polled::Pending(None),
         })
     }

@@ -5,16 +5,14 @@
 //! fresh job takes from N orders to the same view.
 
 use std::sync::Arc;
-use std::sync::mpsc::channel;
 use std::time::{Duration, Instant};
 
 use arrow::array::{ArrayRef, Int64Array, RecordBatch, StringArray};
-use highwater_connectors::Registry;
-use highwater_runtime::{CreateOptions, RunningJob, Runtime, RuntimeConfig};
 use serde::Serialize;
 
 use super::BenchError;
-use super::memory::{Fed, Prepared};
+use super::fed::FedJob;
+use super::memory::Prepared;
 
 const JOB: &str = "CREATE TABLE customers (id BIGINT PRIMARY KEY, region VARCHAR) WITH (connector = 'http');
 CREATE TABLE orders (id BIGINT PRIMARY KEY, customer BIGINT, amount BIGINT) WITH (connector = 'http');
@@ -66,10 +64,11 @@ impl RecomputeBench {
         for &rows in &self.sizes {
             let orders = Orders { rows, customers: (rows / 10).max(1) };
             let recompute = median((0..3).map(|_| orders.compute(self.workers)).collect::<Result<_, _>>()?);
-            let loaded = Loaded::start(self.workers, &orders)?;
+            let job = FedJob::create(JOB, self.workers)?;
+            job.give(orders.batches().into_iter())?;
             for &changed in &self.changes {
                 let changed = changed.min(rows);
-                let times = (0..self.repeats).map(|turn| loaded.change(&orders, turn, changed)).collect::<Result<_, _>>()?;
+                let times = (0..self.repeats).map(|turn| orders.change(&job, turn, changed)).collect::<Result<_, _>>()?;
                 let update = median(times);
                 let result = RecomputeResult {
                     rows,
@@ -81,7 +80,7 @@ impl RecomputeBench {
                 report(&result);
                 results.push(result);
             }
-            loaded.runtime.shutdown();
+            job.shutdown();
         }
         Ok(results)
     }
@@ -118,81 +117,29 @@ impl Orders {
 
     /// The time from creating a job until its view holds all orders.
     fn compute(&self, workers: usize) -> Result<Duration, BenchError> {
-        let batches: Vec<Prepared> = self.batches();
-        let customers = self.customer_batch();
+        let batches = self.batches();
         let started = Instant::now();
-        let loaded = Loaded::create(workers)?;
-        loaded.load(customers, batches)?;
+        let job = FedJob::create(JOB, workers)?;
+        job.give(batches.into_iter())?;
         let took = started.elapsed();
-        loaded.runtime.shutdown();
+        job.shutdown();
         Ok(took)
     }
 
-    fn batches(&self) -> Vec<Prepared> {
+    /// Everything that is loaded, by source.
+    fn batches(&self) -> Vec<(&'static str, Prepared)> {
         let starts = (0..self.rows).step_by(8_192);
-        starts.map(|start| self.batch(start..(start + 8_192).min(self.rows), 0)).collect()
-    }
-}
-
-/// A running job with its tables.
-struct Loaded {
-    runtime: Arc<Runtime>,
-    job: Arc<RunningJob>,
-    fed: Fed,
-}
-
-impl Loaded {
-    fn create(workers: usize) -> Result<Self, BenchError> {
-        let fed = Fed::default();
-        let mut registry = Registry::default();
-        registry.add_source(Arc::new(fed.clone()));
-        let runtime = Runtime::start(RuntimeConfig { workers, registry }).map_err(failed)?;
-        let job = crate::app::compile(JOB).map_err(failed)?;
-        let job = runtime.create("recompute", JOB, job, CreateOptions::default()).map_err(failed)?;
-        Ok(Loaded { runtime, job, fed })
-    }
-
-    fn start(workers: usize, orders: &Orders) -> Result<Self, BenchError> {
-        let loaded = Self::create(workers)?;
-        loaded.load(orders.customer_batch(), orders.batches())?;
-        Ok(loaded)
-    }
-
-    fn load(&self, customers: Prepared, orders: Vec<Prepared>) -> Result<(), BenchError> {
-        let batches = std::iter::once(("customers", customers)).chain(orders.into_iter().map(|batch| ("orders", batch)));
-        self.give(batches)
-    }
-
-    /// Gives batches and waits until the view shows them.
-    fn give<'a>(&self, batches: impl Iterator<Item = (&'a str, Prepared)>) -> Result<(), BenchError> {
-        let (sender, receiver) = channel();
-        for (source, batch) in batches {
-            let sender = sender.clone();
-            let done = highwater_connectors::source::Receipt(Box::new(move |epoch| {
-                let _ = sender.send(epoch);
-            }));
-            self.fed.give(source, batch, done);
-        }
-        drop(sender);
-        let epoch = receiver.iter().max().ok_or_else(|| BenchError("the job took no rows".into()))?;
-        let closed = self.job.wait_closed(epoch, Duration::from_secs(600));
-        if closed < epoch {
-            return Err(BenchError(format!("the job did not get to epoch {epoch}: {:?}", self.job.state())));
-        }
-        Ok(())
+        let orders = starts.map(|start| ("orders", self.batch(start..(start + 8_192).min(self.rows), 0)));
+        std::iter::once(("customers", self.customer_batch())).chain(orders).collect()
     }
 
     /// The time until the view shows that `changed` orders have another amount.
-    fn change(&self, orders: &Orders, turn: usize, changed: usize) -> Result<Duration, BenchError> {
-        let step = (orders.rows / changed).max(1);
-        let ids = (0..changed).map(|index| (index * step + turn) % orders.rows);
-        let batch = orders.batch(ids, turn + 1);
+    fn change(&self, job: &FedJob, turn: usize, changed: usize) -> Result<Duration, BenchError> {
+        let step = (self.rows / changed).max(1);
+        let ids = (0..changed).map(|index| (index * step + turn) % self.rows);
+        let batch = self.batch(ids, turn + 1);
         let started = Instant::now();
-        self.give(std::iter::once(("orders", batch)))?;
+        job.give(std::iter::once(("orders", batch)))?;
         Ok(started.elapsed())
     }
-}
-
-fn failed(error: impl std::fmt::Debug) -> BenchError {
-    BenchError(format!("{error:?}"))
 }

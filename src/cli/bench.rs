@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use clap::{Args, Subcommand, ValueEnum};
 use highwater::bench::nexmark::{EventSource, Layout, NexmarkBench, NexmarkResult};
 use highwater::bench::recompute::{RecomputeBench, RecomputeResult};
+use highwater::bench::sharing::{SharingBench, SharingResult};
 use highwater::bench::state::{StateBench, StateResult};
 
 use super::Failure;
@@ -23,6 +24,8 @@ enum Bench {
     Nexmark(NexmarkArgs),
     /// The time to apply a change against the time to compute everything again.
     Recompute(RecomputeArgs),
+    /// What it saves that the views of a job keep a table that they all join only once.
+    Sharing(SharingArgs),
     /// What windowed jobs keep while events come without end: state and memory over the events, as figures and as a drawing.
     State(StateArgs),
 }
@@ -70,7 +73,7 @@ enum SourceArg {
 #[derive(Debug, Args)]
 struct RecomputeArgs {
     /// Rows loaded, separated by commas.
-    #[arg(long, value_delimiter = ',', default_values_t = [10_000, 100_000, 1_000_000])]
+    #[arg(long, value_delimiter = ',', default_values_t = [10_000, 100_000, 1_000_000], value_parser = positive)]
     rows: Vec<usize>,
     /// Worker threads.
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=256))]
@@ -78,6 +81,33 @@ struct RecomputeArgs {
     /// Print one JSON object per result.
     #[arg(long)]
     json: bool,
+}
+
+#[derive(Debug, Args)]
+struct SharingArgs {
+    /// Numbers of views, separated by commas.
+    #[arg(long, value_delimiter = ',', default_values_t = [1, 2, 4, 8], value_parser = positive)]
+    views: Vec<usize>,
+    /// Rows of the table.
+    #[arg(long, default_value_t = 200_000, value_parser = positive)]
+    rows: usize,
+    /// Orders that are joined with it.
+    #[arg(long, default_value_t = 500_000, value_parser = positive)]
+    orders: usize,
+    /// Worker threads.
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=256))]
+    workers: u16,
+    /// Print one JSON object per result.
+    #[arg(long)]
+    json: bool,
+}
+
+fn positive(text: &str) -> Result<usize, String> {
+    match text.parse() {
+        Ok(0) => Err("must be at least 1".into()),
+        Ok(number) => Ok(number),
+        Err(error) => Err(format!("{error}")),
+    }
 }
 
 #[derive(Debug, Args)]
@@ -105,6 +135,7 @@ pub(crate) fn run(args: &BenchArgs) -> Result<(), Failure> {
     match &args.bench {
         Bench::Nexmark(args) => nexmark(args, &mut out),
         Bench::Recompute(args) => recompute(args, &mut out),
+        Bench::Sharing(args) => sharing(args, &mut out),
         Bench::State(args) => state(args, &mut out),
     }
 }
@@ -175,6 +206,44 @@ fn print_recompute(out: &mut impl Write, result: &RecomputeResult) -> std::io::R
         out,
         "{:>10}{:>10}{:>16.0}{:>18.0}{:>12.0}",
         result.rows, result.changed, result.update_us, result.recompute_us, result.ratio
+    )
+}
+
+fn sharing(args: &SharingArgs, out: &mut impl Write) -> Result<(), Failure> {
+    let bench =
+        SharingBench { views: args.views.clone(), rows: args.rows, orders: args.orders, workers: usize::from(args.workers) };
+    if !args.json {
+        let _ =
+            writeln!(out, "{:>6}{:>14}{:>14}{:>14}{:>14}{:>14}", "views", "", "load ms", "change ms", "orders ms", "state MB");
+    }
+    let results = bench.run(|result| {
+        let _ = if args.json { print_json(out, result) } else { print_sharing(out, result) };
+    });
+    results.map(drop).map_err(|error| Failure::Job(error.to_string()))
+}
+
+fn print_sharing(out: &mut impl Write, result: &SharingResult) -> std::io::Result<()> {
+    let (one, each) = (&result.together, &result.apart);
+    for (label, cost) in [("one job", one), ("a job each", each)] {
+        writeln!(
+            out,
+            "{:>6}{label:>14}{:>14.1}{:>14.2}{:>14.1}{:>14.1}",
+            result.views,
+            cost.load_seconds * 1e3,
+            cost.change_seconds * 1e3,
+            cost.orders_seconds * 1e3,
+            cost.state_bytes as f64 / 1e6
+        )?;
+    }
+    writeln!(
+        out,
+        "{:>6}{:>14}{:>14.2}{:>14.2}{:>14.2}{:>14.2}",
+        result.views,
+        "ratio",
+        one.load_seconds / each.load_seconds,
+        one.change_seconds / each.change_seconds,
+        one.orders_seconds / each.orders_seconds,
+        one.state_bytes as f64 / each.state_bytes as f64
     )
 }
 

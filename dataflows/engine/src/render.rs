@@ -15,7 +15,6 @@ mod panics;
 mod plans;
 mod recursion;
 mod session;
-mod sharing;
 mod temporal;
 mod timed;
 

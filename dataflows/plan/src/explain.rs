@@ -9,6 +9,7 @@ mod timed;
 use std::fmt::Write;
 use std::time::Duration;
 
+use crate::sharing::{SharedSide, shared_sides};
 use crate::{
     Aggregate, AggregateConstant, AtLimit, Emit, Grouping, Hold, Job, Join, JoinKind, Lifetime, Map, Moment, NodeId, Op,
     OrderColumn, Plan, Recursion, SessionAssign, SetKind, SourceKind, StateBound, TemporalFilter, TimeColumn, TimeKind,
@@ -17,7 +18,8 @@ use crate::{
 
 /// Renders a job's views and sinks, each with the operators below it.
 ///
-/// A node that several operators read is printed once, with `(shared as @n)`; its other readers show `@n`.
+/// A node that several operators read is printed once, with `(shared as @n)`; its other readers show `@n`. One that is
+/// arranged once for several joins says by which columns, and those joins say which of their sides it is.
 pub fn explain(job: &Job) -> String {
     let mut out = String::new();
     let mut readers = vec![0usize; job.plan.nodes.len()];
@@ -37,7 +39,8 @@ pub fn explain(job: &Job) -> String {
             readers[*input] += 1;
         }
     }
-    let mut printer = Printer { job, readers, printed: vec![false; job.plan.nodes.len()], out: &mut out };
+    let (printed, arranged) = (vec![false; job.plan.nodes.len()], shared_sides(job));
+    let mut printer = Printer { job, readers, arranged, printed, out: &mut out };
     for view in &job.views {
         let key: Vec<&str> = view.key.iter().map(|index| view.schema.field(*index).name().as_str()).collect();
         let emit = emit(view.emit);
@@ -55,6 +58,7 @@ pub fn explain(job: &Job) -> String {
 struct Printer<'a> {
     job: &'a Job,
     readers: Vec<usize>,
+    arranged: Vec<SharedSide>,
     printed: Vec<bool>,
     out: &'a mut String,
 }
@@ -68,7 +72,7 @@ impl Printer<'_> {
             let _ = writeln!(self.out, "{indent}@{id}");
             return;
         }
-        let tag = if shared { format!(" (shared as @{id})") } else { String::new() };
+        let tag = self.tag(id, shared);
         let _ = writeln!(self.out, "{indent}{}{tag} -- {}", operator(self.job, &self.job.plan, id), properties(self.job, id));
         if let Op::Recursion { recursion, .. } = &node.op {
             for binding in &recursion.bindings {
@@ -79,6 +83,25 @@ impl Printer<'_> {
         for input in &node.inputs {
             self.node(*input, depth + 1);
         }
+    }
+
+    /// What other lines say of this node, and which arrangement it reads.
+    fn tag(&self, id: NodeId, shared: bool) -> String {
+        let of_key = |key: &[usize]| key.iter().map(|column| format!("#{column}")).collect::<Vec<_>>().join(", ");
+        let mut tags = Vec::new();
+        if shared || self.arranged.iter().any(|side| side.node == id) {
+            tags.push(format!("shared as @{id}"));
+        }
+        for side in &self.arranged {
+            if side.node == id {
+                tags.push(format!("arranged by [{}] for {} joins", of_key(&side.key), side.readers.len()));
+            }
+            if let Some(reader) = side.readers.iter().find(|reader| reader.join == id) {
+                let which = if reader.side == 0 { "left" } else { "right" };
+                tags.push(format!("{which} side: @{} arranged by [{}]", side.node, of_key(&side.key)));
+            }
+        }
+        if tags.is_empty() { String::new() } else { format!(" ({})", tags.join("; ")) }
     }
 
     /// What computes a binding of a recursion.

@@ -334,6 +334,22 @@ pub struct Join {
     pub emit: Emit,
 }
 
+impl Join {
+    /// Per column, left then right, whether the conditions or the output read it. `widths`: columns of each side.
+    pub fn read_columns(&self, widths: [usize; 2]) -> Vec<bool> {
+        let columns = widths[0] + widths[1];
+        // The mark of a mark join is no column of either side.
+        let given = if self.kind.gives_pairs() { columns } else { widths[0] };
+        let mut read: Vec<bool> = (0..columns).map(|column| self.map.exprs.is_none() && column < given).collect();
+        let output = self.map.filters.iter().chain(self.map.exprs.iter().flatten()).flat_map(|expr| &expr.columns);
+        let output = output.filter(|column| **column < given);
+        for column in output.chain(self.residual.iter().flat_map(|expr| &expr.columns)) {
+            read[*column] = true;
+        }
+        read
+    }
+}
+
 /// What a join gives of matches, and of rows without one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum JoinKind {

@@ -20,6 +20,7 @@ mod ordered;
 mod origin;
 mod recursion;
 mod settings;
+pub mod sharing;
 mod temporal;
 mod time;
 mod timed;

@@ -27,7 +27,6 @@ use highwater_plan::Join;
 
 use self::expire::Expiry;
 use self::layout::Layout;
-pub(crate) use self::layout::read_columns;
 use self::side::{NONE, Side};
 use super::epoch::EpochLogic;
 use super::late::{LateGate, Watermark};

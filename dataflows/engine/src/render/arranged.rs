@@ -1,12 +1,12 @@
-//! Joins with a side that several joins share, as operators: what [`super::sharing`] decided.
+//! Joins with a side that several joins share, as operators: what [`highwater_plan::sharing`] decided.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
+use highwater_plan::sharing::{Reader, SharedSide, needed, shared_sides};
 use highwater_plan::{Job, Join, Node, NodeId};
 
 use super::Renderer;
-use super::sharing::{Reader, SharedSide, needed, shared_sides};
 use crate::arrangement::{SharedTrace, arrange_shared};
 use crate::operator::DeltaStream;
 use crate::operator::epoch::{Input, epoch_operator};
@@ -80,5 +80,7 @@ impl<'scope> Renderer<'scope, '_> {
     }
 }
 
+#[cfg(test)]
+mod sharing;
 #[cfg(test)]
 mod tests;

@@ -10,9 +10,9 @@
 
 use std::collections::BTreeSet;
 
+use highwater_plan::sharing::{as_columns, behind_projections};
 use highwater_plan::{Aggregate, AggregateFunction, Grouping, Job, Join, NodeId, Op, TimeSource, WindowAssign, WindowKind};
 
-use super::sharing::{as_columns, behind_projections};
 use crate::operator::contenders::Contest;
 use crate::operator::late::RowWindows;
 use crate::words::are_words;

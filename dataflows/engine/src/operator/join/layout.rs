@@ -30,20 +30,6 @@ pub(super) struct Layout {
     kind: JoinKind,
 }
 
-/// Per column, left then right, whether a join's conditions or output read it. `widths`: columns of each side.
-pub(crate) fn read_columns(join: &Join, widths: [usize; 2]) -> Vec<bool> {
-    let columns = widths[0] + widths[1];
-    // The mark of a mark join is no column of either side.
-    let given = if join.kind.gives_pairs() { columns } else { widths[0] };
-    let mut read: Vec<bool> = (0..columns).map(|column| join.map.exprs.is_none() && column < given).collect();
-    let output = join.map.filters.iter().chain(join.map.exprs.iter().flatten()).flat_map(|expr| &expr.columns);
-    let output = output.filter(|column| **column < given);
-    for column in output.chain(join.residual.iter().flat_map(|expr| &expr.columns)) {
-        read[*column] = true;
-    }
-    read
-}
-
 /// Per side the columns that are read, of a join of inputs so wide.
 pub(super) fn kept_columns(read: &[bool], widths: [usize; 2]) -> [Vec<usize>; 2] {
     [(0..widths[0]).filter(|column| read[*column]).collect(), (0..widths[1]).filter(|column| read[widths[0] + column]).collect()]
@@ -63,7 +49,7 @@ impl Layout {
     /// The layout of a join of inputs with these schemas.
     pub(super) fn new(join: &Join, inputs: [&SchemaRef; 2], append_only: [bool; 2]) -> Self {
         let widths = [inputs[0].fields().len(), inputs[1].fields().len()];
-        let read = read_columns(join, widths);
+        let read = join.read_columns(widths);
         let kept = kept_columns(&read, widths);
         let types = |side: usize, columns: &[usize]| {
             columns.iter().map(|column| inputs[side].field(*column).data_type().clone()).collect()

@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::render::plans::Plans;
-use crate::render::sharing::needed;
+use highwater_plan::sharing::needed;
 
 /// Where rows are dropped, with the keys and the value compared.
 fn found(plans: &Plans) -> Vec<(NodeId, usize, Vec<usize>, usize)> {

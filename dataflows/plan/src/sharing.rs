@@ -10,40 +10,39 @@
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
 
-use arrow_row::{RowConverter, SortField};
-use highwater_plan::{Expr, Job, Join, JoinKind, Map, NodeId, Op, SourceKind};
+use arrow::row::{RowConverter, SortField};
 
-use crate::operator::join::read_columns;
+use crate::{Expr, Job, Join, JoinKind, Map, NodeId, Op, SourceKind};
 
 /// A node that is arranged for several joins.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct SharedSide {
+pub struct SharedSide {
     /// The node.
-    pub(crate) node: NodeId,
+    pub node: NodeId,
     /// Its columns that the joins' keys are, in their order.
-    pub(crate) key: Vec<usize>,
+    pub key: Vec<usize>,
     /// Its columns that some join reads, the key's included, ascending.
-    pub(crate) columns: Vec<usize>,
+    pub columns: Vec<usize>,
     /// The joins, ascending.
-    pub(crate) readers: Vec<Reader>,
+    pub readers: Vec<Reader>,
 }
 
 /// A join that reads a shared side.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Reader {
+pub struct Reader {
     /// The join's node.
-    pub(crate) join: NodeId,
+    pub join: NodeId,
     /// Which of its inputs is shared.
-    pub(crate) side: usize,
+    pub side: usize,
     /// Per column of this input the column of the shared node that it is.
-    pub(crate) columns: Vec<usize>,
+    pub columns: Vec<usize>,
 }
 
 /// Decides what is arranged, in the order of the nodes.
 ///
 /// A join whose sides could both be shared gets the one that more joins read, then the one that is a table itself, then
 /// the first in the plan.
-pub(crate) fn shared_sides(job: &Job) -> Vec<SharedSide> {
+pub fn shared_sides(job: &Job) -> Vec<SharedSide> {
     // Keys of a join expire by what comes to that join.
     if job.settings.state_ttl.is_some() {
         return Vec::new();
@@ -77,7 +76,7 @@ pub(crate) fn shared_sides(job: &Job) -> Vec<SharedSide> {
 }
 
 /// The nodes that views and sinks need, ascending, when joins read `shared` instead of their inputs.
-pub(crate) fn needed(job: &Job, shared: &[SharedSide]) -> BTreeSet<NodeId> {
+pub fn needed(job: &Job, shared: &[SharedSide]) -> BTreeSet<NodeId> {
     let roots = job.views.iter().map(|view| view.node).chain(job.sinks.iter().map(|sink| sink.node));
     let (mut needed, mut todo) = (BTreeSet::new(), roots.collect::<Vec<_>>());
     while let Some(id) = todo.pop() {
@@ -114,7 +113,7 @@ fn candidate(job: &Job, id: NodeId, join: &Join, side: usize) -> Option<(NodeId,
 }
 
 /// The node that this one only takes columns of, and which.
-pub(super) fn behind_projections(job: &Job, node: NodeId) -> (NodeId, Vec<usize>) {
+pub fn behind_projections(job: &Job, node: NodeId) -> (NodeId, Vec<usize>) {
     let (mut node, mut columns) = (node, (0..job.plan.nodes[node].schema.fields().len()).collect::<Vec<_>>());
     while let Op::Map(map) = &job.plan.nodes[node].op
         && let Some(taken) = as_columns(map, job.plan.nodes[node].schema.fields().len())
@@ -126,7 +125,7 @@ pub(super) fn behind_projections(job: &Job, node: NodeId) -> (NodeId, Vec<usize>
 }
 
 /// The input's columns that a map of `width` columns takes, if that is all it does.
-pub(super) fn as_columns(map: &Map, width: usize) -> Option<Vec<usize>> {
+pub fn as_columns(map: &Map, width: usize) -> Option<Vec<usize>> {
     if !map.filters.is_empty() {
         return None;
     }
@@ -145,10 +144,7 @@ fn read(job: &Job, reader: &Reader) -> Vec<usize> {
     let node = &job.plan.nodes[reader.join];
     let Op::Join(join) = &node.op else { return Vec::new() };
     let widths = [0, 1].map(|side| job.plan.nodes[node.inputs[side]].schema.fields().len());
-    let read = read_columns(join, widths);
+    let read = join.read_columns(widths);
     let offset = if reader.side == 0 { 0 } else { widths[0] };
     (0..widths[reader.side]).filter(|column| read[offset + column]).map(|column| reader.columns[column]).collect()
 }
-
-#[cfg(test)]
-mod tests;

@@ -1,7 +1,9 @@
 //! What is shared, as text.
 
-use super::super::plans::Plans;
-use super::*;
+use highwater_plan::SourceKind;
+use highwater_plan::sharing::{SharedSide, needed, shared_sides};
+
+use crate::render::plans::Plans;
 
 /// One line per shared side.
 fn check(plans: &Plans, expected: &[&str]) {
