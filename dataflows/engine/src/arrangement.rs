@@ -1,5 +1,4 @@
-//! Arrangements: state that is shared by everyone who reads it. Materialised views, and tables that several joins read
-//! ([`arrange_shared`]).
+//! Arrangements: state that is shared by everyone who reads it: materialised views.
 //!
 //! A view's rows are a differential trace: a few immutable, sorted batches that together hold every change since the
 //! beginning, merged in the background so that there are only logarithmically many. The changes of an epoch wait until
@@ -26,7 +25,6 @@ mod codec;
 pub(crate) mod random;
 mod run;
 mod seal;
-mod shared;
 
 use std::collections::VecDeque;
 use std::rc::Rc;
@@ -43,7 +41,6 @@ pub(crate) use self::chunk::RowChunk;
 pub(crate) use self::codec::RowCodec;
 #[cfg(test)]
 pub(crate) use self::seal::Sealer;
-pub(crate) use self::shared::{SharedRows, SharedTrace, arrange_shared};
 use crate::Time;
 use crate::delta::Parcel;
 use crate::stats::OperatorStats;
@@ -72,13 +69,11 @@ pub(crate) fn arrange<'scope>(
     let sealing = Sealing {
         name: format!("arrange {}", view.name()),
         route: view.key().to_vec(),
-        columns: None,
         codec: Arc::clone(view.codec()),
         stats: Arc::clone(&stats),
     };
     let shared = Arc::clone(&view);
-    let watch =
-        move |_: &Trace| -> Watch { Box::new(move |epoch, sealed| shared.sealed(worker, epoch, &sealed.chunks, sealed.net)) };
+    let watch: Watch = Box::new(move |epoch, sealed| shared.sealed(worker, epoch, &sealed.chunks, sealed.net));
     let (output, trace) = arrange_stream(input, sealing, peers, watch);
     (output, Arrangement::new(trace, view, stats, worker))
 }

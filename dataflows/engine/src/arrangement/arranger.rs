@@ -1,7 +1,7 @@
-//! Growing a trace: the operator behind every arrangement, whoever reads it.
+//! Growing a trace: the operator behind every arrangement.
 //!
 //! Changes wait until the frontier says that their epoch is complete; then they become one batch of the trace, and go on
-//! consolidated. Views and shared join sides differ only in who is told of a batch ([`Sealing::watch`]).
+//! consolidated.
 
 use std::collections::BTreeMap;
 use std::rc::Rc;
@@ -9,8 +9,6 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Instant;
 
-use arrow::datatypes::SchemaRef;
-use arrow::record_batch::{RecordBatch, RecordBatchOptions};
 use differential_dataflow::operators::arrange::{TraceAgent, TraceWriter};
 use differential_dataflow::trace::chunk::ChunkBatch;
 use differential_dataflow::trace::{Description, Trace as _};
@@ -38,16 +36,14 @@ pub(super) struct Sealing {
     pub(super) name: String,
     /// Columns of the input whose hash says where a row goes: those that are the key of `codec`.
     pub(super) route: Vec<usize>,
-    /// Columns of the input that are kept, and their schema; absent: all of them, as they are.
-    pub(super) columns: Option<(Vec<usize>, SchemaRef)>,
-    /// Encodes the kept columns.
+    /// Encodes the rows.
     pub(super) codec: Arc<RowCodec>,
     pub(super) stats: Arc<OperatorStats>,
 }
 
 /// Arranges a stream by the hash of its key columns.
 ///
-/// Shape:  the output has the kept columns of the input, consolidated: each distinct row of an epoch once.
+/// Shape:  the output is the input, consolidated: each distinct row of an epoch once.
 /// Time:   an epoch is sealed when the input's frontier has passed it; when the output's frontier has, the epoch is
 ///         in the trace of this worker.
 /// Cost:   hash, encode and sort each change, then about log(n) copies over its life. An idle epoch costs an empty
@@ -57,7 +53,7 @@ pub(super) fn arrange_stream<'scope>(
     input: Stream<'scope, Time, Parcel>,
     sealing: Sealing,
     peers: usize,
-    watch: impl FnOnce(&Trace) -> Watch,
+    watch: Watch,
 ) -> (Stream<'scope, Time, Parcel>, Trace) {
     if peers > 1 {
         let pact = exchange::by_columns(&sealing.route);
@@ -71,7 +67,7 @@ fn arrange_with<'scope, P: ParallelizationContract<Time, Parcel>>(
     input: Stream<'scope, Time, Parcel>,
     pact: P,
     sealing: Sealing,
-    watch: impl FnOnce(&Trace) -> Watch,
+    watch: Watch,
 ) -> (Stream<'scope, Time, Parcel>, Trace) {
     let name = sealing.name.clone();
     let scope = input.scope();
@@ -79,7 +75,7 @@ fn arrange_with<'scope, P: ParallelizationContract<Time, Parcel>>(
     let output = input.unary_frontier::<NoopBuilder<Parcel>, _, _, _>(pact, &name, |_capability, info| {
         let activator = scope.activator_for(Rc::clone(&info.address));
         let (agent, writer) = TraceAgent::new(Spine::new(info.clone(), None, Some(activator)), info, None);
-        let mut arranger = Arranger::new(writer, sealing, watch(&agent));
+        let mut arranger = Arranger::new(writer, sealing, watch);
         reader = Some(agent);
         move |(input, frontier), output| {
             let stats = Arc::clone(&arranger.stats);
@@ -107,7 +103,6 @@ fn arrange_with<'scope, P: ParallelizationContract<Time, Parcel>>(
 struct Arranger {
     waiting: BTreeMap<Time, (Capability<Time>, Vec<Delta>)>,
     waiting_rows: usize,
-    columns: Option<(Vec<usize>, SchemaRef)>,
     sealer: Sealer,
     writer: TraceWriter<Spine>,
     /// Where the last batch ended.
@@ -123,7 +118,6 @@ impl Arranger {
         Arranger {
             waiting: BTreeMap::new(),
             waiting_rows: 0,
-            columns: sealing.columns,
             sealer: Sealer::new(sealing.codec),
             writer,
             upper: Antichain::from_elem(0),
@@ -137,16 +131,7 @@ impl Arranger {
         let Some(delta) = parcel.0.take().filter(|delta| !delta.is_empty()) else { return };
         self.stats.took(delta.len());
         self.wait(delta.len() as isize);
-        let rows = match &self.columns {
-            None => delta.rows,
-            Some((columns, schema)) => {
-                // Of a side that is only counted no column is kept.
-                let options = RecordBatchOptions::new().with_row_count(Some(delta.len()));
-                let rows = RecordBatch::try_new_with_options(Arc::clone(schema), delta.columns(columns), &options);
-                rows.expect("the kept columns are the input's")
-            }
-        };
-        let delta = Delta::of(rows, delta.diffs);
+        let delta = Delta::of(delta.rows, delta.diffs);
         self.waiting.entry(epoch).or_insert_with(|| (capability(), Vec::new())).1.push(delta);
     }
 

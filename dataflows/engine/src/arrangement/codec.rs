@@ -111,14 +111,6 @@ impl RowCodec {
         (hash[0], encode_one(&self.keys, values))
     }
 
-    /// The hashes and the bytes of `rows` keys, from their columns: the bytes of a row begin with those of its key.
-    pub(crate) fn encode_keys(&self, columns: &[ArrayRef], rows: usize) -> Encoded {
-        let mut keys = Encoded { rows: self.keys.empty_rows(rows, 0), hashes: Vec::new(), scratch: Vec::new() };
-        hash_columns(columns, rows, &mut keys.hashes);
-        self.keys.append(&mut keys.rows, columns).expect("keys have their columns' types");
-        keys
-    }
-
     /// What the bytes of all rows with these values of the leading stored columns begin with.
     pub(crate) fn encode_prefix(&self, values: &[ArrayRef]) -> Vec<u8> {
         let fields = values.iter().map(|value| SortField::new(value.data_type().clone())).collect();

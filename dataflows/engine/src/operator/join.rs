@@ -14,6 +14,7 @@ mod layout;
 pub(crate) mod lookup;
 pub(crate) mod matching;
 pub(crate) mod nearest;
+pub(crate) mod shared;
 mod side;
 mod slices;
 pub(crate) mod versioned;
@@ -139,7 +140,7 @@ impl HashJoin {
             table.keys.find(&delta.columns(&layout.on[1 - smaller]), delta.len(), &mut numbers);
             let kept = delta.columns(&layout.kept[1 - smaller]);
             let fresh = Fresh { epoch, side: 1 - smaller, delta, numbers: &numbers, kept };
-            fresh.join(&table.sides[smaller], layout, &self.mapper, output);
+            fresh.join(&table.sides[smaller], None, layout, &self.mapper, output);
         }
     }
 }
@@ -198,7 +199,7 @@ impl Table {
         let bound = self.keys.bound();
         self.sides.iter_mut().for_each(|side| side.resize(bound));
         let fresh = Fresh { epoch, side, delta, numbers: &numbers, kept: delta.columns(&layout.kept[side]) };
-        fresh.join(&self.sides[1 - side], layout, mapper, output);
+        fresh.join(&self.sides[1 - side], None, layout, mapper, output);
         self.sides[side].insert(&numbers, &fresh.kept, delta);
     }
 
@@ -233,8 +234,8 @@ struct Fresh<'a> {
 }
 
 impl Fresh<'_> {
-    /// Joins the change with the other side.
-    fn join(&self, other: &Side, layout: &Layout, mapper: &Mapper, output: &mut Vec<Delta>) {
+    /// Joins the change with the other side; `read`: which of its columns are kept for the output, if not all are.
+    fn join(&self, other: &Side, read: Option<&[usize]>, layout: &Layout, mapper: &Mapper, output: &mut Vec<Delta>) {
         if other.len() == 0 {
             return;
         }
@@ -253,21 +254,32 @@ impl Fresh<'_> {
                 }
                 stored = other.next(stored);
                 if pairs.fresh.len() == BATCH_ROWS {
-                    self.give(&mut pairs, other, layout, mapper, output);
+                    self.give(&mut pairs, other, read, layout, mapper, output);
                 }
             }
         }
-        self.give(&mut pairs, other, layout, mapper, output);
+        self.give(&mut pairs, other, read, layout, mapper, output);
     }
 
-    fn give(&self, pairs: &mut Pairs, other: &Side, layout: &Layout, mapper: &Mapper, output: &mut Vec<Delta>) {
+    fn give(
+        &self,
+        pairs: &mut Pairs,
+        other: &Side,
+        read: Option<&[usize]>,
+        layout: &Layout,
+        mapper: &Mapper,
+        output: &mut Vec<Delta>,
+    ) {
         if pairs.fresh.is_empty() {
             return;
         }
         let positions = UInt32Array::from(std::mem::take(&mut pairs.fresh));
         let take = |column: &ArrayRef| compute::take(column, &positions, None).expect("rows of the batch");
         let fresh = self.kept.iter().map(take).collect();
-        let stored = other.gather(&pairs.stored);
+        let stored = match read {
+            None => other.gather(&pairs.stored),
+            Some(read) => other.gather_of(&pairs.stored, read),
+        };
         pairs.stored.clear();
         let rows = layout.pairs(self.side, fresh, stored, positions.len());
         let diffs = (!pairs.diffs.is_empty()).then(|| Int64Array::from(std::mem::take(&mut pairs.diffs)));

@@ -7,19 +7,17 @@ use highwater_plan::sharing::{Reader, SharedSide, needed, shared_sides};
 use highwater_plan::{Job, Join, Node, NodeId};
 
 use super::Renderer;
-use crate::arrangement::{SharedTrace, arrange_shared};
 use crate::operator::DeltaStream;
 use crate::operator::epoch::{Input, epoch_operator};
 use crate::operator::exchange::Route;
 use crate::operator::join::arranged::ArrangedJoin;
+use crate::operator::join::shared::{Keep, SharedRows};
 use crate::operator::map::Mapper;
 
 /// The shared sides of a job, and those that are rendered by now.
-///
-/// The traces here are what joins clone theirs from. They hold back everything, so this goes when all is rendered.
 pub(super) struct Sharing<'scope> {
     sides: Vec<SharedSide>,
-    arranged: Vec<Option<(DeltaStream<'scope>, SharedTrace)>>,
+    arranged: Vec<Option<(DeltaStream<'scope>, SharedRows)>>,
 }
 
 impl Sharing<'_> {
@@ -51,12 +49,12 @@ impl<'scope> Renderer<'scope, '_> {
         shared: usize,
         reader: &Reader,
     ) -> DeltaStream<'scope> {
-        let (changes, trace) = self.arranged(shared);
+        let (changes, rows) = self.arranged(shared);
         let sides = [0, 1].map(|side| &self.shared.job.plan.nodes[node.inputs[side]]);
         let append_only = sides.map(|side| side.properties.append_only);
         let mapper = Mapper::new(join.map.clone(), Arc::clone(&node.schema), self.errors(id, "join"));
         let schemas = [&sides[0].schema, &sides[1].schema];
-        let logic = ArrangedJoin::new(join, schemas, append_only, mapper, reader.side, &reader.columns, trace);
+        let logic = ArrangedJoin::new(join, schemas, append_only, mapper, reader.side, &reader.columns, rows);
         let inputs = [0, 1].map(|side| {
             if side == reader.side {
                 return Input { stream: changes.clone(), route: Route::Here };
@@ -67,16 +65,19 @@ impl<'scope> Renderer<'scope, '_> {
         epoch_operator(self.scope, self.stats(id, "join"), inputs.into(), None, Box::new(logic))
     }
 
-    /// The changes and the trace of a shared side, rendered when they are asked for first.
-    fn arranged(&mut self, shared: usize) -> (DeltaStream<'scope>, SharedTrace) {
+    /// The changes and the rows of a shared side, rendered when they are asked for first.
+    fn arranged(&mut self, shared: usize) -> (DeltaStream<'scope>, SharedRows) {
         if let Some(arranged) = &self.sharing.arranged[shared] {
             return arranged.clone();
         }
-        let side = &self.sharing.sides[shared];
-        let (schema, stats) = (&self.shared.job.plan.nodes[side.node].schema, self.stats(side.node, "arrangement"));
-        let arranged = arrange_shared(self.stream(side.node), schema, &side.key, &side.columns, stats, self.peers());
-        self.sharing.arranged[shared] = Some(arranged.clone());
-        arranged
+        let side = self.sharing.sides[shared].clone();
+        let node = &self.shared.job.plan.nodes[side.node];
+        let stats = self.stats(side.node, "arrangement");
+        let rows = SharedRows::new(&node.schema, &side.key, &side.columns, node.properties.append_only, Arc::clone(&stats));
+        let input = Input { stream: self.stream(side.node), route: Route::ByColumns(side.key) };
+        let changes = epoch_operator(self.scope, stats, vec![input], None, Box::new(Keep(rows.clone())));
+        self.sharing.arranged[shared] = Some((changes.clone(), rows.clone()));
+        (changes, rows)
     }
 }
 

@@ -78,7 +78,7 @@ impl ByKey {
                 let kept: Vec<ArrayRef> = delta.columns(&form.layout.kept[side]);
                 let fresh = Fresh { epoch: given.epoch, side, delta, numbers, kept };
                 if form.kind.gives_pairs() {
-                    fresh.join(&self.sides[1 - side], &form.layout, &form.mapper, given.output);
+                    fresh.join(&self.sides[1 - side], None, &form.layout, &form.mapper, given.output);
                 }
                 self.sides[side].insert(numbers, &fresh.kept, delta);
             }

@@ -50,6 +50,11 @@ impl Side {
         self.heads[key as usize]
     }
 
+    /// Whether a key has no rows; it may be a number that this side has no room for yet.
+    pub(super) fn is_without(&self, key: u32) -> bool {
+        self.heads.get(key as usize).is_none_or(|first| *first == NONE)
+    }
+
     /// The next row of the same key.
     #[inline]
     pub(super) fn next(&self, row: u32) -> u32 {
@@ -139,6 +144,18 @@ impl Side {
         match &self.store {
             Store::Growing(store) => store.gather(rows),
             Store::Changing(store) => store.gather(rows),
+        }
+    }
+
+    /// Some columns of these rows.
+    pub(super) fn gather_of(&self, rows: &[u32], columns: &[usize]) -> Vec<ArrayRef> {
+        match &self.store {
+            _ if columns.is_empty() => Vec::new(),
+            Store::Growing(store) => store.gather_of(rows, columns.iter().copied()),
+            Store::Changing(store) => {
+                let all = store.gather(rows);
+                columns.iter().map(|column| ArrayRef::clone(&all[*column])).collect()
+            }
         }
     }
 
@@ -257,6 +274,10 @@ impl Growing {
         if width == 0 {
             return Vec::new();
         }
+        self.gather_of(rows, 0..width)
+    }
+
+    fn gather_of(&self, rows: &[u32], columns: impl Iterator<Item = usize>) -> Vec<ArrayRef> {
         // Only the batches that are read go into the kernel: it looks at each of them first.
         let mut used: Vec<u32> = Vec::new();
         let mut rank = hashbrown::HashMap::<u32, u32, ahash::RandomState>::with_capacity_and_hasher(64, fixed_hasher());
@@ -275,7 +296,7 @@ impl Growing {
                 (last.1 as usize, position as usize)
             })
             .collect();
-        (0..width)
+        columns
             .map(|column| {
                 let arrays: Vec<&dyn Array> = used.iter().map(|batch| self.batches[*batch as usize][column].as_ref()).collect();
                 compute::interleave(&arrays, &positions).expect("places lie within their batches")

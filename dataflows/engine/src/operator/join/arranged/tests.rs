@@ -8,7 +8,7 @@ use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use arrow::array::{Array, AsArray, Int64Array, RecordBatch, StringArray};
+use arrow::array::{Array, ArrayRef, AsArray, Int64Array, RecordBatch, StringArray};
 use arrow::datatypes::{DataType, Field, Int64Type, Schema};
 use highwater_plan::{Emit, Expr, JoinKind, Map, OnError};
 use timely::container::NoopBuilder;
@@ -17,8 +17,10 @@ use timely::dataflow::operators::core::inspect::InspectCore;
 use timely::dataflow::operators::probe::Probe;
 use timely::dataflow::{InputHandle, ProbeHandle};
 
+use super::super::BATCH_ROWS;
+use super::super::shared::Keep;
 use super::*;
-use crate::arrangement::arrange_shared;
+use crate::Diff;
 use crate::arrangement::random::Random;
 use crate::delta::Parcel;
 use crate::operator::epoch::{Input, epoch_operator};
@@ -89,7 +91,7 @@ fn seen(join: usize, row: &Row) -> Row {
     if join == 0 { PROJECTED.iter().map(|column| row[*column]).collect() } else { row.clone() }
 }
 
-fn logic(index: usize, spec: &Spec, trace: SharedTrace) -> ArrangedJoin {
+fn logic(index: usize, spec: &Spec, rows: SharedRows) -> ArrangedJoin {
     let table = usize::from(spec.inputs[1] == TABLE);
     let columns: Vec<usize> = if index == 0 { PROJECTED.to_vec() } else { (0..4).collect() };
     let text = spec.inputs.map(|input| match input {
@@ -120,7 +122,7 @@ fn logic(index: usize, spec: &Spec, trace: SharedTrace) -> ArrangedJoin {
     let errors = Errors { worker: 0, operator: "join".into(), relations: Vec::new(), policy: OnError::Fail, fail };
     let schemas = [schema(&text[0]), schema(&text[1])];
     let append_only = spec.inputs.map(|input| input == 0);
-    ArrangedJoin::new(&join, [&schemas[0], &schemas[1]], append_only, Mapper::new(map, output, errors), table, &columns, trace)
+    ArrangedJoin::new(&join, [&schemas[0], &schemas[1]], append_only, Mapper::new(map, output, errors), table, &columns, rows)
 }
 
 /// What changes in an epoch, per input.
@@ -155,13 +157,15 @@ fn run(peers: usize, narrow: bool, history: Arc<Vec<Epoch>>) -> Outcome {
         worker.dataflow::<Time, _, _>(|scope| {
             let streams: Vec<_> = inputs.iter_mut().map(|input| input.to_stream(scope)).collect();
             let (table, counted) = (schema(COLUMNS[TABLE]), Arc::clone(&counters[2][index]));
-            let (changes, trace) = arrange_shared(streams[TABLE].clone(), &table, &KEYS[TABLE], &kept(narrow), counted, peers);
+            let shared = SharedRows::new(&table, &KEYS[TABLE], &kept(narrow), false, Arc::clone(&counted));
+            let input = Input { stream: streams[TABLE].clone(), route: Route::ByColumns(KEYS[TABLE].to_vec()) };
+            let changes = epoch_operator(scope, counted, vec![input], None, Box::new(Keep(shared.clone())));
             for (number, spec) in specs(narrow).iter().enumerate() {
                 let ports = spec.inputs.map(|input| match input {
                     TABLE => Input { stream: changes.clone(), route: Route::Here },
                     input => Input { stream: streams[input].clone(), route: Route::ByColumns(KEYS[input].to_vec()) },
                 });
-                let (logic, stats) = (Box::new(logic(number, spec, trace.clone())), Arc::clone(&counters[number][index]));
+                let (logic, stats) = (Box::new(logic(number, spec, shared.clone())), Arc::clone(&counters[number][index]));
                 let output = epoch_operator(scope, stats, ports.into(), None, logic);
                 let taken = Arc::clone(&taken);
                 let collect = move |event: Result<(&Time, &Parcel), &[Time]>| {
