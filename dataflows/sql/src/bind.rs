@@ -12,10 +12,12 @@ mod decimals;
 mod default;
 mod dependent;
 mod equalities;
+mod event_order;
 mod expressions;
 mod group_window;
 mod interval;
 mod join_order;
+mod json_calls;
 mod lateness;
 mod marks;
 mod names;
@@ -23,6 +25,7 @@ mod nodes;
 mod once;
 mod operators;
 mod optimize;
+mod options;
 mod ordered;
 mod query;
 mod recursion;
@@ -34,10 +37,12 @@ mod source;
 mod spelling;
 mod subquery;
 mod timed;
+mod tuples;
 mod tvf;
 mod types;
 mod unnest;
 mod using;
+mod written;
 
 use std::sync::Arc;
 
@@ -49,6 +54,7 @@ use sqlparser::ast::{ObjectName, Spanned};
 
 pub(crate) use catalog::{Catalog, Relation, Target};
 pub(crate) use clock::changing;
+pub(crate) use event_order::is_event_order;
 pub(crate) use nodes::{WatermarkNode, WindowNode, Windows};
 pub(crate) use once::{BoundOnce, BoundStatement, RESULT, bind_once};
 pub use once::{Readable, Writable};
@@ -137,16 +143,19 @@ pub(crate) struct BoundSink {
 }
 
 /// Binds a job's statements, of which `warnings` were said already.
-pub(crate) fn bind(statements: Vec<Statement>, warnings: Vec<Diagnostic>, options: &CompileOptions) -> Result<Bound> {
-    let decisions = settings::decide(&statements)?;
+pub(crate) fn bind(statements: Vec<Statement>, mut warnings: Vec<Diagnostic>, options: &CompileOptions) -> Result<Bound> {
+    let mut decisions = settings::decide(&statements)?;
+    warnings.append(&mut decisions.warnings);
+    let lower = decisions.lower_identifiers;
+    let statements = written::settled(statements, |ident| identifier(ident, lower))?;
     let catalog = Catalog::new(decisions.lower_identifiers).with_rows(options.rows.clone());
     let bound = Bound {
         sources: Vec::new(),
         views: Vec::new(),
         sinks: Vec::new(),
         recursions: Vec::new(),
-        decisions,
         warnings,
+        decisions,
         items: Vec::new(),
     };
     let mut binder = Binder { catalog, bound };
@@ -163,6 +172,16 @@ pub(crate) fn bind(statements: Vec<Statement>, warnings: Vec<Diagnostic>, option
     Ok(binder.bound)
 }
 
+/// An identifier as it is looked up.
+fn identifier(ident: &sqlparser::ast::Ident, lower: bool) -> String {
+    if lower && ident.quote_style.is_none() { ident.value.to_lowercase() } else { ident.value.clone() }
+}
+
+/// The database that Flink's names stand in if nothing else is said.
+fn is_default(part: &sqlparser::ast::ObjectNamePart) -> bool {
+    part.as_ident().is_some_and(|ident| ident.value.eq_ignore_ascii_case("default_database"))
+}
+
 struct Binder {
     catalog: Catalog,
     bound: Bound,
@@ -173,6 +192,10 @@ impl Binder {
         let span = statement.span;
         match statement.kind {
             StatementKind::Set { .. } | StatementKind::Nothing => Ok(()),
+            StatementKind::Remark(remark) => {
+                self.bound.warnings.push(*remark);
+                Ok(())
+            }
             StatementKind::Relation(relation) => self.relation(*relation, span),
             StatementKind::View(view) => self.view(view, span),
             StatementKind::Views(views) => views.into_iter().try_for_each(|view| self.view(view, span)),
@@ -189,11 +212,7 @@ impl Binder {
 
     /// An identifier as it is looked up.
     fn ident(&self, ident: &sqlparser::ast::Ident) -> String {
-        if self.bound.decisions.lower_identifiers && ident.quote_style.is_none() {
-            ident.value.to_lowercase()
-        } else {
-            ident.value.clone()
-        }
+        identifier(ident, self.bound.decisions.lower_identifiers)
     }
 
     /// A relation's name; names have no schema in front.
@@ -201,6 +220,10 @@ impl Binder {
         let span = known_place(name.span());
         match &name.0[..] {
             [part] => match part.as_ident() {
+                Some(ident) => Ok((self.ident(ident), place(ident.span))),
+                None => Err(error("syntax", format!("'{name}' is not a name")).at(span)),
+            },
+            [.., database, part] if is_default(database) => match part.as_ident() {
                 Some(ident) => Ok((self.ident(ident), place(ident.span))),
                 None => Err(error("syntax", format!("'{name}' is not a name")).at(span)),
             },
@@ -238,7 +261,7 @@ impl Binder {
 
     fn sink(&mut self, sink: CreateSink, span: Span) -> Result<()> {
         let (name, name_span) = self.name(&sink.name)?;
-        let options = Options { entries: sink.options.clone(), span: Some(name_span) };
+        let options = Options { entries: options::in_our_names(sink.options.clone()), span: Some(name_span) };
         let (emit, every) = self.emission(sink.emit.clone())?;
         let (queries, schema, key) = match (&sink.from, sink.query) {
             (Some(from), _) => {

@@ -7,8 +7,10 @@ mod age;
 mod aggregates;
 pub(crate) mod any_op;
 mod array_item;
+mod array_prepend;
 mod as_written;
 pub(crate) mod cast;
+mod codes;
 mod count_char;
 mod date_format;
 pub(crate) mod decimal_divide;
@@ -17,12 +19,14 @@ mod instant;
 pub(crate) mod interval;
 mod json;
 mod map;
+mod multiset;
 mod now;
 pub(crate) mod only_row;
 mod parse_url;
 mod parts;
 mod pattern;
 pub(crate) mod plain_float;
+mod printf;
 mod proctime;
 mod regexp_extract;
 mod regexp_more;
@@ -48,6 +52,7 @@ use datafusion_expr::{ColumnarValue, Expr, ScalarFunctionArgs, ScalarUDF, Scalar
 
 pub(crate) use self::aggregates::{ALIASES as AGGREGATE_ALIASES, all as aggregates, is_aggregate};
 pub(crate) use self::as_written::NAME as AS_WRITTEN;
+pub(crate) use self::codes::is_charset;
 pub(crate) use now::{NOW, now_type};
 pub(crate) use proctime::{PROCTIME, calls_proctime, is_proctime};
 pub(crate) use windows::all as windows;
@@ -71,15 +76,19 @@ pub(crate) fn all() -> Vec<Arc<ScalarUDF>> {
         age::functions(),
         any_op::functions(),
         array_item::functions(),
+        array_prepend::functions(),
+        codes::functions(),
         decimal_divide::functions(),
         digest::functions(),
         instant::functions(),
         interval::functions(),
         json::functions(),
         map::functions(),
+        multiset::functions(),
         parse_url::functions(),
         parts::functions(),
         pattern::functions(),
+        printf::functions(),
         regexp_more::functions(),
         to_char::functions(),
         typeof_::functions(),

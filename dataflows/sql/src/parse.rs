@@ -7,9 +7,12 @@
 mod create;
 mod dialect;
 mod feldera;
+mod json_call;
+mod like;
 mod options;
 mod script;
 mod statement;
+mod statement_set;
 mod tokens;
 
 use highwater_plan::{Diagnostic, Emit, Span};
@@ -25,25 +28,26 @@ use crate::diagnose::{Failure, Result, error, from_parser, place};
 use dialect::JobDialect;
 pub(crate) use dialect::TABLE_ARGUMENT;
 use feldera::Declared;
-pub(crate) use script::{ScriptKind, ScriptStatement, parse_script};
+pub(crate) use script::{ScriptKind, ScriptStatement, parse_script, relation_names};
 pub(crate) use statement::{
-    Column, ColumnKind, CreateRelation, CreateSink, CreateView, EmitClause, Lateness, RelationKind, Statement, StatementKind,
-    WatermarkClause,
+    Column, ColumnKind, CreateRelation, CreateSink, CreateView, EmitClause, Lateness, Part, RelationKind, Statement,
+    StatementKind, WatermarkClause,
 };
 pub(crate) use tokens::{MUTUALLY, friendly};
 
 /// Parses a job's text; what is to be said of it is pushed to `warnings`.
 pub(crate) fn parse(text: &str, warnings: &mut Vec<Diagnostic>) -> Result<Vec<Statement>> {
-    let found = statements(text, |parser| {
+    let mut found = tokens::hints(text)?;
+    found.extend(statements(text, |parser| {
         let statement = parser.statement()?;
         warnings.append(&mut parser.declared.warnings);
         Ok(statement)
-    })?;
+    })?);
     Ok(found)
 }
 
-/// Parses a text's statements one by one.
-fn statements<S>(text: &str, mut statement: impl FnMut(&mut JobParser<'_>) -> Result<S>) -> Result<Vec<S>> {
+/// Parses a text's statements one by one; what `statement` gives nothing for is only a bracket around others.
+fn statements<S>(text: &str, mut statement: impl FnMut(&mut JobParser<'_>) -> Result<Option<S>>) -> Result<Vec<S>> {
     let dialect = JobDialect::default();
     let tokens = Tokenizer::new(&dialect, text).tokenize_with_location().map_err(|e| {
         let at = sqlparser::tokenizer::Span::new(e.location, e.location);
@@ -51,16 +55,19 @@ fn statements<S>(text: &str, mut statement: impl FnMut(&mut JobParser<'_>) -> Re
     })?;
     let end = tokens::last_place(&tokens);
     let parser = Parser::new(&dialect).with_tokens_with_locations(tokens::mutual(tokens::rewrite(tokens)));
-    let mut parser = JobParser { parser, end, declared: Declared::default() };
+    let mut parser = JobParser { parser, end, declared: Declared::default(), set: None };
     let mut statements = Vec::new();
     loop {
         while parser.parser.consume_token(&Token::SemiColon) {}
         if parser.parser.peek_token_ref().token == Token::EOF {
             parser.all_defined()?;
+            parser.no_open_set()?;
             return Ok(statements);
         }
-        statements.push(statement(&mut parser).map_err(|failure| failure.or_at(end))?);
-        parser.end_of_statement()?;
+        if let Some(statement) = statement(&mut parser).map_err(|failure| failure.or_at(end))? {
+            statements.push(statement);
+            parser.end_of_statement()?;
+        }
     }
 }
 
@@ -91,10 +98,15 @@ struct JobParser<'a> {
     /// Place of the text's last token, for errors at its end.
     end: Span,
     declared: Declared,
+    /// Where the statement set that is open begins.
+    set: Option<Span>,
 }
 
 impl JobParser<'_> {
-    fn statement(&mut self) -> Result<Statement> {
+    fn statement(&mut self) -> Result<Option<Statement>> {
+        if self.statement_set()? {
+            return Ok(None);
+        }
         let start = self.parser.peek_token().span;
         let mut kind = self.statement_kind()?;
         self.expand_statement(&mut kind)?;
@@ -102,7 +114,7 @@ impl JobParser<'_> {
         if end.end < start.end {
             end = start;
         }
-        Ok(Statement { kind, span: Span { start: place_start(start), end: place_end(end) } })
+        Ok(Some(Statement { kind, span: Span { start: place_start(start), end: place_end(end) } }))
     }
 
     fn statement_kind(&mut self) -> Result<StatementKind> {
@@ -130,13 +142,24 @@ impl JobParser<'_> {
                     .at(place(token.span))
                     .help("name it: CREATE MATERIALIZED VIEW name AS SELECT ..."));
             }
-            if matches!(
-                word.as_str(),
-                "UPDATE" | "DELETE" | "MERGE" | "TRUNCATE" | "DROP" | "ALTER" | "EXPLAIN" | "COPY" | "BEGIN" | "COMMIT"
-            ) {
-                return Err(error("not-supported", format!("{word} is not a statement of a job"))
-                    .at(place(token.span))
-                    .help(STATEMENTS));
+            let no_statement = |help: &str| {
+                Err(error("not-supported", format!("{word} is not a statement of a job")).at(place(token.span)).help(help))
+            };
+            match word.as_str() {
+                "UPDATE" | "DELETE" | "MERGE" | "TRUNCATE" | "COPY" | "BEGIN" | "COMMIT" => return no_statement(STATEMENTS),
+                "USE" => return no_statement("leave it out: all relations of a job stand in one namespace"),
+                "DROP" | "ALTER" => {
+                    return no_statement("leave it out: a job's text says what there is, and replacing the job changes it");
+                }
+                "EXPLAIN" | "DESCRIBE" | "DESC" => return no_statement("highwater explain job.sql shows the plan"),
+                "SHOW" => {
+                    return no_statement("GET /v1/jobs lists jobs with their views, highwater explain job.sql shows the plan");
+                }
+                "ADD" | "REMOVE" | "LOAD" | "UNLOAD" | "CALL" | "ANALYZE" => {
+                    return no_statement("leave it out: functions and connectors are built in, and there is no code to load");
+                }
+                "RESET" => return no_statement("leave out the SET statement instead"),
+                _ => {}
             }
         }
         Err(error("syntax", format!("expected a statement, found '{token}'")).at(place(token.span)).help(STATEMENTS))
@@ -168,6 +191,12 @@ impl JobParser<'_> {
         let TableObject::TableName(target) = insert.table.clone() else {
             return Err(error("syntax", "expected the name of a sink after INSERT INTO").at(place(start.span)));
         };
+        if insert.overwrite || insert.partitioned.is_some() {
+            let what = if insert.overwrite { "INSERT OVERWRITE" } else { "INSERT INTO ... PARTITION" };
+            return Err(error("not-supported", format!("{what} is not supported"))
+                .at(place(target.span()))
+                .help("write INSERT INTO sink SELECT ... with all columns; a file sink is emptied when the job starts, and its option partition_by divides it"));
+        }
         let values = insert.source.as_ref().map(|query| matches!(&*query.body, sqlparser::ast::SetExpr::Values(_)));
         if values != Some(false) {
             return Err(error("not-supported", "INSERT of VALUES is not part of a job: it would happen again with every start")

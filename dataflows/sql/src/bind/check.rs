@@ -216,7 +216,8 @@ impl Checker<'_> {
                     return Err(later("this version of a table", span).help("write FOR SYSTEM_TIME AS OF"));
                 }
                 if sample.is_some() {
-                    return Err(later("TABLESAMPLE", span));
+                    return Err(later("TABLESAMPLE", span)
+                        .help("keep rows by a condition on their columns, so that a retraction meets its row: WHERE mod(id, 10) = 0"));
                 }
                 if !with_hints.is_empty() || !index_hints.is_empty() {
                     return Err(error("not-supported", "table hints are not supported")
@@ -254,7 +255,10 @@ impl Checker<'_> {
                 }
                 Ok(())
             }
-            TableFactor::MatchRecognize { .. } => Err(later("MATCH_RECOGNIZE", span)),
+            TableFactor::MatchRecognize { .. } => Err(later("MATCH_RECOGNIZE", span).help(
+                "compare a row with those before it by lag(x) OVER (PARTITION BY k ORDER BY ts), or join the events on their times: \
+                 b.ts BETWEEN a.ts AND a.ts + INTERVAL '1' HOUR",
+            )),
             TableFactor::Pivot { .. } => {
                 Err(later("PIVOT", span).help("write sum(x) FILTER (WHERE k = 1) AS k1, ... for each column"))
             }
@@ -334,6 +338,26 @@ impl Checker<'_> {
             self.places.functions.push((name.clone(), place));
         }
         match name.as_str() {
+            "current_watermark" => {
+                let message = "CURRENT_WATERMARK() would depend on how rows were read, not on the rows alone";
+                Err(error("changing-function", message).at(known_place(span)).help(
+                    "late rows are told apart already: they go to <source>$late; give the event time to a view with EMIT FINAL",
+                ))
+            }
+            "tumble_proctime" | "hop_proctime" | "session_proctime" | "cumulate_proctime" => {
+                let window = name.trim_end_matches("_proctime").to_uppercase();
+                Err(error("not-supported", format!("{}() is no value of a window's rows", name.to_uppercase()))
+                    .at(known_place(span))
+                    .help(format!("{window}_END(..) is when the window closes")))
+            }
+            "rand_integer" | "group_id" | "current_database" => {
+                let help = match name.as_str() {
+                    "rand_integer" => "make a number of the row's columns: mod(ascii(md5(id)), 10)",
+                    "group_id" => "no grouping is there twice, so it would be 0",
+                    _ => "all relations of a job stand in one namespace",
+                };
+                Err(error("not-supported", format!("{name}() is not supported")).at(known_place(span)).help(help))
+            }
             "current_time" | "localtime" => {
                 let message = format!("{} turns over every day: a condition on it cannot be maintained", name.to_uppercase());
                 Err(error("changing-function", message).at(known_place(span)).help("compare with NOW()"))

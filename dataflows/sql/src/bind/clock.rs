@@ -12,7 +12,7 @@ pub(crate) fn changing(why: &str, place: Option<Span>) -> Failure {
     let message = format!("NOW() changes with time, so the result would have to be updated without any input change: {why}");
     error("changing-function", message).at(place).help(
         "use it only in a temporal filter, which compares it by <, <=, >, >=, = or BETWEEN: \
-         WHERE ts > NOW() - INTERVAL '1' HOUR",
+         WHERE ts > NOW() - INTERVAL '1' HOUR; the time when a row came is PROCTIME()",
     )
 }
 

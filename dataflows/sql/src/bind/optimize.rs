@@ -20,6 +20,7 @@ use super::casts::Casts;
 use super::decimals::ProductScales;
 use super::dependent::Dependent;
 use super::equalities::Equalities;
+use super::event_order::EventOrders;
 use super::expressions::{rewrite_node, rewrite_typed};
 use super::group_window::GroupWindows;
 use super::join_order::order_joins;
@@ -49,6 +50,7 @@ const LEFT_OUT: [&str; 7] = [
 fn analyze(plan: LogicalPlan, config: &Arc<ConfigOptions>) -> Result<LogicalPlan> {
     let mut rules: Vec<Arc<dyn AnalyzerRule + Send + Sync>> = vec![
         Arc::new(GroupWindows),
+        Arc::new(EventOrders),
         Arc::new(DistinctOnRows),
         Arc::new(Subqueries),
         Arc::new(PeerFrames),

@@ -17,6 +17,7 @@ use super::scopes::Scopes;
 use super::set_operation::rewrite_body;
 use super::spelling::spelled;
 use super::timed::{nest, nest_within};
+use super::tuples::{as_value, in_condition};
 use super::tvf::is_window_function;
 use super::unnest::{array_items, rows_of_items};
 use super::using::{spell_out, spell_out_query};
@@ -64,6 +65,7 @@ impl VisitorMut for Rewriter {
             };
         }
         select.from.iter_mut().for_each(nest);
+        select.selection.iter_mut().chain(&mut select.having).for_each(in_condition);
         ControlFlow::Continue(())
     }
 
@@ -94,7 +96,7 @@ impl VisitorMut for Rewriter {
         {
             *function = better;
         }
-        if let Some(better) = rewritten(expr) {
+        if let Some(better) = as_value(expr).or_else(|| rewritten(expr)) {
             *expr = better;
         }
         if let Some(better) = spelled(expr) {

@@ -1,8 +1,10 @@
 //! `SET name = value`: each setting's name, what it takes, and where it goes.
 
+mod flink;
+
 use std::time::Duration;
 
-use highwater_plan::{OnError, Settings, Span, parse_duration};
+use highwater_plan::{Diagnostic, OnError, Settings, Span, parse_duration};
 
 use crate::diagnose::{Result, error};
 use crate::parse::{Statement, StatementKind};
@@ -14,10 +16,22 @@ pub(crate) struct Decisions {
     pub(crate) settings: Settings,
     /// Whether unquoted identifiers are folded to lower case.
     pub(crate) lower_identifiers: bool,
+    /// The idle timeout of sources that do not say theirs.
+    pub(crate) idle_timeout: Option<String>,
+    /// Settings that do nothing here.
+    pub(crate) warnings: Vec<Diagnostic>,
 }
 
-const NAMES: [&str; 7] =
-    ["epochs_in_flight", "epoch_rows_max", "allowed_lateness", "on_error", "recursion_limit", "state_ttl", "sql.identifiers"];
+const NAMES: [&str; 8] = [
+    "epochs_in_flight",
+    "epoch_rows_max",
+    "allowed_lateness",
+    "on_error",
+    "recursion_limit",
+    "state_ttl",
+    "idle_timeout",
+    "sql.identifiers",
+];
 
 /// Reads all SET statements; they hold for the whole job, wherever they stand.
 pub(crate) fn decide(statements: &[Statement]) -> Result<Decisions> {
@@ -62,6 +76,10 @@ fn set(decisions: &mut Decisions, name: &str, name_span: Span, value: &str, valu
             }
             settings.state_ttl = (!ttl.is_zero()).then_some(ttl);
         }
+        "idle_timeout" => {
+            duration(value).ok_or_else(|| invalid("a length of time such as '10 s' or '1 minute'"))?;
+            decisions.idle_timeout = (value.trim() != "0").then(|| value.to_string());
+        }
         "sql.identifiers" => {
             decisions.lower_identifiers = match value.to_ascii_lowercase().as_str() {
                 "lower" => true,
@@ -70,7 +88,22 @@ fn set(decisions: &mut Decisions, name: &str, name_span: Span, value: &str, valu
             }
         }
         _ => {
-            let names: Vec<String> = NAMES.iter().map(|name| name.to_string()).collect();
+            match flink::meaning(name) {
+                Some(flink::Meaning::Setting(ours)) => return set(decisions, ours, name_span, value, value_span),
+                Some(flink::Meaning::Nothing(why)) => {
+                    let warning = Diagnostic::warning("setting-ignored", format!("setting '{name}' does nothing"));
+                    decisions.warnings.push(warning.at(Some(name_span)).help(why));
+                    return Ok(());
+                }
+                Some(flink::Meaning::Fixed { value: only, .. }) if value.eq_ignore_ascii_case(only) => return Ok(()),
+                Some(flink::Meaning::Fixed { value: only, why }) => {
+                    return Err(error("invalid-setting", format!("setting '{name}' is '{only}', and cannot be '{value}'"))
+                        .at(value_span)
+                        .help(why));
+                }
+                None => {}
+            }
+            let names: Vec<String> = NAMES.iter().copied().chain(flink::names()).map(str::to_string).collect();
             return Err(error("unknown-setting", format!("unknown setting '{name}'"))
                 .at(name_span)
                 .maybe_help(crate::diagnose::did_you_mean(name, "settings", &names)));

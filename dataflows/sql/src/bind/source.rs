@@ -7,7 +7,7 @@ use datafusion_common::tree_node::{Transformed, TreeNode};
 use datafusion_common::{Column as PlanColumn, Constraint, Constraints, DFSchema};
 use datafusion_expr::logical_plan::{Extension, LogicalPlan, LogicalPlanBuilder};
 use datafusion_expr::{Expr, ExprSchemable, TableSource, cast};
-use highwater_plan::{Emit, OptionEntry, Options, SourceKind, Span};
+use highwater_plan::{Emit, SourceKind, Span};
 use sqlparser::ast::{self, Ident};
 
 use super::catalog::{Relation, Target};
@@ -26,6 +26,11 @@ impl Binder {
     /// Binds and declares a source or table.
     pub(super) fn relation(&mut self, relation: CreateRelation, span: Span) -> Result<()> {
         let (name, name_span) = self.name(&relation.name)?;
+        if let Some(column) = relation.partitioned.first() {
+            return Err(error("not-supported", "only what is written can be PARTITIONED BY columns")
+                .at(place(column.span))
+                .help("leave it out; the option path names files by a pattern, and a column may be computed"));
+        }
         if relation.columns.is_empty() {
             return Err(error("syntax", format!("relation '{name}' needs columns")).at(name_span));
         }
@@ -86,7 +91,7 @@ impl Binder {
         let inline = (computed || watermark.is_some()).then_some(plan.clone());
         let exposed: SchemaRef = Arc::new(plan.schema().as_arrow().clone());
         self.catalog.declare(Relation { schema: exposed, inline, ..base })?;
-        let options = options(kind, super::lateness::plain_options(kind, relation.options)?, name_span);
+        let options = self.source_options(kind, super::lateness::plain_options(kind, relation.options)?, name_span);
         let changelog = options.get("format").is_some_and(|format| CHANGELOGS.iter().any(|word| format.contains(word)));
         let append_only = primary_key.is_empty() && !changelog;
         self.bound.sources.push(BoundSource { name, kind, schema, primary_key, defaults, append_only, watermark, options, span });
@@ -278,16 +283,4 @@ impl Binder {
         }
         Ok(BoundWatermark { column: name.clone(), plan, span: clause.span })
     }
-}
-
-/// A table without WITH takes its rows over HTTP.
-fn options(kind: SourceKind, given: Option<Vec<OptionEntry>>, span: Span) -> Options {
-    let entries = match (kind, given) {
-        (_, Some(entries)) => entries,
-        (SourceKind::Table, None) => {
-            vec![OptionEntry { key: "connector".into(), value: "http".into(), key_span: None, value_span: None }]
-        }
-        (SourceKind::Source, None) => Vec::new(),
-    };
-    Options { entries, span: Some(span) }
 }

@@ -4,16 +4,17 @@
 use std::ops::ControlFlow;
 
 use sqlparser::ast::{
-    AccessExpr, BinaryOperator, CastKind, CeilFloorKind, CharacterLength, DataType, DateTimeField, Expr, Function, FunctionArg,
-    FunctionArgExpr, FunctionArgumentClause, FunctionArguments, Interval, Spanned, Subscript, UnaryOperator, Value, VisitMut,
-    VisitorMut,
+    AccessExpr, BinaryOperator, CastKind, CeilFloorKind, CharacterLength, DataType, DateTimeField, Expr, Function,
+    FunctionArguments, Interval, Spanned, Subscript, UnaryOperator, Value, VisitMut, VisitorMut,
 };
 
+use super::json_calls;
 use super::rewrite::{call, text};
+use crate::functions::is_charset;
 use crate::parse::expression;
 
 /// Functions by name and number of arguments, and what they stand for; `$1` is the first argument.
-const TEMPLATES: [(&str, usize, &str); 46] = [
+const TEMPLATES: [(&str, usize, &str); 54] = [
     ("if", 3, "CASE WHEN $1 THEN $2 ELSE $3 END"),
     ("xor", 2, "(($1) <> ($2))"),
     ("ceiling", 1, "ceil($1)"),
@@ -35,7 +36,6 @@ const TEMPLATES: [(&str, usize, &str); 46] = [
     ("element", 1, "array_item($1, 1)"),
     ("array_element", 2, "array_item($1, $2)"),
     ("div", 2, "trunc(($1) / ($2))"),
-    ("hex", 1, "upper(to_hex($1))"),
     ("split", 2, "string_to_array($1, $2)"),
     ("to_base64", 1, "encode($1, 'base64pad')"),
     ("from_base64", 1, "arrow_cast(decode($1, 'base64pad'), 'Utf8')"),
@@ -56,6 +56,15 @@ const TEMPLATES: [(&str, usize, &str); 46] = [
     ("array_join", 2, "array_to_string($1, $2)"),
     ("array_cat", 2, "array_concat($1, $2)"),
     ("array_contains", 2, "array_has($1, $2)"),
+    ("regexp_split", 2, "regexp_split_to_array($1, $2)"),
+    ("hypot", 2, "sqrt(power(CAST($1 AS DOUBLE), 2) + power(CAST($2 AS DOUBLE), 2))"),
+    ("unicode", 1, "ascii($1)"),
+    ("typeof", 2, "typeof($1)"),
+    ("array_remove", 2, "array_remove_all($1, $2)"),
+    ("array_slice", 2, "array_slice($1, $2, CAST(cardinality($1) AS BIGINT))"),
+    ("to_timestamp_ltz", 3, "(to_timestamp($1, $2) AT TIME ZONE $3)"),
+    ("unix_timestamp", 0, "CAST(floor(date_part('epoch', PROCTIME())) AS BIGINT)"),
+    ("current_row_timestamp", 0, "CAST(PROCTIME() AS TIMESTAMP(3) WITH TIME ZONE)"),
     ("sha", 1, "sha1($1)"),
     ("isnull", 1, "(($1) IS NULL)"),
     ("zeroifnull", 1, "coalesce($1, 0)"),
@@ -110,7 +119,7 @@ pub(super) fn spelled(expr: &Expr) -> Option<Expr> {
     }
 }
 
-fn template(words: &str, args: &[Expr]) -> Option<Expr> {
+pub(super) fn template(words: &str, args: &[Expr]) -> Option<Expr> {
     let mut expr = expression(words)?;
     let _ = VisitMut::visit(&mut expr, &mut Fill(args));
     Some(expr)
@@ -143,13 +152,22 @@ fn negation(negated: bool, expr: Expr) -> Expr {
 fn function_in_other_words(function: &Function) -> Option<Expr> {
     let [name] = &function.name.0[..] else { return None };
     let ident = name.as_ident()?;
-    if function.over.is_some() || ident.quote_style.is_some() {
+    if ident.quote_style.is_some() {
         return None;
     }
     let name = ident.value.to_lowercase();
     let FunctionArguments::List(list) = &function.args else { return None };
-    if name.starts_with("json_") {
-        return json_call(&name, function, list);
+    if let Some(expr) = json_calls::aggregate(&name, function, list) {
+        return Some(expr);
+    }
+    if function.over.is_some() {
+        return None;
+    }
+    if name.starts_with("json") {
+        let json = json_calls::json_call(&name, function, list);
+        if json.is_some() || name != "json" {
+            return json;
+        }
     }
     let args = super::rewrite::arguments(function)?;
     match (name.as_str(), args.len()) {
@@ -171,6 +189,25 @@ fn function_in_other_words(function: &Function) -> Option<Expr> {
             }
             return template(&format!("{words} END"), &args);
         }
+        // Flink's are of charsets, PostgreSQL's of formats.
+        ("encode" | "decode", 2) if literal(&args[1]).is_some_and(is_charset) => {
+            return Some(call(&format!("charset_{name}"), args, function.name.span()));
+        }
+        ("array_sort", 2 | 3) if literal(&args[1]).is_none() => {
+            let sorted = |direction: &str, nulls: &str| format!("array_sort($1, '{direction}', 'NULLS {nulls}')");
+            let words = match args.len() {
+                2 => format!("CASE WHEN $2 THEN {} ELSE {} END", sorted("ASC", "FIRST"), sorted("DESC", "LAST")),
+                _ => format!(
+                    "CASE WHEN $2 AND $3 THEN {} WHEN $2 THEN {} WHEN $3 THEN {} ELSE {} END",
+                    sorted("ASC", "FIRST"),
+                    sorted("ASC", "LAST"),
+                    sorted("DESC", "FIRST"),
+                    sorted("DESC", "LAST")
+                ),
+            };
+            return template(&words, &args);
+        }
+        ("grouping_id", 1..) => return Some(call("grouping", args, function.name.span())),
         ("elt", 2..) => {
             let whens: Vec<String> = (1..args.len()).map(|place| format!("WHEN {place} THEN ${}", place + 1)).collect();
             return template(&format!("CASE $1 {} END", whens.join(" ")), &args);
@@ -182,6 +219,17 @@ fn function_in_other_words(function: &Function) -> Option<Expr> {
     template(words, &args)
 }
 
+/// The text of a constant.
+fn literal(expr: &Expr) -> Option<&str> {
+    match expr {
+        Expr::Value(value) => match &value.value {
+            Value::SingleQuotedString(text) => Some(text),
+            _ => None,
+        },
+        _ => None,
+    }
+}
+
 /// `MAP[k1, v1, k2, v2]` and `MAP(k1, v1, ..)`.
 fn map_literal(args: &[Expr]) -> Option<Expr> {
     // Two arrays are DataFusion's own spelling.
@@ -190,47 +238,6 @@ fn map_literal(args: &[Expr]) -> Option<Expr> {
     }
     let list = |from: usize| (from..=args.len()).step_by(2).map(|place| format!("${place}")).collect::<Vec<_>>().join(", ");
     template(&format!("map_from_arrays(ARRAY[{}], ARRAY[{}])", list(1), list(2)), args)
-}
-
-/// `JSON_VALUE(.. RETURNING type)`, `JSON_OBJECT('a' VALUE 1)`.
-fn json_call(name: &str, function: &Function, list: &sqlparser::ast::FunctionArgumentList) -> Option<Expr> {
-    if name == "json_exists" || name == "json_value" || name == "json_query" {
-        let returning = list.clauses.iter().find_map(|clause| match clause {
-            FunctionArgumentClause::JsonReturningClause(returning) => Some(returning.data_type.clone()),
-            _ => None,
-        })?;
-        let mut plain = function.clone();
-        if let FunctionArguments::List(list) = &mut plain.args {
-            list.clauses.retain(|clause| !matches!(clause, FunctionArgumentClause::JsonReturningClause(_)));
-        }
-        let (kind, expr) = (CastKind::Cast, Box::new(Expr::Function(plain)));
-        return Some(Expr::Cast { kind, expr, data_type: returning, array: false, format: None });
-    }
-    if name == "json_object" {
-        let mut args = Vec::with_capacity(list.args.len() * 2);
-        let mut named = false;
-        for arg in &list.args {
-            match arg {
-                FunctionArg::ExprNamed { name, arg: FunctionArgExpr::Expr(value), .. } => {
-                    named = true;
-                    args.extend([name.clone(), value.clone()]);
-                }
-                FunctionArg::Named { name, arg: FunctionArgExpr::Expr(value), .. } => {
-                    named = true;
-                    // A name between single quotes is text.
-                    let name = match name.quote_style {
-                        Some('\'') => text(&name.value),
-                        _ => Expr::Identifier(name.clone()),
-                    };
-                    args.extend([name, value.clone()]);
-                }
-                FunctionArg::Unnamed(FunctionArgExpr::Expr(expr)) => args.push(expr.clone()),
-                _ => return None,
-            }
-        }
-        return named.then(|| call("json_object", args, function.name.span()));
-    }
-    None
 }
 
 fn operator(left: &Expr, op: &BinaryOperator, right: &Expr) -> Option<Expr> {

@@ -2,7 +2,9 @@
 //!
 //! What is taken out of JSON is a slice of the text, so numbers keep their digits and objects their blanks.
 
+mod made;
 mod path;
+mod query;
 mod scan;
 mod write;
 
@@ -26,9 +28,9 @@ pub(super) fn functions() -> Vec<Arc<ScalarUDF>> {
         Function::new("json_get_text", &[Kind::Text, Kind::Any], DataType::Utf8, |args, rows| get(args, rows, true)).build(),
         Function::new("json_get_path", TEXTS, DataType::Utf8, |args, rows| get_path(args, rows, false)).build(),
         Function::new("json_get_path_text", TEXTS, DataType::Utf8, |args, rows| get_path(args, rows, true)).build(),
-        Function::new("json_value", TEXTS, DataType::Utf8, json_value).build(),
-        Function::new("json_query", TEXTS, DataType::Utf8, json_query).build(),
-        Function::new("json_exists", TEXTS, DataType::Boolean, json_exists).build(),
+        Function::new("json_value", TEXTS, DataType::Utf8, query::json_value).optional(&[Kind::Text; 4]).build(),
+        Function::new("json_query", TEXTS, DataType::Utf8, query::json_query).optional(&[Kind::Text; 3]).build(),
+        Function::new("json_exists", TEXTS, DataType::Boolean, query::json_exists).optional(&[Kind::Text]).build(),
         Function::new("is_json", TEXTS, DataType::Boolean, is_json).build(),
         Function::new("json_object_keys", &[Kind::Text], texts(), object_keys).build(),
         Function::new("json_array_elements", &[Kind::Text], texts(), |args, rows| elements(args, rows, false)).build(),
@@ -54,12 +56,13 @@ pub(super) fn functions() -> Vec<Arc<ScalarUDF>> {
     for name in ["json_build_object", "jsonb_build_object", "json_object"] {
         functions.push(Function::new(name, &[], DataType::Utf8, build_object).variadic(Kind::Any).build());
     }
-    for name in ["json_build_array", "jsonb_build_array", "json_array"] {
-        functions.push(Function::new(name, &[], DataType::Utf8, build_array).variadic(Kind::Any).build());
+    for name in ["json_build_array", "jsonb_build_array", "json_array_with_nulls"] {
+        functions.push(Function::new(name, &[], DataType::Utf8, made::array_with_nulls).variadic(Kind::Any).build());
     }
     for name in ["to_json", "to_jsonb", "row_to_json", "json_string", "json_quote"] {
         functions.push(Function::new(name, &[Kind::Any], DataType::Utf8, to_json).build());
     }
+    functions.extend(made::functions());
     functions
 }
 
@@ -147,51 +150,6 @@ fn extract(args: &[ColumnarValue], rows: usize, as_text: bool) -> Result<ArrayRe
         }
         Ok(walk(json, names.iter().map(|name| name.value(row))))
     })
-}
-
-/// Per row what a path finds. What is no JSON has nothing at any path, as in SQL/JSON's NULL ON ERROR.
-fn by_path(args: &[ColumnarValue], rows: usize, mut take: impl FnMut(Option<Option<&str>>)) -> Result<()> {
-    let (texts, paths) = (text(args, 0, rows)?, text(args, 1, rows)?);
-    let mut known: Option<(&str, Path)> = None;
-    for row in 0..rows {
-        if texts.is_null(row) || paths.is_null(row) {
-            take(None);
-            continue;
-        }
-        let written = paths.value(row);
-        if known.as_ref().is_none_or(|(before, _)| *before != written) {
-            let path = Path::parse(written);
-            let path =
-                path.ok_or_else(|| exec_datafusion_err!("'{written}' is no JSON path that is supported: write '$.a.b[0]'"))?;
-            known = Some((written, path));
-        }
-        let value = known.as_ref().and_then(|(_, path)| path.find(texts.value(row)).ok().flatten());
-        take(Some(value));
-    }
-    Ok(())
-}
-
-/// A number, string or truth value; NULL for objects and arrays.
-fn json_value(args: &[ColumnarValue], rows: usize) -> Result<ArrayRef> {
-    let mut out = StringBuilder::with_capacity(rows, rows * 16);
-    by_path(args, rows, |value| {
-        let scalar = value.flatten().filter(|value| !value.starts_with(['{', '[']));
-        out.append_option(scalar.and_then(|value| scan::text(value).ok().flatten()));
-    })?;
-    Ok(Arc::new(out.finish()))
-}
-
-/// An object or an array; NULL for anything else.
-fn json_query(args: &[ColumnarValue], rows: usize) -> Result<ArrayRef> {
-    let mut out = StringBuilder::with_capacity(rows, rows * 32);
-    by_path(args, rows, |value| out.append_option(value.flatten().filter(|value| value.starts_with(['{', '[']))))?;
-    Ok(Arc::new(out.finish()))
-}
-
-fn json_exists(args: &[ColumnarValue], rows: usize) -> Result<ArrayRef> {
-    let mut out = BooleanBuilder::with_capacity(rows);
-    by_path(args, rows, |value| out.append_option(value.map(|value| value.is_some())))?;
-    Ok(Arc::new(out.finish()))
 }
 
 fn is_json(args: &[ColumnarValue], rows: usize) -> Result<ArrayRef> {
@@ -340,11 +298,6 @@ fn build_object(args: &[ColumnarValue], rows: usize) -> Result<ArrayRef> {
         json.push(':');
         write::write(values.as_ref(), row, json)
     })
-}
-
-fn build_array(args: &[ColumnarValue], rows: usize) -> Result<ArrayRef> {
-    let columns = (0..args.len()).map(|index| column(args, index, rows)).collect::<Result<Vec<_>>>()?;
-    built(rows, '[', ']', columns.len(), |place, row, json| write::write(columns[place].as_ref(), row, json))
 }
 
 fn built(

@@ -40,7 +40,7 @@ struct ByKey {
     signature: Signature,
 }
 
-fn types(map: &DataType) -> Option<(&DataType, &DataType)> {
+pub(super) fn types(map: &DataType) -> Option<(&DataType, &DataType)> {
     match map {
         DataType::Map(entries, _) => match entries.data_type() {
             DataType::Struct(entry) if entry.len() == 2 => Some((entry[0].data_type(), entry[1].data_type())),
@@ -137,7 +137,7 @@ fn map_from_arrays(args: &[ColumnarValue], rows: usize) -> Result<ArrayRef> {
     map_of(keys, values, lengths, valid)
 }
 
-fn map_of(keys: ArrayRef, values: ArrayRef, lengths: Vec<usize>, valid: Vec<bool>) -> Result<ArrayRef> {
+pub(super) fn map_of(keys: ArrayRef, values: ArrayRef, lengths: Vec<usize>, valid: Vec<bool>) -> Result<ArrayRef> {
     let DataType::Map(field, _) = map_type(keys.data_type().clone(), values.data_type().clone()) else {
         return exec_err!("not a map");
     };

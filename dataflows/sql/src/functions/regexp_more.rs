@@ -60,8 +60,11 @@ fn extract_all(args: &[ColumnarValue], rows: usize) -> Result<ArrayRef> {
             out.append_null();
             continue;
         }
-        let group = groups.as_ref().map_or(0, |groups| groups.value(row).max(0) as usize);
-        for found in regex.get(patterns.value(row))?.captures_iter(texts.value(row)) {
+        let regex = regex.get(patterns.value(row))?;
+        // Without a number the first group, or the whole match where there is none.
+        let first = usize::from(regex.captures_len() > 1);
+        let group = groups.as_ref().map_or(first, |groups| groups.value(row).max(0) as usize);
+        for found in regex.captures_iter(texts.value(row)) {
             out.values().append_option(found.get(group).map(|found| found.as_str()));
         }
         out.append(true);

@@ -35,6 +35,11 @@ impl JobParser<'_> {
             let _ = self.parser.parse_keyword(Keyword::TABLE);
             return self.create_relation(RelationKind::Source);
         }
+        if is_word(&token, "TABLE") && materialized {
+            return Err(error("not-supported", "CREATE MATERIALIZED TABLE is not supported")
+                .at(place(token.span))
+                .help("CREATE MATERIALIZED VIEW name AS SELECT ... is always fresh"));
+        }
         if is_word(&token, "TABLE") {
             return self.create_relation(RelationKind::Table);
         }
@@ -46,6 +51,11 @@ impl JobParser<'_> {
         }
         if is_word(&token, "FUNCTION") {
             return self.create_function();
+        }
+        if is_word(&token, "DATABASE") || is_word(&token, "CATALOG") || is_word(&token, "SCHEMA") {
+            return Err(error("not-supported", format!("a job has no {token}"))
+                .at(place(token.span))
+                .help("leave it out: all relations of a job stand in one namespace"));
         }
         let what = error("syntax", format!("cannot create {}", quoted(&token)));
         Err(what
@@ -61,6 +71,7 @@ impl JobParser<'_> {
             columns = self.parser.parse_comma_separated(|parser| parser.parse_identifier()).map_err(from_parser)?;
             self.expect(&Token::RParen)?;
         }
+        self.comment()?;
         let options = if self.word("WITH") { self.options()? } else { Vec::new() };
         self.parser.expect_keyword(Keyword::AS).map_err(from_parser)?;
         let query = self.parser.parse_query().map_err(from_parser)?;
@@ -84,18 +95,32 @@ impl JobParser<'_> {
         self.if_not_exists();
         let name = self.parser.parse_object_name(false).map_err(from_parser)?;
         let Columns { columns, primary_key, watermark, lateness } = self.columns()?;
-        let mut options = None;
+        let (mut options, mut partitioned, mut like) = (None, Vec::new(), None);
         loop {
             let token = self.parser.peek_token();
             if self.word("WITH") {
                 options = Some(self.options()?);
-            } else if self.parser.parse_keyword(Keyword::COMMENT) {
-                self.parser.parse_literal_string().map_err(from_parser)?;
-            } else if self.parser.parse_keyword(Keyword::AS) {
-                return Err(error("not-supported", "CREATE TABLE ... AS SELECT is not supported")
+            } else if self.comment()? {
+            } else if self.word("LIKE") {
+                like = Some(self.like()?);
+            } else if self.word("PARTITIONED") {
+                partitioned = self.partitioned_by()?;
+            } else if self.word("DISTRIBUTED") {
+                return Err(error("not-supported", "DISTRIBUTED is not supported here")
                     .at(place(token.span))
-                    .help("CREATE MATERIALIZED VIEW name AS SELECT ... keeps a query's result"));
-            } else if is_word(&token, "FORMAT") || is_word(&token, "PARTITIONED") {
+                    .help("leave it out: rows go to workers by the keys that operators need"));
+            } else if self.parser.parse_keyword(Keyword::AS) {
+                if options.is_some() && columns.is_empty() && like.is_none() {
+                    let (query, options) = (Some(self.parser.parse_query().map_err(from_parser)?), options.unwrap_or_default());
+                    let emit = self.emit()?;
+                    let sink = CreateSink { name, columns, primary_key, from: None, query, options, emit };
+                    return Ok(StatementKind::Sink(Box::new(sink)));
+                }
+                return Err(error("not-supported", "CREATE TABLE ... AS SELECT is not supported").at(place(token.span)).help(
+                    "CREATE MATERIALIZED VIEW name AS SELECT ... keeps a query's result, CREATE TABLE name WITH (connector = \
+                         '...') AS SELECT ... writes it out",
+                ));
+            } else if is_word(&token, "FORMAT") {
                 return Err(error("not-supported", format!("{token} is not supported here"))
                     .at(place(token.span))
                     .help("give the format as an option: WITH (connector = '...', format = 'json')"));
@@ -103,7 +128,26 @@ impl JobParser<'_> {
                 break;
             }
         }
-        Ok(StatementKind::Relation(Box::new(CreateRelation { kind, name, columns, primary_key, watermark, lateness, options })))
+        let relation = CreateRelation { kind, name, columns, primary_key, watermark, lateness, options, partitioned, like };
+        Ok(StatementKind::Relation(Box::new(relation)))
+    }
+
+    /// `COMMENT 'text'`, which is left out; whether it stood here.
+    fn comment(&mut self) -> Result<bool> {
+        if !self.parser.parse_keyword(Keyword::COMMENT) {
+            return Ok(false);
+        }
+        self.parser.parse_literal_string().map_err(from_parser)?;
+        Ok(true)
+    }
+
+    /// `PARTITIONED BY (a, b)`, from behind its first word on.
+    fn partitioned_by(&mut self) -> Result<Vec<Ident>> {
+        self.parser.expect_keyword(Keyword::BY).map_err(from_parser)?;
+        self.expect(&Token::LParen)?;
+        let columns = self.parser.parse_comma_separated(|parser| parser.parse_identifier()).map_err(from_parser)?;
+        self.expect(&Token::RParen)?;
+        Ok(columns)
     }
 
     fn create_sink(&mut self) -> Result<StatementKind> {

@@ -6,13 +6,14 @@
 
 use std::any::TypeId;
 
-use sqlparser::ast::{BinaryOperator, Expr, FunctionArg, FunctionArgExpr, Ident, UnaryOperator, Value};
+use sqlparser::ast::{BinaryOperator, Expr, FunctionArg, FunctionArgExpr, UnaryOperator, Value};
 use sqlparser::dialect::{Dialect, GenericDialect, Precedence};
 use sqlparser::keywords::Keyword;
 use sqlparser::parser::{Parser, ParserError};
 use sqlparser::tokenizer::{Span, Token};
 
 use super::ast_function;
+use super::json_call::json_call;
 
 /// Name of the call that `TABLE x [PARTITION BY a, b]` becomes.
 pub(crate) const TABLE_ARGUMENT: &str = "__table_argument";
@@ -134,12 +135,18 @@ impl Dialect for JobDialect {
             let operand = parser.parse_subexpr(POWER);
             return Some(operand.map(|expr| Expr::UnaryOp { op: UnaryOperator::Minus, expr: Box::new(expr) }));
         }
+        if let Some(call) = json_call(parser) {
+            return Some(call);
+        }
         if parser.peek_nth_token_ref(1).token == Token::LBracket && word_at(parser, 0, "MAP") {
             return Some(map_literal(parser));
         }
         let [first, second] = parser.peek_tokens_ref::<2>();
         let is_table = matches!(&first.token, Token::Word(word) if word.keyword == Keyword::TABLE && word.quote_style.is_none());
-        if !is_table || !matches!(&second.token, Token::Word(_)) {
+        if !is_table || !matches!(&second.token, Token::Word(_) | Token::LParen) {
+            return None;
+        }
+        if second.token == Token::LParen && !["SELECT", "WITH", "VALUES"].iter().any(|word| word_at(parser, 2, word)) {
             return None;
         }
         let span = first.span;
@@ -228,12 +235,18 @@ fn map_literal(parser: &mut Parser) -> Result<Expr, ParserError> {
     Ok(ast_function("map", args.into_iter().map(|arg| FunctionArg::Unnamed(FunctionArgExpr::Expr(arg))).collect(), span))
 }
 
-/// `TABLE name [PARTITION BY a | PARTITION BY (a, b)]`, from the word TABLE on.
+/// `TABLE name [PARTITION BY a | PARTITION BY (a, b)]` or `TABLE (SELECT ..) ..`, from the word TABLE on.
 fn table_argument(parser: &mut Parser, span: Span) -> Result<Expr, ParserError> {
     parser.next_token();
-    let name = parser.parse_object_name(true)?;
-    let parts: Vec<Ident> = name.0.into_iter().filter_map(|part| part.as_ident().cloned()).collect();
-    let mut args = vec![Expr::CompoundIdentifier(parts)];
+    let relation = if parser.consume_token(&Token::LParen) {
+        let query = parser.parse_query()?;
+        parser.expect_token(&Token::RParen)?;
+        Expr::Subquery(query)
+    } else {
+        let name = parser.parse_object_name(true)?;
+        Expr::CompoundIdentifier(name.0.into_iter().filter_map(|part| part.as_ident().cloned()).collect())
+    };
+    let mut args = vec![relation];
     if parser.parse_keywords(&[Keyword::PARTITION, Keyword::BY]) {
         let parenthesised = parser.consume_token(&Token::LParen);
         loop {

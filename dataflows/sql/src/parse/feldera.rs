@@ -244,7 +244,7 @@ impl JobParser<'_> {
                 sink.query.as_mut().map_or(Ok(()), |query| self.expand(&mut **query))
             }
             StatementKind::Insert { statement, .. } => self.expand(&mut **statement),
-            StatementKind::Set { .. } | StatementKind::Nothing => Ok(()),
+            StatementKind::Set { .. } | StatementKind::Nothing | StatementKind::Remark(_) => Ok(()),
         }
     }
 

@@ -36,7 +36,7 @@ pub(crate) enum ScriptKind {
 
 /// Parses a script.
 pub(crate) fn parse_script(text: &str) -> Result<Vec<ScriptStatement>> {
-    statements(text, |parser| parser.script_statement())
+    statements(text, |parser| parser.script_statement().map(Some))
 }
 
 const STATEMENTS: &str = "statements are SELECT, WITH, VALUES, INSERT INTO, UPDATE and DELETE FROM";
@@ -181,6 +181,13 @@ impl ScriptStatement {
         let ident = target.0.last().and_then(|part| part.as_ident())?;
         Some((ident.value.clone(), place(target.span())))
     }
+}
+
+/// The names of all relations that a query may read, some of which it may define itself.
+pub(crate) fn relation_names(tree: &impl Visit) -> Vec<String> {
+    let mut names = Names(Vec::new());
+    let _ = tree.visit(&mut names);
+    names.0
 }
 
 /// Collects names in FROM, and tables that window functions are given.

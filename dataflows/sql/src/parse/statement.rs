@@ -1,6 +1,6 @@
 //! The statements of a job, as written.
 
-use highwater_plan::{Emit, OptionEntry, Span};
+use highwater_plan::{Diagnostic, Emit, OptionEntry, Span};
 use sqlparser::ast::{DataType, Expr, Ident, ObjectName, Query, Statement as SqlStatement};
 
 /// One statement with its place.
@@ -32,6 +32,8 @@ pub(crate) enum StatementKind {
         /// The trailing EMIT.
         emit: Option<EmitClause>,
     },
+    /// Nothing: something was found that is worth a warning.
+    Remark(Box<Diagnostic>),
     /// `SET name = value`.
     Set {
         /// Its name, dots included.
@@ -75,6 +77,34 @@ pub(crate) struct CreateRelation {
     /// Of its columns, in their order.
     pub(crate) lateness: Vec<Lateness>,
     pub(crate) options: Option<Vec<OptionEntry>>,
+    /// `PARTITIONED BY (columns)`.
+    pub(crate) partitioned: Vec<Ident>,
+    /// `LIKE relation`.
+    pub(crate) like: Option<LikeClause>,
+}
+
+/// `LIKE relation (INCLUDING ALL EXCLUDING OPTIONS ...)`.
+#[derive(Debug, Clone)]
+pub(crate) struct LikeClause {
+    pub(crate) name: ObjectName,
+    /// What is taken over from it.
+    pub(crate) parts: Vec<Part>,
+    pub(crate) span: Span,
+}
+
+/// What a relation can take over from another.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Part {
+    /// The primary key.
+    Constraints,
+    /// Computed columns.
+    Generated,
+    /// What stands behind WITH.
+    Options,
+    /// `PARTITIONED BY`.
+    Partitions,
+    /// `WATERMARK FOR`.
+    Watermarks,
 }
 
 /// `CREATE [MATERIALIZED] VIEW name [(columns)] AS query [EMIT ..]`.

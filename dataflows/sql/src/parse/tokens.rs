@@ -1,6 +1,7 @@
 //! The token vector: the one place where spelling is changed before parsing, with every place kept.
 
 mod asof;
+mod flink;
 mod types;
 
 use highwater_plan::Span;
@@ -8,11 +9,13 @@ use sqlparser::keywords::Keyword;
 use sqlparser::tokenizer::{Location, Token, TokenWithSpan, Word};
 
 use crate::diagnose::place;
+pub(super) use flink::hints;
 
 /// `ROW <a BIGINT, ..>` becomes `STRUCT <..>`, which sqlparser knows. The WITH of `WITH (..)` is no keyword: behind a FROM
 /// sqlparser would read the options of a sink as hints for the table; nor is a TOP without a number.
 pub(super) fn rewrite(tokens: Vec<TokenWithSpan>) -> Vec<TokenWithSpan> {
     let mut tokens = types::rewrite(tokens);
+    flink::rewrite(&mut tokens);
     let solid: Vec<usize> = (0..tokens.len()).filter(|index| !matches!(tokens[*index].token, Token::Whitespace(_))).collect();
     asof::rewrite(&mut tokens, &solid);
     for pair in solid.windows(2) {

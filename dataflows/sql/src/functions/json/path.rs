@@ -1,4 +1,4 @@
-//! SQL/JSON paths: `$.a.b[0]`, `$["key"]`, `lax` or `strict` in front.
+//! SQL/JSON paths: `$.a.b[0]`, `$["key"]`, `$.a[*]`, `$.*`, `lax` or `strict` in front.
 
 use super::scan::{self, Invalid};
 
@@ -7,21 +7,39 @@ use super::scan::{self, Invalid};
 enum Step {
     Member(String),
     Item(i64),
+    /// `.*`
+    Members,
+    /// `[*]`
+    Items,
 }
 
 /// A path, taken apart.
 #[derive(Debug, PartialEq)]
-pub(super) struct Path(Vec<Step>);
+pub(super) struct Path {
+    steps: Vec<Step>,
+    /// Whether a step that leads nowhere is an error.
+    pub(super) strict: bool,
+}
 
 impl Path {
-    /// `None` for what is no path, or one with wildcards or filters.
+    /// `None` for what is no path, or one with filters or methods.
     pub(super) fn parse(text: &str) -> Option<Path> {
         let text = text.trim();
-        let text = text.strip_prefix("lax").or_else(|| text.strip_prefix("strict")).unwrap_or(text).trim_start();
+        let strict = text.strip_prefix("strict");
+        let text = text.strip_prefix("lax").or(strict).unwrap_or(text).trim_start();
         let mut rest = text.strip_prefix('$')?;
         let mut steps = Vec::new();
         while !rest.is_empty() {
+            // Flink's own notation has a dot before brackets, too.
+            if rest.starts_with(".[") {
+                rest = &rest[1..];
+            }
             if let Some(name) = rest.strip_prefix('.') {
+                if let Some(behind) = name.strip_prefix('*') {
+                    steps.push(Step::Members);
+                    rest = behind;
+                    continue;
+                }
                 if let Some(quoted) = name.strip_prefix('"') {
                     let end = quoted.find('"')?;
                     steps.push(Step::Member(quoted[..end].to_string()));
@@ -46,11 +64,12 @@ impl Path {
             let step = inner[..end].trim();
             steps.push(match quote {
                 Some(_) => Step::Member(step[1..step.len() - 1].to_string()),
+                None if step == "*" => Step::Items,
                 None => Step::Item(step.parse().ok()?),
             });
             rest = inner[end..].trim_start().strip_prefix(']')?;
         }
-        Some(Path(steps))
+        Some(Path { steps, strict: strict.is_some() })
     }
 
     /// `{a,b,0}`: names, and numbers where an array stands.
@@ -62,23 +81,40 @@ impl Path {
         Some(inner.split(',').map(|name| name.trim().trim_matches('"').to_string()).collect())
     }
 
-    /// What stands at the path, if something does.
-    pub(super) fn find<'a>(&self, text: &'a str) -> Result<Option<&'a str>, Invalid> {
-        let mut value = scan::valid(text)?;
-        for step in &self.0 {
-            let found = match step {
-                Step::Member(name) => scan::member(value, name)?,
-                Step::Item(index) if *index < 0 => None,
-                // A value that is no array is one of itself.
-                Step::Item(0) if !value.starts_with('[') => Some(value),
-                Step::Item(index) => scan::item(value, *index)?,
+    /// What stands at the path: one value at most, unless the path has a `*`.
+    pub(super) fn find<'a>(&self, text: &'a str) -> Result<Vec<&'a str>, Invalid> {
+        let mut found = Vec::new();
+        collect(&self.steps, scan::valid(text)?, &mut found)?;
+        Ok(found)
+    }
+}
+
+fn collect<'a>(steps: &[Step], value: &'a str, found: &mut Vec<&'a str>) -> Result<(), Invalid> {
+    let Some((step, rest)) = steps.split_first() else {
+        found.push(value);
+        return Ok(());
+    };
+    let next = match step {
+        Step::Member(name) => scan::member(value, name)?,
+        Step::Item(index) if *index < 0 => None,
+        // A value that is no array is one of itself.
+        Step::Item(0) if !value.starts_with('[') => Some(value),
+        Step::Item(index) => scan::item(value, *index)?,
+        Step::Members | Step::Items => {
+            let mut parts = Vec::new();
+            match step {
+                Step::Members => scan::members(value, |_, value| parts.push(value))?,
+                _ => scan::items(value, |item| parts.push(item))?,
             };
-            match found {
-                Some(found) => value = found,
-                None => return Ok(None),
+            if *step == Step::Items && !value.starts_with('[') {
+                parts.push(value);
             }
+            return parts.into_iter().try_for_each(|part| collect(rest, part, found));
         }
-        Ok(Some(value))
+    };
+    match next {
+        Some(next) => collect(rest, next, found),
+        None => Ok(()),
     }
 }
 
@@ -101,11 +137,15 @@ mod tests {
     fn paths() {
         let json = r#"{"a": {"b": [10, 20]}, "k.l": 1}"#;
         let find = |path: &str| Path::parse(path).map(|path| path.find(json));
-        assert_eq!(find("$.a.b[1]"), Some(Ok(Some("20"))));
-        assert_eq!(find("lax $.a.b[7]"), Some(Ok(None)));
-        assert_eq!(find("$['k.l']"), Some(Ok(Some("1"))));
-        assert_eq!(find("$.\"k.l\""), Some(Ok(Some("1"))));
-        assert_eq!(find("$.*"), None);
+        assert_eq!(find("$.a.b[1]"), Some(Ok(vec!["20"])));
+        assert_eq!(find("lax $.a.b[7]"), Some(Ok(vec![])));
+        assert_eq!(find("$['k.l']"), Some(Ok(vec!["1"])));
+        assert_eq!(find("strict $.['k.l']"), Some(Ok(vec!["1"])));
+        assert_eq!(find("$.\"k.l\""), Some(Ok(vec!["1"])));
+        assert_eq!(find("$.*"), Some(Ok(vec![r#"{"b": [10, 20]}"#, "1"])));
+        assert_eq!(find("$.a.b[*]"), Some(Ok(vec!["10", "20"])));
+        assert_eq!(find("$.a.b[*].c"), Some(Ok(vec![])));
+        assert_eq!(find("$.a ? (@.b > 1)"), None);
         assert_eq!(find("a"), None);
     }
 }

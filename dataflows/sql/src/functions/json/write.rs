@@ -43,6 +43,9 @@ pub(super) fn write(array: &dyn Array, row: usize, out: &mut String) -> Result<(
             }
             out.push(']');
         }
+        DataType::Struct(fields) if fields.len() == 1 && fields[0].name() == super::made::RAW => {
+            out.push_str(array.as_struct().column(0).as_string::<i32>().value(row).trim());
+        }
         DataType::Struct(fields) => {
             let rows = array.as_struct();
             out.push('{');

@@ -11,7 +11,7 @@ use highwater_plan::{
 use super::super::Lowerer;
 use super::super::expr::at;
 use super::Slots;
-use crate::bind::sql_type;
+use crate::bind::{is_event_order, sql_type};
 use crate::diagnose::{Failure, Result, error};
 
 /// One aggregate function with its arguments as expressions.
@@ -195,7 +195,7 @@ impl Lowerer<'_> {
             // Any value will do, so it is one that does not depend on who came first.
             "any_value" => F::Min,
             "first_value" | "last_value" | "array_agg" => {
-                draft.order = sorts.clone();
+                draft.order = if is_event_order(sorts) { Vec::new() } else { sorts.clone() };
                 match name {
                     "first_value" => F::First,
                     "last_value" => F::Last,
@@ -364,10 +364,16 @@ impl Lowerer<'_> {
             [only] => Ok(only),
             // Windows add their own time behind the input's columns.
             [first, _] if windowed => Ok(first),
-            _ => Err(error("no-order", format!("{name}() without ORDER BY needs an event time, which its input does not have"))
-                .at(place)
-                .note("rows that arrive together have no first and no last", None)
-                .help(format!("say by what: {name}(x ORDER BY y)"))),
+            _ => Err(error(
+                "no-order",
+                match events[..] {
+                    [] => format!("{name}() without ORDER BY needs an event time, which its input does not have"),
+                    _ => format!("{name}() without ORDER BY needs one event time, and its input has several"),
+                },
+            )
+            .at(place)
+            .note("rows that arrive together have no first and no last", None)
+            .help(format!("say by what: {name}(x ORDER BY y)"))),
         }
     }
 

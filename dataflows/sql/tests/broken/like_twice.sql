@@ -1,0 +1,2 @@
+CREATE TABLE t (id BIGINT, ts TIMESTAMP(3), WATERMARK FOR ts AS ts) WITH (connector = 'file', path = 'x');
+CREATE TABLE s (id BIGINT) WITH ('connector' = 'http') LIKE t;
