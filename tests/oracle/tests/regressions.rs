@@ -275,3 +275,24 @@ fn what_is_left_of_a_session_may_equal_a_closed_one() {
         "feed c @0\n 0 + 1 | 15000\n 1 + 2 | 25000\n 2 + 2 | 30000\n 3 + 1 | 25000\n 4 + 1 | 15000\n 5 - 1 | 25000\n 6 + 2 | 60000",
     );
 }
+
+/// `LAG` over several rows that came together did not renew all that moved behind them.
+#[test]
+fn r14_rows_behind_copies_move_with_all_of_them() {
+    let sql = format!("{STREAM} CREATE MATERIALIZED VIEW v AS SELECT k, LAG(k, 2, k) OVER (ORDER BY ts) AS before FROM s;");
+    check(&sql, "feed s @0\n 0 + 2 | 969\n 0 + 3 | 1077\n 0 + 3 | 1114\n 1 + 3 | 1000\n 1 + 3 | 1000\n 1 + 3 | 1000");
+}
+
+/// Rows without a time match each other where NULLs are equal; they were let go as if their times were far apart.
+#[test]
+fn r15_nulls_are_equal_in_times_too() {
+    let sql = format!(
+        "{STREAM} CREATE MATERIALIZED VIEW v AS SELECT l.k AS a, r.k AS b FROM s AS l FULL JOIN s AS r ON l.ts IS NOT DISTINCT FROM r.ts;
+         CREATE MATERIALIZED VIEW w AS SELECT l.k AS a, r.k AS b FROM s AS l JOIN s AS r ON l.ts IS NOT DISTINCT FROM r.ts;"
+    );
+    let script = "feed s @0\n 0 + 1 | NULL\n 0 + 3 | 500\n 1 + 2 | NULL\n 2 + 4 | 9000";
+    let mut both = last_content(&sql, script);
+    both.sort();
+    assert_eq!(both, ["+1 1 | 1", "+1 1 | 2", "+1 2 | 1", "+1 2 | 2", "+1 3 | 3", "+1 4 | 4"]);
+    check(&sql, script);
+}

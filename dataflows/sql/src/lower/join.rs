@@ -131,7 +131,12 @@ impl Lowerer<'_> {
         // Key columns that were computed for the join are not among its output.
         let moved = |column: usize| if column < widths[0] { column } else { column - widths[0] + full[0] };
         let residual: Vec<Expr> = residual.iter().map(|condition| remap(condition, moved)).collect();
-        let mut bounding: Vec<Expr> = equal.iter().map(|condition| remap(condition, moved)).collect();
+        // Rows without a time match each other where NULLs are equal: then nothing bounds how far apart they are.
+        let is_bound = |(left, right): &(usize, usize)| {
+            !nulls_equal || !nodes[0].schema.field(*left).is_nullable() || !nodes[1].schema.field(*right).is_nullable()
+        };
+        let bounds = equal.iter().zip(&on).filter(|(_, columns)| is_bound(columns));
+        let mut bounding: Vec<Expr> = bounds.map(|(condition, _)| remap(condition, moved)).collect();
         bounding.extend(residual.iter().cloned());
         let types = typed(nodes.map(|node| node.schema.as_ref()))?;
         let all = kind.columns(&nodes[0].schema, &nodes[1].schema);

@@ -114,6 +114,9 @@ impl Versions {
         if same {
             let old = std::mem::replace(&mut versions[place].1, GONE);
             self.release(old);
+            if row.is_none() && time <= passed {
+                self.agenda.entry(time).or_default().push(key);
+            }
         } else {
             versions.insert(place, (time, GONE));
             self.count += 1;
@@ -211,7 +214,7 @@ impl Versioned {
             if !without_time.is_empty() {
                 let without_time: Vec<u32> = without_time.into_iter().map(|row| row as u32).collect();
                 self.stats.error_rows.fetch_add(without_time.len() as u64, Ordering::Relaxed);
-                self.errors.report(epoch, delta, &without_time, NULL_TIME, None);
+                self.errors.report(epoch, &as_it_came(delta), &without_time, NULL_TIME, None);
             }
         }
         if self.first_of_equal {
@@ -231,7 +234,7 @@ impl Versioned {
         touched.retain(|key| self.versions.of[*key as usize].is_empty());
         touched.iter().for_each(|key| self.versions.keys.remove(*key));
         for (delta, missed) in deltas.iter().zip(missed).filter(|(_, missed)| !missed.is_empty()) {
-            let source = self.late.keep(epoch, delta, &missed, passed);
+            let source = self.late.keep(epoch, &as_it_came(delta), &missed, passed);
             self.stats.late_rows.fetch_add(missed.len() as u64, Ordering::Relaxed);
             self.job.sources[source].late_rows.fetch_add(missed.len() as u64, Ordering::Relaxed);
         }
@@ -305,6 +308,11 @@ impl Versioned {
     }
 }
 
+/// The end of a version is a row that came, like its begin: refused, it is one row more that was.
+fn as_it_came(delta: &Delta) -> Delta {
+    Delta { diffs: None, ..delta.clone() }
+}
+
 impl EpochLogic for Versioned {
     fn apply(&mut self, epoch: Time, inputs: &mut [Vec<Delta>], watermarks: Option<&[i64]>, output: &mut Vec<Delta>) {
         let right = std::mem::take(&mut inputs[1]);
@@ -320,8 +328,10 @@ impl EpochLogic for Versioned {
         self.watermark.advance(watermarks);
         if self.watermark.current > before {
             self.give(epoch, output);
-            self.versions.forget(self.watermark.current);
         }
+        // The end of a key may come when the watermark has passed its time already: how long it is known must not hang on
+        // when the watermark moves again.
+        self.versions.forget(self.watermark.current);
     }
 
     fn state(&self) -> (usize, usize) {

@@ -117,6 +117,37 @@ fn running_sums_go_on_from_the_row_before() {
 }
 
 #[test]
+fn what_stands_behind_copies_moves_with_all_of_them() {
+    let lag = OverFunction::Shift { argument: 2, offset: -2, default: Some(2) };
+    let mut over = operator(&[(lag, Frame::WHOLE)]);
+    given(&mut over, &[([0, 1, 1], 1), ([0, 3, 3], 1), ([0, 4, 4], 1)]);
+    // 1, then 2 three times, then 3 and 4: each row has the value of the second before it, or its own.
+    assert_eq!(
+        given(&mut over, &[([0, 2, 2], 1), ([0, 2, 2], 1), ([0, 2, 2], 1)]),
+        [
+            (vec![0, 2, 2, 1], 1),
+            (vec![0, 2, 2, 2], 2),
+            (vec![0, 3, 3, 2], 1),
+            (vec![0, 3, 3, 3], -1),
+            (vec![0, 4, 4, 1], -1),
+            (vec![0, 4, 4, 2], 1),
+        ]
+    );
+    assert_eq!(given(&mut over, &[([0, 2, 2], -1)]), [(vec![0, 2, 2, 2], -1)]);
+    assert_eq!(
+        given(&mut over, &[([0, 2, 2], -2)]),
+        [
+            (vec![0, 2, 2, 1], -1),
+            (vec![0, 2, 2, 2], -1),
+            (vec![0, 3, 3, 2], -1),
+            (vec![0, 3, 3, 3], 1),
+            (vec![0, 4, 4, 1], 1),
+            (vec![0, 4, 4, 2], -1),
+        ]
+    );
+}
+
+#[test]
 fn a_row_retracted_before_it_comes_leaves_no_trace() {
     let mut over = operator(&[(sum(), rows(-1, 0))]);
     assert_eq!(given(&mut over, &[([0, 1, 1], -1)]), []);

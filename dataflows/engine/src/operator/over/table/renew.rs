@@ -80,14 +80,20 @@ impl Table {
         for (index, change) in changes.iter().enumerate() {
             let of = self.ordered(change.partition);
             let key = self.rows.key(change.row);
-            let position = of.list.partition_point(|row| self.rows.compare(row, key).is_lt());
+            // Copies stand beside each other: the last ones come and go, and what is behind all of them moves.
+            let end = of.list.partition_point(|row| self.rows.compare(row, key).is_le());
+            let position = match change.came {
+                true => of.list.partition_point(|row| self.rows.compare(row, key).is_lt()),
+                false => end,
+            };
             let part = parts.entry(change.partition).or_default();
             for (call, ranges) in calls.iter().zip(&ranges) {
-                part.push(concerned(call, of, position, ranges.as_ref().map(|ranges| (ranges, index))));
+                let ranges = ranges.as_ref().map(|ranges| (ranges, index));
+                let first = concerned(call, of, position, ranges);
+                let last = concerned(call, of, end, ranges);
+                part.push((first.0, last.1.max(first.1)));
             }
             if change.came {
-                // Copies stand beside each other; which is which makes no difference.
-                let end = of.list.partition_point(|row| self.rows.compare(row, key).is_le());
                 part.push((position, end));
             }
         }
