@@ -26,11 +26,13 @@ pub(super) fn rewrite(tokens: &mut [TokenWithSpan]) {
             }
         } else if word(tokens, 0, "WITH") && word(tokens, 1, "LOCAL") && word(tokens, 2, "TIME") && word(tokens, 3, "ZONE") {
             blank(&mut tokens[solid[place + 1]]);
-        } else if word(tokens, 0, "ROW") && opens(tokens, 1) && is_field(tokens, &solid[place + 2..]) {
-            if let Some(end) = closing(tokens, &solid, place + 1) {
-                tokens[solid[place + 1]].token = Token::Lt;
-                tokens[solid[end]].token = Token::Gt;
-            }
+        } else if word(tokens, 0, "ROW")
+            && opens(tokens, 1)
+            && is_field(tokens, &solid[place + 2..])
+            && let Some(end) = closing(tokens, &solid, place + 1)
+        {
+            tokens[solid[place + 1]].token = Token::Lt;
+            tokens[solid[end]].token = Token::Gt;
         }
         if ["JSON_OBJECT", "JSON_OBJECTAGG"].iter().any(|name| word(tokens, 0, name)) && opens(tokens, 1) {
             plain_members(tokens, &solid[place + 2..]);
