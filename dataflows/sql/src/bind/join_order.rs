@@ -141,7 +141,8 @@ fn reorder(plan: &LogicalPlan) -> Result<Option<LogicalPlan>> {
         conditions: conditions.iter().map(|condition| (condition.read, selectivity(condition, &estimates))).collect(),
     };
     let best = graph.best();
-    if graph.cost(&best) * 2.0 >= graph.cost(&written) {
+    let ((crosses, rows), (written_crosses, written_rows)) = (graph.cost(&best), graph.cost(&written));
+    if crosses == written_crosses && rows * 2.0 >= written_rows {
         return Ok(None);
     }
     let relations = parts.relations.iter().map(|relation| order_joins(relation.as_ref().clone()).map(Arc::new));
