@@ -33,10 +33,11 @@ fn kept(query: &str) -> [u64; 2] {
     [false, true].map(|later| seen.iter().filter(|seen| (seen.0 > half) == later).map(|seen| seen.1).max().unwrap_or(0))
 }
 
-/// What is seen depends on when it is looked: a little more is no growth.
+/// What is seen depends on when it is looked: a little more is no growth. Nor are a hundred rows of 300,000 events, which
+/// is what a window of which only the least rows are kept varies by.
 fn check_flat(query: &str) {
     let [first, second] = kept(query);
-    assert!(first > 0 && second * 10 <= first * 14, "{first} rows are kept in the first half, {second} in the second: {query}");
+    assert!(first > 0 && second * 10 <= first * 14 + 1_000, "{first} rows are kept in the first half, {second} in the second: {query}");
 }
 
 #[test]
