@@ -1,7 +1,7 @@
 //! State that the watermark frees stays flat: what operators keep does not grow with the number of events.
 //!
 //! Thirty seconds of Nexmark's time, in small epochs: windows and sessions of two seconds and an interval of as much. What
-//! they keep in the second half is what they kept in the first; a join without bounds, which keeps all, keeps twice as much.
+//! they keep in the last quarter is what they kept in the second; a join without bounds, which keeps all, keeps twice as much.
 
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex};
