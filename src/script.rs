@@ -149,7 +149,8 @@ impl Run<'_> {
     fn query(&self, statement: usize) -> Result<Answer, ScriptError> {
         let job = self.job(statement)?;
         let relations = job.as_deref().map(relations).unwrap_or_default();
-        let planned = self.script.plan(statement, &relations, None).map_err(|wrong| ScriptError::Text(vec![wrong]))?;
+        let text = job.as_deref().map_or("", RunningJob::text);
+        let planned = self.script.plan(statement, &relations, None, text).map_err(|wrong| ScriptError::Text(vec![wrong]))?;
         let Planned::Rows(once) = planned else { unreachable!("a SELECT gives rows") };
         let (epoch, rows) = self.rows(job.as_deref(), &relations, once)?;
         Ok(Answer::Rows { job, epoch, rows })
@@ -180,6 +181,11 @@ impl Run<'_> {
             let message = format!("'{}' is a source: its rows are never changed", source.name);
             return Err(refused("not-a-table", message, "declare it with CREATE TABLE; rows can be inserted into a source"));
         }
+        if source.append_only && source.kind == SourceKind::Table && verb != Verb::Insert {
+            let message = format!("the rows of table '{}' only come: it is append-only", source.name);
+            let help = "declare it with a PRIMARY KEY; or without WITH, WATERMARK and APPEND ONLY";
+            return Err(refused("append-only-table", message, help));
+        }
         let relations = relations(&job);
         let readable = relations.iter().any(|relation| relation.name == source.name);
         let writable = Writable {
@@ -190,7 +196,7 @@ impl Run<'_> {
         };
         // From reading to the moment when the change can be read: so that no other statement reads in between.
         let _alone = job.writing();
-        let planned = self.script.plan(statement, &relations, Some((&writable, readable)));
+        let planned = self.script.plan(statement, &relations, Some((&writable, readable)), job.text());
         let Planned::Change { old, new } = planned.map_err(|wrong| ScriptError::Text(vec![wrong]))? else {
             unreachable!("a change gives changes")
         };
@@ -271,7 +277,15 @@ impl Run<'_> {
         let mut names = self.script.names(statement);
         names.extend(self.script.target(statement).map(|(name, _)| name));
         let known = |job: &RunningJob| -> Vec<bool> {
-            names.iter().map(|name| view(job, name).is_some() || source(job, name).is_some()).collect()
+            let has = |name: &String| view(job, name).is_some() || source(job, name).is_some();
+            let mut known: Vec<bool> = names.iter().map(has).collect();
+            if known.contains(&false) {
+                let plain = highwater_sql::plain_views(job.text());
+                for (known, name) in known.iter_mut().zip(&names) {
+                    *known |= plain.iter().any(|view| view.eq_ignore_ascii_case(name));
+                }
+            }
+            known
         };
         let found: Vec<(Arc<RunningJob>, Vec<bool>)> = jobs.iter().map(|job| (Arc::clone(job), known(job))).collect();
         let wanted: Vec<bool> = (0..names.len()).map(|name| found.iter().any(|(_, known)| known[name])).collect();

@@ -30,11 +30,13 @@ mod printf;
 mod proctime;
 mod regexp_extract;
 mod regexp_more;
+mod row_of;
 mod split_index;
 mod time_pattern;
 mod timestampadd;
 mod timestampdiff;
 mod to_char;
+mod trunc_years;
 mod typeof_;
 mod windows;
 mod with_ties;
@@ -55,6 +57,8 @@ pub(crate) use self::as_written::NAME as AS_WRITTEN;
 pub(crate) use self::codes::is_charset;
 pub(crate) use now::{NOW, now_type};
 pub(crate) use proctime::{PROCTIME, calls_proctime, is_proctime};
+pub(crate) use row_of::NAME as ROW_OF;
+pub(crate) use trunc_years::NAME as TRUNC_YEARS;
 pub(crate) use windows::all as windows;
 pub(crate) use with_ties::WITH_TIES;
 
@@ -90,7 +94,9 @@ pub(crate) fn all() -> Vec<Arc<ScalarUDF>> {
         pattern::functions(),
         printf::functions(),
         regexp_more::functions(),
+        row_of::functions(),
         to_char::functions(),
+        trunc_years::functions(),
         typeof_::functions(),
         zone::functions(),
     ] {

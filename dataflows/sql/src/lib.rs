@@ -14,4 +14,4 @@ mod parse;
 mod script;
 
 pub use compile::{CompileOptions, compile};
-pub use script::{Once, Planned, Readable, Script, Verb, Writable};
+pub use script::{Once, Planned, Readable, Script, Verb, Writable, plain_views};

@@ -49,10 +49,11 @@ pub(crate) fn parse(text: &str, warnings: &mut Vec<Diagnostic>) -> Result<Vec<St
 /// Parses a text's statements one by one; what `statement` gives nothing for is only a bracket around others.
 fn statements<S>(text: &str, mut statement: impl FnMut(&mut JobParser<'_>) -> Result<Option<S>>) -> Result<Vec<S>> {
     let dialect = JobDialect::default();
-    let tokens = Tokenizer::new(&dialect, text).tokenize_with_location().map_err(|e| {
+    let mut tokens = Tokenizer::new(&dialect, text).tokenize_with_location().map_err(|e| {
         let at = sqlparser::tokenizer::Span::new(e.location, e.location);
         error("syntax", tokens::friendly(&e.message)).at(place(at))
     })?;
+    tokens::exclusions(&mut tokens)?;
     let end = tokens::last_place(&tokens);
     let parser = Parser::new(&dialect).with_tokens_with_locations(tokens::mutual(tokens::rewrite(tokens)));
     let mut parser = JobParser { parser, end, declared: Declared::default(), set: None };

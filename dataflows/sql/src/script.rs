@@ -114,16 +114,18 @@ impl Script {
         self.statements[statement].span
     }
 
-    /// Plans a statement over `relations`. `table` is what it changes, and whether its rows are among the relations.
+    /// Plans a statement over `relations`. `table` is what it changes, and whether its rows are among the relations. `text` is
+    /// that of the job whose relations these are: its plain views can be read as well.
     pub fn plan(
         &self,
         statement: usize,
         relations: &[Readable],
         table: Option<(&Writable, bool)>,
+        text: &str,
     ) -> Result<Planned, Diagnostic> {
         let statement = &self.statements[statement];
         guarded(|| {
-            Ok(match bind_once(statement, relations, table)? {
+            Ok(match bind_once(statement, relations, table, text)? {
                 BoundStatement::Query(query) => Planned::Rows(Once::new(query)?),
                 BoundStatement::Insert(rows) => Planned::Change { old: None, new: Some(Once::new(rows)?) },
                 BoundStatement::Update { old, new } => {
@@ -170,6 +172,11 @@ impl Once {
         let options = arrow::record_batch::RecordBatchOptions::new().with_row_count(Some(all.num_rows()));
         RecordBatch::try_new_with_options(self.schema.clone(), columns, &options)
     }
+}
+
+/// The names of the plain views that a job's text declares.
+pub fn plain_views(text: &str) -> Vec<String> {
+    on_large_stack(|| crate::bind::plain_views(text)).unwrap_or_default()
 }
 
 /// The planner's own failures are errors, never panics.

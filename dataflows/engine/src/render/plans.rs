@@ -55,6 +55,7 @@ impl Plans {
             defaults: Vec::new(),
             watermark: None,
             options: Options::default(),
+            append_only: true,
             keeps_late_rows: false,
             span: None,
         });

@@ -63,6 +63,7 @@ pub(crate) fn job(source: &str, view: &str, sink: Option<&str>, options: &[(&str
         defaults: Vec::new(),
         watermark: Some(watermark(0)),
         options: Options::from_pairs(options.iter().copied()),
+        append_only: true,
         keeps_late_rows: false,
         span: None,
     };

@@ -4,7 +4,8 @@ use std::ops::ControlFlow;
 
 use sqlparser::ast::{
     BinaryOperator, DuplicateTreatment, Expr, Function, FunctionArg, FunctionArgExpr, FunctionArgumentClause,
-    FunctionArgumentList, FunctionArguments, Ident, ObjectName, Value, visit_expressions,
+    FunctionArgumentList, FunctionArguments, GroupByExpr, Ident, ObjectName, Query, SelectItem, SetExpr, Value, VisitMut,
+    VisitorMut, visit_expressions, visit_expressions_mut,
 };
 
 use crate::functions::{AS_WRITTEN, is_aggregate};
@@ -77,8 +78,69 @@ fn keep_as_written(arg: &mut FunctionArg) {
         return;
     }
     if let FunctionArg::Unnamed(FunctionArgExpr::Expr(expr)) = arg {
-        let text = Expr::Value(Value::SingleQuotedString(expr.to_string()).with_empty_span());
-        let args = [expr.clone(), text].map(|expr| FunctionArg::Unnamed(FunctionArgExpr::Expr(expr)));
-        *expr = ast_function(AS_WRITTEN, args.into(), sqlparser::tokenizer::Span::empty());
+        *expr = as_written(expr);
+    }
+}
+
+fn as_written(expr: &Expr) -> Expr {
+    let text = Expr::Value(Value::SingleQuotedString(expr.to_string()).with_empty_span());
+    let args = [expr.clone(), text].map(|expr| FunctionArg::Unnamed(FunctionArgExpr::Expr(expr)));
+    ast_function(AS_WRITTEN, args.into(), sqlparser::tokenizer::Span::empty())
+}
+
+/// Group keys that differ only by a cast are kept apart, wherever the query says them.
+pub(super) fn keep_keys_apart(query: &mut Query) {
+    let SetExpr::Select(select) = query.body.as_mut() else { return };
+    let GroupByExpr::Expressions(keys, _) = &select.group_by else { return };
+    let item = |key: &Expr| -> Expr {
+        let Expr::Value(value) = key else { return key.clone() };
+        let place = match &value.value {
+            Value::Number(number, _) => number.parse::<usize>().ok().and_then(|number| number.checked_sub(1)),
+            _ => None,
+        };
+        match place.and_then(|place| select.projection.get(place)) {
+            Some(SelectItem::UnnamedExpr(expr) | SelectItem::ExprWithAlias { expr, .. }) => expr.clone(),
+            _ => key.clone(),
+        }
+    };
+    let keys: Vec<Expr> = keys.iter().map(item).collect();
+    let bare: Vec<Expr> = keys.iter().map(without_casts).collect();
+    let has_twin = |index: usize| (0..keys.len()).any(|other| keys[other] != keys[index] && bare[other] == bare[index]);
+    let apart: Vec<Expr> = (0..keys.len())
+        .filter(|index| keys[*index] != bare[*index] && has_twin(*index))
+        .map(|index| keys[index].clone())
+        .collect();
+    if apart.is_empty() {
+        return;
+    }
+    let mut keep = KeepApart { keys: apart };
+    let _ = VisitMut::visit(select.as_mut(), &mut keep);
+    let _ = VisitMut::visit(&mut query.order_by, &mut keep);
+}
+
+/// An expression without its casts and parentheses.
+fn without_casts(expr: &Expr) -> Expr {
+    let mut expr = expr.clone();
+    let _ = visit_expressions_mut(&mut expr, |expr| {
+        while let Expr::Cast { expr: inner, .. } | Expr::Nested(inner) = expr {
+            *expr = (**inner).clone();
+        }
+        ControlFlow::<()>::Continue(())
+    });
+    expr
+}
+
+struct KeepApart {
+    keys: Vec<Expr>,
+}
+
+impl VisitorMut for KeepApart {
+    type Break = ();
+
+    fn post_visit_expr(&mut self, expr: &mut Expr) -> ControlFlow<()> {
+        if self.keys.contains(expr) {
+            *expr = as_written(expr);
+        }
+        ControlFlow::Continue(())
     }
 }

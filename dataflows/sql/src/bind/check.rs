@@ -17,6 +17,7 @@ use sqlparser::ast::{
 use super::catalog::{Catalog, Target};
 use super::clock::refuse;
 use super::names::names_differ;
+use super::row_values;
 use super::timed::{is_timed, kind_of};
 use super::tvf::is_window_function;
 use super::unnest::array_function;
@@ -319,6 +320,14 @@ impl Checker<'_> {
                     .help("write substring(text FROM start FOR length), or substr(text, start, length)"))
             }
             Expr::Subquery(_) | Expr::Exists { .. } | Expr::InSubquery { .. } => {
+                if let Expr::InSubquery { expr: row, subquery, .. } = expr
+                    && let (Some(parts), Some(width)) = (row_values::parts(row), row_values::width(subquery))
+                    && parts.len() != width
+                {
+                    return Err(error("column-count", format!("a row of {} columns is looked for in {width}", parts.len()))
+                        .at(known_place(subquery.span()).or(known_place(expr.span())))
+                        .help("select as many columns as the row has"));
+                }
                 if let Some(span) = known_place(expr.span()) {
                     self.places.constructs.push((Construct::Subquery, span));
                     if let Expr::InSubquery { negated: true, .. } = expr {

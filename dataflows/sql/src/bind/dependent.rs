@@ -387,7 +387,8 @@ fn fits(plan: &LogicalPlan, fixing: bool, aggregates: bool) -> bool {
         LogicalPlan::Projection(project) => {
             !project.expr.iter().any(Expr::contains_outer) && fits(&project.input, fixing, aggregates)
         }
-        LogicalPlan::SubqueryAlias(alias) => fits(&alias.input, fixing, aggregates),
+        // DataFusion leaves the alias with the columns it had before.
+        LogicalPlan::SubqueryAlias(_) => false,
         LogicalPlan::Filter(filter) => {
             let conditions = split_conjunction(&filter.predicate);
             let mut outer = conditions.iter().filter(|condition| condition.contains_outer());

@@ -16,6 +16,7 @@ use sqlparser::parser::Parser;
 
 use super::catalog::{Catalog, Relation, Target};
 use super::check::check;
+use super::natural::spell_out_natural;
 use super::query::{output_schema, resolve, resolved_types, top_select};
 use super::rewrite::rewrite;
 use super::{Binder, Bound, BoundQuery, BoundSource, BoundView, Decisions};
@@ -73,26 +74,32 @@ pub(crate) enum BoundStatement {
     Delete(BoundOnce),
 }
 
-/// Binds a statement; `table` is what it changes.
+/// Binds a statement; `table` is what it changes, `text` that of the job whose relations these are.
 pub(crate) fn bind_once(
     statement: &ScriptStatement,
     relations: &[Readable],
     table: Option<(&Writable, bool)>,
+    text: &str,
 ) -> Result<BoundStatement> {
     let span = statement.span;
+    let once = |target: Option<&Writable>| {
+        let mut once = Once::new(relations, target, span)?;
+        once.binder.plain_views(text, statement.names())?;
+        Ok::<Once, crate::diagnose::Failure>(once)
+    };
     let bound = match (&statement.kind, table) {
-        (ScriptKind::Query(query), _) => Once::new(relations, None, span)?.query(query).map(BoundStatement::Query),
+        (ScriptKind::Query(query), _) => once(None)?.query(query).map(BoundStatement::Query),
         (ScriptKind::Insert { statement, .. }, Some((table, _))) => {
-            Once::new(relations, Some(table), span)?.insert(statement, table).map(BoundStatement::Insert)
+            once(Some(table))?.insert(statement, table).map(BoundStatement::Insert)
         }
         (ScriptKind::Delete { table: from, selection, .. }, Some((table, true))) => {
             let query = rows_of(from, selection.clone(), table, &[])?;
-            Once::new(relations, None, span)?.rows(&query, table).map(BoundStatement::Delete)
+            once(None)?.rows(&query, table).map(BoundStatement::Delete)
         }
         (ScriptKind::Update { table: from, assignments, selection, .. }, Some((table, true))) => {
             let assignments = assigned(assignments, table)?;
             let query = rows_of(from, selection.clone(), table, &assignments)?;
-            let new = Once::new(relations, None, span)?.rows(&query, table)?;
+            let new = once(None)?.rows(&query, table)?;
             // A row replaces the one of its key; without a key, or with another one, the old row has to be taken out.
             let replaces =
                 !table.primary_key.is_empty() && !assignments.iter().any(|(column, _)| table.primary_key.contains(column));
@@ -100,7 +107,7 @@ pub(crate) fn bind_once(
                 true => None,
                 false => {
                     let query = rows_of(from, selection.clone(), table, &[])?;
-                    Some(Once::new(relations, None, span)?.rows(&query, table)?)
+                    Some(once(None)?.rows(&query, table)?)
                 }
             };
             Ok(BoundStatement::Update { old, new })
@@ -208,6 +215,7 @@ impl Once {
         // What is done to the finished rows need not be maintained.
         let mut query = query.clone();
         self.binder.lift_recursion(&mut query, self.span)?;
+        spell_out_natural(&mut query, &self.binder.catalog);
         let kept = Query { order_by: None, limit_clause: None, fetch: None, ..query.clone() };
         check(&kept, &self.binder.catalog, &mut places, &mut self.binder.bound.warnings)?;
         self.binder.bound.items.extend(places.items.iter().cloned());
@@ -223,6 +231,7 @@ impl Once {
         let mut places = Places { statement: Some(self.span), ..Places::default() };
         let mut statement = statement.clone();
         self.binder.lift_recursion(&mut statement, self.span)?;
+        spell_out_natural(&mut statement, &self.binder.catalog);
         let ast::Statement::Insert(insert) = &mut statement else {
             return Err(error("internal-planner-error", "an INSERT that is none").help("please report this"));
         };

@@ -27,6 +27,7 @@ use super::join_order::order_joins;
 use super::marks::Marks;
 use super::ordered::{DistinctOnRows, PeerFrames, TimeFrames};
 use super::subquery::Subqueries;
+use super::text_constants::TextConstants;
 use crate::diagnose::error;
 
 /// Rules that are left out, with the reason.
@@ -56,6 +57,7 @@ fn analyze(plan: LogicalPlan, config: &Arc<ConfigOptions>) -> Result<LogicalPlan
         Arc::new(PeerFrames),
         Arc::new(TimeFrames),
         Arc::new(PlainStrings),
+        Arc::new(TextConstants),
         Arc::new(ProductScales),
     ];
     rules.extend(Analyzer::new().rules);

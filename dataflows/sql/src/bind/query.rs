@@ -14,6 +14,7 @@ use sqlparser::ast::{self, ObjectName, Query, SetExpr, VisitMut, VisitorMut};
 use super::catalog::{Relation, Target};
 use super::check::check;
 use super::names::{item_name, name_twins, untaken};
+use super::natural::spell_out_natural;
 use super::optimize::optimize;
 use super::rewrite::rewrite;
 use super::subquery::not_in_nullable;
@@ -26,6 +27,7 @@ impl Binder {
         let named: Vec<ast::Ident> = columns.iter().map(|column| ast::Ident::with_quote('"', column)).collect();
         name_twins(&mut query.body, &named);
         self.lift_recursion(&mut query, span)?;
+        spell_out_natural(&mut query, &self.catalog);
         let mut places = Places { statement: Some(span), ..Places::default() };
         check(&query, &self.catalog, &mut places, &mut self.bound.warnings)?;
         self.bound.items.extend(places.items.iter().cloned());
@@ -93,6 +95,7 @@ impl Binder {
     /// `INSERT INTO sink SELECT ...`: DataFusion checks the columns' number and casts their types.
     pub(super) fn insertion(&mut self, statement: &mut ast::Statement, sink: &Relation, span: Span) -> Result<BoundQuery> {
         self.lift_recursion(statement, span)?;
+        spell_out_natural(statement, &self.catalog);
         let mut places = Places { statement: Some(span), ..Places::default() };
         if let ast::Statement::Insert(insert) = &*statement
             && let Some(source) = &insert.source

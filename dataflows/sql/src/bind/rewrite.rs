@@ -13,14 +13,16 @@ use super::aggregate_calls;
 use super::interval::{plainer, product};
 use super::names::{name_items, name_twins};
 use super::ordered::fetch_as_limit;
+use super::row_values;
 use super::scopes::Scopes;
+use super::separators;
 use super::set_operation::rewrite_body;
 use super::spelling::spelled;
 use super::timed::{nest, nest_within};
-use super::tuples::{as_value, in_condition};
 use super::tvf::is_window_function;
 use super::unnest::{array_items, rows_of_items};
 use super::using::{spell_out, spell_out_query};
+use crate::functions::TRUNC_YEARS;
 use crate::parse::ast_function;
 
 /// Rewrites a query, statement or expression in place.
@@ -42,13 +44,14 @@ impl VisitorMut for Rewriter {
             let columns: Vec<Ident> = common.alias.columns.iter().map(|column| column.name.clone()).collect();
             name_twins(&mut common.query.body, &columns);
         }
-        spell_out_query(query);
+        spell_out_query(query, &|_| None);
+        aggregate_calls::keep_keys_apart(query);
         fetch_as_limit(query);
         ControlFlow::Continue(())
     }
 
     fn pre_visit_select(&mut self, select: &mut Select) -> ControlFlow<()> {
-        spell_out(select);
+        spell_out(select, &|_| None);
         spell_stars(select);
         group_all(select);
         name_items(select);
@@ -65,7 +68,6 @@ impl VisitorMut for Rewriter {
             };
         }
         select.from.iter_mut().for_each(nest);
-        select.selection.iter_mut().chain(&mut select.having).for_each(in_condition);
         ControlFlow::Continue(())
     }
 
@@ -96,7 +98,10 @@ impl VisitorMut for Rewriter {
         {
             *function = better;
         }
-        if let Some(better) = as_value(expr).or_else(|| rewritten(expr)) {
+        if let Some(better) = rewritten(expr) {
+            *expr = better;
+        }
+        if let Some(better) = row_values::rewritten(expr).or_else(|| separators::rewritten(expr)) {
             *expr = better;
         }
         if let Some(better) = spelled(expr) {
@@ -170,6 +175,17 @@ fn rewritten_call(name: &str, mut args: Vec<Expr>, span: Span) -> Option<Expr> {
         ("now" | "current_timestamp", 0 | 1) => Some(call("now", Vec::new(), span)),
         ("localtimestamp", 0 | 1) => Some(cast(call("now", Vec::new(), span), DataType::Timestamp(None, TimezoneInfo::None))),
         ("current_date" | "today", 0) => Some(cast(call("now", Vec::new(), span), DataType::Date)),
+        // Of what is longer than a year DataFusion knows nothing.
+        ("date_trunc", 2) => {
+            let years = match unit(&args[0])?.as_str() {
+                "decade" | "decades" => "10",
+                "century" | "centuries" => "100",
+                "millennium" | "millenniums" | "millennia" => "1000",
+                _ => return None,
+            };
+            args[0] = Expr::Value(Value::Number(years.into(), false).with_empty_span());
+            Some(call(TRUNC_YEARS, args, span))
+        }
         ("mod", 2) => {
             let divisor = args.pop()?;
             Some(Expr::Nested(Box::new(binary(args.pop()?, BinaryOperator::Modulo, divisor))))

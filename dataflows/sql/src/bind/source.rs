@@ -7,7 +7,7 @@ use datafusion_common::tree_node::{Transformed, TreeNode};
 use datafusion_common::{Column as PlanColumn, Constraint, Constraints, DFSchema};
 use datafusion_expr::logical_plan::{Extension, LogicalPlan, LogicalPlanBuilder};
 use datafusion_expr::{Expr, ExprSchemable, TableSource, cast};
-use highwater_plan::{Emit, SourceKind, Span};
+use highwater_plan::{Emit, OptionEntry, SourceKind, Span};
 use sqlparser::ast::{self, Ident};
 
 use super::catalog::{Relation, Target};
@@ -91,9 +91,14 @@ impl Binder {
         let inline = (computed || watermark.is_some()).then_some(plan.clone());
         let exposed: SchemaRef = Arc::new(plan.schema().as_arrow().clone());
         self.catalog.declare(Relation { schema: exposed, inline, ..base })?;
+        // Rows of a table that says nothing else are there to be changed by SQL; a watermark is about rows that come.
+        let changes = kind == SourceKind::Table
+            && !relation.append_only
+            && watermark.is_none()
+            && relation.options.as_deref().is_none_or(kept_and_pushed);
         let options = self.source_options(kind, super::lateness::plain_options(kind, relation.options)?, name_span);
         let changelog = options.get("format").is_some_and(|format| CHANGELOGS.iter().any(|word| format.contains(word)));
-        let append_only = primary_key.is_empty() && !changelog;
+        let append_only = primary_key.is_empty() && !changelog && !changes;
         self.bound.sources.push(BoundSource { name, kind, schema, primary_key, defaults, append_only, watermark, options, span });
         Ok(())
     }
@@ -283,4 +288,10 @@ impl Binder {
         }
         Ok(BoundWatermark { column: name.clone(), plan, span: clause.span })
     }
+}
+
+/// Whether a table with these options is one that UPDATE and DELETE can change.
+fn kept_and_pushed(options: &[OptionEntry]) -> bool {
+    let has = |key: &str, value: &str| options.iter().any(|entry| entry.key == key && entry.value == value);
+    has("connector", "http") && has("readable", "true")
 }

@@ -1,6 +1,8 @@
 //! Functions and operators that are another spelling of something that is there: `IF(a, b, c)` is a CASE, `a ^ b` a power,
 //! `x BETWEEN SYMMETRIC a AND b` two ranges.
 
+mod postgres;
+
 use std::ops::ControlFlow;
 
 use sqlparser::ast::{
@@ -215,7 +217,8 @@ fn function_in_other_words(function: &Function) -> Option<Expr> {
         ("map", _) if args.len().is_multiple_of(2) && !args.is_empty() => return map_literal(&args),
         _ => {}
     }
-    let (_, _, words) = TEMPLATES.iter().find(|(known, count, _)| *known == name && *count == args.len())?;
+    let mut known = TEMPLATES.iter().chain(postgres::TEMPLATES);
+    let (_, _, words) = known.find(|(known, count, _)| *known == name && *count == args.len())?;
     template(words, &args)
 }
 
@@ -257,12 +260,12 @@ fn operator(left: &Expr, op: &BinaryOperator, right: &Expr) -> Option<Expr> {
             let ([a, b], [c, d]) = (&one[..], &other[..]) else { return None };
             template("(($1 < $4) AND ($3 < $2))", &[a.clone(), b.clone(), c.clone(), d.clone()])
         }
-        _ => rows(left, op, right),
+        _ => row_comparison(left, op, right),
     }
 }
 
 /// `(a, b) < (c, d)`: by the first columns that differ.
-fn rows(left: &Expr, op: &BinaryOperator, right: &Expr) -> Option<Expr> {
+pub(super) fn row_comparison(left: &Expr, op: &BinaryOperator, right: &Expr) -> Option<Expr> {
     let (Expr::Tuple(left), Expr::Tuple(right)) = (left, right) else { return None };
     if left.len() != right.len() || left.is_empty() {
         return None;

@@ -19,7 +19,7 @@ use datafusion_functions_aggregate::expr_fn::{count, min};
 use datafusion_optimizer::analyzer::AnalyzerRule;
 
 use crate::diagnose::error;
-use crate::functions::only_row;
+use crate::functions::{ROW_OF, only_row};
 
 /// Rewrites subqueries in the expressions of a plan.
 #[derive(Debug)]
@@ -42,9 +42,9 @@ pub(crate) fn not_in_nullable(plan: &LogicalPlan) -> Result<bool> {
         node.apply_expressions(|expr| {
             expr.apply(|expr| {
                 match expr {
-                    Expr::InSubquery(InSubquery { subquery, negated: true, .. }) => found |= may_be_null(&subquery.subquery),
+                    Expr::InSubquery(InSubquery { subquery, negated: true, .. }) => found |= gives_null(&subquery.subquery),
                     Expr::SetComparison(SetComparison { subquery, quantifier: SetQuantifier::All, .. }) => {
-                        found |= may_be_null(&subquery.subquery);
+                        found |= gives_null(&subquery.subquery);
                     }
                     _ => {}
                 }
@@ -55,13 +55,19 @@ pub(crate) fn not_in_nullable(plan: &LogicalPlan) -> Result<bool> {
     Ok(found)
 }
 
-/// Whether a subquery's column can be NULL: not if it is declared so, and not if a filter says so.
-fn may_be_null(plan: &LogicalPlan) -> bool {
-    let nullable = |column: &Column| !filtered(plan, column);
-    match plan.schema().columns().first() {
-        Some(column) => plan.schema().field(0).is_nullable() && nullable(column),
-        None => true,
+/// Whether one of the columns that a subquery is asked for can be NULL.
+fn gives_null(plan: &LogicalPlan) -> bool {
+    if let LogicalPlan::Projection(project) = plan
+        && let Some(columns) = project.expr.first().and_then(columns_of_row)
+    {
+        return columns.iter().any(|column| !matches!(column, Expr::Column(column) if !may_be_null(&project.input, column)));
     }
+    plan.schema().columns().first().is_none_or(|column| may_be_null(plan, column))
+}
+
+/// Whether a plan's column can be NULL: not if it is declared so, and not if a filter says so.
+fn may_be_null(plan: &LogicalPlan, column: &Column) -> bool {
+    plan.schema().field_from_column(column).is_ok_and(|field| field.is_nullable()) && !filtered(plan, column)
 }
 
 /// Whether the rows of a plan are only those whose column is not NULL, as far as that is plain to see.
@@ -71,6 +77,11 @@ fn filtered(plan: &LogicalPlan, column: &Column) -> bool {
             let place = project.schema.maybe_index_of_column(column);
             let expr = place.map(|place| project.expr[place].clone().unalias());
             matches!(expr, Some(Expr::Column(column)) if filtered(&project.input, &column))
+        }
+        LogicalPlan::SubqueryAlias(alias) => {
+            let place = alias.schema.maybe_index_of_column(column);
+            let below = place.map(|place| Column::from(alias.input.schema().qualified_field(place)));
+            below.is_some_and(|column| filtered(&alias.input, &column))
         }
         LogicalPlan::Filter(filter) => {
             let parts = split_conjunction(&filter.predicate);
@@ -138,6 +149,10 @@ fn condition(expr: Expr, outer: &DFSchema) -> Result<Expr> {
             Expr::Exists(inner) => Ok(Expr::Exists(Exists { negated: !inner.negated, ..inner })),
             inner => Ok(Expr::Not(Box::new(value(inner, outer)?))),
         },
+        // Of rows each column is compared by itself.
+        Expr::InSubquery(found) if !found.negated && columns_of_row(&found.expr).is_some() => {
+            Ok(exists(Asked::new(found, outer)?.matching()?))
+        }
         Expr::InSubquery(InSubquery { expr, subquery, negated: false }) => {
             let expr = Box::new(value(*expr, outer)?);
             Ok(Expr::InSubquery(InSubquery { expr, subquery, negated: false }))
@@ -175,12 +190,31 @@ struct Asked {
     subquery: LogicalPlan,
     /// How what is looked for compares with a row of the subquery that matches.
     op: Operator,
-    /// The subquery's column.
+    /// What is compared: one pair, or one for each column of a row.
+    pairs: Vec<Pair>,
+}
+
+/// A column of the subquery and what is looked for in it.
+struct Pair {
     inner: Expr,
-    /// What is looked for, from outside.
+    /// From outside.
     outer: Expr,
     inner_nullable: bool,
     outer_nullable: bool,
+}
+
+impl Pair {
+    /// Whether the two are equal, or cannot be told to differ.
+    fn may_match(&self) -> Expr {
+        let mut condition = self.inner.clone().eq(self.outer.clone());
+        if self.inner_nullable {
+            condition = condition.or(self.inner.clone().is_null());
+        }
+        if self.outer_nullable {
+            condition = condition.or(self.outer.clone().is_null());
+        }
+        condition
+    }
 }
 
 impl Asked {
@@ -197,29 +231,27 @@ impl Asked {
     }
 
     fn by(expr: Expr, op: Operator, subquery: Subquery, outer: &DFSchema) -> Result<Self> {
-        let outer_nullable = expr.nullable(outer)?;
-        let looked_for = value(expr, outer)?;
-        let looked_for = looked_for.transform_up(|expr| {
-            Ok(match expr {
-                Expr::Column(column) => {
-                    let field = Arc::clone(outer.field_from_column(&column)?);
-                    Transformed::yes(Expr::OuterReferenceColumn(field, column))
-                }
-                // A column of further out, unless the query between has one of the same name.
-                Expr::OuterReferenceColumn(_, ref column) if !outer.has_column(column) => Transformed::no(expr),
-                Expr::OuterReferenceColumn(..) | Expr::ScalarSubquery(_) | Expr::Exists(_) => {
-                    return Err(error("not-supported", "what is compared with a subquery here is itself a subquery")
-                        .help("compute it in a subquery of FROM first, and compare its column")
-                        .into());
-                }
-                other => Transformed::no(other),
-            })
-        })?;
         let subquery = Arc::unwrap_or_clone(subquery.subquery);
-        let (qualifier, field) = subquery.schema().qualified_field(0);
-        let inner = Expr::Column(Column::from((qualifier, field)));
-        let inner_nullable = may_be_null(&subquery);
-        Ok(Asked { subquery, op, inner, outer: looked_for.data, inner_nullable, outer_nullable })
+        let (columns, exprs, subquery) = match (columns_of_row(&expr), subquery) {
+            (Some(exprs), LogicalPlan::Projection(project)) => match columns_of_row(&project.expr[0]) {
+                Some(columns) if columns.len() == exprs.len() => (columns, exprs, Arc::unwrap_or_clone(project.input)),
+                _ => return Err(error("internal-planner-error", "a row beside no row").help("please report this").into()),
+            },
+            (_, subquery) => {
+                let (qualifier, field) = subquery.schema().qualified_field(0);
+                (vec![Expr::Column(Column::from((qualifier, field)))], vec![expr], subquery)
+            }
+        };
+        let pairs = columns.into_iter().zip(exprs).map(|(inner, expr)| {
+            let inner_nullable = match &inner {
+                Expr::Column(column) => may_be_null(&subquery, column),
+                _ => true,
+            };
+            let outer_nullable = expr.nullable(outer)?;
+            Ok(Pair { inner, outer: looked_for(expr, outer)?, inner_nullable, outer_nullable })
+        });
+        let pairs = pairs.collect::<Result<Vec<Pair>>>()?;
+        Ok(Asked { subquery, op, pairs })
     }
 
     fn rows(&self, condition: Expr) -> Result<Arc<LogicalPlan>> {
@@ -228,34 +260,47 @@ impl Asked {
 
     /// Rows that match what is looked for.
     fn matching(&self) -> Result<Arc<LogicalPlan>> {
-        match self.op {
-            Operator::Eq => self.rows(self.inner.clone().eq(self.outer.clone())),
-            op => self.rows(binary_expr(self.outer.clone(), op, self.inner.clone())),
+        let compared = self.pairs.iter().map(|Pair { inner, outer, .. }| match self.op {
+            Operator::Eq => inner.clone().eq(outer.clone()),
+            op => binary_expr(outer.clone(), op, inner.clone()),
+        });
+        self.rows(conjunction(compared).unwrap_or_else(|| lit(true)))
+    }
+
+    /// Conditions on rows of which cannot be told whether they match.
+    fn unknown(&self) -> Result<Vec<Expr>> {
+        let mut unknown = Vec::new();
+        if self.pairs.iter().any(|pair| pair.inner_nullable) {
+            unknown.push(exists(self.undecided(|pair| pair.inner_nullable.then(|| pair.inner.clone()))?));
+        }
+        if self.pairs.iter().any(|pair| pair.outer_nullable) {
+            unknown.push(exists(self.undecided(|pair| pair.outer_nullable.then(|| pair.outer.clone()))?));
+        }
+        Ok(unknown)
+    }
+
+    /// Rows where one of these values is NULL, and the columns of a row that can be compared do not differ.
+    fn undecided(&self, value: impl Fn(&Pair) -> Option<Expr>) -> Result<Arc<LogicalPlan>> {
+        let null = disjunction(self.pairs.iter().filter_map(value).map(Expr::is_null)).unwrap_or_else(|| lit(false));
+        match &self.pairs[..] {
+            [_] => self.rows(null),
+            pairs => self.rows(conjunction(pairs.iter().map(Pair::may_match)).unwrap_or_else(|| lit(true)).and(null)),
         }
     }
 
     /// That no row matches, and that this is certain.
     fn never(&self) -> Result<Expr> {
         let mut conditions = vec![not_exists(self.matching()?)];
-        if self.inner_nullable {
-            conditions.push(not_exists(self.null()?));
-        }
-        if self.outer_nullable {
-            conditions.push(not_exists(self.of_null()?));
-        }
+        conditions.extend(self.unknown()?.into_iter().map(|unknown| match unknown {
+            Expr::Exists(found) => Expr::Exists(Exists { negated: true, ..found }),
+            other => Expr::Not(Box::new(other)),
+        }));
         Ok(conjunction(conditions).unwrap_or_else(|| lit(true)))
     }
 
     /// Whether a row matches, or the opposite of that; NULL where it cannot be told.
     fn value(&self, negated: bool) -> Result<Expr> {
-        let mut unknown = Vec::new();
-        if self.inner_nullable {
-            unknown.push(exists(self.null()?));
-        }
-        if self.outer_nullable {
-            unknown.push(exists(self.of_null()?));
-        }
-        match disjunction(unknown) {
+        match disjunction(self.unknown()?) {
             None if negated => Ok(not_exists(self.matching()?)),
             None => Ok(exists(self.matching()?)),
             Some(unknown) => when(exists(self.matching()?), lit(!negated))
@@ -263,16 +308,36 @@ impl Asked {
                 .otherwise(lit(negated)),
         }
     }
+}
 
-    /// Rows of which that cannot be told.
-    fn null(&self) -> Result<Arc<LogicalPlan>> {
-        self.rows(self.inner.clone().is_null())
+/// The columns of a row that is looked for as one value.
+fn columns_of_row(expr: &Expr) -> Option<Vec<Expr>> {
+    match expr {
+        Expr::Alias(alias) => columns_of_row(&alias.expr),
+        Expr::ScalarFunction(call) if call.func.name() == ROW_OF => Some(call.args.clone()),
+        _ => None,
     }
+}
 
-    /// All rows, if what is looked for is NULL.
-    fn of_null(&self) -> Result<Arc<LogicalPlan>> {
-        self.rows(self.outer.clone().is_null())
-    }
+/// What is looked for, as the subquery sees it.
+fn looked_for(expr: Expr, outer: &DFSchema) -> Result<Expr> {
+    let looked_for = value(expr, outer)?.transform_up(|expr| {
+        Ok(match expr {
+            Expr::Column(column) => {
+                let field = Arc::clone(outer.field_from_column(&column)?);
+                Transformed::yes(Expr::OuterReferenceColumn(field, column))
+            }
+            // A column of further out, unless the query between has one of the same name.
+            Expr::OuterReferenceColumn(_, ref column) if !outer.has_column(column) => Transformed::no(expr),
+            Expr::OuterReferenceColumn(..) | Expr::ScalarSubquery(_) | Expr::Exists(_) => {
+                return Err(error("not-supported", "what is compared with a subquery here is itself a subquery")
+                    .help("compute it in a subquery of FROM first, and compare its column")
+                    .into());
+            }
+            other => Transformed::no(other),
+        })
+    })?;
+    Ok(looked_for.data)
 }
 
 /// A scalar subquery that may give several rows, with their number: more than one is an error of the row around it.

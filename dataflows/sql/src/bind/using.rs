@@ -1,4 +1,4 @@
-//! `RIGHT` and `FULL JOIN ... USING (k)`, spelled out with `ON`.
+//! `RIGHT` and `FULL JOIN ... USING (k)`, and several joins `USING (k)`, spelled out with `ON`.
 //!
 //! DataFusion takes `k` from the left side, where it is NULL in the rows that only the right side has. SQL takes it from the
 //! side that has the row, so `k` becomes the right side's column, or `COALESCE` of both:
@@ -12,8 +12,8 @@ use std::ops::ControlFlow;
 
 use sqlparser::ast::{
     BinaryOperator, ExcludeSelectItem, Expr, GroupByExpr, Ident, Join, JoinConstraint, JoinOperator, ObjectName, OrderBy,
-    OrderByKind, Query, Select, SelectItem, SelectItemQualifiedWildcardKind, Spanned, VisitMut, VisitorMut,
-    WildcardAdditionalOptions,
+    OrderByKind, Query, Select, SelectItem, SelectItemQualifiedWildcardKind, Spanned, TableFactor, TableWithJoins, VisitMut,
+    VisitorMut, WildcardAdditionalOptions,
 };
 
 use super::rewrite::{call, relation_idents};
@@ -31,7 +31,7 @@ struct Merged {
 pub(super) fn not_spelled_out(select: &Select) -> Option<Failure> {
     let joins = || select.from.iter().flat_map(|table| &table.joins);
     let join = joins().find(|join| keeps_right(&join.join_operator) && merges(join))?;
-    if spelled_out(&mut select.clone()).is_some() {
+    if spelled_out(&mut select.clone(), &|_| None).is_some() {
         return None;
     }
     let message = "NATURAL and USING with a RIGHT or FULL JOIN are not supported in this form";
@@ -39,10 +39,13 @@ pub(super) fn not_spelled_out(select: &Select) -> Option<Failure> {
     Some(error("not-supported", message).at(known_place(join.relation.span())).help(help))
 }
 
+/// The columns of a relation, where they can be told.
+pub(super) type Columns<'a> = &'a dyn Fn(&TableFactor) -> Option<Vec<String>>;
+
 /// Spells out the joins of a query's SELECT, and what its ORDER BY says of their columns.
-pub(super) fn spell_out_query(query: &mut Query) {
+pub(super) fn spell_out_query(query: &mut Query, columns: Columns<'_>) {
     let sqlparser::ast::SetExpr::Select(select) = query.body.as_mut() else { return };
-    let Some(merged) = spelled_out(select) else { return };
+    let Some(merged) = spelled_out(select, columns) else { return };
     let named = |column: &Ident| {
         select.projection.iter().any(|item| matches!(item, SelectItem::ExprWithAlias { alias, .. } if same(alias, column)))
     };
@@ -53,14 +56,28 @@ pub(super) fn spell_out_query(query: &mut Query) {
 }
 
 /// Spells out the joins of a SELECT.
-pub(super) fn spell_out(select: &mut Select) {
-    spelled_out(select);
+pub(super) fn spell_out(select: &mut Select, columns: Columns<'_>) {
+    spelled_out(select, columns);
+}
+
+/// Whether DataFusion would take a column of a join from the wrong side, or not know which one is meant.
+fn needs_words(table: &TableWithJoins) -> bool {
+    let mut seen: Vec<&Ident> = Vec::new();
+    table.joins.iter().any(|join| {
+        let columns = match constraint(&join.join_operator) {
+            Some(JoinConstraint::Using(columns)) => columns.iter().filter_map(|column| column.0.last()?.as_ident()).collect(),
+            _ => Vec::new(),
+        };
+        let again = columns.iter().any(|column| seen.iter().any(|other| same(other, column)));
+        seen.extend(columns);
+        again || (keeps_right(&join.join_operator) && merges(join))
+    })
 }
 
 /// The columns in common, if there was a join to spell out and it could be; otherwise the SELECT stays as it is.
-fn spelled_out(select: &mut Select) -> Option<Vec<Merged>> {
+fn spelled_out(select: &mut Select, columns: Columns<'_>) -> Option<Vec<Merged>> {
     let [table] = &select.from[..] else { return None };
-    if !table.joins.iter().any(|join| keeps_right(&join.join_operator) && merges(join)) {
+    if !needs_words(table) {
         return None;
     }
     let plain = |item: &SelectItem| !matches!(item, SelectItem::Wildcard(options) if *options != clean(options));
@@ -70,11 +87,34 @@ fn spelled_out(select: &mut Select) -> Option<Vec<Merged>> {
     let relations = relation_idents(select)?;
     let mut merged: Vec<Merged> = Vec::new();
     let mut conditions = Vec::new();
+    let factors: Vec<&TableFactor> =
+        std::iter::once(&table.relation).chain(table.joins.iter().map(|join| &join.relation)).collect();
     for (place, join) in table.joins.iter().enumerate() {
         let condition = match constraint(&join.join_operator) {
-            Some(JoinConstraint::Using(columns)) => {
-                let equal = columns.iter().map(|column| merge(column, place + 1, &join.join_operator, &relations, &mut merged));
+            Some(JoinConstraint::Using(named)) => {
+                let owner = |column: &Ident| match place {
+                    0 => Some(0),
+                    // Of several relations on the left side one has the column.
+                    _ => {
+                        let has = |relation: &usize| {
+                            Some(columns(factors[*relation])?.iter().any(|name| name.eq_ignore_ascii_case(&column.value)))
+                        };
+                        let mut known = (0..=place).map(|relation| has(&relation));
+                        known.all(|has| has.is_some()).then_some(())?;
+                        let mut owners = (0..=place).filter(|relation| has(relation) == Some(true));
+                        owners.next().filter(|_| owners.next().is_none())
+                    }
+                };
+                let equal =
+                    named.iter().map(|column| merge(column, place + 1, &join.join_operator, &relations, &mut merged, owner));
                 let equal = equal.collect::<Option<Vec<Expr>>>()?;
+                // Those of the last join stand first in `*`.
+                let is_named = |merged: &Merged| {
+                    named.iter().position(|column| {
+                        column.0.last().and_then(|part| part.as_ident()).is_some_and(|column| same(column, &merged.column))
+                    })
+                };
+                merged.sort_by_key(|merged| is_named(merged).unwrap_or(usize::MAX));
                 equal.into_iter().reduce(|left, right| binary(left, BinaryOperator::And, right))
             }
             Some(JoinConstraint::Natural) => return None,
@@ -112,15 +152,13 @@ fn merge(
     operator: &JoinOperator,
     relations: &[Ident],
     merged: &mut Vec<Merged>,
+    owner: impl Fn(&Ident) -> Option<usize>,
 ) -> Option<Expr> {
     let column = column.0.last()?.as_ident()?.clone();
     let of = |relation: usize| Expr::CompoundIdentifier(vec![relations[relation].clone(), column.clone()]);
     if !merged.iter().any(|merged| same(&merged.column, &column)) {
-        // Of several relations on the left side it cannot be told here which one has the column.
-        if right != 1 {
-            return None;
-        }
-        merged.push(Merged { column: column.clone(), value: of(0), owners: vec![0] });
+        let owner = owner(&column)?;
+        merged.push(Merged { column: column.clone(), value: of(owner), owners: vec![owner] });
     }
     let merged = merged.iter_mut().find(|merged| same(&merged.column, &column))?;
     let (left, right_value) = (merged.value.clone(), of(right));

@@ -322,6 +322,7 @@ fn finished_source(source: &BoundSource, watermark: Option<(Expr, Expr)>, used: 
         defaults: source.defaults.clone(),
         watermark,
         options: source.options.clone(),
+        append_only: source.append_only,
         keeps_late_rows: late,
         span: Some(source.span),
     })

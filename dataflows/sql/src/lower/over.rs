@@ -7,6 +7,7 @@ use datafusion_common::ScalarValue;
 use datafusion_expr::expr::{AggregateFunction, NullTreatment, WindowFunction, WindowFunctionDefinition, WindowFunctionParams};
 use datafusion_expr::logical_plan::{LogicalPlan, Window};
 use datafusion_expr::{Expr, ExprSchemable, WindowFrame, WindowFrameBound, WindowFrameUnits, cast};
+use datafusion_functions_aggregate::first_last::{first_value_udaf, last_value_udaf};
 use highwater_plan::{
     AggregateFunction as Aggregate, Diagnostic, Emit, Frame, FrameBound, FrameUnits, NodeId, Over, OverCall, OverClosing,
     OverFunction, Ranking, StateBound,
@@ -191,7 +192,19 @@ impl Lowerer<'_> {
             return Err(wrong(if *distinct { "DISTINCT" } else { "FILTER" }));
         }
         if *null_treatment == Some(NullTreatment::IgnoreNulls) {
-            return Err(wrong("IGNORE NULLS").help("filter the NULLs out before"));
+            let (first, frame) = match (name, if args.len() > 1 { constant(args, 1) } else { Some(1) }) {
+                ("first_value", _) => (true, frame),
+                ("last_value", _) => (false, frame),
+                // The value of the nearest row that has one.
+                ("lag", Some(1)) if args.len() < 3 => (false, Frame { end: FrameBound::Offset(-1), ..Frame::WHOLE }),
+                ("lead", Some(1)) if args.len() < 3 => (true, Frame { start: FrameBound::Offset(1), ..Frame::WHOLE }),
+                ("lag" | "lead", Some(1)) => {
+                    return Err(wrong("IGNORE NULLS with a default")
+                        .help(format!("write coalesce({name}(x) IGNORE NULLS OVER (..), default)")));
+                }
+                _ => return Err(wrong("IGNORE NULLS").help("filter the NULLs out before")),
+            };
+            return self.over_present(node, plan, call, first, frame, data_type);
         }
         let ranking = |ranking| {
             Ok((node, OverCall { function: OverFunction::Ranking(ranking), frame: Frame::WHOLE, data_type: data_type.clone() }))
@@ -248,6 +261,29 @@ impl Lowerer<'_> {
                 data_type,
             },
         ))
+    }
+
+    /// The first or the last value of a frame that is not NULL: an aggregate over the window's own order.
+    fn over_present(
+        &mut self,
+        node: NodeId,
+        plan: &LogicalPlan,
+        call: &WindowFunction,
+        first: bool,
+        frame: Frame,
+        data_type: DataType,
+    ) -> Result<(NodeId, OverCall)> {
+        let argument = call.params.args[0].clone();
+        let mut order = call.params.order_by.clone();
+        if order.is_empty() {
+            order.push(argument.clone().sort(true, false));
+        }
+        let function = if first { first_value_udaf() } else { last_value_udaf() };
+        let treatment = Some(NullTreatment::IgnoreNulls);
+        let aggregate = AggregateFunction::new_udf(function, vec![argument], false, None, order, treatment);
+        let call = self.call(&Expr::AggregateFunction(aggregate), plan, node, data_type.clone())?;
+        let (node, columns) = self.with_keys(node, call.exprs().cloned().collect())?;
+        Ok((node, OverCall { function: OverFunction::Aggregate(call.placed(&columns)), frame, data_type }))
     }
 
     fn not_constant(&self, name: &str, what: &str) -> Failure {

@@ -18,7 +18,7 @@ use super::expr::{at, span, substituted};
 use super::graph::{Known, Moment, Op, Temporal};
 use crate::bind::changing;
 use crate::diagnose::Result;
-use crate::functions::NOW;
+use crate::functions::{NOW, TRUNC_YEARS};
 
 /// How a value changes as the clock goes on; of booleans, false is less than NULL and NULL less than true.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -283,7 +283,7 @@ fn course(expr: &Expr, types: &DFSchema) -> Option<Course> {
             }
         }
         Expr::ScalarFunction(call) => match (call.func.name(), &call.args[..]) {
-            ("date_trunc", [Expr::Literal(..), time]) => course(time, types),
+            ("date_trunc" | TRUNC_YEARS, [Expr::Literal(..), time]) => course(time, types),
             ("date_bin", [_, time] | [_, time, _]) if call.args.iter().filter(|arg| reads_clock(arg)).count() == 1 => {
                 course(time, types)
             }

@@ -11,6 +11,7 @@ use super::statement::{
 use super::tokens::is_word;
 use super::{EmitClause, JobParser, quoted, unexpected};
 use crate::diagnose::{Result, error, from_parser, place};
+use highwater_plan::OptionEntry;
 
 /// What stands between the parentheses of a relation.
 #[derive(Default)]
@@ -96,6 +97,7 @@ impl JobParser<'_> {
         let name = self.parser.parse_object_name(false).map_err(from_parser)?;
         let Columns { columns, primary_key, watermark, lateness } = self.columns()?;
         let (mut options, mut partitioned, mut like) = (None, Vec::new(), None);
+        let (mut append_only, mut format) = (false, None);
         loop {
             let token = self.parser.peek_token();
             if self.word("WITH") {
@@ -120,15 +122,38 @@ impl JobParser<'_> {
                     "CREATE MATERIALIZED VIEW name AS SELECT ... keeps a query's result, CREATE TABLE name WITH (connector = \
                          '...') AS SELECT ... writes it out",
                 ));
+            } else if is_word(&token, "APPEND") {
+                self.parser.next_token();
+                if !self.word("ONLY") {
+                    return Err(unexpected("expected ONLY after APPEND", place(token.span)));
+                }
+                append_only = true;
             } else if is_word(&token, "FORMAT") {
-                return Err(error("not-supported", format!("{token} is not supported here"))
-                    .at(place(token.span))
-                    .help("give the format as an option: WITH (connector = '...', format = 'json')"));
+                format = Some(self.format()?);
+            } else if is_word(&token, "ON") {
+                self.on_conflict()?;
+            } else if is_word(&token, "INCLUDE") {
+                return Err(error(
+                    "not-supported",
+                    "INCLUDE is not supported: what a record brings besides its value is not read",
+                )
+                .at(place(token.span))
+                .help("put what the column would have into the records"));
             } else {
                 break;
             }
         }
-        let relation = CreateRelation { kind, name, columns, primary_key, watermark, lateness, options, partitioned, like };
+        if let Some(format) = format {
+            let options = options.get_or_insert_default();
+            if let Some(other) = options.iter().find(|entry| entry.key == "format") {
+                return Err(error("duplicate-option", "the format is given twice")
+                    .at(format.value_span)
+                    .note("given here as an option", other.key_span));
+            }
+            options.push(format);
+        }
+        let relation =
+            CreateRelation { kind, name, columns, primary_key, watermark, lateness, options, partitioned, like, append_only };
         Ok(StatementKind::Relation(Box::new(relation)))
     }
 
@@ -148,6 +173,54 @@ impl JobParser<'_> {
         let columns = self.parser.parse_comma_separated(|parser| parser.parse_identifier()).map_err(from_parser)?;
         self.expect(&Token::RParen)?;
         Ok(columns)
+    }
+
+    /// `FORMAT PLAIN | UPSERT | DEBEZIUM ENCODE JSON | CSV | ...`, as the option it stands for.
+    fn format(&mut self) -> Result<OptionEntry> {
+        let start = self.parser.next_token().span;
+        let row = self.parser.next_token();
+        if !self.word("ENCODE") {
+            let token = self.parser.peek_token();
+            return Err(error("syntax", format!("expected ENCODE, found {}", quoted(&token)))
+                .at(self.place_of(&token))
+                .help("for example FORMAT PLAIN ENCODE JSON"));
+        }
+        let encoding = self.parser.next_token();
+        let span = place(start.union(&encoding.span));
+        let (row_word, encoding) = (row.token.to_string().to_lowercase(), encoding.token.to_string().to_lowercase());
+        let value = match (row_word.as_str(), encoding.as_str()) {
+            ("plain", _) => encoding,
+            ("debezium", "json") => "debezium".into(),
+            _ => {
+                let message = format!("FORMAT {} ENCODE {} is not supported", row_word.to_uppercase(), encoding.to_uppercase());
+                return Err(error("not-supported", message).at(place(row.span)).help(
+                    "FORMAT is PLAIN, or DEBEZIUM with ENCODE JSON; rows of a table with a PRIMARY KEY replace each other as they are",
+                ));
+            }
+        };
+        if self.parser.peek_token_ref().token == Token::LParen {
+            let token = self.parser.peek_token();
+            return Err(error("not-supported", "options of an encoding are not supported")
+                .at(place(token.span))
+                .help("give options of the format between the parentheses of WITH"));
+        }
+        Ok(OptionEntry { key: "format".into(), value, key_span: Some(span), value_span: Some(span) })
+    }
+
+    /// `ON CONFLICT ...`: a row that comes for a key replaces the one that is there, and nothing else.
+    fn on_conflict(&mut self) -> Result<()> {
+        let start = self.parser.next_token().span;
+        if !self.word("CONFLICT") {
+            let token = self.parser.peek_token();
+            return Err(unexpected(format!("expected CONFLICT after ON, found {}", quoted(&token)), self.place_of(&token)));
+        }
+        if self.word("OVERWRITE") {
+            return Ok(());
+        }
+        let place = place(start.union(&self.parser.peek_token().span));
+        Err(error("not-supported", "of two rows of one key the later one counts: this ON CONFLICT is not supported")
+            .at(place)
+            .help("remove it; or append all rows, and take the one that counts in a view: DISTINCT ON (key) ... ORDER BY key, version"))
     }
 
     fn create_sink(&mut self) -> Result<StatementKind> {
@@ -306,6 +379,12 @@ impl JobParser<'_> {
             if self.feldera_option(&column.name, lateness)? {
                 continue;
             }
+            if is_word(&at, "AS") {
+                self.parser.next_token();
+                let expr = self.parser.parse_expr().map_err(from_parser)?;
+                generated(&mut column, expr, place(at.span))?;
+                continue;
+            }
             match self.parser.parse_optional_column_option().map_err(from_parser)? {
                 None => return Ok(column),
                 Some(ColumnOption::NotNull) => column.not_null = true,
@@ -322,18 +401,7 @@ impl JobParser<'_> {
                     column.not_null = true;
                 }
                 Some(ColumnOption::Generated { generation_expr: Some(expr), .. }) => {
-                    column.kind = ColumnKind::Computed(Box::new(Expr::Cast {
-                        kind: sqlparser::ast::CastKind::Cast,
-                        expr: Box::new(expr),
-                        data_type: match column.kind {
-                            ColumnKind::Physical(data_type) => data_type,
-                            ColumnKind::Computed(_) => {
-                                return Err(unexpected("a column is generated once", place(at.span)));
-                            }
-                        },
-                        array: false,
-                        format: None,
-                    }));
+                    generated(&mut column, expr, place(at.span))?;
                 }
                 Some(other) => {
                     let message = format!("column option '{other}' is not supported");
@@ -342,4 +410,15 @@ impl JobParser<'_> {
             }
         }
     }
+}
+
+/// Makes a column that has a type one whose values are computed.
+fn generated(column: &mut Column, expr: Expr, span: highwater_plan::Span) -> Result<()> {
+    let ColumnKind::Physical(data_type) = &column.kind else {
+        return Err(unexpected("a column is generated once", span));
+    };
+    let (kind, data_type) = (sqlparser::ast::CastKind::Cast, data_type.clone());
+    let expr = Expr::Cast { kind, expr: Box::new(expr), data_type, array: false, format: None };
+    column.kind = ColumnKind::Computed(Box::new(expr));
+    Ok(())
 }

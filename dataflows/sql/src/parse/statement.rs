@@ -81,6 +81,8 @@ pub(crate) struct CreateRelation {
     pub(crate) partitioned: Vec<Ident>,
     /// `LIKE relation`.
     pub(crate) like: Option<LikeClause>,
+    /// `APPEND ONLY`: rows only come.
+    pub(crate) append_only: bool,
 }
 
 /// `LIKE relation (INCLUDING ALL EXCLUDING OPTIONS ...)`.

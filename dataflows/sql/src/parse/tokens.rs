@@ -8,7 +8,7 @@ use highwater_plan::Span;
 use sqlparser::keywords::Keyword;
 use sqlparser::tokenizer::{Location, Token, TokenWithSpan, Word};
 
-use crate::diagnose::place;
+use crate::diagnose::{Result, error, place};
 pub(super) use flink::hints;
 
 /// `ROW <a BIGINT, ..>` becomes `STRUCT <..>`, which sqlparser knows. The WITH of `WITH (..)` is no keyword: behind a FROM
@@ -37,6 +37,33 @@ pub(super) fn rewrite(tokens: Vec<TokenWithSpan>) -> Vec<TokenWithSpan> {
         }
     }
     tokens
+}
+
+/// Takes `EXCLUDE NO OTHERS` out of frames, which is what they are without it; the other exclusions are errors.
+pub(super) fn exclusions(tokens: &mut [TokenWithSpan]) -> Result<()> {
+    let solid: Vec<usize> = (0..tokens.len()).filter(|index| is_solid(&tokens[*index])).collect();
+    for three in solid.windows(3) {
+        let (exclude, what, rest) = (&tokens[three[0]], &tokens[three[1]], &tokens[three[2]]);
+        let closes = |token: &TokenWithSpan| token.token == Token::RParen;
+        if !is_word(exclude, "EXCLUDE") {
+            continue;
+        }
+        if is_word(what, "NO") && is_word(rest, "OTHERS") {
+            for index in three {
+                tokens[*index].token = Token::Whitespace(sqlparser::tokenizer::Whitespace::Space);
+            }
+        } else if (is_word(what, "CURRENT") && is_word(rest, "ROW"))
+            || (closes(rest) && (is_word(what, "GROUP") || is_word(what, "TIES")))
+        {
+            return Err(error(
+                "not-supported",
+                format!("EXCLUDE {} in a frame is not supported", what.to_string().to_uppercase()),
+            )
+            .at(place(exclude.span))
+            .help("take two frames, one that ends before the row and one that begins after it"));
+        }
+    }
+    Ok(())
 }
 
 /// `WITH MUTUALLY RECURSIVE (RETURN AT RECURSION LIMIT 10) a ...` becomes `WITH RECURSIVE "..." AS (SELECT 10, 'return'), a ...`:

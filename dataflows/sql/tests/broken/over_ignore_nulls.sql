@@ -1,4 +1,2 @@
-CREATE SOURCE bid (auction BIGINT, bidder BIGINT, price BIGINT, at TIMESTAMP(3),
-  WATERMARK FOR at AS at - INTERVAL '4' SECOND) WITH (connector = 'file', path = 'bids.jsonl');
-CREATE TABLE item (id BIGINT PRIMARY KEY, kind INT, price BIGINT, day DATE);
-CREATE MATERIALIZED VIEW v AS SELECT id, lag(price) IGNORE NULLS OVER (ORDER BY id) AS n FROM item;
+CREATE SOURCE t (id BIGINT, k VARCHAR, v INT) WITH (connector = 'http');
+CREATE MATERIALIZED VIEW v AS SELECT id, nth_value(v, 2) IGNORE NULLS OVER (PARTITION BY k ORDER BY id) AS a FROM t;

@@ -1,5 +1,2 @@
-CREATE SOURCE bid (
-  auction BIGINT, bidder BIGINT, price BIGINT, channel VARCHAR, ts TIMESTAMP(3),
-  WATERMARK FOR ts AS ts - INTERVAL '4' SECOND
-) WITH (connector = 'kafka', topic = 'bid');
-CREATE MATERIALIZED VIEW v AS SELECT string_agg(channel, channel) AS p FROM bid;
+CREATE SOURCE t (id BIGINT, k VARCHAR, v VARCHAR) WITH (connector = 'http');
+CREATE MATERIALIZED VIEW v AS SELECT string_agg(DISTINCT v, k) AS a FROM t;

@@ -65,11 +65,11 @@ impl Checker<'_> {
 
 fn number(word: &str, count: &Expr) -> Result<()> {
     let is_number =
-        matches!(count, Expr::Value(value) if matches!(&value.value, Value::Number(text, _) if text.parse::<u32>().is_ok()));
+        matches!(count, Expr::Value(value) if matches!(&value.value, Value::Number(text, _) if text.parse::<i64>().is_ok()));
     if is_number {
         return Ok(());
     }
-    Err(error("wrong-arguments", format!("{word} takes a constant number from 0 to {}", u32::MAX))
+    Err(error("wrong-arguments", format!("{word} takes a constant number from 0 to {}", i64::MAX))
         .at(known_place(count.span()))
         .help("a number that comes from rows is a condition: row_number() OVER (ORDER BY ..) <= n"))
 }

@@ -223,6 +223,15 @@ impl Lowerer<'_> {
             }
             "percentile_cont" | "percentile_disc" | "approx_percentile_cont" => {
                 direction(&mut draft);
+                if literal(&args[1]).is_some_and(|fraction| fraction.is_null()) {
+                    // Of no fraction there is no value.
+                    let gives = if name == "percentile_disc" { args[0].get_type(input.schema()) } else { Ok(DataType::Float64) };
+                    let nothing = gives.and_then(|found| ScalarValue::try_from(&found));
+                    let nothing = nothing.map_err(|_| self.unsupported("this percentile"))?;
+                    (draft.arguments, draft.order) = (vec![Expr::Literal(nothing, None)], Vec::new());
+                    draft.function = F::Max;
+                    return Ok(draft);
+                }
                 let fraction = self.fraction(name, &args[1], place)?;
                 draft.constant = Some(AggregateConstant::Fraction(fraction));
                 if let Some(error) = args.get(2) {

@@ -1,0 +1,2 @@
+CREATE SOURCE l (id BIGINT, k BIGINT) INCLUDE timestamp AS at WITH (connector = 'kafka', topic = 't') FORMAT PLAIN ENCODE JSON;
+CREATE MATERIALIZED VIEW v AS SELECT * FROM l;
