@@ -9,7 +9,7 @@ use highwater::{Highwater, Limits, ServeConfig, Server};
 use serde_json::Value;
 
 /// Longer than anything takes that works.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(180);
 
 /// Pushed rows, as they are and added up.
 pub(crate) const EVENTS: &str = "
