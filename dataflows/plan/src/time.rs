@@ -3,7 +3,8 @@
 use arrow::array::{Array, ArrayRef, AsArray};
 use arrow::buffer::{NullBuffer, ScalarBuffer};
 use arrow::datatypes::{
-    DataType, TimeUnit, TimestampMicrosecondType, TimestampMillisecondType, TimestampNanosecondType, TimestampSecondType,
+    DataType, Int64Type, TimeUnit, TimestampMicrosecondType, TimestampMillisecondType, TimestampNanosecondType,
+    TimestampSecondType,
 };
 
 /// How rows are put into windows. All lengths are microseconds; windows are half open and aligned to the Unix epoch
@@ -191,7 +192,7 @@ pub fn micros_from_column(column: &ArrayRef) -> Option<arrow::array::Int64Array>
     Some(arrow::array::Int64Array::new(micros, column.nulls().cloned()))
 }
 
-/// A timestamp column read in microseconds, without a copy.
+/// A timestamp column read in microseconds, without a copy, or one of integers.
 #[derive(Debug, Clone)]
 pub struct Micros {
     values: ScalarBuffer<i64>,
@@ -201,9 +202,17 @@ pub struct Micros {
 }
 
 impl Micros {
-    /// The column's values; `None` if it is not a timestamp.
+    /// The column's values; `None` if it is neither a timestamp nor an integer. Integers are event times as they are: what
+    /// one of them lasts does not matter to anyone.
     pub fn new(column: &ArrayRef) -> Option<Self> {
-        let DataType::Timestamp(unit, _) = column.data_type() else { return None };
+        let DataType::Timestamp(unit, _) = column.data_type() else {
+            if !column.data_type().is_signed_integer() {
+                return None;
+            }
+            let column = arrow::compute::cast(column, &DataType::Int64).ok()?;
+            let values = column.as_primitive::<Int64Type>().values().clone();
+            return Some(Micros { values, nulls: column.nulls().cloned(), scale: 1 });
+        };
         let (values, scale) = match unit {
             TimeUnit::Second => (column.as_primitive::<TimestampSecondType>().values(), 1_000_000),
             TimeUnit::Millisecond => (column.as_primitive::<TimestampMillisecondType>().values(), 1_000),

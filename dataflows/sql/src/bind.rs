@@ -8,6 +8,7 @@ mod casts;
 mod catalog;
 mod check;
 mod clock;
+mod coercion;
 mod decimals;
 mod default;
 mod dependent;

@@ -15,6 +15,7 @@ mod count_char;
 mod date_format;
 pub(crate) mod decimal_divide;
 mod digest;
+mod div;
 mod instant;
 pub(crate) mod interval;
 mod json;
@@ -84,6 +85,7 @@ pub(crate) fn all() -> Vec<Arc<ScalarUDF>> {
         codes::functions(),
         decimal_divide::functions(),
         digest::functions(),
+        div::functions(),
         instant::functions(),
         interval::functions(),
         json::functions(),

@@ -33,6 +33,7 @@ use highwater_plan::{Diagnostic, Emit, Job, NodeId};
 
 use crate::bind::{Bound, SetOperationNode, TimedJoinNode, UnnestNode, WatermarkNode, WindowNode, has_subquery};
 use crate::diagnose::{Construct, Failure, Item, Places, Result, error};
+pub(crate) use expr::span as first_place;
 use graph::Graph;
 use recursion::Recursing;
 

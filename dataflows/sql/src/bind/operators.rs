@@ -8,7 +8,8 @@ use datafusion_expr::planner::{ExprPlanner, PlannerResult, RawBinaryExpr, RawFie
 use datafusion_expr::{BinaryExpr, Expr, ExprSchemable, GetFieldAccess, Operator, lit};
 use sqlparser::ast::BinaryOperator;
 
-use crate::functions::{NOW, decimal_divide, function};
+use super::coercion::operands;
+use crate::functions::{NOW, cast, decimal_divide, function};
 
 /// Plans operators before DataFusion does.
 #[derive(Debug)]
@@ -16,7 +17,10 @@ pub(super) struct Operators;
 
 impl ExprPlanner for Operators {
     fn plan_binary_op(&self, expr: RawBinaryExpr, schema: &DFSchema) -> Result<PlannerResult<RawBinaryExpr>> {
-        let RawBinaryExpr { op, left, right } = expr;
+        let RawBinaryExpr { op, mut left, mut right } = expr;
+        if let Some(operator) = comparison(&op).or_else(|| arithmetic(&op)) {
+            (left, right) = operands(left, operator, right, schema)?;
+        }
         let (Ok(left_type), Ok(right_type)) = (left.get_type(schema), right.get_type(schema)) else {
             return Ok(PlannerResult::Original(RawBinaryExpr { op, left, right }));
         };
@@ -92,9 +96,9 @@ impl ExprPlanner for Operators {
 
 /// Through integers, which is what dates are.
 fn later(date: Expr, days: Expr, op: Operator) -> Expr {
-    let number = datafusion_expr::cast(date, DataType::Int32);
+    let number = cast::call(date, &DataType::Int32, false);
     let sum = Expr::BinaryExpr(BinaryExpr::new(Box::new(number), op, Box::new(datafusion_expr::cast(days, DataType::Int32))));
-    datafusion_expr::cast(sum, DataType::Date32)
+    cast::call(sum, &DataType::Date32, false)
 }
 
 fn follows_clock(expr: &Expr) -> bool {
@@ -122,6 +126,17 @@ fn is_whole_days(interval: &Expr) -> bool {
 
 fn is_list(found: &DataType) -> bool {
     matches!(found, DataType::List(_))
+}
+
+fn arithmetic(op: &BinaryOperator) -> Option<Operator> {
+    Some(match op {
+        BinaryOperator::Plus => Operator::Plus,
+        BinaryOperator::Minus => Operator::Minus,
+        BinaryOperator::Multiply => Operator::Multiply,
+        BinaryOperator::Divide => Operator::Divide,
+        BinaryOperator::Modulo => Operator::Modulo,
+        _ => return None,
+    })
 }
 
 fn comparison(op: &BinaryOperator) -> Option<Operator> {

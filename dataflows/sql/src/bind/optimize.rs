@@ -17,6 +17,7 @@ use datafusion_optimizer::{Analyzer, Optimizer, OptimizerContext, OptimizerRule}
 use datafusion_physical_expr::create_physical_expr;
 
 use super::casts::Casts;
+use super::coercion::Coercion;
 use super::decimals::ProductScales;
 use super::dependent::Dependent;
 use super::equalities::Equalities;
@@ -27,7 +28,6 @@ use super::join_order::order_joins;
 use super::marks::Marks;
 use super::ordered::{DistinctOnRows, PeerFrames, TimeFrames};
 use super::subquery::Subqueries;
-use super::text_constants::TextConstants;
 use crate::diagnose::error;
 
 /// Rules that are left out, with the reason.
@@ -57,7 +57,7 @@ fn analyze(plan: LogicalPlan, config: &Arc<ConfigOptions>) -> Result<LogicalPlan
         Arc::new(PeerFrames),
         Arc::new(TimeFrames),
         Arc::new(PlainStrings),
-        Arc::new(TextConstants),
+        Arc::new(Coercion),
         Arc::new(ProductScales),
     ];
     rules.extend(Analyzer::new().rules);

@@ -134,8 +134,12 @@ fn rewritten(expr: &Expr) -> Option<Expr> {
         Expr::AnyOp { left, compare_op: BinaryOperator::Eq, right, .. } => among(left, right, false),
         Expr::AllOp { left, compare_op: BinaryOperator::NotEq, right } => among(left, right, true),
         Expr::Floor { expr: inner, field: CeilFloorKind::DateTimeField(field) } if *field != DateTimeField::NoDateTime => {
-            let unit = text(&field.to_string().to_lowercase());
-            Some(call("date_trunc", vec![unit, (**inner).clone()], expr.span()))
+            let unit = field.to_string().to_lowercase();
+            // Calcite's weeks begin on Sunday here, those of date_trunc on Monday.
+            if unit == "week" {
+                return Some(week_from_sunday((**inner).clone(), expr.span()));
+            }
+            Some(call("date_trunc", vec![text(&unit), (**inner).clone()], expr.span()))
         }
         Expr::Value(value) if matches!(&value.value, Value::Number(number, _) if too_wide(number)) => {
             let Value::Number(number, _) = &value.value else { return None };
@@ -149,6 +153,13 @@ fn rewritten(expr: &Expr) -> Option<Expr> {
         }
         _ => None,
     }
+}
+
+/// The Sunday before a time, or its own.
+fn week_from_sunday(time: Expr, span: Span) -> Expr {
+    let day = interval("1 day");
+    let monday = call("date_trunc", vec![text("week"), binary(time, BinaryOperator::Plus, day.clone())], span);
+    Expr::Nested(Box::new(binary(monday, BinaryOperator::Minus, day)))
 }
 
 /// `= ANY (subquery)` is `IN`, `<> ALL (subquery)` is `NOT IN`.

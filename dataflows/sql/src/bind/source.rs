@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use arrow::datatypes::{DataType, Field, Schema, SchemaRef, TimeUnit};
+use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use datafusion_common::tree_node::{Transformed, TreeNode};
 use datafusion_common::{Column as PlanColumn, Constraint, Constraints, DFSchema};
 use datafusion_expr::logical_plan::{Extension, LogicalPlan, LogicalPlanBuilder};
@@ -17,6 +17,7 @@ use super::query::resolve;
 use super::rewrite::rewrite;
 use super::{Binder, BoundSource, BoundView, BoundWatermark, types};
 use crate::diagnose::{Item, Places, Result, did_you_mean, error, from_datafusion, place};
+use crate::functions::cast::instant_of;
 use crate::parse::{Column, ColumnKind, CreateRelation, RelationKind, WatermarkClause};
 
 /// Formats whose rows retract others.
@@ -267,7 +268,7 @@ impl Binder {
         let value_type = value.get_type(scan.schema()).map_err(|e| from_datafusion(&e, places))?;
         if counted && value_type.is_integer() {
             // Numbers order rows as times do; which instant one is called does not matter to anyone.
-            let instant = |number| cast(cast(number, DataType::Int64), DataType::Timestamp(TimeUnit::Microsecond, None));
+            let instant = |number| instant_of(cast(number, DataType::Int64));
             (event_time, value) = (instant(event_time), instant(value));
         }
         let project = [event_time.alias("event_time"), value.alias("watermark")];

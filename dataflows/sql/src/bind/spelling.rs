@@ -16,7 +16,7 @@ use crate::functions::is_charset;
 use crate::parse::expression;
 
 /// Functions by name and number of arguments, and what they stand for; `$1` is the first argument.
-const TEMPLATES: [(&str, usize, &str); 54] = [
+const TEMPLATES: [(&str, usize, &str); 53] = [
     ("if", 3, "CASE WHEN $1 THEN $2 ELSE $3 END"),
     ("xor", 2, "(($1) <> ($2))"),
     ("ceiling", 1, "ceil($1)"),
@@ -37,7 +37,6 @@ const TEMPLATES: [(&str, usize, &str); 54] = [
     ("e", 0, "CAST('2.718281828459045' AS DOUBLE)"),
     ("element", 1, "array_item($1, 1)"),
     ("array_element", 2, "array_item($1, $2)"),
-    ("div", 2, "trunc(($1) / ($2))"),
     ("split", 2, "string_to_array($1, $2)"),
     ("to_base64", 1, "encode($1, 'base64pad')"),
     ("from_base64", 1, "arrow_cast(decode($1, 'base64pad'), 'Utf8')"),
@@ -86,7 +85,10 @@ pub(super) fn spelled(expr: &Expr) -> Option<Expr> {
         }
         Expr::Ceil { expr, field: CeilFloorKind::DateTimeField(field) } if *field != DateTimeField::NoDateTime => {
             let unit = field.to_string().to_lowercase();
-            let down = format!("date_trunc('{unit}', $1)");
+            let down = match unit.as_str() {
+                "week" => "(date_trunc('week', $1 + INTERVAL '1 day') - INTERVAL '1 day')".to_string(),
+                _ => format!("date_trunc('{unit}', $1)"),
+            };
             let sum = format!("CASE WHEN {down} = $1 THEN {down} ELSE {down} + INTERVAL '1 {unit}' END");
             template(&sum, &[(**expr).clone()])
         }

@@ -10,10 +10,10 @@ pub(crate) use self::interval::parse_interval;
 use std::hash::Hash;
 use std::sync::Arc;
 
-use arrow::array::{Array, ArrayRef, AsArray, ListArray, PrimitiveBuilder, StructArray};
+use arrow::array::{Array, ArrayRef, AsArray, BinaryArray, ListArray, PrimitiveBuilder, StructArray};
 use arrow::compute::{CastOptions, cast_with_options};
 use arrow::datatypes::{
-    ArrowPrimitiveType, DataType, Decimal128Type, Float64Type, Int8Type, Int16Type, Int32Type, Int64Type, IntervalUnit,
+    ArrowPrimitiveType, DataType, Decimal128Type, Float64Type, Int8Type, Int16Type, Int32Type, Int64Type, IntervalUnit, TimeUnit,
 };
 use datafusion_common::{Result, exec_datafusion_err};
 use datafusion_expr::{ColumnarValue, Expr, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature, Volatility};
@@ -58,6 +58,9 @@ pub(crate) fn is_ours(from: &DataType, to: &DataType) -> bool {
             T::Utf8,
         ) => true,
         (T::Float32 | T::Float64 | T::Decimal128(..), to) if to.is_signed_integer() => true,
+        // A number beside a time counts milliseconds since 1970.
+        (number, T::Timestamp(..)) | (T::Timestamp(..), number) if number.is_numeric() => true,
+        (number, T::Binary) if number.is_signed_integer() => true,
         (T::List(from), T::List(to)) => is_ours(from.data_type(), to.data_type()),
         (T::Struct(from), T::Struct(to)) => from.len() == to.len(),
         _ => false,
@@ -75,11 +78,13 @@ pub(crate) struct CastTo {
     signature: Signature,
     pub(crate) to: DataType,
     pub(crate) safe: bool,
+    /// As Arrow casts.
+    raw: bool,
 }
 
 impl CastTo {
     fn new(to: DataType, safe: bool) -> Self {
-        CastTo { signature: Signature::any(1, Volatility::Immutable), to, safe }
+        CastTo { signature: Signature::any(1, Volatility::Immutable), to, safe, raw: false }
     }
 }
 
@@ -98,6 +103,9 @@ impl ScalarUDFImpl for CastTo {
 
     fn invoke_with_args(&self, args: ScalarFunctionArgs) -> Result<ColumnarValue> {
         let array = args.args[0].to_array(args.number_rows)?;
+        if self.raw {
+            return Ok(ColumnarValue::Array(arrow::compute::cast(&array, &self.to)?));
+        }
         cast(&array, &self.to, self.safe).map(ColumnarValue::Array)
     }
 }
@@ -112,6 +120,17 @@ pub(crate) fn cast(array: &ArrayRef, to: &DataType, safe: bool) -> Result<ArrayR
             let options = CastOptions { safe, ..CastOptions::default() };
             Ok(cast_with_options(array, to, &options)?)
         }
+        (from, DataType::Timestamp(..)) if from.is_numeric() => {
+            let millis = cast(array, &DataType::Int64, safe)?;
+            let times = cast_with_options(&millis, &DataType::Timestamp(TimeUnit::Millisecond, None), &CastOptions::default())?;
+            Ok(cast_with_options(&times, to, &CastOptions { safe, ..CastOptions::default() })?)
+        }
+        (DataType::Timestamp(..), to) if to.is_numeric() => {
+            let millis = cast_with_options(array, &DataType::Timestamp(TimeUnit::Millisecond, None), &CastOptions::default())?;
+            let millis = cast_with_options(&millis, &DataType::Int64, &CastOptions::default())?;
+            Ok(cast_with_options(&millis, to, &CastOptions { safe, ..CastOptions::default() })?)
+        }
+        (from, DataType::Binary) if from.is_signed_integer() => big_endian(array),
         (DataType::Utf8, to) => parse::parsed(array.as_string(), to, safe),
         (_, DataType::Utf8) => Ok(Arc::new(text::texts(array)?)),
         (DataType::List(_), DataType::List(item)) => {
@@ -130,6 +149,20 @@ pub(crate) fn cast(array: &ArrayRef, to: &DataType, safe: bool) -> Result<ArrayR
         (_, DataType::Int64) => rounded::<Int64Type>(array, to, safe),
         (from, to) => Err(exec_datafusion_err!("cannot cast {} to {}", sql_type(from), sql_type(to))),
     }
+}
+
+/// Integers as the bytes that they take, the most significant first.
+fn big_endian(array: &ArrayRef) -> Result<ArrayRef> {
+    let width = array.data_type().primitive_width().unwrap_or(8);
+    let values = arrow::compute::cast(array, &DataType::Int64)?;
+    let bytes = values.as_primitive::<Int64Type>().iter().map(|value| value.map(|value| value.to_be_bytes()));
+    Ok(Arc::new(bytes.map(|bytes| bytes.map(|bytes| bytes[8 - width..].to_vec())).collect::<BinaryArray>()))
+}
+
+/// A number as the instant so many microseconds after 1970: for watermarks, which compare.
+pub(crate) fn instant_of(number: Expr) -> Expr {
+    let to = DataType::Timestamp(TimeUnit::Microsecond, None);
+    ScalarUDF::new_from_impl(CastTo { raw: true, ..CastTo::new(to, false) }).call(vec![number])
 }
 
 /// Floats to the nearest integer, halves to the even one; decimals' halves away from zero.

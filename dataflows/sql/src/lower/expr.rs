@@ -256,7 +256,7 @@ pub(super) fn with_proctime(expr: Expr, column: usize) -> Expr {
 }
 
 /// From an expression's first column to its last, in the job's text.
-pub(super) fn span(expr: &Expr) -> Option<Span> {
+pub(crate) fn span(expr: &Expr) -> Option<Span> {
     let mut all: Option<Span> = None;
     let search = expr.apply(|expr| {
         if let Expr::Column(column) = expr

@@ -17,6 +17,11 @@ use super::scalar::compile;
 use crate::bind::{Relation, Target, WatermarkNode};
 use crate::diagnose::{Result, error};
 
+/// Whether a watermark bounds a column of this type; numbers order rows as times do.
+fn is_time(found: &DataType) -> bool {
+    matches!(found, DataType::Timestamp(..)) || found.is_signed_integer()
+}
+
 impl Lowerer<'_> {
     pub(super) fn scan(&mut self, scan: &TableScan) -> Result<NodeId> {
         let Some(relation) = scan.source.downcast_ref::<Relation>() else {
@@ -45,9 +50,7 @@ impl Lowerer<'_> {
         let source = &self.bound.sources[index];
         let event = source.watermark.as_ref().map(|watermark| watermark.column.as_str());
         let time = |field: &Arc<Field>| {
-            // A watermark over numbers bounds no window: there are none of numbers.
-            let is_time = matches!(field.data_type(), DataType::Timestamp(..));
-            (is_time && Some(field.name().as_str()) == event)
+            (is_time(field.data_type()) && Some(field.name().as_str()) == event)
                 .then(|| TimeColumn { kind: TimeKind::Event, sources: vec![TimeSource::of(index)] })
         };
         let known = Known {
@@ -68,10 +71,7 @@ impl Lowerer<'_> {
         };
         let Some(column) = column else { return Ok(input) };
         let node = &self.graph.nodes[input];
-        if !matches!(node.schema.field(column).data_type(), DataType::Timestamp(..)) {
-            return Ok(input);
-        }
-        if node.known.time[column].is_some() {
+        if !is_time(node.schema.field(column).data_type()) || node.known.time[column].is_some() {
             return Ok(input);
         }
         let (op, inputs, schema, span) = (node.op.clone(), node.inputs.clone(), Arc::clone(&node.schema), node.span);
