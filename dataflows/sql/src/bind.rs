@@ -4,6 +4,7 @@
 //! (and a view with EMIT FINAL) is a relation of its own, because what it keeps is shared, not computed again.
 
 mod aggregate_calls;
+mod bounds;
 mod casts;
 mod catalog;
 mod check;

@@ -5,6 +5,7 @@
 //! `EMIT`. Tokens keep their places throughout.
 
 mod create;
+mod depth;
 mod dialect;
 mod feldera;
 mod json_call;
@@ -53,6 +54,7 @@ fn statements<S>(text: &str, mut statement: impl FnMut(&mut JobParser<'_>) -> Re
         let at = sqlparser::tokenizer::Span::new(e.location, e.location);
         error("syntax", tokens::friendly(&e.message)).at(place(at))
     })?;
+    depth::of_tokens(&tokens)?;
     tokens::exclusions(&mut tokens)?;
     let end = tokens::last_place(&tokens);
     let parser = Parser::new(&dialect).with_tokens_with_locations(tokens::mutual(tokens::rewrite(tokens)));

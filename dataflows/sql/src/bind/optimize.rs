@@ -16,6 +16,7 @@ use datafusion_optimizer::simplify_expressions::SimplifyExpressions;
 use datafusion_optimizer::{Analyzer, Optimizer, OptimizerContext, OptimizerRule};
 use datafusion_physical_expr::create_physical_expr;
 
+use super::bounds::{Bounded, FlatCoalesce, bounded, bounded_in_words};
 use super::casts::Casts;
 use super::coercion::Coercion;
 use super::decimals::ProductScales;
@@ -50,6 +51,7 @@ const LEFT_OUT: [&str; 7] = [
 /// Types, windows and constants resolved; no rule that changes the plan's shape.
 fn analyze(plan: LogicalPlan, config: &Arc<ConfigOptions>) -> Result<LogicalPlan> {
     let mut rules: Vec<Arc<dyn AnalyzerRule + Send + Sync>> = vec![
+        Arc::new(FlatCoalesce),
         Arc::new(GroupWindows),
         Arc::new(EventOrders),
         Arc::new(DistinctOnRows),
@@ -61,6 +63,7 @@ fn analyze(plan: LogicalPlan, config: &Arc<ConfigOptions>) -> Result<LogicalPlan
         Arc::new(ProductScales),
     ];
     rules.extend(Analyzer::new().rules);
+    bounded(&plan)?;
     rules.push(Arc::new(Dependent));
     rules.push(Arc::new(Casts));
     rules.push(Arc::new(CheckedConstants));
@@ -70,7 +73,9 @@ fn analyze(plan: LogicalPlan, config: &Arc<ConfigOptions>) -> Result<LogicalPlan
 /// Expressions made simpler, the plan's shape kept.
 pub(crate) fn simplify(plan: LogicalPlan, config: &Arc<ConfigOptions>) -> Result<LogicalPlan> {
     let rule: Arc<dyn OptimizerRule + Send + Sync> = Arc::new(SimplifyExpressions::new());
-    Optimizer::with_rules(vec![rule]).optimize(analyze(plan, config)?, &context(config), |_, _| {})
+    let plan = analyze(plan, config)?;
+    bounded_in_words(&plan)?;
+    Optimizer::with_rules(vec![rule]).optimize(plan, &context(config), |_, _| {})
 }
 
 fn context(config: &Arc<ConfigOptions>) -> OptimizerContext {
@@ -84,6 +89,7 @@ fn context(config: &Arc<ConfigOptions>) -> OptimizerContext {
 /// The plan that is lowered.
 pub(crate) fn optimize(plan: LogicalPlan, config: &Arc<ConfigOptions>) -> Result<LogicalPlan> {
     let plan = analyze(plan, config)?;
+    bounded_in_words(&plan)?;
     let mut rules = Optimizer::new().rules;
     rules.retain(|rule| !LEFT_OUT.contains(&rule.name()));
     let before = rules.iter().position(|rule| rule.name() == "decorrelate_predicate_subquery").unwrap_or(0);
@@ -93,6 +99,7 @@ pub(crate) fn optimize(plan: LogicalPlan, config: &Arc<ConfigOptions>) -> Result
             *rule = Arc::new(Equalities::default());
         }
     }
+    rules.push(Arc::new(Bounded));
     let plan = Optimizer::with_rules(rules).optimize(plan, &context(config), |_, _| {})?;
     // Between joins in another order other columns are read.
     let prune: Arc<dyn OptimizerRule + Send + Sync> = Arc::new(OptimizeProjections::new());

@@ -22,9 +22,19 @@ use crate::diagnose::{Failure, error, known_place};
 /// A column that joins have in common, and what it is.
 struct Merged {
     column: Ident,
-    value: Expr,
+    /// The first of these that is not NULL.
+    values: Vec<Expr>,
     /// The relations that have it.
     owners: Vec<usize>,
+}
+
+impl Merged {
+    fn value(&self) -> Expr {
+        match &self.values[..] {
+            [value] => value.clone(),
+            values => call("coalesce", values.to_vec(), self.column.span),
+        }
+    }
 }
 
 /// An error for such a join that cannot be spelled out.
@@ -158,16 +168,17 @@ fn merge(
     let of = |relation: usize| Expr::CompoundIdentifier(vec![relations[relation].clone(), column.clone()]);
     if !merged.iter().any(|merged| same(&merged.column, &column)) {
         let owner = owner(&column)?;
-        merged.push(Merged { column: column.clone(), value: of(owner), owners: vec![owner] });
+        merged.push(Merged { column: column.clone(), values: vec![of(owner)], owners: vec![owner] });
     }
     let merged = merged.iter_mut().find(|merged| same(&merged.column, &column))?;
-    let (left, right_value) = (merged.value.clone(), of(right));
+    let (left, right_value) = (merged.value(), of(right));
     merged.owners.push(right);
-    merged.value = match operator {
-        JoinOperator::Right(_) | JoinOperator::RightOuter(_) => right_value.clone(),
-        JoinOperator::FullOuter(_) => call("coalesce", vec![left.clone(), right_value.clone()], column.span),
-        _ => left.clone(),
-    };
+    match operator {
+        JoinOperator::Right(_) | JoinOperator::RightOuter(_) => merged.values = vec![right_value.clone()],
+        // One call for all: COALESCE in COALESCE would double with every join.
+        JoinOperator::FullOuter(_) => merged.values.push(right_value.clone()),
+        _ => {}
+    }
     Some(binary(left, BinaryOperator::Eq, right_value))
 }
 
@@ -211,7 +222,7 @@ fn replace(tree: &mut impl VisitMut, merged: &[Merged]) {
                 && self.depth == 0
                 && let Some(merged) = self.merged.iter().find(|merged| same(&merged.column, name))
             {
-                *expr = merged.value.clone();
+                *expr = merged.value();
             }
             ControlFlow::Continue(())
         }

@@ -14,6 +14,7 @@ use sqlparser::keywords::Keyword;
 use sqlparser::parser::Parser;
 use sqlparser::tokenizer::{Token, Tokenizer};
 
+use super::depth::of_tree;
 use super::dialect::JobDialect;
 use super::statement::{Column, ColumnKind, CreateView, Lateness, StatementKind};
 use super::tokens::{MUTUALLY, is_word};
@@ -224,11 +225,12 @@ impl JobParser<'_> {
 
     /// The types and functions of a tree that the text declares, put in.
     pub(super) fn expand(&self, tree: &mut impl VisitMut) -> Result<()> {
+        of_tree(tree)?;
         if self.declared.types.is_empty() && self.declared.functions.is_empty() {
             return Ok(());
         }
         match VisitMut::visit(tree, &mut Expander(&self.declared)) {
-            ControlFlow::Continue(()) => Ok(()),
+            ControlFlow::Continue(()) => of_tree(tree),
             ControlFlow::Break(failure) => Err(failure),
         }
     }
@@ -236,7 +238,10 @@ impl JobParser<'_> {
     /// The same, of all that a statement holds.
     pub(super) fn expand_statement(&self, kind: &mut StatementKind) -> Result<()> {
         match kind {
-            StatementKind::Relation(relation) => self.expand_columns(&mut relation.columns),
+            StatementKind::Relation(relation) => {
+                relation.watermark.as_mut().map_or(Ok(()), |watermark| of_tree(&mut watermark.expr))?;
+                self.expand_columns(&mut relation.columns)
+            }
             StatementKind::View(view) => self.expand(&mut *view.query),
             StatementKind::Views(views) => views.iter_mut().try_for_each(|view| self.expand(&mut *view.query)),
             StatementKind::Sink(sink) => {
@@ -250,6 +255,7 @@ impl JobParser<'_> {
 
     fn expand_columns(&self, columns: &mut [Column]) -> Result<()> {
         for column in columns {
+            column.default.as_mut().map_or(Ok(()), of_tree)?;
             match &mut column.kind {
                 ColumnKind::Physical(data_type) => *data_type = self.resolved(data_type.clone()),
                 ColumnKind::Computed(expr) => self.expand(&mut **expr)?,

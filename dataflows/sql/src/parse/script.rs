@@ -10,6 +10,7 @@ use sqlparser::ast::{
 use sqlparser::keywords::Keyword;
 use sqlparser::tokenizer::Token;
 
+use super::depth::of_tree;
 use super::dialect::TABLE_ARGUMENT;
 use super::{JobParser, place_end, place_start, statements};
 use crate::diagnose::{Result, error, from_parser, place};
@@ -66,12 +67,15 @@ impl JobParser<'_> {
     }
 
     fn script_query(&mut self) -> Result<ScriptKind> {
-        Ok(ScriptKind::Query(self.parser.parse_query().map_err(from_parser)?))
+        let mut query = self.parser.parse_query().map_err(from_parser)?;
+        of_tree(&mut *query)?;
+        Ok(ScriptKind::Query(query))
     }
 
     fn change(&mut self) -> Result<ScriptKind> {
         let start = self.parser.peek_token().span;
-        let statement = self.parser.parse_statement().map_err(from_parser)?;
+        let mut statement = self.parser.parse_statement().map_err(from_parser)?;
+        of_tree(&mut statement)?;
         let refuse = |what: &str| Err(error("not-supported", format!("{what} is not supported")).at(place(start)));
         match statement {
             SqlStatement::Insert(insert) => {
