@@ -39,7 +39,7 @@ use crate::operator::contenders::Contenders;
 use crate::operator::epoch::{Awake, EpochLogic, Input, epoch_operator, epoch_operator_awake};
 use crate::operator::exchange::Route;
 use crate::operator::late::{LateGate, LateSplit, RowWindows, Watermark};
-use crate::operator::map::map;
+use crate::operator::map::{map, map_versions};
 use crate::operator::place::InOrder;
 use crate::operator::preaggregate::{Partials, Preaggregate};
 use crate::operator::set_operation::SetOperator;
@@ -143,6 +143,7 @@ impl<'scope> Renderer<'scope, '_> {
             Op::Constant { rows } => self.constant(id, rows.clone()),
             Op::Map(mapping) => {
                 let (stats, errors) = (self.stats(id, "map"), self.errors(id, "map"));
+                let map = if self.shared.job.plan.gives_versions(id) { map_versions } else { map };
                 map(self.input(id, 0), mapping.clone(), Arc::clone(&node.schema), errors, stats)
             }
             Op::Window(assign) => {

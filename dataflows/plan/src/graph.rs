@@ -42,6 +42,17 @@ impl Plan {
         }
         (0..self.nodes.len()).filter(|id| seen[*id]).collect()
     }
+
+    /// Whether a node gives the versions of a table, perhaps mapped: rows as they came, of which a negative one says that its
+    /// key has no row any more.
+    pub fn gives_versions(&self, node: NodeId) -> bool {
+        let node = &self.nodes[node];
+        match node.op {
+            Op::Versions { .. } => true,
+            Op::Map(_) => self.gives_versions(node.inputs[0]),
+            _ => false,
+        }
+    }
 }
 
 /// One operator.

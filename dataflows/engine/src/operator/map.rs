@@ -1,7 +1,8 @@
 //! Filters, then projects: a batch at a time, at any time, without state.
 //!
 //! A row on which an expression fails does not disturb the others: the batch is tried again in halves until the row is
-//! found, which goes to `$errors`. A retraction of the row fails in the same way and so retracts its error.
+//! found, which goes to `$errors`. A retraction of the row fails in the same way and so retracts its error. Only the versions
+//! of a table have negative rows that retract nothing.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -33,7 +34,21 @@ pub(crate) fn map<'scope>(
     errors: Errors,
     stats: Arc<OperatorStats>,
 ) -> DeltaStream<'scope> {
-    let mapper = Mapper::new(map, schema, errors);
+    mapped(input, Mapper::new(map, schema, errors), stats)
+}
+
+/// As [`map`], of the versions of a table: see [`Mapper::of_versions`].
+pub(crate) fn map_versions<'scope>(
+    input: DeltaStream<'scope>,
+    map: Map,
+    schema: SchemaRef,
+    errors: Errors,
+    stats: Arc<OperatorStats>,
+) -> DeltaStream<'scope> {
+    mapped(input, Mapper::of_versions(map, schema, errors), stats)
+}
+
+fn mapped<'scope>(input: DeltaStream<'scope>, mapper: Mapper, stats: Arc<OperatorStats>) -> DeltaStream<'scope> {
     input.unary::<NoopBuilder<Parcel>, _, _, _>(Pipeline, &stats.name.clone(), move |_, _| {
         let mut mapped = Vec::new();
         move |input, output| {
@@ -67,6 +82,8 @@ pub(crate) struct Mapper {
     errors: Errors,
     /// Input columns that anything evaluated after a filter reads.
     read: Vec<bool>,
+    /// Whether rows are what came, one after another, and negative ones the ends of what came before.
+    versions: bool,
 }
 
 /// What a map gives of the rows that pass.
@@ -105,7 +122,15 @@ impl Mapper {
             }
             read[*column] = true;
         }
-        Mapper { filters: map.filters, output, schema, errors, read }
+        Mapper { filters: map.filters, output, schema, errors, read, versions: false }
+    }
+
+    /// A map of the versions of a table. One that fails is an error, and from its time on its key has no row; the end of a
+    /// version takes back no row and so no error, and whatever else stands in it, it ends the version.
+    pub(crate) fn of_versions(map: Map, schema: SchemaRef, errors: Errors) -> Self {
+        let nullable = schema.fields().iter().map(|field| field.as_ref().clone().with_nullable(true));
+        let schema = Arc::new(Schema::new(nullable.collect::<Vec<Field>>()));
+        Mapper { versions: true, ..Mapper::new(map, schema, errors) }
     }
 
     /// Maps `delta`, appends what is left of it to `mapped`, and gives the number of rows that failed.
@@ -116,6 +141,16 @@ impl Mapper {
                 0
             }
             Ok(None) => 0,
+            Err(failure) if delta.len() == 1 && self.versions => {
+                let begins = delta.diff(0) > 0;
+                if begins {
+                    self.errors.report(epoch, &delta, &[0], &failure.error.message, failure.span);
+                }
+                let kept = begins && self.errors.policy == OnError::Null;
+                let diffs = if kept { delta.diffs.clone() } else { Some(Int64Array::from(vec![-1])) };
+                mapped.extend(self.with_nulls(&Delta { diffs, ..delta }));
+                usize::from(begins)
+            }
             Err(failure) if delta.len() == 1 => {
                 self.errors.report(epoch, &delta, &[0], &failure.error.message, failure.span);
                 if self.errors.policy == OnError::Null {
