@@ -6,6 +6,7 @@ use highwater_engine::{Engine, EngineConfig};
 use highwater_plan::{Job, explain};
 use highwater_sql::{CompileOptions, compile};
 
+use crate::census::Meetings;
 use crate::compare::{Mismatch, compare};
 use crate::drive::{DriveError, Observed, drive};
 use crate::evaluate::{Unfit, evaluate};
@@ -46,11 +47,20 @@ impl std::fmt::Display for Fault {
     }
 }
 
+/// A job that does what it must.
+#[derive(Debug, Clone)]
+pub struct Seen {
+    /// What it did.
+    pub observed: Observed,
+    /// What its operators met on the way.
+    pub met: Meetings,
+}
+
 /// What came of a case.
 #[derive(Debug, Clone)]
 pub enum Outcome {
     /// All is as it must be.
-    Right(Box<Observed>),
+    Right(Box<Seen>),
     /// Something is not.
     Wrong(Box<Wrong>),
     /// The oracle did not look: the case is too large.
@@ -71,6 +81,7 @@ pub fn compiled(sql: &str) -> Result<Arc<Job>, String> {
 pub fn run(engine: &Engine, job: &Arc<Job>, script: &Script) -> Outcome {
     let observed = match drive(engine, job, script) {
         Ok(observed) => observed,
+        Err(DriveError::TooLarge) => return Outcome::Skipped,
         // A plan that is wrong may well be why the engine failed: it is the better message then.
         Err(error) => {
             let fault = match evaluate(job, &History::imagined(job, script)) {
@@ -88,7 +99,7 @@ pub fn run(engine: &Engine, job: &Arc<Job>, script: &Script) -> Outcome {
     };
     match compare(job, &expected, &observed) {
         Some(mismatch) => wrong(Fault::Mismatch(Box::new(mismatch))),
-        None => Outcome::Right(Box::new(observed)),
+        None => Outcome::Right(Box::new(Seen { observed, met: expected.met })),
     }
 }
 

@@ -90,16 +90,29 @@ fn compare_changes(
     None
 }
 
-/// Compares the net numbers of failed and of late rows after every epoch.
+/// Compares the net numbers of failed rows at last, and of failed and of late rows after every epoch.
 fn compare_counts(job: &Job, expected: &Expected, observed: &Observed) -> Option<Mismatch> {
     let through = |changes: &[Change], epoch: Time| -> i64 {
         let changes = changes.iter().filter(|change| change.epoch <= epoch);
         changes.flat_map(|change| &change.rows).map(|(_, diff)| diff).sum()
     };
+    for (view, declared) in job.views.iter().enumerate() {
+        let (wanted, got) = (expected.view_errors[view][expected.at(observed.closed)], observed.failed[view]);
+        if wanted != got {
+            return Some(Mismatch {
+                relation: format!("number of rows in {}$errors, read at last", declared.name),
+                epoch: observed.closed,
+                expected: wanted.to_string(),
+                got: got.to_string(),
+            });
+        }
+    }
     let epochs = expected.epochs.iter().enumerate().filter(|(_, epoch)| **epoch <= observed.closed);
     for (index, epoch) in epochs {
         for (view, declared) in job.views.iter().enumerate() {
-            let (wanted, got) = (expected.view_errors[view][index], through(&observed.errors[view], *epoch));
+            // Changes before the first epoch are only in what is read at last.
+            let wanted = expected.view_errors[view][index] - expected.view_errors[view][0];
+            let got = through(&observed.errors[view], *epoch);
             if wanted != got {
                 let seen = observed.errors[view].iter().map(|change| format!("{change:?}\n")).collect::<String>();
                 return Some(Mismatch {

@@ -12,9 +12,10 @@ mod feed;
 mod sink;
 
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use arrow::array::Array;
+use arrow::record_batch::RecordBatch;
 use highwater_engine::{Changed, Engine, FeedSpec, JobHandle, JobSpec, JobState, Time, ViewHandle};
 use highwater_plan::{Job, OutputNames};
 
@@ -27,6 +28,9 @@ use crate::value::{Row, rows_of};
 
 /// Without a sign of life for this long the job has stalled.
 const PATIENCE: Duration = Duration::from_secs(20);
+
+/// Rows that a view may have, copies counted: the naive evaluation keeps copies together, a reader gets each of them.
+const ROWS_MAX: usize = 50_000;
 
 /// All that was seen of a job.
 #[derive(Debug, Clone, Default)]
@@ -41,6 +45,8 @@ pub struct Observed {
     pub views: Vec<Vec<Change>>,
     /// Per view the changes of its `$errors`.
     pub errors: Vec<Vec<Change>>,
+    /// Per view how many rows its `$errors` has at last, those from before the first epoch included.
+    pub failed: Vec<i64>,
     /// Per source the changes of its `$late`.
     pub late: Vec<Vec<Change>>,
     /// Per sink what was written to it.
@@ -74,6 +80,9 @@ pub enum DriveError {
     /// Nothing happened any more.
     #[error("the job stalled in {0}")]
     Stalled(String),
+    /// A view has more rows than anybody wants to look at.
+    #[error("too many rows")]
+    TooLarge,
     /// Something was seen that cannot be, whatever the job.
     #[error("{0}")]
     Broken(String),
@@ -81,6 +90,8 @@ pub enum DriveError {
 
 /// Runs a job through its script. The job is dropped at the end.
 pub fn drive(engine: &Engine, job: &Arc<Job>, script: &Script) -> Result<Observed, DriveError> {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis() as i64);
+    let script = &script.begun_at(now, job);
     let stage = Arc::new(Stage::new(script));
     let feeds = script.feeds.iter().enumerate().map(|(index, feed)| {
         let source = job.sources.iter().position(|source| source.name == feed.source).expect("a script's sources are the job's");
@@ -100,7 +111,10 @@ pub fn drive(engine: &Engine, job: &Arc<Job>, script: &Script) -> Result<Observe
     let mut observed = seen?;
     dropped?;
     for rows in written {
-        observed.sinks.push(rows.lock().expect("sinks do not panic").clone());
+        let written = rows.lock().expect("sinks do not panic").clone();
+        let closed = written.iter().map(|change| change.epoch).filter(|epoch| *epoch <= observed.closed);
+        observed.history.seen.extend(closed);
+        observed.sinks.push(written);
     }
     Ok(observed)
 }
@@ -145,9 +159,19 @@ impl Run<'_> {
         observed.views = self.job.views.iter().map(|view| changes(&view.name)).collect::<Result<_, _>>()?;
         observed.errors =
             self.job.views.iter().map(|view| changes(&OutputNames::errors(&view.name))).collect::<Result<_, _>>()?;
+        for view in &self.job.views {
+            let errors = self.view(&OutputNames::errors(&view.name))?.at(observed.closed);
+            let errors = errors.map_err(|error| DriveError::Broken(format!("{}: {error}", view.name)))?;
+            let failed: usize = errors.read(&[], Some(ROWS_MAX + 1)).iter().map(RecordBatch::num_rows).sum();
+            if failed > ROWS_MAX {
+                return Err(DriveError::TooLarge);
+            }
+            observed.failed.push(failed as i64);
+        }
         observed.late =
             self.job.sources.iter().map(|source| changes(&OutputNames::late(&source.name))).collect::<Result<_, _>>()?;
-        let changed = observed.views.iter().flatten().map(|change| change.epoch);
+        // The clock changes content in epochs of its own.
+        let changed = observed.views.iter().chain(&observed.errors).flatten().map(|change| change.epoch);
         observed.history.seen = changed.collect();
         for view in &self.job.views {
             let anomalies = self.view(&view.name)?.anomalies();
@@ -199,9 +223,11 @@ impl Run<'_> {
             let epoch = self.handle.closed();
             let views = self.job.views.iter().map(|view| Ok(self.view(&view.name)?.at(epoch))).collect::<Result<Vec<_>, _>>()?;
             let Ok(views) = views.into_iter().collect::<Result<Vec<_>, _>>() else { continue };
-            let rows =
-                |batches: Vec<arrow::record_batch::RecordBatch>| batches.iter().flat_map(rows_of).map(|row| (row, 1)).collect();
-            let views = views.iter().map(|view| rows(view.read(&[], None))).collect();
+            let rows = |batches: Vec<RecordBatch>| match batches.iter().map(RecordBatch::num_rows).sum() {
+                0..=ROWS_MAX => Ok(batches.iter().flat_map(rows_of).map(|row| (row, 1)).collect()),
+                _ => Err(DriveError::TooLarge),
+            };
+            let views = views.iter().map(|view| rows(view.read(&[], Some(ROWS_MAX + 1)))).collect::<Result<_, _>>()?;
             // Scripts take back only what they gave, so no view has a row less than none.
             for view in &self.job.views {
                 if self.view(&view.name)?.anomalies() > 0 {

@@ -12,6 +12,7 @@ mod exact;
 mod expression;
 mod hold;
 mod join;
+mod met;
 mod ordered;
 mod over;
 mod recursion;
@@ -23,10 +24,15 @@ mod timed;
 mod unnest;
 mod window;
 
+use std::cell::{Cell, RefCell};
+use std::collections::BTreeSet;
+
 use highwater_engine::Time;
-use highwater_plan::{Job, NodeId, OnError, Op, PROCESSING_TIME, Plan, TimeSource};
+use highwater_plan::{AsOf, Hold, Job, NodeId, OnError, Op, PROCESSING_TIME, Plan, TimeSource};
 
 use self::expression::RowMap;
+use self::met::met;
+use crate::census::Meetings;
 use crate::history::History;
 use crate::multiset::Multiset;
 
@@ -43,6 +49,8 @@ pub struct Expected {
     pub sinks: Vec<Vec<Multiset>>,
     /// The net number of rows in all `$late` relations after each epoch.
     pub late: Vec<i64>,
+    /// What the operators met.
+    pub met: Meetings,
 }
 
 impl Expected {
@@ -58,8 +66,8 @@ pub enum Unfit {
     /// The plan says something of an operator that is not so.
     #[error("{0}")]
     PlanIsWrong(String),
-    /// All feeds of a source are idle at once.
-    #[error("the watermark follows the clock")]
+    /// All feeds of a source are idle at once, or an operator asks in which epoch the clock did something.
+    #[error("the content follows the clock")]
     NeedsClock,
     /// It would take too long.
     #[error("too many rows")]
@@ -95,9 +103,19 @@ struct Context<'a> {
     times: Vec<Time>,
     /// Per epoch and source.
     watermarks: Vec<Vec<i64>>,
+    /// The operator that is looked at.
+    at: Cell<NodeId>,
+    /// Operators that took a row for a closed window, because of the allowed lateness.
+    allowed: RefCell<BTreeSet<NodeId>>,
 }
 
-impl Context<'_> {
+impl<'a> Context<'a> {
+    fn new(job: &'a Job, history: &'a History) -> Result<Self, Unfit> {
+        let times = history.epochs();
+        let watermarks = history.watermarks(job).ok_or(Unfit::NeedsClock)?;
+        Ok(Context { job, history, epochs: times.len(), times, watermarks, at: Cell::default(), allowed: RefCell::default() })
+    }
+
     /// How many late rows a change in a closed window is. What tables take back themselves is none.
     fn late(&self, sources: &[TimeSource], diff: i64) -> i64 {
         let tables = sources.iter().all(|time| self.job.sources.get(time.source).is_some_and(|source| source.upserts()));
@@ -133,7 +151,12 @@ impl Context<'_> {
     /// Whether a window takes rows in this epoch.
     fn is_open(&self, epoch: usize, sources: &[TimeSource], end: i64) -> bool {
         let lateness = i128::try_from(self.job.settings.allowed_lateness.as_micros()).unwrap_or(i128::MAX);
-        i128::from(end) + lateness > i128::from(self.watermark_before(epoch, sources))
+        let watermark = i128::from(self.watermark_before(epoch, sources));
+        let is_open = i128::from(end) + lateness > watermark;
+        if is_open && i128::from(end) <= watermark {
+            self.allowed.borrow_mut().insert(self.at.get());
+        }
+        is_open
     }
 
     /// Whether a window that ends then takes no more rows after this epoch.
@@ -146,19 +169,10 @@ impl Context<'_> {
 
 /// Evaluates a job over what it was given.
 pub fn evaluate(job: &Job, history: &History) -> Result<Expected, Unfit> {
-    let epochs = history.epochs();
-    let watermarks = history.watermarks(job).ok_or(Unfit::NeedsClock)?;
-    let context = Context { job, history, epochs: epochs.len(), times: epochs.clone(), watermarks };
-    let roots: Vec<NodeId> = job.views.iter().map(|view| view.node).chain(job.sinks.iter().map(|sink| sink.node)).collect();
-    let live = upstream(&job.plan, &roots);
-    let mut nodes: Vec<Evaluated> = Vec::new();
-    for (id, live) in live.iter().enumerate() {
-        let evaluated = if *live { evaluate_node(&context, id, &nodes)? } else { Evaluated::default() };
-        if *live {
-            check_properties(&job.plan, id, &evaluated)?;
-        }
-        nodes.push(evaluated);
-    }
+    let context = Context::new(job, history)?;
+    let (nodes, live) = nodes(&context)?;
+    let met = met(&context, &nodes, &live);
+    let epochs = context.times;
     let sum = |within: &[bool], of: fn(&Evaluated) -> &[i64]| -> Vec<i64> {
         let counted = || nodes.iter().zip(within).filter(|(_, within)| **within);
         (0..epochs.len()).map(|epoch| counted().map(|(node, _)| of(node)[epoch]).sum()).collect()
@@ -169,8 +183,29 @@ pub fn evaluate(job: &Job, history: &History) -> Result<Expected, Unfit> {
         view_errors: job.views.iter().map(|view| errors(view.node)).collect(),
         sinks: job.sinks.iter().map(|sink| nodes[sink.node].content.clone()).collect(),
         late: sum(&live, |node| &node.late),
+        met,
         epochs,
     })
+}
+
+/// All operators, and which of them give something to views or sinks; the others are empty.
+fn nodes(context: &Context<'_>) -> Result<(Vec<Evaluated>, Vec<bool>), Unfit> {
+    let job = context.job;
+    let roots: Vec<NodeId> = job.views.iter().map(|view| view.node).chain(job.sinks.iter().map(|sink| sink.node)).collect();
+    let live = upstream(&job.plan, &roots);
+    if hides_the_clock(&job.plan, &live) {
+        return Err(Unfit::NeedsClock);
+    }
+    let mut nodes: Vec<Evaluated> = Vec::new();
+    for (id, live) in live.iter().enumerate() {
+        context.at.set(id);
+        let evaluated = if *live { evaluate_node(context, id, &nodes)? } else { Evaluated::default() };
+        if *live {
+            check_properties(&job.plan, id, &evaluated)?;
+        }
+        nodes.push(evaluated);
+    }
+    Ok((nodes, live))
 }
 
 fn evaluate_node(context: &Context<'_>, id: NodeId, nodes: &[Evaluated]) -> Result<Evaluated, Unfit> {
@@ -184,6 +219,7 @@ fn evaluate_node(context: &Context<'_>, id: NodeId, nodes: &[Evaluated]) -> Resu
             let rows: Multiset = crate::value::rows_of(rows).into_iter().map(|row| (row, 1)).collect();
             Evaluated::of(vec![rows; context.epochs])
         }
+        Op::Map(_) if context.job.plan.gives_versions(id) => timed::versions(context, id)?,
         Op::Map(map) => {
             let mut map = RowMap::new(map, input_schema(0), &node.schema, keeps_failed(context));
             let mut evaluated = Evaluated::of(vec![Multiset::default(); context.epochs]);
@@ -243,13 +279,27 @@ fn upstream(plan: &Plan, roots: &[NodeId]) -> Vec<bool> {
     live
 }
 
-/// Whether a node gives a table's rows as they came.
-fn is_sequence(plan: &Plan, id: NodeId) -> bool {
-    match plan.nodes[id].op {
-        Op::Versions { .. } => true,
-        Op::Map(_) => is_sequence(plan, plan.nodes[id].inputs[0]),
+/// Whether something depends on the epoch in which the clock made an operator give rows. Of such an epoch no more is known
+/// than what it changes in views and sinks.
+fn hides_the_clock(plan: &Plan, live: &[bool]) -> bool {
+    let of_processing = |id: &NodeId| {
+        let times = plan.nodes[*id].properties.time.iter().flatten();
+        times.flat_map(|time| &time.sources).any(|source| source.source == PROCESSING_TIME)
+    };
+    let clocked = |id: NodeId| match plan.nodes[id].op {
+        Op::Temporal(_) | Op::Hold(Hold::Every { .. }) => true,
+        Op::Hold(_) | Op::Aggregate(_) | Op::Session(_) | Op::Join(_) | Op::TopN(_) | Op::Over(_) => {
+            plan.nodes[id].inputs.iter().any(of_processing)
+        }
         _ => false,
-    }
+    };
+    let behind = |id: NodeId| plan.upstream_of(id).iter().any(|other| *other != id && clocked(*other));
+    let asks = |op: &Op| match op {
+        Op::Stamp | Op::Hold(Hold::Every { .. }) => true,
+        Op::TemporalJoin(join) => join.as_of == AsOf::Processing,
+        _ => false,
+    };
+    (0..plan.nodes.len()).any(|id| live[id] && asks(&plan.nodes[id].op) && behind(id))
 }
 
 /// Holds what the plan says of an operator against its content.
@@ -257,13 +307,15 @@ fn check_properties(plan: &Plan, id: NodeId, evaluated: &Evaluated) -> Result<()
     let node = &plan.nodes[id];
     let fields = node.schema.fields();
     for (epoch, rows) in evaluated.content.iter().enumerate() {
-        // Versions are a sequence: a deletion there need not take back a row.
-        let sequence = is_sequence(plan, id);
+        // Versions are a sequence: a deletion there need not take back a row, and of what it says only the key counts.
+        let sequence = plan.gives_versions(id);
         if let Some((row, _)) = rows.iter().find(|(_, diff)| *diff < 0 && !sequence) {
             return Err(wrong(id, &format!("after epoch {epoch} it has a row less than none: {}", crate::value::show(row))));
         }
-        if let Some((row, _)) =
-            rows.iter().find(|(row, _)| row.iter().zip(fields).any(|(value, field)| value.is_null() && !field.is_nullable()))
+        if let Some((row, _)) = rows
+            .iter()
+            .filter(|(_, diff)| *diff > 0)
+            .find(|(row, _)| row.iter().zip(fields).any(|(value, field)| value.is_null() && !field.is_nullable()))
         {
             return Err(wrong(id, &format!("a column that is not nullable has a NULL in {}", crate::value::show(row))));
         }

@@ -17,6 +17,7 @@
 //! But what a plan *says* of its operators (append-only, unique keys, columns without NULL) is held against every epoch.
 
 pub mod case;
+pub mod census;
 pub mod compare;
 pub mod drive;
 pub mod evaluate;

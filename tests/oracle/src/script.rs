@@ -7,6 +7,9 @@
 //!   1 - 1 | 'a' | 500   in step 1 it is retracted
 //!   2 idle              in step 2 the feed says that nothing comes for a while
 //! ```
+//!
+//! Times in a column called `due` are milliseconds from when the job begins: so what depends on the clock depends on it in
+//! the same way whenever a script is run.
 
 use std::fmt::{self, Write as _};
 
@@ -50,7 +53,27 @@ pub struct Batch {
     pub idle: bool,
 }
 
+/// The column whose times a script counts from when the job begins; a TIMESTAMP(3).
+pub const DUE: &str = "due";
+
 impl Script {
+    /// The script of a job that begins `millis` after the Unix epoch.
+    pub fn begun_at(&self, millis: i64, job: &Job) -> Script {
+        let mut script = self.clone();
+        for feed in &mut script.feeds {
+            let source = job.sources.iter().find(|source| source.name == feed.source);
+            let Some(due) = source.and_then(|source| source.schema.index_of(DUE).ok()) else { continue };
+            for (row, _) in feed.batches.iter_mut().flat_map(|batch| &mut batch.rows) {
+                let mut values = row.to_vec();
+                if let Value::Int(time) = &mut values[due] {
+                    *time += millis;
+                }
+                *row = values.into();
+            }
+        }
+        script
+    }
+
     /// One more than the last step.
     pub fn steps(&self) -> usize {
         self.feeds.iter().flat_map(|feed| &feed.batches).map(|batch| batch.step + 1).max().unwrap_or(0)

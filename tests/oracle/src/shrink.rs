@@ -1,10 +1,12 @@
 //! Makes a failing case small: leaves out whatever it fails without.
 //!
 //! Greedy, largest pieces first: statements, feeds, steps, rows, options. Each attempt is a run of its own, a few times if
-//! workers race for epochs. It stops when nothing can go any more, or after so many attempts.
+//! workers race for epochs. It stops when nothing can go any more, or after a while: a job that stalls is waited for in
+//! every attempt.
 
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 use highwater_plan::explain;
 
@@ -14,6 +16,9 @@ use crate::script::Script;
 
 /// Attempts, in all.
 const ATTEMPTS_MAX: usize = 600;
+
+/// No attempt begins after this time.
+const TIME_MAX: Duration = Duration::from_secs(120);
 
 /// A case that fails.
 #[derive(Debug, Clone)]
@@ -31,9 +36,9 @@ pub struct Failing {
 impl Failing {
     /// A smaller case that fails in the same way.
     pub fn shrink(self) -> Failing {
-        let mut shrinker = Shrinker { best: self, attempts: 0 };
+        let mut shrinker = Shrinker { best: self, attempts: 0, until: Instant::now() + TIME_MAX };
         shrinker.pin_epochs();
-        while shrinker.round() && shrinker.attempts < ATTEMPTS_MAX {}
+        while shrinker.round() && !shrinker.is_over() {}
         shrinker.best
     }
 
@@ -61,9 +66,14 @@ impl Failing {
 struct Shrinker {
     best: Failing,
     attempts: usize,
+    until: Instant,
 }
 
 impl Shrinker {
+    fn is_over(&self) -> bool {
+        self.attempts >= ATTEMPTS_MAX || Instant::now() > self.until
+    }
+
     /// Makes each epoch that the engine made a step, so that what depended on their coming apart does so always.
     fn pin_epochs(&mut self) {
         let Some(history) = &self.best.wrong.history else { return };
@@ -122,7 +132,7 @@ impl Shrinker {
 
     /// Takes the case if it still fails.
     fn attempt(&mut self, text: Text, mut script: Script) {
-        if self.attempts >= ATTEMPTS_MAX {
+        if self.is_over() {
             return;
         }
         self.attempts += 1;

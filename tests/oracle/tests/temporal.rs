@@ -107,7 +107,7 @@ fn check(number: u64, condition: &str, meaning: Condition) {
     for workers in [1, 2, 4] {
         let script = script(&mut Random::new(number * 10 + workers as u64));
         match run_alone(workers, &job, &script) {
-            Outcome::Right(observed) if by_hand => judge(&observed, meaning),
+            Outcome::Right(seen) if by_hand => judge(&seen.observed, meaning),
             Outcome::Right(_) => {}
             Outcome::Skipped => panic!("the case is too large"),
             Outcome::Wrong(wrong) => panic!("{condition} on {workers} workers: {}\n{script}", wrong.fault),

@@ -1,5 +1,7 @@
 //! Recursive queries: at every epoch, steps from nothing until one changes nothing.
 
+use std::cell::{Cell, RefCell};
+
 use highwater_plan::{AtLimit, Job, Op, Recursion};
 
 use super::{Context, Evaluated, Unfit, evaluate_node};
@@ -29,6 +31,8 @@ pub(super) fn content(
             epochs: 1,
             times: vec![context.times[epoch]],
             watermarks: vec![context.watermarks[epoch].clone()],
+            at: Cell::default(),
+            allowed: RefCell::default(),
         };
         let (content, errors) = fixpoint(&step, recursion, &entries)?;
         evaluated.content.push(content[output].clone());

@@ -149,7 +149,7 @@ pub(super) fn temporal(
         AsOf::Event { left, right, valid, first_of_equal, sources } => {
             let rows = match first_of_equal {
                 true => rows_that_came(inputs[1]),
-                false => right_rows(context, context.job.plan.nodes[id].inputs[1])?,
+                false => right_rows(context, context.job.plan.nodes[id].inputs[1])?.0,
             };
             of_event(context, id, pairing, (inputs[0], rows), (*left, *right, *valid), *first_of_equal, sources)
         }
@@ -251,15 +251,16 @@ fn of_event(
             right[epoch].sort_by_key(|(row, _)| time(row, right_time, &types[1]));
         }
         for (row, diff) in right[epoch].drain(..) {
+            // The end of a version is a row that came, too: refused, it is one more.
             let Some(from) = time(&row, right_time, &types[1]) else {
-                errors += diff;
+                errors += diff.abs();
                 continue;
             };
             let key = pairing.beside.on.iter().map(|(_, column)| row[*column].clone()).collect();
             let of_key = versions.entry(key).or_default();
             // What a later version has replaced before the watermark can no longer be asked for.
             if of_key.range(from.saturating_add(1)..).next().is_some_and(|(next, _)| *next <= before) {
-                late += diff;
+                late += diff.abs();
                 continue;
             }
             let exists = diff > 0 && valid.is_none_or(|valid| row[valid].is_true());
@@ -270,7 +271,6 @@ fn of_event(
                 (Some(Some(there)), Some(row)) if first_of_equal && kept(there) <= kept(row) => {}
                 _ => drop(of_key.insert(from, version)),
             }
-            // That is all that is known of a key whose last version before the watermark says that it is gone.
         }
         let change = match epoch.checked_sub(1) {
             None => left[epoch].clone(),
@@ -293,6 +293,7 @@ fn of_event(
             let beside: Vec<(Row, i64)> = version.map(|row| (row, 1)).into_iter().collect();
             pairing.give(&row, diff, &beside, &mut content, &mut errors)?;
         }
+        // That it is gone is not kept of a key: it is as if there had never been one.
         for of_key in versions.values_mut() {
             if let Some((last, None)) = of_key.range(..=now).next_back().map(|(at, row)| (*at, row.clone())) {
                 of_key.retain(|at, _| *at > last);
@@ -312,8 +313,23 @@ fn rows_that_came(content: &[Multiset]) -> Vec<Vec<(Row, i64)>> {
     changes.map(|change| change.iter().map(|(row, diff)| (row.clone(), diff)).collect()).collect()
 }
 
-/// Per epoch the rows of the right side in the order they came, mapped; those that fail are counted elsewhere.
-fn right_rows(context: &Context<'_>, node: NodeId) -> Result<Vec<Vec<(Row, i64)>>, Unfit> {
+/// The versions of a table behind a map, and what fails of them, each added up.
+pub(super) fn versions(context: &Context<'_>, node: NodeId) -> Result<Evaluated, Unfit> {
+    let (came, failed) = right_rows(context, node)?;
+    let mut evaluated = Evaluated::of(Vec::new());
+    let mut content = Multiset::default();
+    for rows in came {
+        rows.into_iter().for_each(|(row, diff)| content.add(row, diff));
+        evaluated.content.push(content.clone());
+    }
+    evaluated.late = vec![0; failed.len()];
+    evaluated.errors = failed;
+    Ok(evaluated)
+}
+
+/// Per epoch the rows of the right side in the order they came, mapped, and how many have failed through it in the last map.
+/// What fails has no row from then on; that a row ends does not fail.
+fn right_rows(context: &Context<'_>, node: NodeId) -> Result<(Came, Vec<i64>), Unfit> {
     let found = &context.job.plan.nodes[node];
     match &found.op {
         Op::Versions { source, projection } => {
@@ -323,22 +339,31 @@ fn right_rows(context: &Context<'_>, node: NodeId) -> Result<Vec<Vec<(Row, i64)>
                 let rows = ordered.iter().filter(|(at, ..)| *at == epoch);
                 rows.map(|(_, row, diff)| (read(row), *diff)).collect()
             };
-            Ok(context.history.epochs().into_iter().map(of).collect())
+            Ok((context.history.epochs().into_iter().map(of).collect(), vec![0; context.epochs]))
         }
         Op::Map(map) => {
             let input = found.inputs[0];
-            let mut mapped = RowMap::new(map, &context.job.plan.nodes[input].schema, &found.schema, keeps_failed(context));
-            let mut epochs = right_rows(context, input)?;
+            let nullable = found.schema.fields().iter().map(|field| field.as_ref().clone().with_nullable(true));
+            let nullable: SchemaRef = Arc::new(Schema::new(nullable.collect::<Vec<Field>>()));
+            let mut mapped = RowMap::new(map, &context.job.plan.nodes[input].schema, &nullable, true);
+            let (mut epochs, _) = right_rows(context, input)?;
+            let (mut failed, mut all_failed) = (0, Vec::new());
             for rows in &mut epochs {
-                let mut all = Vec::new();
-                for (row, diff) in rows.drain(..) {
-                    let mut one = Multiset::default();
-                    mapped.apply(&row, diff, &mut one, &mut 0).map_err(|e| wrong(node, &e))?;
-                    all.extend(one.iter().map(|(row, diff)| (row.clone(), diff)));
+                for (row, diff) in rows.iter_mut() {
+                    let (mut one, mut fails) = (Multiset::default(), 0);
+                    mapped.apply(row, 1, &mut one, &mut fails).map_err(|e| wrong(node, &e))?;
+                    *row = match one.iter().next() {
+                        Some((mapped, _)) => mapped.clone(),
+                        None => return Err(wrong(node, "a map leaves out versions")),
+                    };
+                    if *diff > 0 {
+                        failed += fails;
+                        *diff = if fails > 0 && !keeps_failed(context) { -1 } else { *diff };
+                    }
                 }
-                *rows = all;
+                all_failed.push(failed);
             }
-            Ok(epochs)
+            Ok((epochs, all_failed))
         }
         _ => Err(wrong(node, "versions come from a table")),
     }

@@ -23,6 +23,8 @@ pub(super) enum Role {
     Start(i64),
     /// The end of windows of this length (milliseconds).
     End(i64),
+    /// About the moment at which the job runs; without a watermark.
+    Clock,
 }
 
 /// A column.
@@ -32,6 +34,13 @@ pub(super) struct Column {
     pub(super) name: String,
     pub(super) kind: Kind,
     pub(super) role: Role,
+}
+
+impl Column {
+    /// Whether a watermark says something of it.
+    pub(super) fn is_timed(&self) -> bool {
+        matches!(self.role, Role::Event | Role::Start(_) | Role::End(_))
+    }
 }
 
 /// A relation.
@@ -48,6 +57,11 @@ impl Relation {
     /// Its columns, qualified.
     pub(super) fn columns_of(&self, alias: &str) -> Vec<Column> {
         self.columns.iter().map(|column| Column { name: format!("{alias}.{}", column.name), ..column.clone() }).collect()
+    }
+
+    /// A column that the clock passes while the job runs.
+    pub(super) fn clock(&self) -> Option<&Column> {
+        self.columns.iter().find(|column| column.role == Role::Clock)
     }
 
     /// Whether a watermark bounds one of its columns.

@@ -1,18 +1,20 @@
 //! Random views over sources and over each other.
 
 mod aggregates;
+mod clocked;
 mod extreme;
 mod grouped;
 mod items;
 mod joined;
 mod ordered;
+mod recursive;
 mod subquery;
 mod timed;
 
 use super::Random;
 use super::expr::{expr, predicate};
 use super::names::{Column, Kind, Relation, Role};
-use super::sources::Declared;
+use super::sources::{Declared, MOMENT};
 
 /// Views that may stand on each other.
 const DEPTH_MAX: usize = 3;
@@ -27,8 +29,6 @@ pub(super) struct Queries<'a> {
     finest_ms: i64,
     /// How many of the first columns of the table with versions are its key.
     versioned_keys: usize,
-    /// Whether LATERAL, recursion and subqueries that are more than a join are among them.
-    all_kinds: bool,
 }
 
 /// A query and what its output is.
@@ -46,6 +46,11 @@ struct From {
     sql: String,
     columns: Vec<Column>,
     depth: usize,
+}
+
+/// Whether it has times about now.
+fn is_clocked(relation: &Relation) -> bool {
+    relation.clock().is_some() || relation.columns.iter().any(|column| column.name == MOMENT)
 }
 
 /// `INTERVAL '2' SECOND`.
@@ -74,11 +79,11 @@ impl Items {
 
 impl<'a> Queries<'a> {
     /// Over these sources.
-    pub(super) fn new(random: &'a mut Random, sources: &[Declared], all_kinds: bool) -> Self {
+    pub(super) fn new(random: &'a mut Random, sources: &[Declared]) -> Self {
         let finest_ms = if sources.iter().any(Declared::counts_seconds) { 1_000 } else { 1 };
         let versioned_keys = sources.iter().filter_map(Declared::keys).max().unwrap_or(0);
-        let relations = sources.iter().map(|declared| declared.relation.clone()).collect();
-        Queries { random, relations, finest_ms, versioned_keys, all_kinds }
+        let relations = sources.iter().map(Declared::named).collect();
+        Queries { random, relations, finest_ms, versioned_keys }
     }
 
     /// One to four views, and perhaps a sink.
@@ -89,7 +94,7 @@ impl<'a> Queries<'a> {
             let query = self.query();
             let plain = number < views && self.random.chance(25);
             let what = if plain { "VIEW" } else { "MATERIALIZED VIEW" };
-            let timed = query.columns.iter().any(|column| column.role != Role::None);
+            let timed = query.columns.iter().any(Column::is_timed);
             let emit = match query.closes {
                 true if self.random.chance(45) => " EMIT FINAL",
                 false if timed && query.depth == 0 && self.random.chance(12) => " EMIT FINAL",
@@ -113,7 +118,11 @@ impl<'a> Queries<'a> {
     }
 
     fn query(&mut self) -> Query {
-        match self.random.below(if self.all_kinds { 41 } else { 37 }) {
+        if self.relations.iter().any(is_clocked) && self.random.chance(14) {
+            return self.clocked();
+        }
+        match self.random.below(46) {
+            41..=45 => self.ordered(),
             37..=38 => self.lateral(),
             39..=40 => self.recursive(),
             35..=36 => self.latest(),

@@ -17,7 +17,7 @@ pub(super) fn script(random: &mut Random, sources: &[Declared], job: &Job, steps
     let most = if steps > 12 { 4 } else { *random.one_of(&[2, 4, 8, 12]) };
     let awaited = random.chance(65);
     let mut script = Script { feeds: Vec::new(), awaited, finishes: random.chance(80) };
-    let pace = *random.one_of(&[300, 900, 2_500]);
+    let pace = *random.one_of(&[300, 900, 2_500, 5_000]);
     for source in &job.sources {
         let declared =
             sources.iter().find(|declared| declared.relation.name == source.name).expect("the job was made from these");
@@ -29,8 +29,15 @@ pub(super) fn script(random: &mut Random, sources: &[Declared], job: &Job, steps
                 batches: Vec::new(),
                 ends_with_rows: random.chance(50),
             };
-            let mut rows =
-                Rows { random, declared, types: types(source), feeds: feeds as i64, now: declared.base_ms, held: Vec::new() };
+            let mut rows = Rows {
+                random,
+                declared,
+                types: types(source),
+                feeds: feeds as i64,
+                now: declared.base_ms,
+                held: Vec::new(),
+                gone: Vec::new(),
+            };
             for step in 0..steps {
                 rows.now += rows.random.range(0, pace * 2);
                 rows.batches(step, most, &mut feed.batches);
@@ -74,12 +81,17 @@ struct Rows<'a> {
     now: i64,
     /// Rows that were given and not retracted.
     held: Vec<Row>,
+    /// Rows that were retracted.
+    gone: Vec<Row>,
 }
 
 impl Rows<'_> {
     fn batches(&mut self, step: usize, most: i64, batches: &mut Vec<Batch>) {
         let count = if self.random.chance(20) { 0 } else { self.random.range(0, most) };
         let mut rows = Vec::new();
+        if self.random.chance(8) {
+            rows = self.emptied();
+        }
         for _ in 0..count {
             let update = self.update();
             rows.push(update);
@@ -95,13 +107,36 @@ impl Rows<'_> {
         batches.push(Batch { step, rows: rest, idle: false });
     }
 
+    /// Takes back all that the feed has given.
+    fn emptied(&mut self) -> Vec<(Row, i64)> {
+        match self.declared.behaviour {
+            Behaviour::Grows => Vec::new(),
+            Behaviour::Retracts => {
+                self.gone.extend(self.held.iter().cloned());
+                self.held.drain(..).map(|row| (row, -1)).collect()
+            }
+            // Of every key that a feed can give.
+            Behaviour::Upserts { .. } => {
+                let whole = (0..=2 * self.feeds).map(|key| {
+                    let mut row = self.row().to_vec();
+                    row[0] = Value::Int(key);
+                    (row.into(), -1)
+                });
+                whole.collect()
+            }
+        }
+    }
+
     fn update(&mut self) -> (Row, i64) {
         let retracts = self.declared.behaviour == Behaviour::Retracts;
         if retracts && !self.held.is_empty() && self.random.chance(35) {
             let place = self.random.below(self.held.len());
-            return (self.held.swap_remove(place), -1);
+            let row = self.held.swap_remove(place);
+            self.gone.push(row.clone());
+            return (row, -1);
         }
         let row = match self.declared.behaviour {
+            Behaviour::Retracts if !self.gone.is_empty() && self.random.chance(20) => self.random.one_of(&self.gone).clone(),
             Behaviour::Retracts if !self.held.is_empty() && self.random.chance(20) => self.random.one_of(&self.held).clone(),
             _ => self.row(),
         };
@@ -119,7 +154,7 @@ impl Rows<'_> {
         for (index, name) in columns.iter().enumerate() {
             let nulls = if index < key {
                 0
-            } else if name == "ts" {
+            } else if name == "ts" || name == "due" {
                 3
             } else {
                 12
@@ -155,6 +190,8 @@ impl Rows<'_> {
                     _ => ms * 1_000_000,
                 })
             }
+            // Most of them while the job runs, which takes some milliseconds.
+            "due" => Value::Int(random.range(-8, 24)),
             other => panic!("no values are known for column {other}"),
         }
     }

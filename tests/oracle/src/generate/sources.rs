@@ -2,6 +2,7 @@
 
 use super::Random;
 use super::names::{Column, Kind, Relation, Role};
+use crate::script::DUE;
 
 /// What a relation's rows do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -28,12 +29,26 @@ pub(super) struct Declared {
     pub(super) bound_ms: Option<i64>,
     /// About where event times begin.
     pub(super) base_ms: i64,
+    /// Whether there is a column [`MOMENT`], which nobody gives: processing time.
+    stamped: bool,
 }
+
+/// The column that says when a row came.
+pub(super) const MOMENT: &str = "moment";
 
 impl Declared {
     /// Whether its timestamps are whole seconds.
     pub(super) fn counts_seconds(&self) -> bool {
         self.types.iter().any(|sql| sql == "TIMESTAMP(0)")
+    }
+
+    /// What queries can name of it.
+    pub(super) fn named(&self) -> Relation {
+        let mut relation = self.relation.clone();
+        if self.stamped {
+            relation.columns.push(Column { name: MOMENT.into(), kind: Kind::Timestamp, role: Role::None });
+        }
+        relation
     }
 
     /// How many columns its key has, if it has one.
@@ -51,6 +66,9 @@ impl Declared {
         if let Behaviour::Upserts { key } = self.behaviour {
             let key: Vec<&str> = self.relation.columns[..key].iter().map(|column| column.name.as_str()).collect();
             parts.push(format!("PRIMARY KEY ({})", key.join(", ")));
+        }
+        if self.stamped {
+            parts.push(format!("{MOMENT} AS PROCTIME()"));
         }
         if let Some(bound) = self.bound_ms {
             let interval = super::query::interval(bound);
@@ -72,10 +90,10 @@ pub(super) fn declare(random: &mut Random) -> Vec<Declared> {
     if random.chance(45) {
         declared.push(stream(random, "s2"));
     }
-    if random.chance(45) {
+    if random.chance(55) {
         declared.push(changelog(random));
     }
-    if random.chance(40) {
+    if random.chance(50) {
         declared.push(keyed(random));
     }
     declared
@@ -119,17 +137,21 @@ fn with_time(random: &mut Random, columns: &mut Vec<Column>, types: &mut Vec<Str
     watermark.then(|| *random.one_of(&[0, 500, 1_000, 2_000, 4_000]))
 }
 
+/// A time about the moment at which the job runs, in so many cases of a hundred.
+fn with_clock(random: &mut Random, columns: &mut Vec<Column>, types: &mut Vec<String>, percent: u64) {
+    if random.chance(percent) {
+        columns.push(Column { name: DUE.into(), kind: Kind::Timestamp, role: Role::Clock });
+        types.push("TIMESTAMP(3)".into());
+    }
+}
+
 fn stream(random: &mut Random, name: &str) -> Declared {
     let (mut columns, mut types) = payload(random, 2, 5);
     let bound_ms = with_time(random, &mut columns, &mut types, true);
+    with_clock(random, &mut columns, &mut types, 12);
     let base_ms = *random.one_of(&[0, -7_000, 1_700_000_000_000]);
-    Declared {
-        relation: Relation { name: name.into(), columns, depth: 0 },
-        behaviour: Behaviour::Grows,
-        types,
-        bound_ms,
-        base_ms,
-    }
+    let relation = Relation { name: name.into(), columns, depth: 0 };
+    Declared { relation, behaviour: Behaviour::Grows, types, bound_ms, base_ms, stamped: random.chance(14) }
 }
 
 fn changelog(random: &mut Random) -> Declared {
@@ -139,15 +161,17 @@ fn changelog(random: &mut Random) -> Declared {
         let watermark = random.chance(60);
         bound_ms = with_time(random, &mut columns, &mut types, watermark);
     }
+    with_clock(random, &mut columns, &mut types, 35);
     let relation = Relation { name: "c1".into(), columns, depth: 0 };
-    Declared { relation, behaviour: Behaviour::Retracts, types, bound_ms, base_ms: 0 }
+    Declared { relation, behaviour: Behaviour::Retracts, types, bound_ms, base_ms: 0, stamped: false }
 }
 
 fn keyed(random: &mut Random) -> Declared {
     let (mut columns, mut types) = payload(random, 2, 4);
     let key = if columns.len() > 2 && random.chance(30) { 2 } else { 1 };
     let bound_ms = if random.chance(60) { with_time(random, &mut columns, &mut types, true) } else { None };
+    with_clock(random, &mut columns, &mut types, 30);
     let base_ms = *random.one_of(&[0, -7_000, 1_700_000_000_000]);
     let relation = Relation { name: "p1".into(), columns, depth: 0 };
-    Declared { relation, behaviour: Behaviour::Upserts { key }, types, bound_ms, base_ms }
+    Declared { relation, behaviour: Behaviour::Upserts { key }, types, bound_ms, base_ms, stamped: false }
 }

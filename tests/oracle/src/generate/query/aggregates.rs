@@ -10,8 +10,8 @@ const ORDERED: [Kind; 6] = [Kind::BigInt, Kind::Int, Kind::Varchar, Kind::Double
 impl Queries<'_> {
     /// A call and what it gives.
     pub(super) fn call(&mut self, columns: &[Column]) -> (String, Kind) {
-        let (call, kind) = if self.random.chance(50) { self.plain_call(columns) } else { self.further_call(columns) };
-        match self.random.chance(20) {
+        let (call, kind) = if self.random.chance(35) { self.plain_call(columns) } else { self.further_call(columns) };
+        match self.random.chance(30) {
             true => (format!("{call} FILTER (WHERE {})", predicate(self.random, columns, 1)), kind),
             false => (call, kind),
         }
@@ -54,7 +54,7 @@ impl Queries<'_> {
 
     fn further_call(&mut self, columns: &[Column]) -> (String, Kind) {
         let distinct = self.copies(20);
-        match self.random.below(12) {
+        match self.random.below(15) {
             0 => {
                 let name = self.random.pick(&["BOOL_AND", "BOOL_OR", "EVERY"]);
                 (format!("{name}({})", predicate(self.random, columns, 1)), Kind::Boolean)
@@ -64,12 +64,12 @@ impl Queries<'_> {
                 let (argument, kind) = self.argument(columns, &[Kind::BigInt, Kind::Int]);
                 (format!("{name}({distinct}{argument})"), kind)
             }
-            2 => {
+            2 | 12 => {
                 let name = self.random.pick(&["VAR_POP", "VAR_SAMP", "STDDEV_POP", "STDDEV"]);
                 let (argument, _) = self.argument(columns, &NUMBERS);
                 (format!("{name}({distinct}{argument})"), Kind::Double)
             }
-            3 => {
+            3 | 13 | 14 => {
                 let pairs = [
                     "COVAR_POP",
                     "COVAR_SAMP",

@@ -46,7 +46,7 @@ impl Queries<'_> {
 
     /// Two relations whose times are at most so far apart.
     pub(super) fn interval_join(&mut self) -> Query {
-        let timed = |column: &Column| column.role != Role::None && column.kind == Kind::Timestamp;
+        let timed = |column: &Column| column.is_timed() && column.kind == Kind::Timestamp;
         let [left, right] = ["l", "r"].map(|alias| {
             // Streams always have a time.
             let relation = self.relation(|relation| relation.columns.iter().any(timed)).expect("the first source is a stream");
@@ -108,7 +108,7 @@ impl Queries<'_> {
             }
         }
         let wanted = if on.is_empty() { self.random.range(1, 2) } else { self.random.range(0, 1) };
-        let wanted = if on.is_empty() && self.random.chance(6) { 0 } else { wanted };
+        let wanted = if on.is_empty() && self.random.chance(12) { 0 } else { wanted };
         for _ in 0..20 {
             if on.len() as i64 >= wanted + if windowed { 1 } else { 0 } {
                 break;
@@ -117,7 +117,7 @@ impl Queries<'_> {
             let fitting: Vec<&Column> = right.columns.iter().filter(|other| comparable(one, other)).collect();
             if !fitting.is_empty() {
                 let other = *self.random.one_of(&fitting);
-                let equality = if self.random.chance(12) { "IS NOT DISTINCT FROM" } else { "=" };
+                let equality = if self.random.chance(18) { "IS NOT DISTINCT FROM" } else { "=" };
                 on.push(format!("{} {equality} {}", one.name, other.name));
             }
         }
@@ -132,11 +132,11 @@ impl Queries<'_> {
     fn joined_on(&mut self, left: From, right: From, on: Vec<String>, windowed: bool) -> Query {
         let mut both: Vec<Column> = left.columns.iter().chain(&right.columns).cloned().collect();
         let join = match self.random.below(20) {
-            0..=8 => "JOIN",
-            9..=11 => "LEFT JOIN",
-            12..=13 => "RIGHT JOIN",
-            14..=15 => "FULL JOIN",
-            16..=17 => "LEFT SEMI JOIN",
+            0..=5 => "JOIN",
+            6..=8 => "LEFT JOIN",
+            9..=11 => "RIGHT JOIN",
+            12..=14 => "FULL JOIN",
+            15..=17 => "LEFT SEMI JOIN",
             _ => "LEFT ANTI JOIN",
         };
         // What is padded with NULLs says nothing of time any more.

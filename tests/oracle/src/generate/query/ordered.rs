@@ -59,8 +59,17 @@ impl Queries<'_> {
         columns.iter().map(|column| Column { role: role(column), ..column.clone() }).collect()
     }
 
+    /// One with windows, in so many cases of a hundred if there is one.
+    fn relation_in_windows(&mut self, percent: u64) -> Relation {
+        let wanted = self.random.chance(percent);
+        let windowed =
+            |relation: &Relation| relation.columns.iter().any(|column| matches!(column.role, Role::Start(_) | Role::End(_)));
+        let found = if wanted { self.relation(windowed) } else { None };
+        found.unwrap_or_else(|| self.any_relation())
+    }
+
     fn top(&mut self) -> Query {
-        let relation = self.any_relation();
+        let relation = self.relation_in_windows(30);
         let (partition, closes) = self.partition(&relation.columns);
         let order = self.order_by(&relation.columns, 1);
         let function = *self.random.one_of(&["row_number", "row_number", "rank", "dense_rank"]);
@@ -133,13 +142,13 @@ impl Queries<'_> {
 
     /// One or two OVER clauses with one to three functions each.
     fn over(&mut self) -> Query {
-        let relation = self.any_relation();
+        let relation = self.relation_in_windows(30);
         let (mut partition, mut closes) = self.partition(&relation.columns);
         let mut order = self.order_by(&relation.columns, 1);
         let mut ranged = None;
-        match (relation.event_time().cloned(), self.random.below(3)) {
+        match (relation.event_time().cloned(), self.random.below(5)) {
             // By event time, as a stream has it.
-            (Some(time), 0..=1) => {
+            (Some(time), 0..=2) if !closes || self.random.chance(30) => {
                 partition.retain(|by| by.role == Role::None);
                 partition.truncate(1);
                 order = format!(" ORDER BY {}", time.name);
@@ -197,7 +206,7 @@ impl Queries<'_> {
             }
             2 => (format!("{}({name})", self.random.pick(&["FIRST_VALUE", "LAST_VALUE"])), kind, true),
             3 => (format!("NTH_VALUE({name}, {})", self.random.range(1, 3)), kind, true),
-            4 if closes && self.random.chance(30) => {
+            4 if closes && self.random.chance(70) => {
                 let (function, kind) = *self.random.one_of(&[
                     ("PERCENT_RANK()", Kind::Double),
                     ("CUME_DIST()", Kind::Double),
@@ -214,12 +223,11 @@ impl Queries<'_> {
 
     /// A frame, perhaps; of values if their kind is given.
     fn frame(&mut self, ranged: Option<Kind>) -> String {
-        let units = match self.random.below(5) {
+        let units = match self.random.below(6) {
             0 => return String::new(),
-            1..=2 => "ROWS",
-            3 => "GROUPS",
-            _ if ranged.is_some() => "RANGE",
-            _ => "ROWS",
+            1..=3 if ranged.is_some() => "RANGE",
+            1..=3 => "ROWS",
+            _ => "GROUPS",
         };
         let distance = |queries: &mut Self| match (units, ranged) {
             ("RANGE", Some(Kind::Timestamp)) => interval(queries.random.range(0, 4) * 1_000),

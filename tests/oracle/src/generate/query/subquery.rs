@@ -9,7 +9,7 @@ impl Queries<'_> {
         let (from, inner) = (self.from("l"), self.from("r"));
         let mut items = self.items(&from.columns);
         let mut conditions = Vec::new();
-        let subquery = match !self.all_kinds || self.random.chance(60) {
+        let subquery = match self.random.chance(60) {
             true => self.boolean_subquery(&from.columns, &inner.columns, &inner.sql),
             false => self.dependent_subquery(&from.columns, &inner.columns, &inner.sql),
         };
@@ -53,7 +53,7 @@ impl Queries<'_> {
         let correlation = self.correlation(outer, inner, 70);
         let value = expr(self.random, inner, Kind::BigInt, 0);
         let function = self.random.pick(&["max", "min", "count"]);
-        match if self.all_kinds { self.random.below(4) } else { 2 } {
+        match self.random.below(4) {
             0 => {
                 let order = expr(self.random, inner, Kind::BigInt, 0);
                 format!("(SELECT {value} FROM {from} WHERE {correlation} ORDER BY {order} LIMIT 1)")
@@ -121,22 +121,6 @@ impl Queries<'_> {
         };
         let sql = format!("SELECT {} FROM {} {join} LATERAL ({rows}) AS x{on}", items.sql(), from.sql);
         Query { sql, columns: items.columns, closes: false, depth: from.depth.max(inner.depth) }
-    }
-
-    /// What can be reached over the pairs of a relation.
-    pub(super) fn recursive(&mut self) -> Query {
-        let from = self.from("e");
-        // Few values, so that steps come to an end soon.
-        let [a, b] = [0, 1].map(|_| format!("({}) % 4", expr(self.random, &from.columns, Kind::BigInt, 0)));
-        let base = self.condition(&from.columns, 40);
-        let again = if self.random.chance(30) { "JOIN p AS e ON r.b = e.a WHERE r.a <> e.b" } else { "JOIN p AS e ON r.b = e.a" };
-        let sql = format!(
-            "SELECT q.a AS c0, q.b AS c1 FROM (WITH RECURSIVE p AS (SELECT {a} AS a, {b} AS b FROM {}{base}), \
-             r AS (SELECT a, b FROM p UNION SELECT r.a, e.b FROM r {again}) SELECT a, b FROM r) AS q",
-            from.sql
-        );
-        let column = |name: &str| Column { name: name.into(), kind: Kind::BigInt, role: Role::None };
-        Query { sql, columns: vec![column("c0"), column("c1")], closes: false, depth: from.depth }
     }
 
     /// An equality of an outer and an inner column, in so many cases of a hundred.
