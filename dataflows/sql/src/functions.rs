@@ -33,6 +33,7 @@ mod regexp_extract;
 mod regexp_more;
 mod row_of;
 mod split_index;
+mod strftime;
 mod time_pattern;
 mod timestampadd;
 mod timestampdiff;
@@ -88,6 +89,7 @@ pub(crate) fn all() -> Vec<Arc<ScalarUDF>> {
         div::functions(),
         instant::functions(),
         interval::functions(),
+        strftime::functions(),
         json::functions(),
         map::functions(),
         multiset::functions(),

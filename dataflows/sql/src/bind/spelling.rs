@@ -1,6 +1,7 @@
 //! Functions and operators that are another spelling of something that is there: `IF(a, b, c)` is a CASE, `a ^ b` a power,
 //! `x BETWEEN SYMMETRIC a AND b` two ranges.
 
+mod calcite;
 mod postgres;
 
 use std::ops::ControlFlow;
@@ -104,6 +105,10 @@ pub(super) fn spelled(expr: &Expr) -> Option<Expr> {
         Expr::SimilarTo { negated, expr, pattern, escape_char } => {
             let escape = escape_char.as_ref().map_or_else(|| text("\\"), |escape| Expr::Value(escape.clone()));
             let matches = template("regexp_like($1, similar_pattern($2, $3))", &[(**expr).clone(), (**pattern).clone(), escape])?;
+            Some(negation(*negated, matches))
+        }
+        Expr::RLike { negated, expr, pattern, .. } => {
+            let matches = template("regexp_like($1, $2)", &[(**expr).clone(), (**pattern).clone()])?;
             Some(negation(*negated, matches))
         }
         Expr::Like { negated, any: false, expr, pattern, escape_char: Some(escape) } => {
@@ -212,6 +217,11 @@ fn function_in_other_words(function: &Function) -> Option<Expr> {
             return template(&words, &args);
         }
         ("grouping_id", 1..) => return Some(call("grouping", args, function.name.span())),
+        (_, 2) if name.ends_with("_trunc") => {
+            if let Some(truncated) = calcite::truncation(&name, &args) {
+                return Some(truncated);
+            }
+        }
         ("elt", 2..) => {
             let whens: Vec<String> = (1..args.len()).map(|place| format!("WHEN {place} THEN ${}", place + 1)).collect();
             return template(&format!("CASE $1 {} END", whens.join(" ")), &args);
@@ -219,7 +229,7 @@ fn function_in_other_words(function: &Function) -> Option<Expr> {
         ("map", _) if args.len().is_multiple_of(2) && !args.is_empty() => return map_literal(&args),
         _ => {}
     }
-    let mut known = TEMPLATES.iter().chain(postgres::TEMPLATES);
+    let mut known = TEMPLATES.iter().chain(postgres::TEMPLATES).chain(calcite::TEMPLATES);
     let (_, _, words) = known.find(|(known, count, _)| *known == name && *count == args.len())?;
     template(words, &args)
 }

@@ -18,7 +18,7 @@ use arrow::datatypes::{
 use datafusion_common::{Result, exec_datafusion_err};
 use datafusion_expr::{ColumnarValue, Expr, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature, Volatility};
 
-pub(crate) use parse::timestamp;
+pub(crate) use parse::timestamp_in;
 
 use crate::bind::sql_type;
 

@@ -59,7 +59,7 @@ fn times(args: &[ColumnarValue], rows: usize, target: &str, mut take: impl FnMut
         }
         let value = texts.value(row);
         let time = match &patterns {
-            None => cast::timestamp(value.trim(), TimeUnit::Microsecond).and_then(civil),
+            None => cast::timestamp_in(value.trim(), TimeUnit::Microsecond, false).and_then(civil),
             Some(patterns) => {
                 let pattern = patterns.value(row);
                 if known.as_ref().is_none_or(|(before, _)| before != pattern) {

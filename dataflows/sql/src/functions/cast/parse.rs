@@ -27,8 +27,8 @@ pub(super) fn parsed(texts: &StringArray, target: &DataType, safe: bool) -> Resu
         };
     }
     macro_rules! timestamp {
-        ($kind:ty, $unit:expr) => {
-            numbers::<$kind>(texts, target, safe, |text| timestamp(text, $unit))
+        ($kind:ty, $unit:expr, $zone:expr) => {
+            numbers::<$kind>(texts, target, safe, |text| timestamp_in(text, $unit, $zone.is_some()))
         };
     }
     match target {
@@ -51,7 +51,9 @@ pub(super) fn parsed(texts: &StringArray, target: &DataType, safe: bool) -> Resu
             Ok(Arc::new(out.finish()))
         }
         DataType::Date32 => numbers::<Date32Type>(texts, target, safe, |text| {
-            Date32Type::parse(text).or_else(|| Some(timestamp(text, TimeUnit::Second)?.div_euclid(86_400) as i32))
+            // Arrow would move a time with an offset to UTC first.
+            let of_time = || Some(timestamp_in(text, TimeUnit::Second, false)?.div_euclid(86_400) as i32);
+            if text.contains(':') { of_time() } else { Date32Type::parse(text).or_else(of_time) }
         }),
         DataType::Time32(TimeUnit::Second) => {
             numbers::<Time32SecondType>(texts, target, safe, |text| either(text, Time32SecondType::parse))
@@ -65,10 +67,10 @@ pub(super) fn parsed(texts: &StringArray, target: &DataType, safe: bool) -> Resu
         DataType::Time64(_) => {
             numbers::<Time64MicrosecondType>(texts, target, safe, |text| either(text, Time64MicrosecondType::parse))
         }
-        DataType::Timestamp(unit @ TimeUnit::Second, _) => timestamp!(TimestampSecondType, *unit),
-        DataType::Timestamp(unit @ TimeUnit::Millisecond, _) => timestamp!(TimestampMillisecondType, *unit),
-        DataType::Timestamp(unit @ TimeUnit::Microsecond, _) => timestamp!(TimestampMicrosecondType, *unit),
-        DataType::Timestamp(unit @ TimeUnit::Nanosecond, _) => timestamp!(TimestampNanosecondType, *unit),
+        DataType::Timestamp(unit @ TimeUnit::Second, zone) => timestamp!(TimestampSecondType, *unit, zone),
+        DataType::Timestamp(unit @ TimeUnit::Millisecond, zone) => timestamp!(TimestampMillisecondType, *unit, zone),
+        DataType::Timestamp(unit @ TimeUnit::Microsecond, zone) => timestamp!(TimestampMicrosecondType, *unit, zone),
+        DataType::Timestamp(unit @ TimeUnit::Nanosecond, zone) => timestamp!(TimestampNanosecondType, *unit, zone),
         DataType::Interval(_) => {
             let mut out = IntervalMonthDayNanoBuilder::with_capacity(texts.len());
             each(texts, target, safe, parse_interval, |value| out.append_option(value))?;
@@ -132,6 +134,18 @@ fn boolean(text: &str) -> Option<bool> {
         _ if is(&["true", "t", "yes", "y", "on", "1", "tru", "tr", "ye"]) => Some(true),
         _ if is(&["false", "f", "no", "n", "off", "0", "fals", "fal", "fa", "of"]) => Some(false),
         _ => None,
+    }
+}
+
+/// A time in units since 1970. An offset or zone in the text moves it only if its type has a zone; TIMESTAMP is what is written,
+/// as in PostgreSQL.
+pub(crate) fn timestamp_in(text: &str, unit: TimeUnit, zoned: bool) -> Option<i64> {
+    let time = timestamp(text, unit)?;
+    // Behind the date, whose own signs are no offsets.
+    let offset = text.char_indices().skip_while(|(_, c)| !matches!(c, ' ' | 'T' | 't')).skip(1);
+    match offset.into_iter().find(|(_, c)| matches!(c, '+' | '-') || c.is_ascii_alphabetic()) {
+        Some((at, _)) if !zoned => timestamp(text[..at].trim_end(), unit),
+        _ => Some(time),
     }
 }
 

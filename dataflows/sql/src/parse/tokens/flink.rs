@@ -1,5 +1,5 @@
-//! Flink's spellings that are others of what sqlparser reads: `LATERAL TABLE (f(x))`, types such as `ROW(a INT)` and
-//! `TIMESTAMP(3) WITH LOCAL TIME ZONE`, and `/*+ hints */`.
+//! Flink's spellings that are others of what sqlparser reads: `LATERAL TABLE (f(x))`, types such as `TIMESTAMP(3) WITH
+//! LOCAL TIME ZONE`, comments of fields, and `/*+ hints */`.
 
 use highwater_plan::Diagnostic;
 use sqlparser::dialect::GenericDialect;
@@ -26,13 +26,6 @@ pub(super) fn rewrite(tokens: &mut [TokenWithSpan]) {
             }
         } else if word(tokens, 0, "WITH") && word(tokens, 1, "LOCAL") && word(tokens, 2, "TIME") && word(tokens, 3, "ZONE") {
             blank(&mut tokens[solid[place + 1]]);
-        } else if word(tokens, 0, "ROW")
-            && opens(tokens, 1)
-            && is_field(tokens, &solid[place + 2..])
-            && let Some(end) = closing(tokens, &solid, place + 1)
-        {
-            tokens[solid[place + 1]].token = Token::Lt;
-            tokens[solid[end]].token = Token::Gt;
         }
         if ["JSON_OBJECT", "JSON_OBJECTAGG"].iter().any(|name| word(tokens, 0, name)) && opens(tokens, 1) {
             plain_members(tokens, &solid[place + 2..]);
@@ -59,60 +52,16 @@ fn closing(tokens: &[TokenWithSpan], solid: &[usize], open: usize) -> Option<usi
     None
 }
 
-/// Whether `name TYPE` stands at the beginning: the fields of a type, not the values of a row.
-fn is_field(tokens: &[TokenWithSpan], rest: &[usize]) -> bool {
-    const TYPES: [&str; 26] = [
-        "BIGINT",
-        "INT",
-        "INTEGER",
-        "SMALLINT",
-        "TINYINT",
-        "FLOAT",
-        "REAL",
-        "DOUBLE",
-        "DECIMAL",
-        "NUMERIC",
-        "DEC",
-        "BOOLEAN",
-        "STRING",
-        "VARCHAR",
-        "CHAR",
-        "TEXT",
-        "BYTES",
-        "BINARY",
-        "VARBINARY",
-        "DATE",
-        "TIME",
-        "TIMESTAMP",
-        "TIMESTAMP_LTZ",
-        "ARRAY",
-        "MAP",
-        "ROW",
-    ];
-    match rest {
-        [name, of_type, ..] => {
-            matches!(tokens[*name].token, Token::Word(_)) && TYPES.iter().any(|word| is_word(&tokens[*of_type], word))
-        }
-        _ => false,
-    }
-}
-
-/// Leaves out `NOT NULL` and comments in the fields of a row type; `rest` begins with its first.
+/// Leaves out comments in the fields of a row type; `rest` begins with its first.
 fn plain_fields(tokens: &mut [TokenWithSpan], rest: &[usize]) {
     let mut depth = 1;
-    for (place, at) in rest.iter().enumerate() {
+    for at in rest {
         match &tokens[*at].token {
             Token::Lt | Token::LParen => depth += 1,
             Token::Gt | Token::RParen => depth -= 1,
             Token::ShiftRight => depth -= 2,
             Token::SemiColon => return,
             Token::SingleQuotedString(_) => blank(&mut tokens[*at]),
-            Token::Word(_)
-                if is_word(&tokens[*at], "NOT") && rest.get(place + 1).is_some_and(|at| is_word(&tokens[*at], "NULL")) =>
-            {
-                blank(&mut tokens[*at]);
-                blank(&mut tokens[rest[place + 1]]);
-            }
             _ => {}
         }
         if depth <= 0 {

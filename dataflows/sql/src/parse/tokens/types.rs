@@ -8,7 +8,7 @@ use sqlparser::tokenizer::{Token, TokenWithSpan, Whitespace, Word};
 
 use super::{is_solid, is_word};
 
-const TYPES: [&str; 38] = [
+const TYPES: [&str; 39] = [
     "BIGINT",
     "BINARY",
     "BOOL",
@@ -41,6 +41,7 @@ const TYPES: [&str; 38] = [
     "TEXT",
     "TIME",
     "TIMESTAMP",
+    "TIMESTAMP_LTZ",
     "TINYINT",
     "UNSIGNED",
     "UUID",
