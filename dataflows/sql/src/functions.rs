@@ -9,6 +9,7 @@ pub(crate) mod any_op;
 mod array_item;
 mod array_prepend;
 mod as_written;
+mod byte_length;
 pub(crate) mod cast;
 mod codes;
 mod count_char;
@@ -30,6 +31,7 @@ pub(crate) mod plain_float;
 mod printf;
 mod proctime;
 mod regexp_extract;
+mod regexp_match;
 mod regexp_more;
 mod row_of;
 mod split_index;
@@ -56,6 +58,7 @@ use datafusion_expr::{ColumnarValue, Expr, ScalarFunctionArgs, ScalarUDF, Scalar
 
 pub(crate) use self::aggregates::{ALIASES as AGGREGATE_ALIASES, all as aggregates, is_aggregate};
 pub(crate) use self::as_written::NAME as AS_WRITTEN;
+pub(crate) use self::byte_length::NAME as BYTE_LENGTH;
 pub(crate) use self::codes::is_charset;
 pub(crate) use now::{NOW, now_type};
 pub(crate) use proctime::{PROCTIME, calls_proctime, is_proctime};
@@ -83,6 +86,7 @@ pub(crate) fn all() -> Vec<Arc<ScalarUDF>> {
         any_op::functions(),
         array_item::functions(),
         array_prepend::functions(),
+        byte_length::functions(),
         codes::functions(),
         decimal_divide::functions(),
         digest::functions(),
@@ -97,6 +101,7 @@ pub(crate) fn all() -> Vec<Arc<ScalarUDF>> {
         parts::functions(),
         pattern::functions(),
         printf::functions(),
+        regexp_match::functions(),
         regexp_more::functions(),
         row_of::functions(),
         to_char::functions(),

@@ -30,6 +30,7 @@ use super::marks::Marks;
 use super::ordered::{DistinctOnRows, PeerFrames, TimeFrames};
 use super::subquery::Subqueries;
 use crate::diagnose::error;
+use crate::functions::{BYTE_LENGTH, function};
 
 /// Rules that are left out, with the reason.
 const LEFT_OUT: [&str; 7] = [
@@ -167,7 +168,7 @@ fn integer(expr: &Expr) -> Option<ScalarValue> {
     ScalarValue::try_from_array(&value, 0).ok()
 }
 
-/// Casts the few functions that return `Utf8View` to `Utf8`: one string type throughout.
+/// Casts the few functions that return `Utf8View` to `Utf8`: one string type throughout, and bytes are no strings.
 #[derive(Debug)]
 struct PlainStrings;
 
@@ -178,6 +179,14 @@ impl AnalyzerRule for PlainStrings {
 
     fn analyze(&self, plan: LogicalPlan, _: &ConfigOptions) -> Result<LogicalPlan> {
         rewrite_typed(plan, |expr, schema| {
+            // Of bytes DataFusion would count the characters that they may be.
+            if let Expr::ScalarFunction(call) = &expr
+                && call.func.name() == "character_length"
+                && let [arg] = &call.args[..]
+                && matches!(arg.get_type(schema), Ok(DataType::Binary))
+            {
+                return Ok(Transformed::yes(function(BYTE_LENGTH).call(call.args.clone())));
+            }
             let view = matches!(&expr, Expr::ScalarFunction(_)) && matches!(expr.get_type(schema), Ok(DataType::Utf8View));
             Ok(if view { Transformed::yes(datafusion_expr::cast(expr, DataType::Utf8)) } else { Transformed::no(expr) })
         })

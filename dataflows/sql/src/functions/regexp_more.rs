@@ -43,9 +43,16 @@ fn split(args: &[ColumnarValue], rows: usize) -> Result<ArrayRef> {
             out.append_null();
             continue;
         }
-        for part in regex.get(patterns.value(row))?.split(texts.value(row)) {
-            out.values().append_value(part);
+        let text = texts.value(row);
+        let mut begin = 0;
+        for found in regex.get(patterns.value(row))?.find_iter(text) {
+            // Nothing that is found at an end of the text divides it.
+            if !found.is_empty() || (found.start() > 0 && found.end() < text.len()) {
+                out.values().append_value(&text[begin..found.start()]);
+                begin = found.end();
+            }
         }
+        out.values().append_value(&text[begin..]);
         out.append(true);
     }
     Ok(Arc::new(out.finish()))
