@@ -14,6 +14,7 @@ use sqlparser::ast::{self, LimitClause, Query};
 
 use super::expressions::rewrite_node;
 use crate::functions::WITH_TIES;
+use crate::functions::cast::{instant_of, raw};
 use crate::parse::ast_function;
 
 /// `DISTINCT ON (k) .. ORDER BY k, v` as the rows whose `row_number() OVER (PARTITION BY k ORDER BY k, v)` is 1.
@@ -103,7 +104,7 @@ fn time_frame(expr: Expr, schema: &DFSchema) -> Transformed<Expr> {
     match &mut call.params.order_by[..] {
         [by] if call.params.window_frame.units == WindowFrameUnits::Range && is_time(by) => {
             let time = cast(by.expr.clone(), DataType::Time64(TimeUnit::Microsecond));
-            by.expr = cast(cast(time, DataType::Int64), DataType::Timestamp(TimeUnit::Microsecond, None));
+            by.expr = instant_of(raw(time, DataType::Int64));
             Transformed::yes(Expr::WindowFunction(call))
         }
         _ => Transformed::no(Expr::WindowFunction(call)),

@@ -159,10 +159,14 @@ fn big_endian(array: &ArrayRef) -> Result<ArrayRef> {
     Ok(Arc::new(bytes.map(|bytes| bytes.map(|bytes| bytes[8 - width..].to_vec())).collect::<BinaryArray>()))
 }
 
-/// A number as the instant so many microseconds after 1970: for watermarks, which compare.
+/// A number as the instant so many microseconds after 1970: for watermarks and frames, which compare.
 pub(crate) fn instant_of(number: Expr) -> Expr {
-    let to = DataType::Timestamp(TimeUnit::Microsecond, None);
-    ScalarUDF::new_from_impl(CastTo { raw: true, ..CastTo::new(to, false) }).call(vec![number])
+    raw(number, DataType::Timestamp(TimeUnit::Microsecond, None))
+}
+
+/// What is stored as a value of another type, whatever it means there.
+pub(crate) fn raw(value: Expr, to: DataType) -> Expr {
+    ScalarUDF::new_from_impl(CastTo { raw: true, ..CastTo::new(to, false) }).call(vec![value])
 }
 
 /// Floats to the nearest integer, halves to the even one; decimals' halves away from zero.
