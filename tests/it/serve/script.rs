@@ -8,8 +8,10 @@ const SHOP: &str = "
 CREATE TABLE item (id BIGINT PRIMARY KEY, name VARCHAR NOT NULL, price DOUBLE DEFAULT 9.5, doubled AS price * 2);
 CREATE TABLE sale (item BIGINT, amount INT) WITH (connector = 'http', readable = 'true');
 CREATE TABLE log (text VARCHAR) WITH (connector = 'http');
+CREATE TABLE unkept (id BIGINT PRIMARY KEY, text VARCHAR) WITH (connector = 'http');
 CREATE MATERIALIZED VIEW sold AS SELECT item, sum(amount) AS amount FROM sale GROUP BY item;
 CREATE MATERIALIZED VIEW texts AS SELECT text FROM log;
+CREATE MATERIALIZED VIEW unkept_texts AS SELECT text FROM unkept;
 ";
 
 fn shop() -> Service {
@@ -114,7 +116,8 @@ fn what_is_wrong_is_told_with_its_place() {
     assert_eq!(first("SELECT 1; SELECT 2")["code"], "invalid-script");
     assert_eq!(first("")["code"], "invalid-script");
     assert_eq!(first("INSERT INTO sold VALUES (1, 2)")["code"], "not-a-table");
-    assert_eq!(first("DELETE FROM log")["code"], "not-readable");
+    assert_eq!(first("DELETE FROM log")["code"], "append-only-table");
+    assert_eq!(first("DELETE FROM unkept")["code"], "not-readable");
     assert_eq!(first("UPDATE item SET nme = 'x'")["code"], "unknown-column");
     assert_eq!(first("UPDATE item SET doubled = 1")["code"], "unknown-column");
     assert_eq!(first("INSERT INTO item VALUES (1)")["code"], "column-count");
