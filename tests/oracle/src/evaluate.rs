@@ -75,7 +75,10 @@ pub enum Unfit {
 }
 
 /// Distinct rows that an operator may have.
-const ROWS_MAX: usize = 3_000;
+const ROWS_MAX: usize = 2_000;
+
+/// Rows, copies counted, that an operator may have that looks at each copy.
+const COPIES_MAX: i64 = 20_000;
 
 /// An operator's content after each epoch, and what it did not let through.
 #[derive(Debug, Clone, Default)]
@@ -243,9 +246,11 @@ fn evaluate_node(context: &Context<'_>, id: NodeId, nodes: &[Evaluated]) -> Resu
         Op::Aggregate(aggregate) => aggregate::content(context, id, aggregate, input(0)),
         Op::Join(join) => join::content(context, id, join, [input(0), input(1)])?,
         Op::SetOperation(operation) => Evaluated::of(set_operation::content(*operation, [input(0), input(1)])),
+        Op::TopN(_) if input(0).iter().any(|rows| rows.net() > COPIES_MAX) => return Err(Unfit::TooLarge),
         Op::TopN(topn) => ordered::topn(context, id, topn, input(0)),
         Op::TemporalJoin(temporal) => timed::temporal(context, id, temporal, [input(0), input(1)])?,
         Op::Nearest(nearest) => timed::nearest(context, id, nearest, [input(0), input(1)])?,
+        Op::Over(over) if ordered::too_large(input(0), &over.partition, over.calls.len()) => return Err(Unfit::TooLarge),
         Op::Over(over) => over::content(context, id, over, input(0)),
         Op::Union => {
             let mut content = vec![Multiset::default(); context.epochs];

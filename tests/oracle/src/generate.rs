@@ -39,13 +39,17 @@ pub struct Generated {
     sources: Vec<Declared>,
 }
 
-/// The job of a seed.
+/// All jobs with seeds before this one may have many views, of the others some.
+const OFTEN_LARGE: u64 = 350;
+
+/// The job of a seed. Planning takes most of the time of a job among thousands: most of those have few views.
 pub fn generate(seed: u64) -> Generated {
+    let views_max = if seed < OFTEN_LARGE || seed.is_multiple_of(5) { 4 } else { 2 };
     let mut random = Random::new(seed);
     let sources = sources::declare(&mut random);
     let mut statements = settings(&mut random);
     statements.extend(sources.iter().map(Declared::statement));
-    statements.extend(Queries::new(&mut random, &sources).statements());
+    statements.extend(Queries::new(&mut random, &sources).statements(views_max));
     Generated { text: Text { statements }, sources }
 }
 

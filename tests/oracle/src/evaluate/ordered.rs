@@ -129,15 +129,35 @@ pub(super) fn compare(order: &[OrderColumn], one: &Row, other: &Row) -> Ordering
 
 /// The number of each row of a partition.
 pub(super) fn numbered(rows: &[Row], order: &[OrderColumn], ranking: Ranking) -> Vec<i64> {
-    let before = |row: &Row| -> Vec<&Row> { rows.iter().filter(|other| compare(order, other, row) == Ordering::Less).collect() };
-    let number = |(position, row): (usize, &Row)| match ranking {
-        Ranking::RowNumber => position as i64 + 1,
-        Ranking::Rank => before(row).len() as i64 + 1,
-        Ranking::DenseRank => {
-            let mut values = before(row);
-            values.dedup_by(|one, other| compare(order, one, other) == Ordering::Equal);
-            values.len() as i64 + 1
+    let begins = |position: usize| position == 0 || compare(order, &rows[position - 1], &rows[position]) != Ordering::Equal;
+    let (mut rank, mut dense) = (0, 0);
+    let number = |position: usize| {
+        if begins(position) {
+            rank = position as i64 + 1;
+            dense += 1;
+        }
+        match ranking {
+            Ranking::RowNumber => position as i64 + 1,
+            Ranking::Rank => rank,
+            Ranking::DenseRank => dense,
         }
     };
-    rows.iter().enumerate().map(number).collect()
+    (0..rows.len()).map(number).collect()
+}
+
+/// Pairs of rows that may be looked at over all epochs: functions over frames look at each row of a partition from each.
+const PAIRS_MAX: usize = 2_000_000;
+
+/// Whether looking at all pairs of rows of a partition, `times` times, takes too long.
+pub(super) fn too_large(input: &[Multiset], partition: &[usize], times: usize) -> bool {
+    let mut pairs = 0usize;
+    for rows in input {
+        let mut sizes: BTreeMap<Vec<&Value>, usize> = BTreeMap::new();
+        for (row, count) in rows.iter() {
+            *sizes.entry(partition.iter().map(|column| &row[*column]).collect()).or_default() += count.max(0) as usize;
+        }
+        let here = sizes.into_values().fold(0usize, |sum, size| sum.saturating_add(size.saturating_mul(size)));
+        pairs = pairs.saturating_add(here.saturating_mul(times.max(1)));
+    }
+    pairs > PAIRS_MAX
 }

@@ -3,7 +3,9 @@
 use std::cmp::Ordering;
 
 use arrow::datatypes::{DataType, SchemaRef, TimeUnit};
-use highwater_plan::{Emit, Frame, FrameBound, FrameUnits, NodeId, OrderColumn, Over, OverCall, OverClosing, OverFunction};
+use highwater_plan::{
+    Emit, Frame, FrameBound, FrameUnits, NodeId, OrderColumn, Over, OverCall, OverClosing, OverFunction, Ranking,
+};
 
 use super::aggregate::result;
 use super::ordered::{change, compare, numbered, partitions, windowed};
@@ -131,7 +133,7 @@ fn results(over: &Over, rows: &[Row], finals: usize, schema: &SchemaRef, keep_fa
 fn values(over: &Over, call: &OverCall, rows: &[Row], schema: &SchemaRef) -> Vec<Option<Value>> {
     let order = &over.order;
     let length = rows.len();
-    let ranks = || numbered(rows, order, highwater_plan::Ranking::Rank);
+    let ranks = || numbered(rows, order, Ranking::Rank);
     match &call.function {
         OverFunction::Ranking(ranking) => {
             numbered(rows, order, *ranking).into_iter().map(|number| Some(Value::Int(number))).collect()
@@ -178,14 +180,13 @@ fn values(over: &Over, call: &OverCall, rows: &[Row], schema: &SchemaRef) -> Vec
 
 /// The rows of a row's frame, in order.
 fn framed<'a>(frame: Frame, order: &[OrderColumn], rows: &'a [Row], at: usize) -> Vec<&'a Row> {
-    let group = |row: &Row| -> i128 {
-        let mut before: Vec<&Row> = rows.iter().filter(|other| compare(order, other, row) == Ordering::Less).collect();
-        before.dedup_by(|one, other| compare(order, one, other) == Ordering::Equal);
-        before.len() as i128
+    let groups = match frame.units {
+        FrameUnits::Groups => numbered(rows, order, Ranking::DenseRank),
+        _ => Vec::new(),
     };
     let within = |place: usize, row: &Row| match frame.units {
         FrameUnits::Rows => between(frame, place as i128 - at as i128),
-        FrameUnits::Groups => between(frame, group(row) - group(&rows[at])),
+        FrameUnits::Groups => between(frame, i128::from(groups[place] - groups[at])),
         FrameUnits::Range => in_range(frame, &order[0], row, &rows[at]),
     };
     rows.iter().enumerate().filter(|(place, row)| within(*place, row)).map(|(_, row)| row).collect()

@@ -86,10 +86,10 @@ impl<'a> Queries<'a> {
         Queries { random, relations, finest_ms, versioned_keys }
     }
 
-    /// One to four views, and perhaps a sink.
-    pub(super) fn statements(mut self) -> Vec<String> {
+    /// Some views, and perhaps a sink.
+    pub(super) fn statements(mut self, views_max: i64) -> Vec<String> {
         let mut statements = Vec::new();
-        let views = self.random.range(1, 4);
+        let views = self.random.range(1, views_max);
         for number in 1..=views {
             let query = self.query();
             let plain = number < views && self.random.chance(25);
