@@ -132,7 +132,7 @@ pub(super) fn kinds(plan: &Plan, id: NodeId) -> Vec<String> {
         Op::Hold(Hold::UntilPassed { kind: TimeKind::Event, .. }) => vec!["hold until an event time has passed".into()],
         Op::Hold(Hold::UntilPassed { .. }) => vec!["hold until a window has passed".into()],
         Op::Hold(Hold::Every { .. }) => vec!["emit every".into()],
-        Op::Aggregate(aggregate) => groupings(aggregate, |column| of_processing(column)),
+        Op::Aggregate(aggregate) => groupings(aggregate, of_processing),
         Op::Join(join) => joins(join),
         Op::TemporalJoin(temporal) => {
             let outer = if temporal.beside.outer { "left " } else { "" };
