@@ -39,7 +39,7 @@ use crate::operator::contenders::Contenders;
 use crate::operator::epoch::{Awake, EpochLogic, Input, epoch_operator, epoch_operator_awake};
 use crate::operator::exchange::Route;
 use crate::operator::late::{LateGate, LateSplit, RowWindows, Watermark};
-use crate::operator::map::{map, map_versions};
+use crate::operator::map::{Mapper, map};
 use crate::operator::place::InOrder;
 use crate::operator::preaggregate::{Partials, Preaggregate};
 use crate::operator::set_operation::SetOperator;
@@ -143,8 +143,8 @@ impl<'scope> Renderer<'scope, '_> {
             Op::Constant { rows } => self.constant(id, rows.clone()),
             Op::Map(mapping) => {
                 let (stats, errors) = (self.stats(id, "map"), self.errors(id, "map"));
-                let map = if self.shared.job.plan.gives_versions(id) { map_versions } else { map };
-                map(self.input(id, 0), mapping.clone(), Arc::clone(&node.schema), errors, stats)
+                let mapper = if job.plan.gives_versions(id) { Mapper::of_versions } else { Mapper::new };
+                map(self.input(id, 0), mapper(mapping.clone(), Arc::clone(&node.schema), errors), stats)
             }
             Op::Window(assign) => {
                 let (stats, errors) = (self.stats(id, "window"), self.errors(id, "window"));
@@ -226,7 +226,7 @@ impl<'scope> Renderer<'scope, '_> {
         }
         let (stats, errors) = (self.stats(id, "union"), self.errors(id, "union"));
         let unchanged = Map { filters: Vec::new(), exprs: None };
-        map(stream, unchanged, Arc::clone(&node.schema), errors, stats)
+        map(stream, Mapper::new(unchanged, Arc::clone(&node.schema), errors), stats)
     }
 
     fn constant(&mut self, id: NodeId, rows: arrow::array::RecordBatch) -> DeltaStream<'scope> {

@@ -27,28 +27,7 @@ use crate::stats::OperatorStats;
 use crate::{Delta, Time};
 
 /// Filters and projects a stream.
-pub(crate) fn map<'scope>(
-    input: DeltaStream<'scope>,
-    map: Map,
-    schema: SchemaRef,
-    errors: Errors,
-    stats: Arc<OperatorStats>,
-) -> DeltaStream<'scope> {
-    mapped(input, Mapper::new(map, schema, errors), stats)
-}
-
-/// As [`map`], of the versions of a table: see [`Mapper::of_versions`].
-pub(crate) fn map_versions<'scope>(
-    input: DeltaStream<'scope>,
-    map: Map,
-    schema: SchemaRef,
-    errors: Errors,
-    stats: Arc<OperatorStats>,
-) -> DeltaStream<'scope> {
-    mapped(input, Mapper::of_versions(map, schema, errors), stats)
-}
-
-fn mapped<'scope>(input: DeltaStream<'scope>, mapper: Mapper, stats: Arc<OperatorStats>) -> DeltaStream<'scope> {
+pub(crate) fn map<'scope>(input: DeltaStream<'scope>, mapper: Mapper, stats: Arc<OperatorStats>) -> DeltaStream<'scope> {
     input.unary::<NoopBuilder<Parcel>, _, _, _>(Pipeline, &stats.name.clone(), move |_, _| {
         let mut mapped = Vec::new();
         move |input, output| {

@@ -54,8 +54,6 @@ pub(super) fn can_meet(family: &str) -> Vec<Met> {
         ("rows held until passed", met) => matches!(met, Met::Rows | Met::Nulls | Met::Copies),
         // Tables seldom have event times that they keep when they take rows back.
         ("over by time" | "over in windows", Met::Emptied | Met::Refilled | Met::Replaced) => false,
-        // A handful of jobs take rows of open windows back below OVER: too few to be sure of; its unit tests do.
-        ("over in windows", Met::Retractions | Met::Corrections) => false,
         _ => true,
     };
     Met::ALL.into_iter().filter(can).collect()

@@ -86,12 +86,17 @@ impl<'a> Queries<'a> {
         Queries { random, relations, finest_ms, versioned_keys }
     }
 
-    /// Some views, and perhaps a sink.
-    pub(super) fn statements(mut self, views_max: i64) -> Vec<String> {
+    /// Some views, and perhaps a sink. `changing_windows`: the second one has OVER in the windows of the first one's groups,
+    /// which change while they are open; among random views that stand on each other these seldom meet.
+    pub(super) fn statements(mut self, views_max: i64, changing_windows: bool) -> Vec<String> {
         let mut statements = Vec::new();
-        let views = self.random.range(1, views_max);
+        let views = self.random.range(1, views_max).max(if changing_windows { 2 } else { 1 });
         for number in 1..=views {
-            let query = self.query();
+            let query = match number {
+                1 if changing_windows => self.window_group(),
+                2 if changing_windows => self.over(100),
+                _ => self.query(),
+            };
             let plain = number < views && self.random.chance(25);
             let what = if plain { "VIEW" } else { "MATERIALIZED VIEW" };
             let timed = query.columns.iter().any(Column::is_timed);

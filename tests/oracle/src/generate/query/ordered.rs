@@ -11,7 +11,7 @@ impl Queries<'_> {
             0 => self.limit(),
             1 => self.distinct_on(),
             2..=4 => self.top(),
-            _ => self.over(),
+            _ => self.over(30),
         }
     }
 
@@ -140,9 +140,9 @@ impl Queries<'_> {
         Query { sql, columns: items.columns, closes: false, depth: relation.depth }
     }
 
-    /// One or two OVER clauses with one to three functions each.
-    fn over(&mut self) -> Query {
-        let relation = self.relation_in_windows(30);
+    /// One or two OVER clauses with one to three functions each; in so many cases of a hundred of rows in windows.
+    pub(super) fn over(&mut self, in_windows: u64) -> Query {
+        let relation = self.relation_in_windows(in_windows);
         let (mut partition, mut closes) = self.partition(&relation.columns);
         let mut order = self.order_by(&relation.columns, 1);
         let mut ranged = None;
