@@ -105,7 +105,7 @@ impl Highwater {
     pub fn check(registry: &Registry, text: &str) -> Result<Job, JobError> {
         let job = plan(registry, text).map_err(JobError::Text)?;
         let wrong_sources = job.sources.iter().filter_map(|source| open(registry, source).err());
-        let wrong_sinks = job.sinks.iter().filter_map(|sink| registry.validate_sink(&sink_spec(sink)).err());
+        let wrong_sinks = job.sinks.iter().filter_map(|sink| registry.validate_sink(&sink_spec("", sink, true)).err());
         let wrong: Vec<Diagnostic> = wrong_sources.chain(wrong_sinks).collect();
         match job {
             _ if !wrong.is_empty() => Err(JobError::Text(wrong)),

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use highwater_plan::Diagnostic;
 
-use crate::sink::{self, SinkConnector, SinkSpec, SinkWriter};
+use crate::sink::{self, SinkConnector, SinkSpec, SinkTarget};
 use crate::source::{self, Source, SourceConnector, SourceSpec};
 
 /// The connectors a process has.
@@ -64,7 +64,7 @@ impl Registry {
     }
 
     /// Opens the sink that `spec` describes with the connector that its options name.
-    pub fn open_sink(&self, spec: &SinkSpec) -> Result<Box<dyn SinkWriter>, Diagnostic> {
+    pub fn open_sink(&self, spec: &SinkSpec) -> Result<SinkTarget, Diagnostic> {
         self.sink(spec)?.open(spec)
     }
 
@@ -76,25 +76,10 @@ impl Registry {
     fn sink(&self, spec: &SinkSpec) -> Result<&dyn SinkConnector, Diagnostic> {
         let names: Vec<&str> = self.sinks.iter().map(|connector| connector.name()).collect();
         let name = connector_name(&spec.options, &format!("sink '{}'", spec.name), &names)?;
-        refuse_exactly_once(&spec.options)?;
-        match self.sinks.iter().find(|connector| connector.name() == name) {
-            Some(connector) => Ok(connector.as_ref()),
-            None => Err(unknown(&spec.options, name, &names)),
-        }
-    }
-}
-
-/// `exactly_once` needs checkpoints; a promise that is not kept would be worse than none.
-fn refuse_exactly_once(options: &highwater_plan::Options) -> Result<(), Diagnostic> {
-    let Some(entry) = options.entry("delivery") else { return Ok(()) };
-    match entry.value.as_str() {
-        "at_least_once" => Ok(()),
-        "exactly_once" => Err(Diagnostic::error("not-supported", "delivery = 'exactly_once' is not supported yet")
-            .at(entry.value_span.or(options.span))
-            .help("leave the option out: rows are then delivered at least once")),
-        other => Err(Diagnostic::error("invalid-option", format!("option 'delivery' cannot be '{other}'"))
-            .at(entry.value_span.or(options.span))
-            .help("expected at_least_once")),
+        let connector = self.sinks.iter().find(|connector| connector.name() == name);
+        let connector = connector.ok_or_else(|| unknown(&spec.options, name, &names))?;
+        spec.delivery(connector.publishes_exactly_once())?;
+        Ok(connector.as_ref())
     }
 }
 

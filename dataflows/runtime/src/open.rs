@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use arrow::datatypes::DataType;
 use highwater_connectors::Registry;
-use highwater_connectors::sink::{SinkSpec, SinkWriter};
+use highwater_connectors::sink::{SinkSpec, SinkTarget};
 use highwater_connectors::source::{PartitionId, PushHandle, Source, SourceError, SourceSpec, Waker};
 use highwater_engine::{EpochSink, FeedSpec};
 use highwater_plan::{Diagnostic, Job, SourceKind};
@@ -75,7 +75,7 @@ impl Opening<'_> {
             epoch_rows_max: if job.sources.is_empty() { job.settings.epoch_rows_max } else { 1 },
         };
         // Opening a sink may empty it: that is not done for a job of which another one is wrong.
-        gather(job.sinks.iter().map(|sink| self.registry.validate_sink(&sink_spec(sink))))?;
+        gather(job.sinks.iter().map(|sink| self.registry.validate_sink(&self.sink_spec(sink))))?;
         let sources = 0..job.sources.len();
         gather(sources.map(|source| self.open_source(job, source, &mut opened)))?;
         gather(job.sinks.iter().map(|sink| self.open_sink(sink, &mut opened)))?;
@@ -133,8 +133,15 @@ impl Opening<'_> {
         Ok(())
     }
 
+    fn sink_spec(&self, sink: &highwater_plan::Sink) -> SinkSpec {
+        sink_spec(self.job, sink, false)
+    }
+
     fn open_sink(&self, sink: &highwater_plan::Sink, opened: &mut Opened) -> Result<(), Diagnostic> {
-        let writer: Box<dyn SinkWriter> = self.registry.open_sink(&sink_spec(sink))?;
+        let writer = match self.registry.open_sink(&self.sink_spec(sink))? {
+            SinkTarget::Writer(writer) => writer,
+            SinkTarget::Publisher(_) => unreachable!("no connector has one yet"),
+        };
         let connector = sink.options.get("connector").unwrap_or_default().to_owned();
         let status = Arc::new(SinkStatus::new(sink.name.clone(), connector));
         opened.sink_statuses.push(Arc::clone(&status));
@@ -143,15 +150,17 @@ impl Opening<'_> {
     }
 }
 
-/// What a connector is told of a sink.
-pub fn sink_spec(sink: &highwater_plan::Sink) -> SinkSpec {
+/// What a connector is told of a sink of a job, which may have checkpoints.
+pub fn sink_spec(job: &str, sink: &highwater_plan::Sink, checkpoints: bool) -> SinkSpec {
     SinkSpec {
+        job: job.to_owned(),
         name: sink.name.clone(),
         schema: Arc::clone(&sink.schema),
         key: sink.key.clone(),
         append_only: sink.append_only,
         emit: sink.emit,
         options: sink.options.clone(),
+        checkpoints,
     }
 }
 

@@ -3,7 +3,7 @@
 use highwater_plan::{Diagnostic, Field, OptionReader};
 use tracing::info;
 
-use super::{COMMON_FIELDS, Changes, SinkConnector, SinkError, SinkSpec, SinkWriter};
+use super::{COMMON_FIELDS, Changes, SinkConnector, SinkError, SinkSpec, SinkTarget, SinkWriter};
 
 /// `connector = 'blackhole'`.
 #[derive(Debug, Clone, Copy)]
@@ -27,9 +27,9 @@ impl SinkConnector for Blackhole {
         OptionReader::new(&spec.options, "connector 'blackhole'", &[COMMON_FIELDS]).map(drop)
     }
 
-    fn open(&self, spec: &SinkSpec) -> Result<Box<dyn SinkWriter>, Diagnostic> {
+    fn open(&self, spec: &SinkSpec) -> Result<SinkTarget, Diagnostic> {
         self.validate(spec)?;
-        Ok(Box::new(Writer { name: spec.name.clone(), rows: 0 }))
+        Ok(SinkTarget::Writer(Box::new(Writer { name: spec.name.clone(), rows: 0 })))
     }
 }
 

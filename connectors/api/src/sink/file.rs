@@ -8,7 +8,7 @@ use highwater_plan::{Diagnostic, Field, OptionReader, Span};
 
 use super::lines::{LINE_FIELDS, Lines};
 use super::partitioned::Partitioned;
-use super::{COMMON_FIELDS, Changes, SinkConnector, SinkError, SinkSpec, SinkWriter};
+use super::{COMMON_FIELDS, Changes, SinkConnector, SinkError, SinkSpec, SinkTarget, SinkWriter};
 
 /// `connector = 'file'`, out.
 ///
@@ -63,13 +63,14 @@ impl SinkConnector for FileSink {
         }
     }
 
-    fn open(&self, spec: &SinkSpec) -> Result<Box<dyn SinkWriter>, Diagnostic> {
+    fn open(&self, spec: &SinkSpec) -> Result<SinkTarget, Diagnostic> {
         let target = Target::read(spec)?;
         if !target.by.is_empty() {
             target.check_directory()?;
             std::fs::create_dir_all(&target.path).map_err(|error| target.unwritable(error))?;
             let rest = Partitioned::without(spec, &target.by);
-            return Ok(Box::new(Partitioned { directory: target.path, by: target.by, rest, lines: target.lines }));
+            let partitioned = Partitioned { directory: target.path, by: target.by, rest, lines: target.lines };
+            return Ok(SinkTarget::Writer(Box::new(partitioned)));
         }
         let mut options = OpenOptions::new();
         options.create(true).write(true).append(target.append).truncate(!target.append);
@@ -78,7 +79,7 @@ impl SinkConnector for FileSink {
         if file.metadata().map_err(|error| target.unwritable(error))?.len() == 0 {
             target.lines.header(spec, &mut buffer);
         }
-        Ok(Box::new(Writer { path: target.path, file, lines: target.lines, buffer }))
+        Ok(SinkTarget::Writer(Box::new(Writer { path: target.path, file, lines: target.lines, buffer })))
     }
 }
 

@@ -5,7 +5,7 @@ use std::io::Write;
 use highwater_plan::{Diagnostic, Field, OptionReader};
 
 use super::lines::{LINE_FIELDS, Lines};
-use super::{COMMON_FIELDS, Changes, SinkConnector, SinkError, SinkSpec, SinkWriter};
+use super::{COMMON_FIELDS, Changes, SinkConnector, SinkError, SinkSpec, SinkTarget, SinkWriter};
 
 /// `connector = 'stdout'`.
 #[derive(Debug, Clone, Copy)]
@@ -29,11 +29,11 @@ impl SinkConnector for Stdout {
         lines(spec).map(drop)
     }
 
-    fn open(&self, spec: &SinkSpec) -> Result<Box<dyn SinkWriter>, Diagnostic> {
+    fn open(&self, spec: &SinkSpec) -> Result<SinkTarget, Diagnostic> {
         let lines = lines(spec)?;
         let mut buffer = Vec::new();
         lines.header(spec, &mut buffer);
-        Ok(Box::new(Writer { lines, buffer }))
+        Ok(SinkTarget::Writer(Box::new(Writer { lines, buffer })))
     }
 }
 

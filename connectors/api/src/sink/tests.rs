@@ -12,12 +12,21 @@ use crate::Registry;
 
 fn spec(append_only: bool, pairs: &[(&str, &str)]) -> SinkSpec {
     SinkSpec {
+        job: "job".into(),
         name: "out".into(),
         schema: Arc::new(Schema::new(vec![Column::new("id", DataType::Int64, true), Column::new("s", DataType::Utf8, true)])),
         key: None,
         append_only,
         emit: Emit::Changes,
         options: Options::from_pairs(pairs.iter().copied()),
+        checkpoints: true,
+    }
+}
+
+fn open(append_only: bool, pairs: &[(&str, &str)]) -> Box<dyn SinkWriter> {
+    match Registry::builtin().open_sink(&spec(append_only, pairs)).expect("good options") {
+        SinkTarget::Writer(writer) => writer,
+        SinkTarget::Publisher(_) => panic!("a writer"),
     }
 }
 
@@ -35,7 +44,7 @@ fn a_file_has_rows_or_signed_rows() {
     let name = path.to_string_lossy();
     let check = |append_only, pairs: &[(&str, &str)], expected: &str| {
         let pairs = [&[("connector", "file"), ("path", &*name)], pairs].concat();
-        let mut writer = Registry::builtin().open_sink(&spec(append_only, &pairs)).expect("good options");
+        let mut writer = open(append_only, &pairs);
         let diffs = (!append_only).then(|| vec![2, -1, 0]);
         writer.write(9, &changes(diffs)).expect("there is room");
         writer.flush().expect("there is room");
@@ -100,7 +109,7 @@ fn partitions_are_directories_and_their_columns_are_not_in_the_lines() {
     let registry = Registry::builtin();
     registry.validate_sink(&with(&[])).expect("good options");
     assert!(!path.exists(), "looking makes nothing");
-    let mut writer = registry.open_sink(&with(&[])).expect("good options");
+    let mut writer = open(false, &pairs);
     writer.write(9, &changes(Some(vec![2, 1, 1]))).expect("there is room");
     writer.write(10, &changes(Some(vec![-1, 0, 0]))).expect("there is room");
     let read = |partition: &str| fs::read_to_string(path.join(partition).join("part.jsonl")).expect("written");
@@ -123,15 +132,13 @@ fn partitions_are_directories_and_their_columns_are_not_in_the_lines() {
 
 #[test]
 fn a_full_disk_is_an_error_that_names_the_file() {
-    let mut writer = Registry::builtin()
-        .open_sink(&spec(true, &[("connector", "file"), ("path", "/dev/full")]))
-        .expect("the device can be opened");
+    let mut writer = open(true, &[("connector", "file"), ("path", "/dev/full")]);
     let error = writer.write(1, &changes(None)).expect_err("no space left");
     assert!(error.message.contains("writing to '/dev/full'"), "{error}");
 }
 
 #[test]
 fn a_blackhole_takes_everything() {
-    let mut writer = Registry::builtin().open_sink(&spec(true, &[("connector", "blackhole")])).expect("good options");
+    let mut writer = open(true, &[("connector", "blackhole")]);
     writer.write(1, &changes(None)).and_then(|()| writer.flush()).expect("it takes everything");
 }

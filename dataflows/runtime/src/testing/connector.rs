@@ -4,7 +4,7 @@ use std::sync::{Arc, Mutex};
 
 use arrow::array::{Array, Int64Array, RecordBatch};
 use highwater_connectors::Registry;
-use highwater_connectors::sink::{Changes, SinkConnector, SinkError, SinkSpec, SinkWriter};
+use highwater_connectors::sink::{Changes, SinkConnector, SinkError, SinkSpec, SinkTarget, SinkWriter};
 use highwater_connectors::source::{
     Backlog, COMMON_FIELDS, Offset, PartitionId, PartitionReader, Polled, PushError, PushFormat, PushHandle, PushRequest,
     PushSummary, Receipt, Source, SourceConnector, SourceError, SourceSpec, Waker,
@@ -170,8 +170,8 @@ impl SinkConnector for Collect {
         Ok(())
     }
 
-    fn open(&self, _spec: &SinkSpec) -> Result<Box<dyn SinkWriter>, Diagnostic> {
-        Ok(Box::new(Collect(self.0.clone())))
+    fn open(&self, _spec: &SinkSpec) -> Result<SinkTarget, Diagnostic> {
+        Ok(SinkTarget::Writer(Box::new(Collect(self.0.clone()))))
     }
 }
 
