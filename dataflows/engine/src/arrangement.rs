@@ -75,6 +75,9 @@ pub(crate) fn arrange<'scope>(
     let shared = Arc::clone(&view);
     let watch: Watch = Box::new(move |epoch, sealed| shared.sealed(worker, epoch, &sealed.chunks, sealed.net));
     let (output, trace) = arrange_stream(input, sealing, peers, watch);
+    if let Some(restore) = &stats.checkpoints.restore {
+        view.begins_at(worker, restore.epoch);
+    }
     (output, Arrangement::new(trace, view, stats, worker))
 }
 

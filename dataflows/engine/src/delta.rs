@@ -100,6 +100,12 @@ impl Delta {
         }
     }
 
+    /// What takes these updates back.
+    pub(crate) fn negated(&self) -> Delta {
+        let diffs = (0..self.len()).map(|row| -self.diff(row));
+        Delta::with_diffs(self.rows.clone(), Int64Array::from_iter_values(diffs))
+    }
+
     /// Number of updates.
     pub fn len(&self) -> usize {
         self.rows.num_rows()

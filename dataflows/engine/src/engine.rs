@@ -15,6 +15,7 @@ use highwater_plan::OutputNames;
 use timely::worker::Worker;
 
 use crate::alarm::Alarms;
+use crate::checkpoint::Checkpoints;
 use crate::first::read_first;
 use crate::job::{EpochSink, JobHandle, JobShared, JobSpec, JobState};
 use crate::operator::sides::{errors_schema, late_schema, rejects_schema};
@@ -127,23 +128,27 @@ impl Engine {
             feeds.peek().is_some() && feeds.all(|feed| feed.bounded)
         };
         let bounded: Vec<bool> = (0..job.sources.len()).map(ends).collect();
+        let threads = Arc::clone(&self.threads);
+        let wake_all: Arc<dyn Fn() + Send + Sync> =
+            Arc::new(move || (0..threads.len()).for_each(|worker| wake(&threads, worker)));
+        let restored = spec.restore.as_ref().map_or(0, |restore| restore.epoch);
+        let checkpoints = Arc::new(Checkpoints::new(spec.checkpoints, self.workers, spec.restore));
         let shared = Arc::new(JobShared {
             id,
             name: spec.name.clone(),
             views: relations(&job, self.workers),
-            stats: Arc::new(JobStats::new(job.sources.len())),
+            stats: Arc::new(JobStats::new(job.sources.len(), checkpoints)),
             alarms: Alarms::default(),
             published: (0..self.workers).map(|_| AtomicU64::new(0)).collect(),
             state: Mutex::new(JobState::Running),
             listeners: Mutex::new(Vec::new()),
             first: read_first(&job, &bounded),
+            wake_all: Arc::clone(&wake_all),
             job: Arc::clone(&job),
         });
-        let threads = Arc::clone(&self.threads);
-        let wake_all = Arc::new(move || (0..threads.len()).for_each(|worker| wake(&threads, worker)));
         let bounded = spec.feeds.iter().filter(|feed| feed.bounded).count();
         let until = if spec.until_end && bounded > 0 { bounded } else { spec.feeds.len() };
-        let gate = Arc::new(EpochGate::new(job.settings.epochs_in_flight, until, Arc::clone(&shared.stats), wake_all));
+        let gate = Arc::new(EpochGate::new(job.settings.epochs_in_flight, until, restored, Arc::clone(&shared.stats), wake_all));
         let feeds = spec.feeds.iter().map(|feed| feed.source).collect();
         let mut parts: Vec<Parts> = (0..self.workers).map(|_| Parts { feeds: Vec::new(), sinks: Vec::new() }).collect();
         for (index, feed) in spec.feeds.into_iter().enumerate() {

@@ -11,6 +11,19 @@ use crate::{Delta, Time};
 pub trait Feed: Send {
     /// Gives what there is now, at most about `rows_max` rows, without blocking.
     fn poll(&mut self, rows_max: usize) -> FeedPoll;
+
+    /// Per partition that it reads where it stands after all that it has given: whoever gets such a position goes on with the
+    /// next row.
+    fn positions(&self) -> Vec<PartitionPosition>;
+}
+
+/// Where reading a partition of a source stands.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PartitionPosition {
+    /// The partition's name.
+    pub partition: String,
+    /// Text that the feeds of the source understand.
+    pub position: String,
 }
 
 /// A feed's answer.

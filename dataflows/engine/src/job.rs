@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex};
 use highwater_plan::Job;
 
 use crate::alarm::Alarms;
+use crate::checkpoint::{CheckpointDone, Restore};
 use crate::stats::JobStats;
 use crate::view::ViewHandle;
 use crate::{Delta, Feed, Time};
@@ -21,6 +22,10 @@ pub struct JobSpec {
     pub feeds: Vec<FeedSpec>,
     /// Where its changes go, one per [`Job::sinks`].
     pub sinks: Vec<Box<dyn EpochSink>>,
+    /// Its state will be saved: see [`JobHandle::checkpoint`].
+    pub checkpoints: bool,
+    /// What it goes on from.
+    pub restore: Option<Restore>,
     /// End the job when all bounded feeds have finished, although others have not, and although the clock would still
     /// change its results.
     pub until_end: bool,
@@ -82,6 +87,8 @@ pub(crate) struct JobShared {
     pub(crate) published: Vec<AtomicU64>,
     pub(crate) state: Mutex<JobState>,
     pub(crate) listeners: Mutex<Vec<Listener>>,
+    /// Lets every worker look what there is to do.
+    pub(crate) wake_all: Arc<dyn Fn() + Send + Sync>,
     /// Per source those that are read to their end before it.
     pub(crate) first: Vec<BTreeSet<usize>>,
 }
@@ -138,6 +145,18 @@ impl JobHandle {
         self.shared.set_state(JobState::Failed(reason));
     }
 
+    /// Takes the job's state as of an epoch that begins soon, without stopping it: what changed since the checkpoint before.
+    ///
+    /// Errors: the reason is given to `done` if the job was started without [`JobSpec::checkpoints`], the checkpoint before
+    ///         is not done, or the job has ended.
+    pub fn checkpoint(&self, done: CheckpointDone) {
+        if self.state() != JobState::Running {
+            return done(Err("the job has ended".into()));
+        }
+        self.shared.stats.checkpoints.ask(done);
+        (self.shared.wake_all)();
+    }
+
     /// Calls `listener` whenever [`JobHandle::closed`] grew or the state changed, on a worker's thread: it must be quick.
     pub fn listen(&self, listener: impl Fn(Time, &JobState) + Send + Sync + 'static) {
         self.shared.listeners.lock().expect("listeners are added without panicking").push(Box::new(listener));
@@ -158,6 +177,7 @@ impl JobShared {
             }
             *current = state;
         }
+        self.stats.checkpoints.abandon("the job has ended");
         self.tell();
     }
 

@@ -13,6 +13,7 @@
 
 mod alarm;
 mod arrangement;
+mod checkpoint;
 mod delta;
 mod engine;
 mod feed;
@@ -28,9 +29,12 @@ mod view;
 mod watermark;
 mod words;
 
+pub use checkpoint::{
+    Checkpoint, CheckpointDone, Clock, Form, OperatorId, OperatorState, Positions, Restore, Spread, TableState, fold,
+};
 pub use delta::{Delta, OriginRows};
 pub use engine::{Engine, EngineConfig, EngineError};
-pub use feed::{Feed, FeedBatch, FeedPoll, FeedState, Place, Receipt};
+pub use feed::{Feed, FeedBatch, FeedPoll, FeedState, PartitionPosition, Place, Receipt};
 pub use job::{EpochSink, FeedSpec, JobHandle, JobSpec, JobState};
 pub use operator::sides::rejects_schema;
 pub use stats::{JobStats, LatencyHistogram, OperatorStats, SourceStats};

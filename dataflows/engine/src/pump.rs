@@ -42,16 +42,17 @@ pub(crate) struct EpochGate {
 }
 
 impl EpochGate {
-    /// `unfinished`: how many feeds must finish before the job ends.
+    /// `unfinished`: how many feeds must finish before the job ends. `restored`: the epoch whose state it goes on from, or 0.
     pub(crate) fn new(
         in_flight_max: usize,
         unfinished: usize,
+        restored: Time,
         stats: Arc<JobStats>,
         wake_all: Arc<dyn Fn() + Send + Sync>,
     ) -> Self {
         EpochGate {
             in_flight_max: in_flight_max.max(1),
-            current: AtomicU64::new(0),
+            current: AtomicU64::new(restored),
             open: Mutex::new(VecDeque::new()),
             unfinished: AtomicUsize::new(unfinished),
             last: AtomicU64::new(0),
@@ -74,9 +75,12 @@ impl EpochGate {
         let mut open = self.open.lock().expect("nothing panics under this lock");
         let current = self.current();
         if current > mine {
-            return current;
+            // Everybody gives to the epoch of a checkpoint, so that it is known where all feeds stand as of it.
+            let due = self.stats.checkpoints.due();
+            return if mine < due { due } else { current };
         }
         let next = wall_ms().max(current + 1);
+        self.stats.checkpoints.opens(next);
         open.push_back((next, now()));
         self.current.store(next, Ordering::Release);
         self.stats.epoch_opened.store(next, Ordering::Relaxed);
@@ -191,6 +195,8 @@ pub(crate) struct Pump {
     /// The last epoch this worker has given to.
     mine: Time,
     closed: Time,
+    /// It has not given to any epoch yet.
+    first: bool,
 }
 
 impl Pump {
@@ -199,9 +205,14 @@ impl Pump {
         shared: Arc<JobShared>,
         gate: Arc<EpochGate>,
         feeds: Vec<PumpFeed>,
-        rendered: Rendered,
+        mut rendered: Rendered,
         until_end: bool,
     ) -> Self {
+        let start = shared.stats.checkpoints.restore.as_ref().map_or(0, |restore| restore.epoch);
+        if start > 0 {
+            rendered.sources.iter_mut().for_each(|input| input.advance_to(start + 1));
+            rendered.marks.advance_to(start + 1);
+        }
         let running = |feed: PumpFeed| Running {
             index: feed.index,
             source: feed.source,
@@ -223,8 +234,9 @@ impl Pump {
             rejects,
             rendered: Some(rendered),
             ended: false,
-            mine: 0,
+            mine: start,
             closed: 0,
+            first: true,
             shared,
         }
     }
@@ -243,6 +255,10 @@ impl Pump {
             return Pumped::Idle(None);
         }
         if self.gate.ends() && !self.awaits_the_clock() {
+            let due = self.shared.stats.checkpoints.due();
+            if self.mine < due {
+                self.send(due, Vec::new());
+            }
             self.finish(Vec::new());
             return Pumped::Busy;
         }
@@ -251,11 +267,12 @@ impl Pump {
             return Pumped::Idle(None);
         }
         let (batches, wait) = self.poll();
-        let first = self.mine == 0;
+        let first = std::mem::take(&mut self.first);
+        let asked = self.shared.stats.checkpoints.is_asked();
         let ticks = self.feeds.iter().any(|feed| matches!(feed.state, Some(FeedState::Idle(_)))) && self.tick_is_due();
         let alarm = self.shared.alarms.next(self.worker);
         let rings = alarm.is_some_and(|at| at > self.gate.current() && at <= wall_ms());
-        if batches.is_empty() && !joins && !first && !ticks && !rings {
+        if batches.is_empty() && !joins && !first && !ticks && !rings && !asked {
             let alarm = alarm.map(|at| Duration::from_millis(at.saturating_sub(wall_ms()).clamp(1, ALARM_CHECK_MS)));
             let wait = [wait, alarm].into_iter().flatten().min();
             let tick = self.feeds.iter().any(|feed| matches!(feed.state, Some(FeedState::Idle(_)))).then_some(IDLE_TICK);
@@ -338,6 +355,14 @@ impl Pump {
         rendered.marks.advance_to(epoch + 1);
         rendered.marks.flush();
         self.mine = epoch;
+        if self.shared.stats.checkpoints.due() == epoch {
+            let of_feed = |running: &Running| {
+                let source = running.source;
+                running.feed.positions().into_iter().map(move |read| ((source, read.partition), read.position))
+            };
+            let positions = self.feeds.iter().flat_map(of_feed).collect();
+            self.shared.stats.checkpoints.give_positions(self.worker, positions);
+        }
         receipts.into_iter().for_each(|receipt| receipt(epoch));
         (0..finished).for_each(|_| self.gate.one_finished());
     }

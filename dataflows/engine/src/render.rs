@@ -30,6 +30,7 @@ use self::arranged::Sharing;
 use self::contests::{Placed, contests};
 use self::recursion::Recursed;
 use crate::arrangement::{Arrangement, arrange};
+use crate::checkpoint::Keeps;
 use crate::delta::Parcel;
 use crate::job::{EpochSink, JobShared, JobState};
 use crate::operator::DeltaStream;
@@ -428,6 +429,7 @@ impl<'scope> Renderer<'scope, '_> {
             stats,
             job: Arc::clone(&self.shared.stats),
             silent: false,
+            admitted: None,
         }
     }
 
@@ -463,6 +465,10 @@ fn unit_owner(peers: usize) -> usize {
 struct Constant(Option<Delta>);
 
 impl EpochLogic for Constant {
+    fn keeps(&self) -> Keeps {
+        Keeps::Nothing
+    }
+
     fn apply(&mut self, _epoch: Time, _inputs: &mut [Vec<Delta>], _watermarks: Option<&[i64]>, output: &mut Vec<Delta>) {
         output.extend(self.0.take());
     }
@@ -476,6 +482,10 @@ impl EpochLogic for Constant {
 struct Nothing;
 
 impl EpochLogic for Nothing {
+    fn keeps(&self) -> Keeps {
+        Keeps::Nothing
+    }
+
     fn apply(&mut self, _epoch: Time, inputs: &mut [Vec<Delta>], _watermarks: Option<&[i64]>, _output: &mut Vec<Delta>) {
         debug_assert!(inputs.iter().all(Vec::is_empty), "a sink's rows go to its worker");
     }

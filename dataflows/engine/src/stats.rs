@@ -9,6 +9,8 @@ use std::sync::{Arc, Mutex, OnceLock};
 
 pub use latency::LatencyHistogram;
 
+use crate::checkpoint::Checkpoints;
+
 /// A job's counters.
 #[derive(Debug, Default)]
 pub struct JobStats {
@@ -25,12 +27,13 @@ pub struct JobStats {
     /// How long epochs took from opening to publication.
     pub epoch_latency: LatencyHistogram,
     pub(crate) breaker: Arc<Breaker>,
+    pub(crate) checkpoints: Arc<Checkpoints>,
 }
 
 impl JobStats {
-    pub(crate) fn new(sources: usize) -> Self {
+    pub(crate) fn new(sources: usize, checkpoints: Arc<Checkpoints>) -> Self {
         let sources = (0..sources).map(|_| SourceStats::default()).collect();
-        JobStats { sources, ..JobStats::default() }
+        JobStats { sources, checkpoints, ..JobStats::default() }
     }
 
     pub(crate) fn operator(&self, node: usize, name: impl Into<String>, worker: usize) -> Arc<OperatorStats> {
@@ -39,6 +42,7 @@ impl JobStats {
             name: name.into(),
             worker,
             breaker: Arc::clone(&self.breaker),
+            checkpoints: Arc::clone(&self.checkpoints),
             ..OperatorStats::default()
         });
         self.operators.lock().expect("stats are added without panicking").push(Arc::clone(&stats));
@@ -83,6 +87,8 @@ pub struct OperatorStats {
     /// Nanoseconds spent in it.
     pub busy_ns: AtomicU64,
     breaker: Arc<Breaker>,
+    /// Where its state goes.
+    pub(crate) checkpoints: Arc<Checkpoints>,
     /// Whether it panicked.
     broken: AtomicBool,
 }
@@ -103,6 +109,11 @@ impl OperatorStats {
                 None
             }
         }
+    }
+
+    /// Whether its job started from nothing: what is there before any row came has not been given yet.
+    pub(crate) fn is_new(&self) -> bool {
+        self.checkpoints.restore.is_none()
     }
 
     pub(crate) fn took(&self, rows: usize) {

@@ -228,6 +228,11 @@ impl ViewHandle {
         self.part(worker).sealed(epoch, chunks, net);
     }
 
+    /// What was there at `epoch` is no change that one can follow.
+    pub(crate) fn begins_at(&self, worker: usize, epoch: Time) {
+        self.part(worker).begins_at(epoch);
+    }
+
     /// Swaps what readers see of a worker; its batches can be read at `since` and later.
     pub(crate) fn publish(&self, worker: usize, since: Time, batches: Vec<Arc<[RowChunk]>>, bytes: usize) {
         self.part(worker).publish(Snapshot::new(since, batches), bytes);

@@ -8,6 +8,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::checkpoint::Clock;
 use crate::{FeedState, Time};
 
 /// What one feed says as of an epoch.
@@ -66,6 +67,17 @@ impl Watermarks {
             sources,
             idle_since: vec![None; sources],
         }
+    }
+
+    /// They go on from these.
+    pub(crate) fn resume(&mut self, clock: &Clock) {
+        self.current.clone_from(&clock.watermarks);
+        self.idle_since.clone_from(&clock.idle_since);
+    }
+
+    /// What is known as of the last epoch.
+    pub(crate) fn clock(&self) -> Clock {
+        Clock { watermarks: self.current.clone(), idle_since: self.idle_since.clone() }
     }
 
     /// Takes the marks of `epoch` and gives the watermarks per source if one changed.

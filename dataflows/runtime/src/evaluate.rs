@@ -11,7 +11,7 @@ use arrow::array::{Array, AsArray};
 use arrow::datatypes::Int64Type;
 use arrow::record_batch::RecordBatch;
 use highwater_engine::{
-    Delta, Engine, Feed, FeedBatch, FeedPoll, FeedSpec, FeedState, JobSpec, JobState, Place, Time, ViewHandle,
+    Delta, Engine, Feed, FeedBatch, FeedPoll, FeedSpec, FeedState, JobSpec, JobState, PartitionPosition, Place, Time, ViewHandle,
 };
 use highwater_plan::{Job, Op, OutputNames};
 
@@ -94,7 +94,15 @@ impl Runtime {
         let Some(view) = job.views.first().map(|view| view.name.clone()) else {
             return Err(EvaluateError::Engine("the job has no view".into()));
         };
-        let spec = JobSpec { name: "query".into(), job: Arc::new(job), feeds, sinks: Vec::new(), until_end: true };
+        let spec = JobSpec {
+            name: "query".into(),
+            job: Arc::new(job),
+            feeds,
+            sinks: Vec::new(),
+            until_end: true,
+            checkpoints: false,
+            restore: None,
+        };
         let engine = self.engine();
         let handle = engine.create(spec).map_err(|error| EvaluateError::Engine(error.to_string()))?;
         let _dropped = Dropped { engine, id: handle.id() };
@@ -156,6 +164,11 @@ struct Share {
 }
 
 impl Feed for Share {
+    /// A query is over before anybody could ask.
+    fn positions(&self) -> Vec<PartitionPosition> {
+        Vec::new()
+    }
+
     fn poll(&mut self, rows_max: usize) -> FeedPoll {
         if self.finished {
             return FeedPoll::Pending(None);

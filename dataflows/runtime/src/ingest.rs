@@ -21,7 +21,7 @@ mod tests;
 use std::sync::Arc;
 use std::time::Duration;
 
-use highwater_engine::{Feed, FeedBatch, FeedPoll, FeedState};
+use highwater_engine::{Feed, FeedBatch, FeedPoll, FeedState, PartitionPosition};
 
 pub(crate) use self::partition::Partition;
 use crate::batch::Piece;
@@ -121,6 +121,10 @@ impl SourceFeed {
 struct NextEpoch;
 
 impl Feed for SourceFeed {
+    fn positions(&self) -> Vec<PartitionPosition> {
+        self.partitions.iter().map(Partition::position).collect()
+    }
+
     fn poll(&mut self, rows_max: usize) -> FeedPoll {
         if self.told == FeedState::Finished || self.context.fault.reason().is_some() {
             return self.pending(None);

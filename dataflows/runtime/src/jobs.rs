@@ -134,6 +134,8 @@ impl Runtime {
             feeds: opened.feeds,
             sinks: opened.sinks,
             until_end: options.until_end,
+            checkpoints: false,
+            restore: None,
         };
         let handle = self.engine.create(spec).map_err(|error| CreateError::Engine(error.to_string()))?;
         let told = Arc::clone(&signal);

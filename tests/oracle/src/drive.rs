@@ -11,12 +11,15 @@
 mod feed;
 mod sink;
 
+use std::ops::Range;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use arrow::array::Array;
 use arrow::record_batch::RecordBatch;
-use highwater_engine::{Changed, Engine, FeedSpec, JobHandle, JobSpec, JobState, Time, ViewHandle};
+use highwater_engine::{
+    Changed, Checkpoint, Engine, EngineConfig, FeedSpec, JobHandle, JobSpec, JobState, Restore, Time, ViewHandle,
+};
 use highwater_plan::{Job, OutputNames};
 
 use self::feed::{ScriptedFeed, Stage};
@@ -51,6 +54,8 @@ pub struct Observed {
     pub late: Vec<Vec<Change>>,
     /// Per sink what was written to it.
     pub sinks: Vec<Vec<Change>>,
+    /// The checkpoints that were taken, one per restart.
+    pub saved: Vec<Checkpoint>,
 }
 
 /// All views at one epoch.
@@ -92,25 +97,17 @@ pub enum DriveError {
 pub fn drive(engine: &Engine, job: &Arc<Job>, script: &Script) -> Result<Observed, DriveError> {
     let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis() as i64);
     let script = &script.begun_at(now, job);
-    let stage = Arc::new(Stage::new(script));
-    let feeds = script.feeds.iter().enumerate().map(|(index, feed)| {
-        let source = job.sources.iter().position(|source| source.name == feed.source).expect("a script's sources are the job's");
-        let scripted = ScriptedFeed::new(index, feed, &job.sources[source], source, script, Arc::clone(&stage));
-        FeedSpec { source, worker: feed.worker, bounded: false, feed: Box::new(scripted) }
-    });
-    let feeds = feeds.collect();
     let written: Vec<Arc<Mutex<Vec<Change>>>> = job.sinks.iter().map(|_| Arc::default()).collect();
-    let sinks = written.iter().map(|rows| Box::new(Written::new(Arc::clone(rows))) as _).collect();
-    let spec = JobSpec { name: "case".into(), job: Arc::clone(job), feeds, sinks, until_end: false };
-    let handle = engine.create(spec).map_err(|error| DriveError::Failed(error.to_string()))?;
-    let signal = Arc::clone(&stage);
-    handle.listen(move |_, _| signal.tell());
-    let run = Run { engine, job, script, stage: &stage, handle: &handle };
-    let seen = run.through();
-    let dropped = engine.drop_job(handle.id()).map_err(|error| DriveError::Failed(error.to_string()));
-    let mut observed = seen?;
-    dropped?;
-    for rows in written {
+    let case = Case { job, script, stage: Arc::new(Stage::new(script)), written };
+    let mut observed = Observed {
+        views: vec![Vec::new(); job.views.len()],
+        errors: vec![Vec::new(); job.views.len()],
+        late: vec![Vec::new(); job.sources.len()],
+        failed: vec![0; job.views.len()],
+        ..Observed::default()
+    };
+    case.run(engine, None, 0, &script.restarts, &mut observed)?;
+    for rows in case.written {
         let written = rows.lock().expect("sinks do not panic").clone();
         let closed = written.iter().map(|change| change.epoch).filter(|epoch| *epoch <= observed.closed);
         observed.history.seen.extend(closed);
@@ -119,24 +116,115 @@ pub fn drive(engine: &Engine, job: &Arc<Job>, script: &Script) -> Result<Observe
     Ok(observed)
 }
 
+/// A job and its script.
+struct Case<'a> {
+    job: &'a Arc<Job>,
+    script: &'a Script,
+    stage: Arc<Stage>,
+    written: Vec<Arc<Mutex<Vec<Change>>>>,
+}
+
+impl Case<'_> {
+    /// Runs the job from a step on until it ends or is to be restarted; then goes on with a new engine.
+    fn run(
+        &self,
+        engine: &Engine,
+        restore: Option<Restore>,
+        from: usize,
+        restarts: &[(usize, usize)],
+        observed: &mut Observed,
+    ) -> Result<(), DriveError> {
+        let since = restore.as_ref().map_or(0, |restore| restore.epoch);
+        let handle = self.create(engine, restore, !restarts.is_empty())?;
+        let run = Run { engine, job: self.job, script: self.script, stage: &self.stage, handle: &handle };
+        let dropped = || engine.drop_job(handle.id()).map_err(|error| DriveError::Failed(error.to_string()));
+        if let Some(((after, workers), rest)) = restarts.split_first().filter(|_| self.script.awaited) {
+            let saved = run.steps(from..*after, observed).and_then(|()| run.checkpoint());
+            if let Some(checkpoint) = saved? {
+                run.collect(since, checkpoint.epoch, observed)?;
+                dropped()?;
+                for rows in &self.written {
+                    rows.lock().expect("sinks do not panic").retain(|change| change.epoch <= checkpoint.epoch);
+                }
+                let next =
+                    Engine::start(EngineConfig { workers: *workers }).map_err(|error| DriveError::Failed(error.to_string()))?;
+                observed.saved.push(checkpoint);
+                let restore = Restore::new(&observed.saved, *workers);
+                return self.run(&next, restore, *after, rest, observed);
+            }
+            let seen = run.through(*after, since, observed);
+            dropped()?;
+            return seen;
+        }
+        let seen = run.through(from, since, observed);
+        dropped()?;
+        seen
+    }
+
+    fn create(&self, engine: &Engine, restore: Option<Restore>, checkpoints: bool) -> Result<JobHandle, DriveError> {
+        let Case { job, script, stage, written } = self;
+        let feeds = script.feeds.iter().enumerate().map(|(index, feed)| {
+            let source =
+                job.sources.iter().position(|source| source.name == feed.source).expect("a script's sources are the job's");
+            let position = restore.as_ref().and_then(|restore| restore.positions.get(&(source, index.to_string())));
+            let position = position.map(|position| position.parse().expect("a scripted feed gave it"));
+            let scripted = ScriptedFeed::new(index, feed, &job.sources[source], source, script, Arc::clone(stage), position);
+            FeedSpec { source, worker: feed.worker, bounded: false, feed: Box::new(scripted) }
+        });
+        let feeds = feeds.collect();
+        let sinks = written.iter().map(|rows| Box::new(Written::new(Arc::clone(rows))) as _).collect();
+        let job = Arc::clone(job);
+        let spec = JobSpec { name: "case".into(), job, feeds, sinks, until_end: false, checkpoints, restore };
+        let handle = engine.create(spec).map_err(|error| DriveError::Failed(error.to_string()))?;
+        let signal = Arc::clone(stage);
+        handle.listen(move |_, _| signal.tell());
+        Ok(handle)
+    }
+}
+
 struct Run<'a> {
     engine: &'a Engine,
     job: &'a Job,
     script: &'a Script,
-    stage: &'a Stage,
+    stage: &'a Arc<Stage>,
     handle: &'a JobHandle,
 }
 
 impl Run<'_> {
-    fn through(&self) -> Result<Observed, DriveError> {
-        let mut observed = Observed::default();
+    /// Gives some steps, one after the other.
+    fn steps(&self, steps: Range<usize>, observed: &mut Observed) -> Result<(), DriveError> {
+        for step in steps {
+            self.open(step + 1);
+            self.await_step(step)?;
+            observed.reads.push(self.read()?);
+        }
+        Ok(())
+    }
+
+    /// The job's state, if it can be saved.
+    fn checkpoint(&self) -> Result<Option<Checkpoint>, DriveError> {
+        let taken: Arc<Mutex<Option<Result<Checkpoint, String>>>> = Arc::default();
+        let (gives, signal) = (Arc::clone(&taken), Arc::clone(self.stage));
+        self.handle.checkpoint(Box::new(move |checkpoint| {
+            *gives.lock().expect("nothing panics under this lock") = Some(checkpoint);
+            signal.tell();
+        }));
+        let is_there = || taken.lock().expect("nothing panics under this lock").is_some();
+        self.wait("saving", is_there)?;
+        match taken.lock().expect("nothing panics under this lock").take() {
+            Some(Ok(checkpoint)) => {
+                self.wait("closing the checkpoint", || self.handle.closed() >= checkpoint.epoch)?;
+                Ok(Some(checkpoint))
+            }
+            Some(Err(why)) if why.contains("cannot be saved yet") => Ok(None),
+            other => Err(DriveError::Broken(format!("no checkpoint: {other:?}"))),
+        }
+    }
+
+    fn through(&self, from: usize, since: Time, observed: &mut Observed) -> Result<(), DriveError> {
         let steps = self.script.steps() + usize::from(self.script.finishes);
         if self.script.awaited {
-            for step in 0..steps {
-                self.open(step + 1);
-                self.await_step(step)?;
-                observed.reads.push(self.read()?);
-            }
+            self.steps(from..steps, observed)?;
         } else {
             self.open(steps);
             let mut last = 0;
@@ -155,31 +243,40 @@ impl Run<'_> {
         }
         observed.closed = self.handle.closed();
         observed.history = self.history(observed.closed);
-        let changes = |name: &str| self.changes(name, observed.closed);
-        observed.views = self.job.views.iter().map(|view| changes(&view.name)).collect::<Result<_, _>>()?;
-        observed.errors =
-            self.job.views.iter().map(|view| changes(&OutputNames::errors(&view.name))).collect::<Result<_, _>>()?;
-        for view in &self.job.views {
-            let errors = self.view(&OutputNames::errors(&view.name))?.at(observed.closed);
+        self.collect(since, observed.closed, observed)?;
+        // The clock changes content in epochs of its own.
+        let changed = observed.views.iter().chain(&observed.errors).flatten().map(|change| change.epoch);
+        observed.history.seen = changed.collect();
+        Ok(())
+    }
+
+    /// Writes down what the epochs in `(since, closed]` changed.
+    fn collect(&self, since: Time, closed: Time, observed: &mut Observed) -> Result<(), DriveError> {
+        let changes = |name: &str| self.changes(name, since, closed);
+        for (view, (changed, errors)) in self.job.views.iter().zip(observed.views.iter_mut().zip(&mut observed.errors)) {
+            changed.extend(changes(&view.name)?);
+            errors.extend(changes(&OutputNames::errors(&view.name))?);
+        }
+        for (view, sum) in self.job.views.iter().zip(&mut observed.failed) {
+            let errors = self.view(&OutputNames::errors(&view.name))?.at(closed);
             let errors = errors.map_err(|error| DriveError::Broken(format!("{}: {error}", view.name)))?;
             let failed: usize = errors.read(&[], Some(ROWS_MAX + 1)).iter().map(RecordBatch::num_rows).sum();
             if failed > ROWS_MAX {
                 return Err(DriveError::TooLarge);
             }
-            observed.failed.push(failed as i64);
+            // A job that was restored begins to count anew.
+            *sum += failed as i64;
         }
-        observed.late =
-            self.job.sources.iter().map(|source| changes(&OutputNames::late(&source.name))).collect::<Result<_, _>>()?;
-        // The clock changes content in epochs of its own.
-        let changed = observed.views.iter().chain(&observed.errors).flatten().map(|change| change.epoch);
-        observed.history.seen = changed.collect();
+        for (source, late) in self.job.sources.iter().zip(&mut observed.late) {
+            late.extend(changes(&OutputNames::late(&source.name))?);
+        }
         for view in &self.job.views {
             let anomalies = self.view(&view.name)?.anomalies();
             if anomalies > 0 {
                 return Err(DriveError::Broken(format!("view {} was found to retract more than it has", view.name)));
             }
         }
-        Ok(observed)
+        Ok(())
     }
 
     /// Lets all feeds give the steps before `steps`.
@@ -238,10 +335,10 @@ impl Run<'_> {
         }
     }
 
-    fn changes(&self, name: &str, closed: Time) -> Result<Vec<Change>, DriveError> {
+    fn changes(&self, name: &str, since: Time, closed: Time) -> Result<Vec<Change>, DriveError> {
         let view = self.view(name)?;
-        let changes = view.changes(0, closed).map_err(|error| DriveError::Broken(format!("{name}: {error}")))?;
-        let mut last = 0;
+        let changes = view.changes(since, closed).map_err(|error| DriveError::Broken(format!("{name}: {error}")))?;
+        let mut last = since;
         let mut all = Vec::new();
         for Changed { epoch, rows, diffs } in changes {
             if epoch <= last || epoch > closed || rows.num_rows() == 0 {

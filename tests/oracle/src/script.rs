@@ -6,6 +6,7 @@
 //!   0 /                 another batch of the same step begins
 //!   1 - 1 | 'a' | 500   in step 1 it is retracted
 //!   2 idle              in step 2 the feed says that nothing comes for a while
+//! restart 2 on 4        after two steps the job is saved, dropped, and restored on four workers
 //! ```
 //!
 //! Times in a column called `due` are milliseconds from when the job begins: so what depends on the clock depends on it in
@@ -27,6 +28,8 @@ pub struct Script {
     pub awaited: bool,
     /// Whether the feeds finish; otherwise the job is dropped while it runs.
     pub finishes: bool,
+    /// After how many awaited steps, and for how many workers, the job is saved, dropped and restored.
+    pub restarts: Vec<(usize, usize)>,
 }
 
 /// One feed.
@@ -86,12 +89,17 @@ impl Script {
 
     /// Reads a script as it is displayed. The job gives the columns' types.
     pub fn parse(text: &str, job: &Job) -> Result<Script, String> {
-        let mut script = Script { feeds: Vec::new(), awaited: true, finishes: true };
+        let mut script = Script { feeds: Vec::new(), awaited: true, finishes: true, restarts: Vec::new() };
         for line in text.lines().map(str::trim).filter(|line| !line.is_empty()) {
             let wrong = || format!("cannot read the script's line '{line}'");
             match line.split_once(' ') {
                 None if line == "in-flight" => script.awaited = false,
                 None if line == "dropped" => script.finishes = false,
+                Some(("restart", rest)) => {
+                    let (after, workers) = rest.split_once(" on ").ok_or_else(wrong)?;
+                    let number = |text: &str| text.trim().parse().map_err(|_| wrong());
+                    script.restarts.push((number(after)?, number(workers)?));
+                }
                 Some(("feed", rest)) => {
                     let (source, worker) = rest.split_once('@').ok_or_else(wrong)?;
                     let worker = worker.trim().parse().map_err(|_| wrong())?;
@@ -159,6 +167,9 @@ impl fmt::Display for Script {
         }
         if !self.finishes {
             writeln!(f, "dropped")?;
+        }
+        for (after, workers) in &self.restarts {
+            writeln!(f, "restart {after} on {workers}")?;
         }
         for feed in &self.feeds {
             writeln!(f, "feed {} @{}", feed.source, feed.worker)?;

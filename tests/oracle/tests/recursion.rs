@@ -109,7 +109,7 @@ fn script(random: &mut Random, cycles: bool) -> Script {
         batches.push(Batch { step, rows, idle: false });
     }
     let feed = FeedScript { source: "edge".into(), worker: 0, batches, ends_with_rows: random.chance(50) };
-    Script { feeds: vec![feed], awaited: random.chance(50), finishes: random.chance(80) }
+    Script { feeds: vec![feed], awaited: random.chance(50), finishes: random.chance(80), restarts: Vec::new() }
 }
 
 #[test]

@@ -162,7 +162,9 @@ mod endless {
     use std::sync::Arc;
     use std::time::Duration;
 
-    use highwater_engine::{Delta, Feed, FeedBatch, FeedPoll, FeedSpec, FeedState, JobHandle, JobSpec, JobState};
+    use highwater_engine::{
+        Delta, Feed, FeedBatch, FeedPoll, FeedSpec, FeedState, JobHandle, JobSpec, JobState, PartitionPosition,
+    };
     use highwater_oracle::value::{Row, Value, batch_of};
     use highwater_plan::Job;
 
@@ -175,6 +177,10 @@ mod endless {
     }
 
     impl Feed for Rows {
+        fn positions(&self) -> Vec<PartitionPosition> {
+            Vec::new()
+        }
+
         fn poll(&mut self, _rows_max: usize) -> FeedPoll {
             self.pause = !self.pause;
             if self.pause || self.left == 0 {
@@ -197,7 +203,7 @@ mod endless {
             FeedSpec { source: 0, worker, bounded, feed: Box::new(rows) }
         };
         let feeds = vec![feed(0, true), feed(1, false), feed(2, false)];
-        JobSpec { name: "endless".into(), job, feeds, sinks: Vec::new(), until_end: true }
+        JobSpec { name: "endless".into(), job, feeds, sinks: Vec::new(), until_end: true, checkpoints: false, restore: None }
     }
 
     /// Whether it finishes before long.
@@ -218,12 +224,16 @@ mod panicking {
     use std::sync::Arc;
     use std::time::Duration;
 
-    use highwater_engine::{Engine, Feed, FeedPoll, FeedSpec, JobHandle, JobSpec, JobState};
+    use highwater_engine::{Engine, Feed, FeedPoll, FeedSpec, JobHandle, JobSpec, JobState, PartitionPosition};
     use highwater_plan::Job;
 
     struct Panics;
 
     impl Feed for Panics {
+        fn positions(&self) -> Vec<PartitionPosition> {
+            Vec::new()
+        }
+
         fn poll(&mut self, _rows_max: usize) -> FeedPoll {
             panic!("this feed panics on purpose");
         }
@@ -232,7 +242,7 @@ mod panicking {
     /// A job whose feed panics on the first worker.
     pub(super) fn spec(job: Arc<Job>) -> JobSpec {
         let feeds = vec![FeedSpec { source: 0, worker: 0, bounded: false, feed: Box::new(Panics) }];
-        JobSpec { name: "panics".into(), job, feeds, sinks: Vec::new(), until_end: false }
+        JobSpec { name: "panics".into(), job, feeds, sinks: Vec::new(), until_end: false, checkpoints: false, restore: None }
     }
 
     pub(super) fn wait_for_failure(engine: &Engine, handle: &JobHandle) {

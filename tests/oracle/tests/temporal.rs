@@ -62,7 +62,7 @@ fn script(random: &mut Random) -> Script {
         batches.push(Batch { step, rows, idle: false });
     }
     let feed = FeedScript { source: "t".into(), worker: 0, batches, ends_with_rows: random.chance(50) };
-    Script { feeds: vec![feed], awaited: random.chance(60), finishes: true }
+    Script { feeds: vec![feed], awaited: random.chance(60), finishes: true, restarts: Vec::new() }
 }
 
 /// Whether every read of the first view holds just the rows for which the condition is true then.

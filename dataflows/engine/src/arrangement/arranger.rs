@@ -12,6 +12,7 @@ use std::time::Instant;
 use differential_dataflow::operators::arrange::{TraceAgent, TraceWriter};
 use differential_dataflow::trace::chunk::ChunkBatch;
 use differential_dataflow::trace::{Description, Trace as _};
+use timely::PartialOrder;
 use timely::container::NoopBuilder;
 use timely::dataflow::Stream;
 use timely::dataflow::channels::pact::{ParallelizationContract, Pipeline};
@@ -22,6 +23,8 @@ use timely::progress::Antichain;
 use super::codec::RowCodec;
 use super::seal::{Sealed, Sealer};
 use super::{Spine, Trace};
+use crate::arrangement::RowChunk;
+use crate::checkpoint::Saving;
 use crate::delta::Parcel;
 use crate::operator::exchange;
 use crate::stats::OperatorStats;
@@ -76,6 +79,7 @@ fn arrange_with<'scope, P: ParallelizationContract<Time, Parcel>>(
         let activator = scope.activator_for(Rc::clone(&info.address));
         let (agent, writer) = TraceAgent::new(Spine::new(info.clone(), None, Some(activator)), info, None);
         let mut arranger = Arranger::new(writer, sealing, watch);
+        arranger.restore();
         reader = Some(agent);
         move |(input, frontier), output| {
             let stats = Arc::clone(&arranger.stats);
@@ -83,10 +87,12 @@ fn arrange_with<'scope, P: ParallelizationContract<Time, Parcel>>(
                 let started = Instant::now();
                 input.for_each(|time, parcel| arranger.take(parcel, *time.time(), || time.retain(0)));
                 while let Some((epoch, capability, deltas)) = arranger.next_complete(|epoch| frontier.less_equal(epoch)) {
+                    arranger.save(Some(epoch));
                     for delta in arranger.seal(epoch, deltas) {
                         output.session_with_builder(&capability).give_container(&mut Parcel(Some(delta)));
                     }
                 }
+                arranger.save(frontier.frontier().first().copied());
                 arranger.advance(&frontier.frontier().to_owned());
                 arranger.stats.busy_ns.fetch_add(started.elapsed().as_nanos() as u64, Ordering::Relaxed);
             });
@@ -111,11 +117,17 @@ struct Arranger {
     grew: bool,
     watch: Watch,
     stats: Arc<OperatorStats>,
+    saving: Option<Saving>,
+    /// What the relation had when the job was restored.
+    had: Vec<Delta>,
 }
 
 impl Arranger {
     fn new(writer: TraceWriter<Spine>, sealing: Sealing, watch: Watch) -> Self {
+        let (saving, had) = Saving::of_relation(&sealing.stats, &sealing.route);
         Arranger {
+            saving,
+            had,
             waiting: BTreeMap::new(),
             waiting_rows: 0,
             sealer: Sealer::new(sealing.codec),
@@ -125,6 +137,32 @@ impl Arranger {
             watch,
             stats: sealing.stats,
         }
+    }
+
+    /// Begins with the relation as it was when the job was saved: one batch.
+    fn restore(&mut self) {
+        let Some(epoch) = self.stats.checkpoints.restore.as_ref().map(|restore| restore.epoch) else { return };
+        let had = std::mem::take(&mut self.had);
+        let sealed = self.sealer.seal(epoch, had);
+        if !sealed.chunks.is_empty() {
+            (self.watch)(epoch, &sealed);
+            self.insert(epoch, sealed.chunks);
+        }
+    }
+
+    fn save(&mut self, open: Option<Time>) {
+        if let Some(saving) = &mut self.saving {
+            saving.save_relation(open);
+        }
+    }
+
+    /// Adds a batch of one epoch to the trace.
+    fn insert(&mut self, epoch: Time, chunks: Vec<RowChunk>) {
+        let upper = Antichain::from_elem(epoch + 1);
+        let lower = std::mem::replace(&mut self.upper, upper.clone());
+        let description = Description::new(lower, upper, Antichain::from_elem(0));
+        self.grew = true;
+        self.writer.insert(Rc::new(ChunkBatch::new(chunks, description)), Some(epoch));
     }
 
     fn take(&mut self, parcel: &mut Parcel, epoch: Time, capability: impl FnOnce() -> Capability<Time>) {
@@ -149,11 +187,10 @@ impl Arranger {
             return Vec::new();
         }
         (self.watch)(epoch, &sealed);
-        let upper = Antichain::from_elem(epoch + 1);
-        let lower = std::mem::replace(&mut self.upper, upper.clone());
-        let description = Description::new(lower, upper, Antichain::from_elem(0));
-        self.grew = true;
-        self.writer.insert(Rc::new(ChunkBatch::new(sealed.chunks, description)), Some(epoch));
+        self.insert(epoch, sealed.chunks);
+        if let Some(saving) = &mut self.saving {
+            saving.gives(&sealed.deltas);
+        }
         sealed.deltas.iter().for_each(|delta| self.stats.gave(delta));
         sealed.deltas
     }
@@ -164,7 +201,9 @@ impl Arranger {
     /// two would double the work of the spine. Only a trace at rest needs them, for those who import it.
     fn advance(&mut self, frontier: &Antichain<Time>) {
         let grew = std::mem::take(&mut self.grew);
-        if self.upper != *frontier && (!grew || frontier.is_empty()) {
+        // A relation that was restored is ahead of its inputs until they have begun.
+        let passed = PartialOrder::less_than(&self.upper, frontier);
+        if passed && (!grew || frontier.is_empty()) {
             self.upper.clone_from(frontier);
             self.writer.seal(frontier.clone());
         }

@@ -12,6 +12,7 @@ use super::epoch::EpochLogic;
 use super::groups::{Failed, Groups, PartialColumns, Results};
 use super::lives::TimeToLive;
 use super::sides::Errors;
+use crate::checkpoint::{Keeps, Saved, Spread};
 use crate::{Delta, Time};
 
 /// `GROUP BY` without windows.
@@ -20,6 +21,7 @@ pub(crate) struct Grouped {
     /// Without keys there is one group even without rows; this worker owns it.
     unit: bool,
     emitted_unit: bool,
+    expires: bool,
     schema: SchemaRef,
     errors: Errors,
 }
@@ -28,6 +30,7 @@ impl Grouped {
     /// Groups that no row touches for so long are forgotten.
     pub(crate) fn that_expire(mut self, ttl: TimeToLive) -> Self {
         self.groups = self.groups.that_expire(ttl);
+        self.expires = true;
         self
     }
 
@@ -49,11 +52,38 @@ impl Grouped {
         if unit {
             groups.add_unit_group();
         }
-        Grouped { groups, unit, emitted_unit: false, schema, errors }
+        Grouped { groups, unit, emitted_unit: false, expires: false, schema, errors }
     }
 }
 
 impl EpochLogic for Grouped {
+    /// The states of its groups, where they can be told in columns; otherwise the rows that make them.
+    fn keeps(&self) -> Keeps {
+        match self.groups.partial_types() {
+            _ if self.expires => Keeps::Unsaved("a state_ttl"),
+            Some(_) => Keeps::Own,
+            None => Keeps::Inputs,
+        }
+    }
+
+    fn log(&mut self) {
+        if self.keeps() == Keeps::Own {
+            self.groups.log();
+        }
+    }
+
+    fn save(&mut self, saved: &mut Saved) {
+        let keys = self.groups.key_count();
+        saved.entries(0, keys, Spread::ByColumns((0..keys).collect()), self.groups.take_changed(), None);
+    }
+
+    fn load(&mut self, epoch: Time, tables: &mut [Vec<Delta>]) {
+        match self.keeps() {
+            Keeps::Own => tables[0].iter().for_each(|delta| self.groups.load(delta)),
+            _ => self.apply(epoch, tables, None, &mut Vec::new()),
+        }
+    }
+
     fn apply(&mut self, epoch: Time, inputs: &mut [Vec<Delta>], _watermarks: Option<&[i64]>, output: &mut Vec<Delta>) {
         let keep_failed = self.errors.policy == OnError::Null;
         if self.unit && !std::mem::replace(&mut self.emitted_unit, true) {

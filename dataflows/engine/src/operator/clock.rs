@@ -13,6 +13,7 @@ use timely::dataflow::operators::generic::Operator;
 use timely::dataflow::operators::vec::Broadcast;
 
 use crate::Time;
+use crate::checkpoint::Checkpoints;
 use crate::stats::JobStats;
 use crate::watermark::{Mark, Watermarks};
 
@@ -41,6 +42,13 @@ pub(crate) fn clock<'scope>(
     stats: Arc<JobStats>,
 ) -> ClockStream<'scope> {
     let builder = "clock";
+    let worker = marks.scope().index();
+    let checkpoints = Arc::clone(&stats.checkpoints);
+    if let Some(restore) = &checkpoints.restore {
+        watermarks.resume(&restore.clock);
+    }
+    checkpoints.register_clock(worker);
+    let mut last = checkpoints.restore.as_ref().map_or(0, |restore| restore.epoch);
     marks.unary_frontier::<CapacityContainerBuilder<Vec<Arc<[i64]>>>, _, _, _>(Pipeline, builder, move |_, _| {
         let mut waiting: BTreeMap<Time, (Capability<Time>, Vec<Mark>)> = BTreeMap::new();
         move |(input, frontier), output| {
@@ -52,6 +60,7 @@ pub(crate) fn clock<'scope>(
                 if frontier.less_equal(next.key()) {
                     break;
                 }
+                save(&checkpoints, worker, &mut last, Some(*next.key()), &watermarks);
                 let (epoch, (capability, marks)) = next.remove_entry();
                 if let Some(current) = watermarks.close(epoch, marks) {
                     for (source, watermark) in stats.sources.iter().zip(current) {
@@ -60,6 +69,17 @@ pub(crate) fn clock<'scope>(
                     output.session(&capability).give(Arc::from(current));
                 }
             }
+            save(&checkpoints, worker, &mut last, frontier.frontier().first().copied(), &watermarks);
         }
     })
+}
+
+/// Hands out the watermarks if they are those of a checkpoint's epoch: all epochs before `open` (all, if none) have their
+/// marks.
+fn save(checkpoints: &Checkpoints, worker: usize, last: &mut Time, open: Option<Time>, watermarks: &Watermarks) {
+    let due = checkpoints.due();
+    if due > *last && open.is_none_or(|open| open > due) {
+        *last = due;
+        checkpoints.give_clock(worker, watermarks.clock());
+    }
 }

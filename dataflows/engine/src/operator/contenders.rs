@@ -12,6 +12,7 @@ use arrow::datatypes::DataType;
 
 use super::epoch::EpochLogic;
 use super::late::{RowWindows, Watermark};
+use crate::checkpoint::Keeps;
 use crate::keys::Keys;
 use crate::words::{greatest, words};
 use crate::{Delta, Time};
@@ -99,6 +100,10 @@ impl Groups {
 }
 
 impl EpochLogic for Contenders {
+    fn keeps(&self) -> Keeps {
+        Keeps::Nothing
+    }
+
     fn apply(&mut self, _epoch: Time, inputs: &mut [Vec<Delta>], watermarks: Option<&[i64]>, output: &mut Vec<Delta>) {
         let closed = self.watermark.current.saturating_sub(self.lateness);
         for delta in std::mem::take(&mut inputs[0]) {

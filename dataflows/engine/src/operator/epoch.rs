@@ -18,10 +18,12 @@ use timely::dataflow::operators::{Capability, InputCapability};
 use timely::progress::frontier::MutableAntichain;
 
 use crate::alarm::Alarm;
+use crate::checkpoint::{Keeps, Saved, Saving};
 use crate::delta::Parcel;
 use crate::operator::DeltaStream;
 use crate::operator::clock::{ClockStream, TickStream};
 use crate::operator::exchange::{Route, by_columns, copies, in_turn, to_worker};
+use crate::operator::late::LateGate;
 use crate::stats::OperatorStats;
 use crate::{Delta, Time};
 
@@ -32,6 +34,42 @@ pub(crate) trait EpochLogic {
     /// `watermarks` is set if the watermarks changed with this epoch: they hold *after* it. For an operator without a
     /// clock it is always `None`.
     fn apply(&mut self, epoch: Time, inputs: &mut [Vec<Delta>], watermarks: Option<&[i64]>, output: &mut Vec<Delta>);
+
+    /// How what it keeps comes to be in checkpoints.
+    fn keeps(&self) -> Keeps;
+
+    /// From here on it remembers what changes, for [`EpochLogic::save`].
+    fn log(&mut self) {}
+
+    /// Puts what changed since this was asked last into its tables; of operators with tables of their [own](Keeps::Own).
+    fn save(&mut self, _saved: &mut Saved) {}
+
+    /// Takes back the rows of its tables, of which there are as many as inputs or more, before any epoch is applied, and as if
+    /// all had come at once: nothing was given, no watermark is known. What that gives is not given again.
+    fn load(&mut self, epoch: Time, tables: &mut [Vec<Delta>]) {
+        self.apply(epoch, tables, None, &mut Vec::new());
+    }
+
+    /// All that was saved is loaded, and these are the watermarks as of `epoch`.
+    fn resume(&mut self, epoch: Time, inputs: usize, watermarks: &[i64]) {
+        self.apply(epoch, &mut vec![Vec::new(); inputs], Some(watermarks), &mut Vec::new());
+    }
+
+    /// Per input what lets its rows in, of an operator that keeps its [inputs](Keeps::Inputs) but refuses late rows; none if
+    /// it takes all.
+    fn gates(&mut self) -> Vec<&mut LateGate> {
+        Vec::new()
+    }
+
+    /// Whether an input is one of those that it [keeps](Keeps::Inputs).
+    fn keeps_input(&self, _input: u32) -> bool {
+        true
+    }
+
+    /// Rows of a table of [inputs](Keeps::Inputs) that it keeps no longer: see [`crate::checkpoint::TableState::freed`].
+    fn freed(&self, _table: u32) -> Option<(usize, i64)> {
+        None
+    }
 
     /// Rows and bytes kept, about.
     fn state(&self) -> (usize, usize) {
@@ -92,6 +130,8 @@ pub(crate) fn epoch_operator_awake<'scope>(
 ) -> DeltaStream<'scope> {
     let peers = scope.peers();
     let ports = inputs.len();
+    let routes: Vec<Route> = inputs.iter().map(|input| input.route.clone()).collect();
+    let mut saving = Saving::new(&stats, &routes, logic.as_mut());
     let mut builder = OperatorBuilder::new(stats.name.clone(), scope);
     let mut pulls: Vec<Pull> = inputs.into_iter().map(|input| pull(&mut builder, input, peers)).collect();
     let mut clock = clock.map(|clock| builder.new_input(clock, Pipeline));
@@ -99,10 +139,13 @@ pub(crate) fn epoch_operator_awake<'scope>(
     let mut ticks = ticks.map(|ticks| builder.new_input(ticks, Pipeline));
     let (output, stream) = builder.new_output::<Parcel>();
     let mut output = OutputBuilder::<Time, NoopBuilder<Parcel>>::from(output);
+    if let Some(alarm) = alarm.as_ref().filter(|_| !stats.is_new()) {
+        alarm.set(logic.wake_at());
+    }
     builder.build(move |mut capabilities| {
         let mut waiting: BTreeMap<Time, Waiting> = BTreeMap::new();
         let initial = capabilities.pop().expect("one output, one capability");
-        if logic.starts_alone() {
+        if stats.is_new() && logic.starts_alone() {
             waiting.insert(0, Waiting { capability: initial, inputs: vec![Vec::new(); ports], watermarks: None });
         }
         let mut changed = Vec::new();
@@ -140,16 +183,28 @@ pub(crate) fn epoch_operator_awake<'scope>(
                         break;
                     }
                     worked = true;
+                    if let Some(saving) = &mut saving {
+                        saving.save(Some(*next.key()), logic.as_mut());
+                    }
                     let (epoch, mut entry) = next.remove_entry();
+                    if let Some(saving) = &mut saving {
+                        saving.takes(&entry.inputs, logic.as_ref());
+                    }
                     let rows: usize = entry.inputs.iter().flatten().map(Delta::len).sum();
                     stats.queued_rows.fetch_sub(rows as u64, Ordering::Relaxed);
                     logic.apply(epoch, &mut entry.inputs, entry.watermarks.as_deref(), &mut changed);
+                    if let Some(saving) = &mut saving {
+                        saving.gives(&changed);
+                    }
                     for delta in changed.drain(..) {
                         if !delta.is_empty() {
                             stats.gave(&delta);
                             output.session_with_builder(&entry.capability).give_container(&mut Parcel(Some(delta)));
                         }
                     }
+                }
+                if let Some(saving) = &mut saving {
+                    saving.save(open, logic.as_mut());
                 }
                 if worked {
                     let (rows, bytes) = logic.state();

@@ -1,11 +1,14 @@
 //! A table of groups: their keys, how many rows each has, and one accumulator per aggregate.
 
 use std::borrow::Cow;
+use std::sync::Arc;
 
-use arrow::array::{Array, ArrayRef, AsArray, BooleanArray, Int64Array, UInt32Array, make_comparator};
+use arrow::array::{
+    Array, ArrayRef, AsArray, BooleanArray, Int64Array, RecordBatch, RecordBatchOptions, UInt32Array, make_comparator,
+};
 use arrow::compute::kernels::cmp::not_distinct;
 use arrow::compute::{self, SortOptions};
-use arrow::datatypes::{DataType, Int64Type, SchemaRef};
+use arrow::datatypes::{DataType, Field, Int64Type, Schema, SchemaRef};
 use highwater_plan::Aggregate;
 
 use super::accumulate::Accumulators;
@@ -26,6 +29,32 @@ pub(crate) struct Groups {
     lives: Option<Lives>,
     /// Columns that are read.
     read: Vec<usize>,
+    /// What changed since the last checkpoint, if that is to be in the next one.
+    dirty: Option<Dirty>,
+}
+
+/// Groups that differ from what the last checkpoint has of them.
+#[derive(Default)]
+struct Dirty {
+    marked: Vec<bool>,
+    /// Those that were marked; some may be gone since.
+    numbers: Vec<u32>,
+    /// The keys of groups that are gone.
+    gone: Vec<Vec<ArrayRef>>,
+}
+
+impl Dirty {
+    fn mark(&mut self, numbers: &[u32]) {
+        let bound = numbers.iter().max().map_or(0, |last| *last as usize + 1);
+        if self.marked.len() < bound {
+            self.marked.resize(bound, false);
+        }
+        for number in numbers {
+            if !std::mem::replace(&mut self.marked[*number as usize], true) {
+                self.numbers.push(*number);
+            }
+        }
+    }
 }
 
 /// Where the columns of partial states stand in a batch.
@@ -73,6 +102,7 @@ impl Groups {
             marked: Vec::new(),
             lives: None,
             read: read_columns(aggregate),
+            dirty: None,
         }
     }
 
@@ -80,6 +110,62 @@ impl Groups {
     pub(crate) fn that_expire(mut self, ttl: TimeToLive) -> Self {
         self.lives = Some(Lives::new(ttl));
         self
+    }
+
+    /// From here on groups that change are remembered.
+    pub(crate) fn log(&mut self) {
+        self.dirty = Some(Dirty::default());
+    }
+
+    /// The groups that changed since this was asked last: key columns, how many rows each stands for, then each accumulator's
+    /// columns, as [`Groups::partials`] gives them; of groups that are gone the keys, with multiplicity -1.
+    pub(crate) fn take_changed(&mut self) -> Vec<Delta> {
+        let Some(mut dirty) = self.dirty.as_mut().map(std::mem::take) else { return Vec::new() };
+        dirty.numbers.retain(|number| std::mem::take(&mut dirty.marked[*number as usize]));
+        let present = self.partials_of(&dirty.numbers);
+        let rows = dirty.numbers.len();
+        let present = state_batch(present, rows);
+        let mut changed = Vec::new();
+        for keys in &dirty.gone {
+            let rows = keys.first().map_or(1, |column| column.len());
+            let mut columns = keys.clone();
+            let others = present.schema().fields()[keys.len()..].to_vec();
+            columns.extend(others.iter().map(|field| arrow::array::new_null_array(field.data_type(), rows)));
+            changed.push(Delta::with_diffs(state_batch(columns, rows), vec![-1; rows].into()));
+        }
+        if rows > 0 {
+            changed.push(Delta::insert(present));
+        }
+        changed
+    }
+
+    /// All groups are to be given by [`Groups::take_changed`].
+    pub(crate) fn mark_all(&mut self) {
+        if let Some(dirty) = &mut self.dirty {
+            dirty.mark(&self.keys.numbers());
+        }
+    }
+
+    /// What [`Groups::take_changed`] would give if all groups were gone.
+    pub(crate) fn all_gone(&self) -> Delta {
+        let keys = self.keys.numbers();
+        let others = state_batch(self.partials_of(&[]), 0);
+        let mut columns = self.keys.columns(&keys);
+        let fields = others.schema().fields()[columns.len()..].to_vec();
+        columns.extend(fields.iter().map(|field| arrow::array::new_null_array(field.data_type(), keys.len())));
+        Delta::with_diffs(state_batch(columns, keys.len()), vec![-1; keys.len()].into())
+    }
+
+    /// Takes back what [`Groups::take_changed`] gave, of groups that it does not have yet.
+    pub(crate) fn load(&mut self, delta: &Delta) {
+        let columns = delta.rows.columns();
+        let keys = self.key_columns.len();
+        let mut numbers = Vec::new();
+        self.keys.intern(&columns[..keys], delta.len(), &mut numbers);
+        self.resize();
+        let rows = columns[keys].as_primitive::<Int64Type>().values();
+        numbers.iter().zip(rows).for_each(|(number, rows)| self.rows[*number as usize] += rows);
+        self.accumulators.update_partials(&numbers, &columns[keys + 1..]);
     }
 
     /// Goes on to an epoch, and forgets groups that have expired by then.
@@ -107,11 +193,14 @@ impl Groups {
 
     /// The states of all groups: key columns, how many rows each stands for, then each accumulator's columns.
     pub(crate) fn partials(&self) -> Vec<ArrayRef> {
-        let numbers = self.keys.numbers();
-        let mut columns = self.keys.columns(&numbers);
+        self.partials_of(&self.keys.numbers())
+    }
+
+    fn partials_of(&self, numbers: &[u32]) -> Vec<ArrayRef> {
+        let mut columns = self.keys.columns(numbers);
         let rows = numbers.iter().map(|number| self.rows[*number as usize]);
-        columns.push(std::sync::Arc::new(Int64Array::from_iter_values(rows)));
-        columns.extend(self.accumulators.partials(&numbers));
+        columns.push(Arc::new(Int64Array::from_iter_values(rows)));
+        columns.extend(self.accumulators.partials(numbers));
         columns
     }
 
@@ -119,6 +208,11 @@ impl Groups {
     pub(crate) fn reserve(&mut self, groups: usize) {
         self.keys.reserve(groups);
         self.rows.reserve(groups);
+    }
+
+    /// How many columns are the key.
+    pub(crate) fn key_count(&self) -> usize {
+        self.key_columns.len()
     }
 
     /// How many groups there are.
@@ -187,11 +281,12 @@ impl Groups {
         }
         let new = self.moment(&touched, always, keep_failed, 1, &mut failed);
         let (columns, diffs) = self.changes(&touched, &old, &new);
-        for number in touched {
-            if self.rows[number as usize] == 0 && !always {
-                self.forget(number);
-            }
+        let gone: Vec<u32> = touched.into_iter().filter(|number| self.rows[*number as usize] == 0 && !always).collect();
+        if let Some(dirty) = self.dirty.as_mut().filter(|_| !gone.is_empty()) {
+            gone.iter().for_each(|number| dirty.marked[*number as usize] = false);
+            dirty.gone.push(self.keys.columns(&gone));
         }
+        gone.into_iter().for_each(|number| self.forget(number));
         Results { rows: diffs.len(), columns, diffs: Some(diffs), failed }
     }
 
@@ -229,6 +324,9 @@ impl Groups {
     }
 
     fn update(&mut self, delta: &Delta, numbers: &[u32]) {
+        if let Some(dirty) = &mut self.dirty {
+            dirty.mark(numbers);
+        }
         if let Some(partial) = &self.partial {
             let rows = delta.rows.column(partial.rows).as_primitive::<Int64Type>().values();
             numbers.iter().zip(rows).for_each(|(number, rows)| self.rows[*number as usize] += rows);
@@ -353,6 +451,15 @@ impl Groups {
         }
         (columns, diffs)
     }
+}
+
+/// A batch of states of groups, whose columns have no names.
+pub(super) fn state_batch(columns: Vec<ArrayRef>, rows: usize) -> RecordBatch {
+    let fields = columns.iter().enumerate();
+    let fields = fields.map(|(at, column)| Field::new(at.to_string(), column.data_type().clone(), true));
+    let options = RecordBatchOptions::new().with_row_count(Some(rows));
+    let schema = Arc::new(Schema::new(fields.collect::<Vec<_>>()));
+    RecordBatch::try_new_with_options(schema, columns, &options).expect("fields of the columns")
 }
 
 /// The columns that an aggregate's calls and keys are made from.

@@ -12,6 +12,7 @@ use super::late::{LateGate, RowWindows, Watermark};
 use super::sides::Errors;
 use super::sink::consolidate;
 use super::window::NULL_TIME;
+use crate::checkpoint::{Keeps, Saved, Spread};
 use crate::{Delta, Diff, Time};
 
 /// Gives each row when the watermark passes its time.
@@ -114,6 +115,18 @@ impl UntilPassed {
 }
 
 impl EpochLogic for UntilPassed {
+    fn keeps(&self) -> Keeps {
+        Keeps::Inputs
+    }
+
+    fn gates(&mut self) -> Vec<&mut LateGate> {
+        self.gate.iter_mut().collect()
+    }
+
+    fn freed(&self, _table: u32) -> Option<(usize, i64)> {
+        Some((self.column, self.watermark.current.saturating_sub(self.kind.closes_after())))
+    }
+
     fn apply(&mut self, epoch: Time, inputs: &mut [Vec<Delta>], watermarks: Option<&[i64]>, output: &mut Vec<Delta>) {
         let deltas = std::mem::take(&mut inputs[0]);
         let deltas = match &self.gate {
@@ -151,12 +164,16 @@ pub(crate) struct Every {
     consolidated: usize,
     /// The pending changes' interval.
     interval: u64,
+    /// What came, and with the opposite sign what was given, since the last checkpoint.
+    log: Vec<Delta>,
+    logs: bool,
 }
 
 impl Every {
     /// Nothing pending.
     pub(crate) fn new(millis: u64, schema: SchemaRef) -> Self {
-        Every { millis: millis.max(1), schema, pending: Vec::new(), rows: 0, consolidated: 0, interval: 0 }
+        let (pending, log) = (Vec::new(), Vec::new());
+        Every { millis: millis.max(1), schema, pending, rows: 0, consolidated: 0, interval: 0, log, logs: false }
     }
 
     fn consolidate(&mut self) {
@@ -167,12 +184,37 @@ impl Every {
 
     fn flush(&mut self, output: &mut Vec<Delta>) {
         self.consolidate();
+        if self.logs {
+            self.log.extend(self.pending.iter().map(Delta::negated));
+        }
         output.append(&mut self.pending);
         (self.rows, self.consolidated) = (0, 0);
     }
 }
 
 impl EpochLogic for Every {
+    fn keeps(&self) -> Keeps {
+        Keeps::Own
+    }
+
+    fn log(&mut self) {
+        self.logs = true;
+    }
+
+    fn save(&mut self, saved: &mut Saved) {
+        let log = std::mem::take(&mut self.log);
+        saved.rows(0, Spread::Anywhere, log, None);
+    }
+
+    fn load(&mut self, _epoch: Time, tables: &mut [Vec<Delta>]) {
+        self.pending = std::mem::take(&mut tables[0]);
+        self.consolidate();
+    }
+
+    fn resume(&mut self, epoch: Time, _inputs: usize, _watermarks: &[i64]) {
+        self.interval = epoch / self.millis;
+    }
+
     fn apply(&mut self, epoch: Time, inputs: &mut [Vec<Delta>], watermarks: Option<&[i64]>, output: &mut Vec<Delta>) {
         let interval = epoch / self.millis;
         if interval > self.interval && !self.pending.is_empty() {
@@ -181,7 +223,11 @@ impl EpochLogic for Every {
         self.interval = interval;
         for delta in std::mem::take(&mut inputs[0]) {
             self.rows += delta.len();
-            self.pending.push(Delta { origin: None, ..delta });
+            let delta = Delta::of(delta.rows, delta.diffs);
+            if self.logs {
+                self.log.push(delta.clone());
+            }
+            self.pending.push(delta);
         }
         // What changes again and again is kept once.
         if self.rows > 1_024 && self.rows > self.consolidated * 2 {

@@ -33,6 +33,7 @@ use super::epoch::EpochLogic;
 use super::late::{LateGate, Watermark};
 use super::lives::TimeToLive;
 use super::map::Mapper;
+use crate::checkpoint::Keeps;
 use crate::keys::{ABSENT, Keys};
 use crate::{Delta, Diff, Time};
 
@@ -146,6 +147,34 @@ impl HashJoin {
 }
 
 impl EpochLogic for HashJoin {
+    fn keeps(&self) -> Keeps {
+        if self.ttl.is_some() { Keeps::Unsaved("a state_ttl") } else { Keeps::Inputs }
+    }
+
+    fn gates(&mut self) -> Vec<&mut LateGate> {
+        self.window.iter_mut().flat_map(|window| &mut window.gates).collect()
+    }
+
+    fn freed(&self, table: u32) -> Option<(usize, i64)> {
+        self.window.as_ref().and_then(|window| window.gates[table as usize].freed(window.closed()))
+    }
+
+    fn load(&mut self, epoch: Time, tables: &mut [Vec<Delta>]) {
+        let layout = &self.layout;
+        for side in [0, 1] {
+            for delta in std::mem::take(&mut tables[side]) {
+                let delta = layout.with_keys(delta, side);
+                let parts = match &self.window {
+                    Some(window) => window.gates[side].windows_of(epoch, delta, i64::MIN),
+                    None => vec![(0, delta)],
+                };
+                for (end, part) in parts.into_iter().filter(|(_, part)| !part.is_empty()) {
+                    self.tables.entry(end).or_insert_with(|| Table::new(layout, None)).insert(side, &part, layout);
+                }
+            }
+        }
+    }
+
     fn apply(&mut self, epoch: Time, inputs: &mut [Vec<Delta>], watermarks: Option<&[i64]>, output: &mut Vec<Delta>) {
         let changes: [Vec<Delta>; 2] = [0, 1].map(|side| {
             let deltas = std::mem::take(&mut inputs[side]).into_iter();
@@ -201,6 +230,15 @@ impl Table {
         let fresh = Fresh { epoch, side, delta, numbers: &numbers, kept: delta.columns(&layout.kept[side]) };
         fresh.join(&self.sides[1 - side], None, layout, mapper, output);
         self.sides[side].insert(&numbers, &fresh.kept, delta);
+    }
+
+    /// Takes rows into their side without joining them.
+    fn insert(&mut self, side: usize, delta: &Delta, layout: &Layout) {
+        let mut numbers = Vec::new();
+        self.keys.intern(&delta.columns(&layout.on[side]), delta.len(), &mut numbers);
+        let bound = self.keys.bound();
+        self.sides.iter_mut().for_each(|side| side.resize(bound));
+        self.sides[side].insert(&numbers, &delta.columns(&layout.kept[side]), delta);
     }
 
     /// Frees the numbers of keys that neither side has rows of any more.

@@ -5,6 +5,7 @@
 //! there. Both are kept in `<source>$late` with the windows they missed. Rows without a time are in no window: they go to
 //! `$errors`.
 
+use std::cell::RefCell;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
@@ -15,6 +16,7 @@ use super::epoch::EpochLogic;
 use super::sides::{Errors, LateRows, Missed};
 use super::window::NULL_TIME;
 use super::windowed::split;
+use crate::checkpoint::Keeps;
 use crate::stats::{JobStats, OperatorStats};
 use crate::{Delta, Time};
 
@@ -130,6 +132,8 @@ pub(crate) struct LateGate {
     pub(crate) job: Arc<JobStats>,
     /// Whether another worker, which has the same rows, tells of them.
     pub(crate) silent: bool,
+    /// What was let in since the last checkpoint, if that is to be in the next one.
+    pub(crate) admitted: Option<RefCell<Vec<Delta>>>,
 }
 
 impl LateGate {
@@ -148,7 +152,10 @@ impl LateGate {
         let extent = self.windows.extent(&delta);
         let closed = watermark.saturating_sub(self.lateness);
         match times.null_count() == 0 && (watermark == i64::MIN || self.all_open(extent, closed)) {
-            true => self.windows.split_within(&delta, &times, extent),
+            true => {
+                self.admit(&delta);
+                self.windows.split_within(&delta, &times, extent)
+            }
             false => self.windows.split(&self.split(epoch, delta, watermark)),
         }
     }
@@ -158,6 +165,7 @@ impl LateGate {
         let times = self.windows.times(&delta);
         let closed = watermark.saturating_sub(self.lateness);
         if times.null_count() == 0 && (watermark == i64::MIN || self.all_open(self.windows.extent(&delta), closed)) {
+            self.admit(&delta);
             return delta;
         }
         let (mut missed, mut without_time) = (Vec::new(), Vec::new());
@@ -186,7 +194,24 @@ impl LateGate {
             self.stats.error_rows.fetch_add(without_time.len() as u64, Ordering::Relaxed);
             self.errors.report(epoch, &delta, &without_time, NULL_TIME, None);
         }
-        if keep.count_set_bits() == delta.len() { delta } else { delta.filter(&keep) }
+        let kept = if keep.count_set_bits() == delta.len() { delta } else { delta.filter(&keep) };
+        self.admit(&kept);
+        kept
+    }
+
+    fn admit(&self, delta: &Delta) {
+        if let Some(admitted) = self.admitted.as_ref().filter(|_| !delta.is_empty()) {
+            admitted.borrow_mut().push(Delta::of(delta.rows.clone(), delta.diffs.clone()));
+        }
+    }
+
+    /// The column and the greatest time of rows whose windows are all over, which end at or before `closed`.
+    pub(crate) fn freed(&self, closed: i64) -> Option<(usize, i64)> {
+        let after = match &self.windows {
+            RowWindows::Assign(assign) => assign.kind.size(),
+            RowWindows::Bound { kind, .. } => kind.closes_after(),
+        };
+        Some((self.windows.column(), closed.saturating_sub(after)))
     }
 
     fn all_open(&self, extent: Option<(i64, i64)>, closed: i64) -> bool {
@@ -207,6 +232,10 @@ impl EpochLogic for LateSplit {
             output.push(self.gate.split(epoch, delta, self.watermark.current));
         }
         self.watermark.advance(watermarks);
+    }
+
+    fn keeps(&self) -> Keeps {
+        Keeps::Nothing
     }
 }
 

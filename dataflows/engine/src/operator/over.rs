@@ -21,11 +21,12 @@ use highwater_plan::{self as plan, Emit, OnError};
 
 use self::table::{Changes, Moment, Shared, Table};
 use super::epoch::EpochLogic;
-use super::late::RowWindows;
+use super::late::{LateGate, RowWindows};
 use super::lives::{Lives, TimeToLive};
 use super::sides::Errors;
 use super::topn::Windows;
 use super::windowed::split;
+use crate::checkpoint::Keeps;
 use crate::{Delta, Time};
 
 /// Adds the results of functions to rows.
@@ -125,6 +126,20 @@ impl Over {
 }
 
 impl EpochLogic for Over {
+    fn keeps(&self) -> Keeps {
+        if self.ttl.is_some() { Keeps::Unsaved("a state_ttl") } else { Keeps::Inputs }
+    }
+
+    fn gates(&mut self) -> Vec<&mut LateGate> {
+        self.closing.iter_mut().map(|(Closing::Window(windows) | Closing::Time(windows))| &mut windows.gate).collect()
+    }
+
+    fn freed(&self, _table: u32) -> Option<(usize, i64)> {
+        // By time, what rows were given goes on into those after them.
+        let Some(Closing::Window(windows)) = &self.closing else { return None };
+        windows.gate.freed(windows.watermark.current.saturating_sub(windows.lateness))
+    }
+
     fn apply(&mut self, epoch: Time, inputs: &mut [Vec<Delta>], watermarks: Option<&[i64]>, output: &mut Vec<Delta>) {
         let deltas = std::mem::take(&mut inputs[0]);
         if self.ttl.is_some() {

@@ -8,6 +8,7 @@ use arrow::compute;
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef, UInt64Type};
 
 use super::epoch::EpochLogic;
+use crate::checkpoint::Keeps;
 use crate::{Delta, Place, Time};
 
 /// Bits of a place that are its partition's.
@@ -37,6 +38,10 @@ pub(crate) fn split_places(mut delta: Delta, schema: &SchemaRef) -> (Delta, UInt
 pub(crate) struct InOrder(pub(crate) SchemaRef);
 
 impl EpochLogic for InOrder {
+    fn keeps(&self) -> Keeps {
+        Keeps::Nothing
+    }
+
     fn apply(&mut self, _: Time, inputs: &mut [Vec<Delta>], _: Option<&[i64]>, output: &mut Vec<Delta>) {
         if inputs[0].is_empty() {
             return;

@@ -15,6 +15,7 @@ use super::epoch::EpochLogic;
 use super::groups::{Groups, PartialColumns};
 use super::late::{LateGate, Watermark};
 use super::windowed::split;
+use crate::checkpoint::Keeps;
 use crate::{Delta, Time};
 
 /// How an aggregate is split in two.
@@ -99,6 +100,10 @@ impl Preaggregate {
 }
 
 impl EpochLogic for Preaggregate {
+    fn keeps(&self) -> Keeps {
+        Keeps::Nothing
+    }
+
     fn apply(&mut self, epoch: Time, inputs: &mut [Vec<Delta>], watermarks: Option<&[i64]>, output: &mut Vec<Delta>) {
         let deltas = std::mem::take(&mut inputs[0]);
         let deltas: Vec<Delta> = match &mut self.gate {

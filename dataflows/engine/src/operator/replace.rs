@@ -14,6 +14,7 @@ use arrow_row::{RowConverter, SortField};
 
 use super::epoch::EpochLogic;
 use super::lives::TimeToLive;
+use crate::checkpoint::Keeps;
 use crate::keys::Keys;
 use crate::{Delta, Diff, Time};
 
@@ -76,6 +77,10 @@ impl Replace {
 }
 
 impl EpochLogic for Replace {
+    fn keeps(&self) -> Keeps {
+        Keeps::Unsaved("a state_ttl")
+    }
+
     fn apply(&mut self, _epoch: Time, inputs: &mut [Vec<Delta>], _watermarks: Option<&[i64]>, output: &mut Vec<Delta>) {
         let deltas = std::mem::take(&mut inputs[0]);
         let mut changes: BTreeMap<u32, Changes> = BTreeMap::new();

@@ -8,6 +8,7 @@ use highwater_plan::SetOperation;
 
 use super::epoch::EpochLogic;
 use super::lives::{Lives, TimeToLive};
+use crate::checkpoint::Keeps;
 use crate::keys::Keys;
 use crate::{Delta, Diff, Time};
 
@@ -50,6 +51,10 @@ impl SetOperator {
 }
 
 impl EpochLogic for SetOperator {
+    fn keeps(&self) -> Keeps {
+        if self.lives.is_some() { Keeps::Unsaved("a state_ttl") } else { Keeps::Inputs }
+    }
+
     fn apply(&mut self, epoch: Time, inputs: &mut [Vec<Delta>], _: Option<&[i64]>, output: &mut Vec<Delta>) {
         self.begin(epoch);
         let mut touched: Vec<(u32, [Diff; 2])> = Vec::new();

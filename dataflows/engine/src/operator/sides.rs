@@ -10,6 +10,7 @@ use arrow::array::{ArrayRef, Int64Array, RecordBatch, StringArray, TimestampMicr
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef, TimeUnit};
 use highwater_plan::{OnError, Span};
 
+use crate::checkpoint::is_replaying;
 use crate::view::ViewHandle;
 use crate::{Delta, Diff, Time};
 
@@ -72,6 +73,9 @@ impl Errors {
 
     /// Keeps all rows of `delta`.
     pub(crate) fn report_rows(&self, epoch: Time, delta: &Delta, message: &str, span: Option<Span>) {
+        if is_replaying() {
+            return;
+        }
         let texts = json_rows(&delta.rows);
         if self.policy == OnError::Fail {
             let place = span.map_or(String::new(), |span| format!(" at {span}"));

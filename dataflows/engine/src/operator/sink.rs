@@ -3,12 +3,13 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use arrow::array::{Int64Array, UInt32Array};
+use arrow::array::{Int64Array, RecordBatch, RecordBatchOptions, UInt32Array};
 use arrow::compute;
 use arrow::datatypes::SchemaRef;
 use arrow_row::{RowConverter, SortField};
 
 use super::epoch::EpochLogic;
+use crate::checkpoint::Keeps;
 use crate::{Delta, Diff, EpochSink, Time};
 
 /// Writes to an [`EpochSink`].
@@ -34,6 +35,10 @@ impl SinkWriter {
 }
 
 impl EpochLogic for SinkWriter {
+    fn keeps(&self) -> Keeps {
+        Keeps::Nothing
+    }
+
     fn apply(&mut self, epoch: Time, inputs: &mut [Vec<Delta>], _watermarks: Option<&[i64]>, _output: &mut Vec<Delta>) {
         if self.failed {
             return;
@@ -58,6 +63,17 @@ pub(crate) fn consolidate(deltas: Vec<Delta>, schema: &SchemaRef) -> Vec<Delta> 
     let batches: Vec<_> = deltas.iter().map(|delta| &delta.rows).collect();
     let rows = compute::concat_batches(schema, batches).expect("batches of one schema");
     let diffs: Vec<Diff> = deltas.iter().flat_map(|delta| (0..delta.len()).map(|row| delta.diff(row))).collect();
+    if schema.fields().is_empty() {
+        // Rows without columns are all alike.
+        return match diffs.iter().sum() {
+            0 => Vec::new(),
+            sum => {
+                let options = RecordBatchOptions::new().with_row_count(Some(1));
+                let row = RecordBatch::try_new_with_options(Arc::clone(schema), Vec::new(), &options);
+                vec![Delta::with_diffs(row.expect("no columns"), vec![sum].into())]
+            }
+        };
+    }
     let fields = schema.fields().iter().map(|field| SortField::new(field.data_type().clone())).collect();
     let converter = RowConverter::new(fields).expect("planners allow only columns that can be encoded");
     let encoded = converter.convert_columns(rows.columns()).expect("the schema's columns");

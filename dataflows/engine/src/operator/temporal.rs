@@ -17,6 +17,7 @@ use highwater_plan::{EvalError, Expr, Micros, Moment, Span, TemporalFilter, Turn
 
 use super::epoch::EpochLogic;
 use super::sides::Errors;
+use crate::checkpoint::{Keeps, Saved, Spread};
 use crate::{Delta, Diff, Time};
 
 /// Where a search for a moment ends: 2262-01-01, the last year whose instants all have a timestamp in nanoseconds.
@@ -39,6 +40,10 @@ pub(crate) struct Temporal {
     /// By the epoch at which it is due and the row's bytes: by how much the row's multiplicity changes then.
     schedule: BTreeMap<Box<[u8]>, Diff>,
     bytes: usize,
+    /// By when it is due and the row's bytes what was scheduled since the last checkpoint, if that is to be in the next one.
+    log: Option<Vec<(Box<[u8]>, Diff)>>,
+    /// All that was due up to this epoch was given.
+    rung: Time,
 }
 
 /// Per row the epochs between which it passes: from the first, before the second.
@@ -55,7 +60,7 @@ impl Temporal {
         let columns = schema.fields().iter().map(|field| field.as_ref().clone().with_nullable(true));
         let with_now = Arc::new(Schema::new(columns.chain([now]).collect::<Vec<_>>()));
         let converter = RowConverter::new(fields).expect("planners allow only columns that can be encoded");
-        Temporal { filter, schema, with_now, errors, converter, schedule: BTreeMap::new(), bytes: 0 }
+        Temporal { filter, schema, with_now, errors, converter, schedule: BTreeMap::new(), bytes: 0, log: None, rung: 0 }
     }
 
     /// The epochs between which each row of a batch passes.
@@ -161,6 +166,9 @@ impl Temporal {
         let mut key = Vec::with_capacity(DUE + row.len());
         key.extend_from_slice(&due.to_be_bytes());
         key.extend_from_slice(row);
+        if let Some(log) = &mut self.log {
+            log.push((key.clone().into_boxed_slice(), diff));
+        }
         let bytes = key.len() + ENTRY_BYTES;
         match self.schedule.entry(key.into_boxed_slice()) {
             std::collections::btree_map::Entry::Vacant(entry) => {
@@ -177,8 +185,16 @@ impl Temporal {
         }
     }
 
+    /// The columns of scheduled rows.
+    fn columns(&self, scheduled: &[(Box<[u8]>, Diff)]) -> Vec<ArrayRef> {
+        let parser = self.converter.parser();
+        let rows = scheduled.iter().map(|(key, _)| parser.parse(&key[DUE..]));
+        self.converter.convert_rows(rows).expect("this converter's bytes")
+    }
+
     /// Gives what is due.
     fn ring(&mut self, epoch: Time, output: &mut Vec<Delta>) {
+        self.rung = epoch;
         let mut due: Vec<(Box<[u8]>, Diff)> = Vec::new();
         while let Some(first) = self.schedule.first_entry()
             && due_at(first.key()) <= epoch
@@ -190,9 +206,7 @@ impl Temporal {
         if due.is_empty() {
             return;
         }
-        let parser = self.converter.parser();
-        let rows = due.iter().map(|(key, _)| parser.parse(&key[DUE..]));
-        let columns = self.converter.convert_rows(rows).expect("this converter's bytes");
+        let columns = self.columns(&due);
         let options = RecordBatchOptions::new().with_row_count(Some(due.len()));
         let rows = RecordBatch::try_new_with_options(Arc::clone(&self.schema), columns, &options).expect("the input's columns");
         output.push(Delta::with_diffs(rows, Int64Array::from_iter_values(due.iter().map(|(_, diff)| *diff))));
@@ -220,6 +234,37 @@ fn truths(values: &BooleanArray) -> BooleanBuffer {
 }
 
 impl EpochLogic for Temporal {
+    fn keeps(&self) -> Keeps {
+        Keeps::Own
+    }
+
+    fn log(&mut self) {
+        self.log = Some(Vec::new());
+    }
+
+    /// A table of when each change is due, and its row.
+    fn save(&mut self, saved: &mut Saved) {
+        let log = self.log.as_mut().map(std::mem::take).unwrap_or_default();
+        let due = Int64Array::from_iter_values(log.iter().map(|(key, _)| due_at(key) as i64));
+        let mut columns: Vec<ArrayRef> = vec![Arc::new(due)];
+        columns.extend(self.columns(&log));
+        let fields = self.schema.fields().iter().map(|field| field.as_ref().clone());
+        let fields: Vec<Field> = [Field::new("due", DataType::Int64, false)].into_iter().chain(fields).collect();
+        let rows = RecordBatch::try_new(Arc::new(Schema::new(fields)), columns).expect("the input's columns and a moment");
+        let delta = Delta::with_diffs(rows, Int64Array::from_iter_values(log.iter().map(|(_, diff)| *diff)));
+        saved.rows(0, Spread::Anywhere, vec![delta], Some((0, self.rung as i64)));
+    }
+
+    fn load(&mut self, _epoch: Time, tables: &mut [Vec<Delta>]) {
+        for delta in std::mem::take(&mut tables[0]) {
+            let due = delta.rows.column(0).as_primitive::<arrow::datatypes::Int64Type>().clone();
+            let encoded = self.converter.convert_columns(&delta.rows.columns()[1..]).expect("the input's columns");
+            for row in 0..delta.len() {
+                self.schedule(due.value(row), encoded.row(row).data(), delta.diff(row));
+            }
+        }
+    }
+
     fn apply(&mut self, epoch: Time, inputs: &mut [Vec<Delta>], _watermarks: Option<&[i64]>, output: &mut Vec<Delta>) {
         // What is due comes first: what the epoch's rows schedule is after it.
         self.ring(epoch, output);

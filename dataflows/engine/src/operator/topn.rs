@@ -19,6 +19,7 @@ use super::late::{LateGate, RowWindows, Watermark};
 use super::lives::{Lives, TimeToLive};
 use super::ordered::Layout;
 use super::windowed::split;
+use crate::checkpoint::Keeps;
 use crate::{Delta, Time};
 
 /// Keeps the first rows of each partition.
@@ -140,6 +141,19 @@ impl TopN {
 }
 
 impl EpochLogic for TopN {
+    fn keeps(&self) -> Keeps {
+        if self.ttl.is_some() { Keeps::Unsaved("a state_ttl") } else { Keeps::Inputs }
+    }
+
+    fn gates(&mut self) -> Vec<&mut LateGate> {
+        self.windows.iter_mut().map(|windows| &mut windows.gate).collect()
+    }
+
+    fn freed(&self, _table: u32) -> Option<(usize, i64)> {
+        let windows = self.windows.as_ref()?;
+        windows.gate.freed(windows.watermark.current.saturating_sub(windows.lateness))
+    }
+
     fn apply(&mut self, epoch: Time, inputs: &mut [Vec<Delta>], watermarks: Option<&[i64]>, output: &mut Vec<Delta>) {
         self.take(epoch, std::mem::take(&mut inputs[0]), output);
         if let Some(windows) = &mut self.windows {

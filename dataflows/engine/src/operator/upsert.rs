@@ -12,6 +12,7 @@ use arrow_row::{RowConverter, SortField};
 
 use super::epoch::EpochLogic;
 use super::place::split_places;
+use crate::checkpoint::Keeps;
 use crate::keys::Keys;
 use crate::{Delta, Time};
 
@@ -53,6 +54,24 @@ impl Upsert {
 }
 
 impl EpochLogic for Upsert {
+    fn keeps(&self) -> Keeps {
+        Keeps::Output
+    }
+
+    fn load(&mut self, _epoch: Time, tables: &mut [Vec<Delta>]) {
+        let mut numbers = Vec::new();
+        for delta in std::mem::take(&mut tables[0]) {
+            self.keys.intern(&delta.columns(&self.key), delta.len(), &mut numbers);
+            self.rows.resize(self.keys.bound(), None);
+            let encoded = self.converter.convert_columns(delta.rows.columns()).expect("the table's columns");
+            for (row, number) in numbers.iter().enumerate() {
+                let bytes = encoded.row(row).data();
+                self.bytes += bytes.len();
+                self.rows[*number as usize] = Some(Box::from(bytes));
+            }
+        }
+    }
+
     fn apply(&mut self, _epoch: Time, inputs: &mut [Vec<Delta>], _watermarks: Option<&[i64]>, output: &mut Vec<Delta>) {
         let mut touched = Vec::new();
         let mut numbers = Vec::new();

@@ -6,9 +6,9 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use arrow::array::{ArrayRef, Int64Array, UInt32Array};
+use arrow::array::{ArrayRef, AsArray, Int64Array, UInt32Array};
 use arrow::buffer::BooleanBuffer;
-use arrow::datatypes::SchemaRef;
+use arrow::datatypes::{Int64Type, SchemaRef};
 use highwater_plan::{Aggregate, Emit, Grouping, OnError, WindowAssign, WindowKind, timestamp_from_micros};
 
 use super::aggregate::give;
@@ -16,6 +16,7 @@ use super::epoch::EpochLogic;
 use super::groups::{Groups, PartialColumns, Results};
 use super::late::{LateGate, RowWindows, Watermark};
 use super::sides::Errors;
+use crate::checkpoint::{Keeps, Saved, Spread};
 use crate::{Delta, Time};
 
 /// `GROUP BY` with windows that close.
@@ -40,6 +41,12 @@ pub(crate) struct Windowed {
     /// Groups of the last table that was dropped, and of the last window that was put together from panes.
     expected: (usize, usize),
     numbers: Vec<u32>,
+    /// Changes of tables are remembered, to be saved.
+    logs: bool,
+    /// The key of the last table that was dropped.
+    dropped: i64,
+    /// Groups of panes that were put together with others since the last checkpoint, by pane.
+    folded: Vec<(i64, Delta)>,
 }
 
 struct Table {
@@ -104,6 +111,9 @@ impl Windowed {
             tables: BTreeMap::new(),
             expected: (0, 0),
             numbers: Vec::new(),
+            logs: false,
+            dropped: i64::MIN,
+            folded: Vec::new(),
         }
     }
 
@@ -136,6 +146,9 @@ impl Windowed {
         for (key, deltas) in parts {
             if !self.tables.contains_key(&key) {
                 let mut groups = self.groups();
+                if self.logs {
+                    groups.log();
+                }
                 // Windows are alike. But rows far out of order may open many at once that get few rows each.
                 if self.tables.len() < 8 {
                     groups.reserve(self.expected.0);
@@ -234,6 +247,7 @@ impl Windowed {
             if *first.key() > closed {
                 break;
             }
+            self.dropped = self.dropped.max(*first.key());
             self.expected.0 = first.remove().groups.len();
         }
     }
@@ -274,6 +288,7 @@ impl Windowed {
             if ends_of(*first.key()).1 > watermark {
                 break;
             }
+            self.dropped = self.dropped.max(*first.key());
             self.expected.0 = first.remove().groups.len();
         }
     }
@@ -281,11 +296,23 @@ impl Windowed {
     /// Adds the panes from `start` to `end` up in the first one: growing windows that end later need no more of them.
     fn fold_panes(&mut self, start: i64, end: i64) {
         let panes: Vec<i64> = self.tables.range(start + 1..end).map(|(pane, _)| *pane).collect();
-        let mut panes = panes.into_iter().filter_map(|pane| self.tables.remove(&pane)).collect::<Vec<_>>().into_iter();
+        let mut removed = Vec::new();
+        for pane in panes {
+            let Some(table) = self.tables.remove(&pane) else { continue };
+            if self.logs {
+                self.folded.push((pane, table.groups.all_gone()));
+            }
+            removed.push(table);
+        }
+        let folds = !removed.is_empty();
+        let mut panes = removed.into_iter();
         let first = self.tables.remove(&start).or_else(|| panes.next());
         let mut first = first.unwrap_or_else(|| Table { groups: self.groups(), given: false });
         for pane in panes {
             first.groups.merge(&pane.groups, &mut self.numbers);
+        }
+        if folds && self.logs {
+            first.groups.mark_all();
         }
         self.tables.insert(start, first);
     }
@@ -305,6 +332,57 @@ impl Windowed {
 }
 
 impl EpochLogic for Windowed {
+    /// The states of its groups by window, where they can be told in columns; otherwise the rows that make them.
+    fn keeps(&self) -> Keeps {
+        if self.groups().partial_types().is_some() { Keeps::Own } else { Keeps::Inputs }
+    }
+
+    fn gates(&mut self) -> Vec<&mut LateGate> {
+        if self.keeps() == Keeps::Own { Vec::new() } else { self.gate.iter_mut().collect() }
+    }
+
+    fn freed(&self, _table: u32) -> Option<(usize, i64)> {
+        self.gate.as_ref()?.freed(self.watermark.current.saturating_sub(self.lateness))
+    }
+
+    fn log(&mut self) {
+        self.logs = self.keeps() == Keeps::Own;
+        if self.logs {
+            self.tables.values_mut().for_each(|table| table.groups.log());
+        }
+    }
+
+    fn save(&mut self, saved: &mut Saved) {
+        let keys = self.aggregate.keys.len();
+        let with_key = |key: i64, delta: Delta| {
+            let mut columns: Vec<ArrayRef> = vec![std::sync::Arc::new(Int64Array::from(vec![key; delta.len()]))];
+            columns.extend(delta.rows.columns().iter().cloned());
+            Delta::of(super::groups::state_batch(columns, delta.len()), delta.diffs)
+        };
+        let mut changed: Vec<Delta> = self.folded.drain(..).map(|(key, gone)| with_key(key, gone)).collect();
+        for (key, table) in &mut self.tables {
+            changed.extend(table.groups.take_changed().into_iter().map(|delta| with_key(*key, delta)));
+        }
+        let spread = Spread::ByColumns((1..=keys).collect());
+        saved.entries(0, keys + 1, spread, changed, Some((0, self.dropped)));
+    }
+
+    fn load(&mut self, epoch: Time, tables: &mut [Vec<Delta>]) {
+        if self.keeps() == Keeps::Inputs {
+            return self.apply(epoch, tables, None, &mut Vec::new());
+        }
+        for delta in std::mem::take(&mut tables[0]) {
+            let keys = delta.rows.column(0).as_primitive::<Int64Type>().clone();
+            for (key, part) in split(&delta, |row, _| keys.value(row)) {
+                let columns: Vec<usize> = (1..part.rows.num_columns()).collect();
+                let rows = part.rows.project(&columns).expect("columns of the batch");
+                let groups = self.groups();
+                let table = self.tables.entry(key).or_insert(Table { groups, given: false });
+                table.groups.load(&Delta::of(rows, None));
+            }
+        }
+    }
+
     fn apply(&mut self, epoch: Time, inputs: &mut [Vec<Delta>], watermarks: Option<&[i64]>, output: &mut Vec<Delta>) {
         self.take(epoch, std::mem::take(&mut inputs[0]), output);
         let before = self.watermark.current;

@@ -73,6 +73,10 @@ struct Sent {
 }
 
 impl Feed for Sent {
+    fn positions(&self) -> Vec<crate::PartitionPosition> {
+        Vec::new()
+    }
+
     fn poll(&mut self, _rows_max: usize) -> FeedPoll {
         let Ok(value) = self.values.try_recv() else { return FeedPoll::Pending(Some(Duration::from_millis(1))) };
         assert!(value != self.panics_on, "the feed does not like {value}");
@@ -91,7 +95,15 @@ fn start(engine: &Engine, job: Job, panics_on: i64) -> (JobHandle, Vec<Sender<i6
             (sender, FeedSpec { source, worker: source + 1, bounded: false, feed: Box::new(Sent { values, panics_on }) as _ })
         })
         .unzip();
-    let spec = JobSpec { name: "job".into(), job: Arc::new(job), feeds, sinks: Vec::new(), until_end: false };
+    let spec = JobSpec {
+        name: "job".into(),
+        job: Arc::new(job),
+        feeds,
+        sinks: Vec::new(),
+        until_end: false,
+        checkpoints: false,
+        restore: None,
+    };
     (engine.create(spec).expect("the engine runs"), senders)
 }
 

@@ -35,6 +35,7 @@ impl<'scope> Renderer<'scope, '_> {
         if let Some(known) = self.recursions.iter().find(known) {
             return known.outputs[output].clone();
         }
+        self.shared.stats.checkpoints.refuse("a recursive query");
         let outputs = self.recursed(id, node, recursion);
         let stream = outputs[output].clone();
         self.recursions.push(Recursed { recursion: Arc::clone(recursion), inputs: node.inputs.clone(), outputs });

@@ -50,6 +50,12 @@ impl History {
         History { epochs: VecDeque::new(), bytes: 0, since: 0, bytes_max, epochs_max }
     }
 
+    /// Forgets all changes up to `epoch`.
+    pub(crate) fn begin_at(&mut self, epoch: Time) {
+        self.epochs.clear();
+        (self.bytes, self.since) = (0, epoch);
+    }
+
     /// Adds what an epoch changed, and forgets the oldest epochs that are too much.
     pub(crate) fn push(&mut self, epoch: Time, chunks: &[RowChunk]) {
         debug_assert!(self.epochs.back().is_none_or(|last| last.epoch < epoch), "epochs are sealed in order, each once");

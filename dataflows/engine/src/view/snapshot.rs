@@ -86,6 +86,10 @@ impl Part {
         self.history.lock().expect("a history is changed without panicking").push(epoch, chunks);
     }
 
+    pub(super) fn begins_at(&self, epoch: Time) {
+        self.history.lock().expect("a history is changed without panicking").begin_at(epoch);
+    }
+
     pub(super) fn publish(&self, snapshot: Snapshot, bytes: usize) {
         self.snapshot.store(Arc::new(snapshot));
         self.bytes.store(bytes as u64, Ordering::Relaxed);

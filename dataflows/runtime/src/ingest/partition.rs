@@ -4,8 +4,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use highwater_connectors::source::{PartitionId, PartitionReader, Polled, SourceBatch, SourceError, Waker};
-use highwater_engine::Place;
+use highwater_connectors::source::{Offset, PartitionId, PartitionReader, Polled, SourceBatch, SourceError, Waker};
+use highwater_engine::{PartitionPosition, Place};
 
 use super::SourceContext;
 use crate::batch::{Batch, Piece};
@@ -31,6 +31,9 @@ pub(crate) struct Partition {
     failed: bool,
     /// What did not fit into an epoch.
     rest: Option<Batch>,
+    /// Where the last batch ended that was given whole, and how many rows were given of the one after it.
+    offset: Option<Offset>,
+    given_after: u64,
     watermark: PartitionWatermark,
     backlog_at: Option<Duration>,
     status: Arc<PartitionStatus>,
@@ -72,6 +75,8 @@ impl Partition {
             failures: 0,
             failed: false,
             rest: None,
+            offset: None,
+            given_after: 0,
             watermark: PartitionWatermark::new(),
             backlog_at: None,
             status,
@@ -81,6 +86,15 @@ impl Partition {
     /// What is known of its event time.
     pub(super) fn watermark(&self) -> &PartitionWatermark {
         &self.watermark
+    }
+
+    /// Where it stands: `<rows given after the offset> <rows given> <largest watermark or -> <offset or nothing>`. The offset
+    /// is that of the last batch that was given whole.
+    pub(super) fn position(&self) -> PartitionPosition {
+        let max = self.watermark.max().map_or_else(|| "-".to_owned(), |max| max.to_string());
+        let offset = self.offset.as_ref().map_or("", |offset| &*offset.0);
+        let position = format!("{} {} {max} {offset}", self.given_after, self.place.number);
+        PartitionPosition { partition: self.id.to_string(), position }
     }
 
     /// When it has to be asked again without being woken: in the past if it is ready now.
@@ -127,6 +141,10 @@ impl Partition {
         self.rest = rest;
         piece.place = self.place;
         self.place.number += piece.rows() as u64;
+        match &piece.end {
+            Some(end) => (self.offset, self.given_after) = (Some(end.offset.clone()), 0),
+            None => self.given_after += piece.rows() as u64,
+        }
         self.watermark.advance(piece.mark);
         let mut status = self.status.lock();
         status.rows += piece.rows() as u64;

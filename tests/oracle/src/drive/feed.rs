@@ -1,13 +1,14 @@
 //! Feeds that follow a script, and the stage that they share with the driver.
 
 use std::collections::BTreeMap;
+use std::str::FromStr;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard};
 use std::time::Duration;
 
 use arrow::array::{Int64Array, UInt32Array};
 use arrow::error::ArrowError;
 use arrow::record_batch::RecordBatch;
-use highwater_engine::{Delta, Feed, FeedBatch, FeedPoll, FeedState, OriginRows, Place, Receipt, Time};
+use highwater_engine::{Delta, Feed, FeedBatch, FeedPoll, FeedState, OriginRows, PartitionPosition, Place, Receipt, Time};
 use highwater_plan::{Origin, Source};
 
 use crate::history::{used, watermark_of};
@@ -88,6 +89,38 @@ impl Stage {
     }
 }
 
+/// Where a feed stands in its script.
+#[derive(Debug, Clone)]
+pub(super) struct Position {
+    next: usize,
+    given: u64,
+    watermark: i64,
+    said: Option<FeedState>,
+}
+
+impl Default for Position {
+    fn default() -> Self {
+        Position { next: 0, given: 0, watermark: i64::MIN, said: None }
+    }
+}
+
+impl FromStr for Position {
+    type Err = ();
+
+    fn from_str(text: &str) -> Result<Self, ()> {
+        let words: Vec<&str> = text.split(' ').collect();
+        let [next, given, watermark, said] = words[..] else { return Err(()) };
+        let watermark = watermark.parse().map_err(drop)?;
+        let said = match said {
+            "active" => Some(FeedState::Active(watermark)),
+            "idle" => Some(FeedState::Idle(watermark)),
+            "finished" => Some(FeedState::Finished),
+            _ => None,
+        };
+        Ok(Position { next: next.parse().map_err(drop)?, given: given.parse().map_err(drop)?, watermark, said })
+    }
+}
+
 /// A feed that gives the batches of a script.
 pub(super) struct ScriptedFeed {
     index: usize,
@@ -104,6 +137,10 @@ pub(super) struct ScriptedFeed {
     given: u64,
     /// The rest of the round is for others.
     pause: bool,
+    /// What it said of itself last.
+    said: Option<FeedState>,
+    /// It was restored and has not said that again.
+    restored: bool,
     stage: Arc<Stage>,
 }
 
@@ -115,7 +152,9 @@ impl ScriptedFeed {
         source: usize,
         script: &Script,
         stage: Arc<Stage>,
+        position: Option<Position>,
     ) -> Self {
+        let Position { next, given, watermark, said } = position.clone().unwrap_or_default();
         ScriptedFeed {
             index,
             source,
@@ -124,10 +163,12 @@ impl ScriptedFeed {
             finishes: script.finishes,
             ends_with_rows: feed.ends_with_rows && !feed.batches.is_empty(),
             last_step: script.steps(),
-            next: 0,
-            watermark: i64::MIN,
-            given: 0,
+            next,
+            watermark,
+            given,
             pause: false,
+            said,
+            restored: position.is_some() && said.is_some(),
             stage,
         }
     }
@@ -157,7 +198,22 @@ impl ScriptedFeed {
 }
 
 impl Feed for ScriptedFeed {
+    fn positions(&self) -> Vec<PartitionPosition> {
+        let said = match self.said {
+            None => "nothing",
+            Some(FeedState::Active(_)) => "active",
+            Some(FeedState::Idle(_)) => "idle",
+            Some(FeedState::Finished) => "finished",
+        };
+        let position = format!("{} {} {} {said}", self.next, self.given, self.watermark);
+        vec![PartitionPosition { partition: self.index.to_string(), position }]
+    }
+
     fn poll(&mut self, _rows_max: usize) -> FeedPoll {
+        if let Some(state) = self.said.filter(|_| std::mem::take(&mut self.restored)) {
+            let place = Place { number: self.given, partition: self.index as u32 };
+            return FeedPoll::Ready(FeedBatch { deltas: Vec::new(), rejects: Vec::new(), state, receipts: Vec::new(), place });
+        }
         let batches = self.batches.len() + usize::from(self.finishes && !self.ends_with_rows);
         if self.next >= batches {
             return FeedPoll::Pending(None);
@@ -177,6 +233,7 @@ impl Feed for ScriptedFeed {
             true => FeedState::Idle(self.watermark),
             false => FeedState::Active(self.watermark),
         };
+        self.said = Some(state);
         // Every other batch is cut in two, so that an epoch has several deltas.
         let cut = if (self.next + self.index).is_multiple_of(2) { rows.len() / 2 } else { 0 };
         let deltas = [&rows[..cut], &rows[cut..]].into_iter().filter(|rows| !rows.is_empty());

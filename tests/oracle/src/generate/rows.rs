@@ -16,7 +16,7 @@ pub(super) fn script(random: &mut Random, sources: &[Declared], job: &Job, steps
     let steps = random.range(least, many) as usize;
     let most = if steps > 12 { 4 } else { *random.one_of(&[2, 4, 8, 12]) };
     let awaited = random.chance(65);
-    let mut script = Script { feeds: Vec::new(), awaited, finishes: random.chance(80) };
+    let mut script = Script { feeds: Vec::new(), awaited, finishes: random.chance(80), restarts: Vec::new() };
     let pace = *random.one_of(&[300, 900, 2_500, 5_000]);
     for source in &job.sources {
         let declared =

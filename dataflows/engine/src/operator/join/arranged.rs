@@ -10,6 +10,7 @@ use highwater_plan::Join;
 
 use super::layout::Layout;
 use super::shared::{Change, Reader, SharedRows};
+use crate::checkpoint::Keeps;
 use crate::operator::epoch::EpochLogic;
 use crate::operator::map::Mapper;
 use crate::{Delta, Time};
@@ -59,6 +60,22 @@ impl ArrangedJoin {
 }
 
 impl EpochLogic for ArrangedJoin {
+    fn keeps(&self) -> Keeps {
+        Keeps::Inputs
+    }
+
+    fn keeps_input(&self, input: u32) -> bool {
+        input as usize != self.table
+    }
+
+    fn load(&mut self, _epoch: Time, tables: &mut [Vec<Delta>]) {
+        let side = 1 - self.table;
+        for delta in std::mem::take(&mut tables[side]) {
+            let delta = self.layout.with_keys(delta, side);
+            self.reader.insert(&delta.columns(&self.layout.on[side]), &delta.columns(&self.layout.kept[side]), &delta);
+        }
+    }
+
     fn apply(&mut self, epoch: Time, inputs: &mut [Vec<Delta>], _watermarks: Option<&[i64]>, output: &mut Vec<Delta>) {
         let changed = inputs[self.table].iter().any(|delta| !delta.is_empty());
         for side in [1 - self.table, self.table] {

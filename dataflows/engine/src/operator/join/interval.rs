@@ -26,6 +26,7 @@ use super::layout::Layout;
 use super::matching::{Form, Given};
 use super::side::NONE;
 use super::slices::{Slice, Slices};
+use crate::checkpoint::Keeps;
 use crate::keys::ABSENT;
 use crate::operator::epoch::EpochLogic;
 use crate::operator::late::{LateGate, Watermark};
@@ -252,6 +253,20 @@ impl IntervalJoin {
 }
 
 impl EpochLogic for IntervalJoin {
+    fn keeps(&self) -> Keeps {
+        Keeps::Inputs
+    }
+
+    fn gates(&mut self) -> Vec<&mut LateGate> {
+        self.limits.gates.iter_mut().collect()
+    }
+
+    fn freed(&self, table: u32) -> Option<(usize, i64)> {
+        let side = table as usize;
+        let closed = self.limits.watermark.current.saturating_sub(self.limits.lateness);
+        self.keeps[side].map(|keeps| (self.interval.columns[side], closed.saturating_sub(keeps)))
+    }
+
     fn apply(&mut self, epoch: Time, inputs: &mut [Vec<Delta>], watermarks: Option<&[i64]>, output: &mut Vec<Delta>) {
         // First the left changes with the right rows as they were, then the right changes with the left rows as they are.
         for side in [0, 1] {

@@ -14,6 +14,7 @@ use hashbrown::HashMap;
 
 use super::couples::{Couples, Pairs};
 use super::side::{NONE, Side};
+use crate::checkpoint::Keeps;
 use crate::keys::{ABSENT, Keys};
 use crate::operator::epoch::EpochLogic;
 use crate::{Delta, Diff, Time};
@@ -111,6 +112,21 @@ struct Found {
 }
 
 impl EpochLogic for Lookup {
+    fn keeps(&self) -> Keeps {
+        match self.memory {
+            Some(_) => Keeps::Unsaved("a join FOR SYSTEM_TIME AS OF processing time whose left side changes"),
+            None => Keeps::Inputs,
+        }
+    }
+
+    fn keeps_input(&self, input: u32) -> bool {
+        input == 1
+    }
+
+    fn load(&mut self, _epoch: Time, tables: &mut [Vec<Delta>]) {
+        self.take_right(std::mem::take(&mut tables[1]));
+    }
+
     fn apply(&mut self, epoch: Time, inputs: &mut [Vec<Delta>], _watermarks: Option<&[i64]>, output: &mut Vec<Delta>) {
         let right = std::mem::take(&mut inputs[1]);
         self.take_right(right);

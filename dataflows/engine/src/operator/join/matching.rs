@@ -20,7 +20,9 @@ use super::expire::Expiry;
 use super::layout::Layout;
 use super::side::Side;
 use super::{BATCH_ROWS, Window};
+use crate::checkpoint::Keeps;
 use crate::operator::epoch::EpochLogic;
+use crate::operator::late::LateGate;
 use crate::operator::lives::TimeToLive;
 use crate::operator::map::Mapper;
 use crate::{Delta, Diff, Time};
@@ -144,6 +146,18 @@ impl MatchingJoin {
 }
 
 impl EpochLogic for MatchingJoin {
+    fn keeps(&self) -> Keeps {
+        if self.ttl.is_some() { Keeps::Unsaved("a state_ttl") } else { Keeps::Inputs }
+    }
+
+    fn gates(&mut self) -> Vec<&mut LateGate> {
+        self.window.iter_mut().flat_map(|window| &mut window.gates).collect()
+    }
+
+    fn freed(&self, table: u32) -> Option<(usize, i64)> {
+        self.window.as_ref().and_then(|window| window.gates[table as usize].freed(window.closed()))
+    }
+
     fn apply(&mut self, epoch: Time, inputs: &mut [Vec<Delta>], watermarks: Option<&[i64]>, output: &mut Vec<Delta>) {
         let form = &self.form;
         let changes: [Vec<Delta>; 2] = [0, 1].map(|side| {

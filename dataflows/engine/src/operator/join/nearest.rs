@@ -18,6 +18,7 @@ use hashbrown::HashMap;
 use highwater_plan::{Comparison, Nearest};
 
 use super::couples::{Couples, Pairs};
+use crate::checkpoint::Keeps;
 use crate::keys::Keys;
 use crate::operator::epoch::EpochLogic;
 use crate::{Delta, Diff, Time};
@@ -262,6 +263,10 @@ impl NearestJoin {
 }
 
 impl EpochLogic for NearestJoin {
+    fn keeps(&self) -> Keeps {
+        Keeps::Inputs
+    }
+
     fn apply(&mut self, epoch: Time, inputs: &mut [Vec<Delta>], _watermarks: Option<&[i64]>, output: &mut Vec<Delta>) {
         let mut before = Before::with_hasher(ahash::RandomState::with_seeds(1, 2, 3, 4));
         for delta in std::mem::take(&mut inputs[0]) {

@@ -23,6 +23,7 @@ use arrow::datatypes::{DataType, Schema, SchemaRef};
 use super::Fresh;
 use super::layout::Layout;
 use super::side::Side;
+use crate::checkpoint::Keeps;
 use crate::keys::Keys;
 use crate::operator::epoch::EpochLogic;
 use crate::operator::map::Mapper;
@@ -122,6 +123,15 @@ impl Reader {
         }
     }
 
+    /// Takes a change of the reader's own side without joining it.
+    pub(super) fn insert(&self, keys: &[ArrayRef], kept: &[ArrayRef], delta: &Delta) {
+        let mut shared = self.shared.0.borrow_mut();
+        let mut numbers = Vec::new();
+        shared.table.keys.intern(keys, delta.len(), &mut numbers);
+        shared.resize(self.number);
+        shared.others[self.number].insert(&numbers, kept, delta);
+    }
+
     /// Joins a change of the shared rows with what the reader keeps.
     pub(super) fn join_kept(&self, change: &Change<'_>, layout: &Layout, mapper: &Mapper, output: &mut Vec<Delta>) {
         let mut shared = self.shared.0.borrow_mut();
@@ -191,6 +201,15 @@ impl Table {
 }
 
 impl Shared {
+    /// The columns that are kept.
+    fn kept(&self, delta: Delta) -> Delta {
+        // Of a side that is only counted no column is kept.
+        let options = RecordBatchOptions::new().with_row_count(Some(delta.len()));
+        let columns = delta.columns(&self.columns);
+        let rows = RecordBatch::try_new_with_options(Arc::clone(&self.schema), columns, &options);
+        Delta::of(rows.expect("the kept columns are the input's"), delta.diffs)
+    }
+
     fn table_of(&self, deltas: &[Delta]) -> Table {
         let mut table = Table::new(&self.schema, &self.on, self.append_only);
         deltas.iter().for_each(|delta| table.insert(delta, &self.on));
@@ -242,16 +261,22 @@ impl Shared {
 pub(crate) struct Keep(pub(crate) SharedRows);
 
 impl EpochLogic for Keep {
+    fn keeps(&self) -> Keeps {
+        Keeps::Inputs
+    }
+
+    fn load(&mut self, _epoch: Time, tables: &mut [Vec<Delta>]) {
+        let mut shared = self.0.0.borrow_mut();
+        let shared = &mut *shared;
+        for delta in std::mem::take(&mut tables[0]) {
+            let kept = shared.kept(delta);
+            shared.table.insert(&kept, &shared.on);
+        }
+    }
+
     fn apply(&mut self, epoch: Time, inputs: &mut [Vec<Delta>], _watermarks: Option<&[i64]>, output: &mut Vec<Delta>) {
         let mut shared = self.0.0.borrow_mut();
-        let kept = |delta: Delta| {
-            // Of a side that is only counted no column is kept.
-            let options = RecordBatchOptions::new().with_row_count(Some(delta.len()));
-            let columns = delta.columns(&shared.columns);
-            let rows = RecordBatch::try_new_with_options(Arc::clone(&shared.schema), columns, &options);
-            Delta::of(rows.expect("the kept columns are the input's"), delta.diffs)
-        };
-        let deltas: Vec<Delta> = inputs[0].drain(..).filter(|delta| !delta.is_empty()).map(kept).collect();
+        let deltas: Vec<Delta> = inputs[0].drain(..).filter(|delta| !delta.is_empty()).map(|delta| shared.kept(delta)).collect();
         if !deltas.is_empty() {
             output.extend(deltas.iter().cloned());
             shared.queue.push_back(Queued { epoch, deltas, read_by: 0, table: OnceCell::new() });

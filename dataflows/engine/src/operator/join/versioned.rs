@@ -14,6 +14,7 @@ use arrow_row::{RowConverter, SortField};
 use highwater_plan::Micros;
 
 use super::couples::{Couples, Pairs};
+use crate::checkpoint::Keeps;
 use crate::keys::{ABSENT, Keys};
 use crate::operator::epoch::EpochLogic;
 use crate::operator::late::Watermark;
@@ -314,6 +315,10 @@ fn as_it_came(delta: &Delta) -> Delta {
 }
 
 impl EpochLogic for Versioned {
+    fn keeps(&self) -> Keeps {
+        Keeps::Unsaved("a join FOR SYSTEM_TIME AS OF event time")
+    }
+
     fn apply(&mut self, epoch: Time, inputs: &mut [Vec<Delta>], watermarks: Option<&[i64]>, output: &mut Vec<Delta>) {
         let right = std::mem::take(&mut inputs[1]);
         self.take_right(epoch, &right);

@@ -11,6 +11,7 @@ use highwater_plan::{Aggregate, Emit, OnError, timestamp_from_micros};
 use super::map::{Before, Sessions};
 use super::rows::SessionRows;
 use super::{LateRow, SessionSpec};
+use crate::checkpoint::Keeps;
 use crate::keys::Keys;
 use crate::operator::accumulate::Accumulators;
 use crate::operator::aggregate::give;
@@ -234,6 +235,10 @@ impl SessionStates {
 }
 
 impl EpochLogic for SessionAggregate {
+    fn keeps(&self) -> Keeps {
+        Keeps::Unsaved("sessions")
+    }
+
     fn apply(&mut self, epoch: Time, inputs: &mut [Vec<Delta>], watermarks: Option<&[i64]>, output: &mut Vec<Delta>) {
         let deltas = std::mem::take(&mut inputs[0]);
         let watermark = self.spec.watermark.current;

@@ -10,6 +10,7 @@ use highwater_plan::{Emit, timestamp_from_micros};
 
 use super::SessionSpec;
 use super::rows::{Change, SessionRows};
+use crate::checkpoint::Keeps;
 use crate::operator::epoch::EpochLogic;
 use crate::operator::window::LAST_INSTANT_MICROS;
 use crate::{Delta, Diff, Time};
@@ -81,6 +82,10 @@ impl SessionAssigner {
 }
 
 impl EpochLogic for SessionAssigner {
+    fn keeps(&self) -> Keeps {
+        Keeps::Unsaved("sessions")
+    }
+
     fn apply(&mut self, epoch: Time, inputs: &mut [Vec<Delta>], watermarks: Option<&[i64]>, output: &mut Vec<Delta>) {
         let deltas = std::mem::take(&mut inputs[0]);
         let (changes, keys) = self.rows.apply(epoch, &self.spec, &deltas, self.spec.watermark.current);

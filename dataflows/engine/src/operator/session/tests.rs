@@ -45,7 +45,7 @@ fn spec(lateness: i64) -> (SessionSpec, Arc<OperatorStats>) {
     let errors =
         Errors { worker: 0, operator: "test".into(), relations: Vec::new(), policy: OnError::Skip, fail: Arc::new(|_| {}) };
     let late = LateRows { worker: 0, operator: "test".into(), relations: vec![None], fallback: 0, before_images: false };
-    let refused = Refused { late, errors, stats: Arc::clone(&stats), job: Arc::new(JobStats::new(1)) };
+    let refused = Refused { late, errors, stats: Arc::clone(&stats), job: Arc::new(JobStats::new(1, Arc::default())) };
     let assign = SessionAssign { gap: 10_000, time: 1, partition: vec![0] };
     (SessionSpec { assign, watermark: Watermark::of(vec![TimeSource::of(0)]), lateness, refused }, stats)
 }

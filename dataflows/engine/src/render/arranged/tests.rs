@@ -42,6 +42,10 @@ struct Script {
 }
 
 impl Feed for Script {
+    fn positions(&self) -> Vec<crate::PartitionPosition> {
+        Vec::new()
+    }
+
     fn poll(&mut self, _rows_max: usize) -> FeedPoll {
         self.rests = !self.rests;
         if !self.rests {
@@ -109,6 +113,8 @@ fn start(engine: &Engine, seed: u64, ends: bool) -> Started {
         feeds: feeds.collect(),
         sinks: Vec::new(),
         until_end: false,
+        checkpoints: false,
+        restore: None,
     };
     (engine.create(spec).expect("the engine runs"), views, sizes, receiver)
 }

@@ -89,8 +89,9 @@ fn test(kind: JoinKind, within: Within, emit: Emit, append_only: bool, lateness:
         late: LateRows { worker: 0, operator: "join".into(), relations: vec![None], fallback: 0, before_images: false },
         errors: errors(),
         stats: Arc::clone(&late),
-        job: Arc::new(JobStats::new(1)),
+        job: Arc::new(JobStats::new(1, Arc::default())),
         silent: false,
+        admitted: None,
     };
     let limits = Limits { watermark: Watermark::of(vec![TimeSource::of(0)]), lateness, gates: [gate(), gate()] };
     let inputs = [&schema(), &schema()];

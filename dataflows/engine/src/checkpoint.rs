@@ -1,0 +1,286 @@
+//! A job's state as of one epoch, taken while later epochs are in flight.
+//!
+//! Nobody stops and nothing is marked in the streams. The epoch `E` is chosen when it is opened ([`EpochGate`]); an operator
+//! that has applied `E`, and nothing after it, hands out what changed in its state since the checkpoint before, and goes on.
+//! What it hands out is pointers to batches that exist already, or copies of the groups that were touched: the cost is that
+//! of the change, not of the state. Whoever asked for the checkpoint gets it whole, when the last operator has given its part.
+//!
+//! State is *tables of rows*. Of a table in the form of [`Form::Rows`] the sum of all changes counts, of [`Form::Entries`]
+//! the last row per key; either way a table that was put together from checkpoints is cut by the hash of its `route` columns
+//! for any number of workers ([`restore`]).
+//!
+//! [`EpochGate`]: crate::pump::EpochGate
+
+mod fold;
+mod restore;
+mod saving;
+
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Mutex, MutexGuard};
+
+pub use self::fold::fold;
+pub use self::restore::Restore;
+pub(crate) use self::saving::{Keeps, Saved, Saving, is_replaying};
+use crate::{Delta, Time};
+
+/// What changed in a job's state since the checkpoint before, as of an epoch.
+#[derive(Debug, Clone)]
+pub struct Checkpoint {
+    /// All rows of this epoch and of those before it are in the state, and none of those after it.
+    pub epoch: Time,
+    /// What every operator keeps.
+    pub states: Vec<OperatorState>,
+    /// Per source ([`highwater_plan::Job::sources`]) and partition where reading it stands.
+    pub positions: Positions,
+    /// What the sources said of time.
+    pub clock: Clock,
+}
+
+/// Per source and partition where reading it stands.
+pub type Positions = BTreeMap<(usize, String), String>;
+
+/// What a job's sources said of time, as of an epoch.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Clock {
+    /// Per source its watermark, and that of processing time if the job goes by it.
+    pub watermarks: Vec<i64>,
+    /// Per source, while all its feeds are idle: the epoch and the watermark at which that began.
+    pub idle_since: Vec<Option<(Time, i64)>>,
+}
+
+/// Names an operator of a plan.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct OperatorId {
+    /// Index into [`highwater_plan::Plan::nodes`].
+    pub node: usize,
+    /// Which of the node's operators.
+    pub name: String,
+}
+
+/// One operator's part of a checkpoint, on one worker.
+#[derive(Debug, Clone)]
+pub struct OperatorState {
+    /// The operator.
+    pub operator: OperatorId,
+    /// The worker.
+    pub worker: usize,
+    /// Its tables; those in which nothing changed may be left out.
+    pub tables: Vec<TableState>,
+}
+
+/// What changed in a table of an operator's state.
+#[derive(Debug, Clone)]
+pub struct TableState {
+    /// Its number among the operator's.
+    pub table: u32,
+    /// What the changes mean.
+    pub form: Form,
+    /// Which workers have which rows.
+    pub spread: Spread,
+    /// The changes, in order.
+    pub changes: Vec<Delta>,
+    /// Rows that are no longer needed: those whose column, a 64-bit integer or a timestamp in microseconds, is at most this.
+    pub freed: Option<(usize, i64)>,
+}
+
+/// How the changes of a table add up.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Form {
+    /// Rows with multiplicities: their sum counts.
+    Rows,
+    /// The last change of a key counts, which are so many first columns: +1 sets its row, -1 removes it.
+    Entries {
+        /// How many columns are the key.
+        keys: usize,
+    },
+}
+
+/// Which workers have which rows of a table.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Spread {
+    /// Each row is at the worker that the hash of these columns belongs to.
+    ByColumns(Vec<usize>),
+    /// Each row is at some worker, whichever.
+    Anywhere,
+    /// One worker has all.
+    One,
+    /// Every worker has all, of which only the first one's are saved.
+    Everywhere,
+}
+
+/// Called with the checkpoint that was asked for, or with the reason why there is none.
+pub type CheckpointDone = Box<dyn FnOnce(Result<Checkpoint, String>) + Send>;
+
+/// Takes a job's checkpoints, one after the other.
+#[derive(Debug, Default)]
+pub(crate) struct Checkpoints {
+    /// Operators remember what changes.
+    enabled: bool,
+    /// The next epoch that is opened is that of a checkpoint.
+    asked: AtomicBool,
+    /// The epoch of the last checkpoint; 0 before the first.
+    due: AtomicU64,
+    collected: Mutex<Collected>,
+    /// What in the job cannot be saved.
+    unsaved: Mutex<Option<&'static str>>,
+    /// What the job starts from.
+    pub(crate) restore: Option<Restore>,
+}
+
+#[derive(Default)]
+struct Collected {
+    done: Option<CheckpointDone>,
+    /// Per worker.
+    workers: Vec<Part>,
+    positions: Positions,
+    clock: Clock,
+}
+
+/// One worker's part of what is collected.
+#[derive(Default)]
+struct Part {
+    /// How many operators keep state, and how often each name was met among a node's.
+    operators: usize,
+    /// How many of them have given it.
+    given: usize,
+    names: BTreeMap<OperatorId, usize>,
+    states: Vec<OperatorState>,
+    /// Its feeds have said where they stand.
+    fed: bool,
+}
+
+impl std::fmt::Debug for Collected {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Collected").field("asked", &self.done.is_some()).finish_non_exhaustive()
+    }
+}
+
+impl Checkpoints {
+    /// Of a job on so many workers. `enabled`: checkpoints will be asked for.
+    pub(crate) fn new(enabled: bool, workers: usize, restore: Option<Restore>) -> Self {
+        let collected = Collected { workers: (0..workers).map(|_| Part::default()).collect(), ..Collected::default() };
+        Checkpoints { enabled, restore, collected: Mutex::new(collected), ..Checkpoints::default() }
+    }
+
+    /// Whether the job's state is saved, or comes from what was.
+    fn are_used(&self) -> bool {
+        self.enabled || self.restore.is_some()
+    }
+
+    /// Asks for a checkpoint.
+    pub(crate) fn ask(&self, done: CheckpointDone) {
+        if !self.enabled {
+            return done(Err("the job was started without checkpoints".into()));
+        }
+        if let Some(what) = *self.unsaved.lock().expect("nothing panics under this lock") {
+            return done(Err(format!("the job has {what}, whose state cannot be saved yet")));
+        }
+        let mut collected = self.lock();
+        if collected.done.is_some() {
+            drop(collected);
+            return done(Err("the checkpoint before is still being taken".into()));
+        }
+        collected.done = Some(done);
+        self.asked.store(true, Ordering::Release);
+    }
+
+    /// Whether an epoch is to be opened for a checkpoint.
+    pub(crate) fn is_asked(&self) -> bool {
+        self.asked.load(Ordering::Acquire)
+    }
+
+    /// An epoch is being opened: it may become that of a checkpoint. No row of it is on its way yet.
+    pub(crate) fn opens(&self, epoch: Time) {
+        if self.asked.swap(false, Ordering::AcqRel) {
+            self.due.store(epoch, Ordering::Release);
+        }
+    }
+
+    /// The epoch of the last checkpoint.
+    pub(crate) fn due(&self) -> Time {
+        self.due.load(Ordering::Acquire)
+    }
+
+    /// There will be no more epochs: nobody waits for what cannot come.
+    pub(crate) fn abandon(&self, why: &str) {
+        let done = self.lock().done.take();
+        if let Some(done) = done {
+            done(Err(why.to_owned()));
+        }
+    }
+
+    /// There is an operator whose state cannot be saved.
+    pub(crate) fn refuse(&self, what: &'static str) {
+        *self.unsaved.lock().expect("nothing panics under this lock") = Some(what);
+    }
+
+    /// An operator that keeps state is being built; gives what it is called.
+    fn register(&self, worker: usize, mut id: OperatorId) -> OperatorId {
+        let mut collected = self.lock();
+        let part = &mut collected.workers[worker];
+        part.operators += 1;
+        let same = part.names.entry(id.clone()).or_default();
+        *same += 1;
+        if *same > 1 {
+            id.name = format!("{} #{same}", id.name);
+        }
+        id
+    }
+
+    /// Takes an operator's state as of the epoch that is due; `last`: or, if there will be no more of it, for the next
+    /// checkpoint.
+    fn give(&self, state: OperatorState, last: bool) {
+        let mut collected = self.lock();
+        let part = &mut collected.workers[state.worker];
+        match last {
+            true => part.operators -= 1,
+            false => part.given += 1,
+        }
+        part.states.push(state);
+        self.finish(collected);
+    }
+
+    /// Takes where a worker's feeds stand as of the epoch that is due.
+    pub(crate) fn give_positions(&self, worker: usize, positions: Positions) {
+        let mut collected = self.lock();
+        collected.positions.extend(positions);
+        collected.workers[worker].fed = true;
+        self.finish(collected);
+    }
+
+    /// The watermarks of a worker, all of which know the same, will be given.
+    pub(crate) fn register_clock(&self, worker: usize) {
+        self.lock().workers[worker].operators += 1;
+    }
+
+    /// Takes what is known of time as of the epoch that is due.
+    pub(crate) fn give_clock(&self, worker: usize, clock: Clock) {
+        let mut collected = self.lock();
+        collected.clock = clock;
+        collected.workers[worker].given += 1;
+        self.finish(collected);
+    }
+
+    fn finish(&self, mut collected: MutexGuard<'_, Collected>) {
+        if !collected.workers.iter().all(|part| part.fed && part.given == part.operators) {
+            return;
+        }
+        let states = collected.workers.iter_mut().flat_map(|part| {
+            (part.fed, part.given) = (false, 0);
+            std::mem::take(&mut part.states)
+        });
+        let states = states.collect();
+        let positions = std::mem::take(&mut collected.positions);
+        let checkpoint = Checkpoint { epoch: self.due(), states, positions, clock: collected.clock.clone() };
+        let done = collected.done.take();
+        drop(collected);
+        if let Some(done) = done {
+            done(Ok(checkpoint));
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Collected> {
+        self.collected.lock().expect("nothing panics under this lock")
+    }
+}

@@ -1,0 +1,219 @@
+//! An operator's side of checkpoints: what it keeps, what of it changed, and how it is given back.
+
+use std::cell::{Cell, RefCell};
+use std::sync::Arc;
+
+use super::{Checkpoints, Form, OperatorId, OperatorState, Spread, TableState};
+use crate::operator::epoch::EpochLogic;
+use crate::operator::exchange::Route;
+use crate::stats::OperatorStats;
+use crate::{Delta, Time};
+
+/// How an operator's state comes to be in checkpoints.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Keeps {
+    /// It keeps nothing, or nothing that results depend on.
+    Nothing,
+    /// What it keeps follows from all rows that it was given: they are saved, a table per input.
+    Inputs,
+    /// What it keeps follows from all that it gave, which is saved as its only table; its rows are where its first input's
+    /// are.
+    Output,
+    /// Tables of its own.
+    Own,
+    /// It cannot be saved, of which this says what it is.
+    Unsaved(&'static str),
+}
+
+/// Collects the tables of an operator of its own.
+#[derive(Debug, Default)]
+pub(crate) struct Saved(Vec<TableState>);
+
+impl Saved {
+    /// Rows that were added and taken back.
+    pub(crate) fn rows(&mut self, table: u32, spread: Spread, changes: Vec<Delta>, freed: Option<(usize, i64)>) {
+        self.0.push(TableState { table, form: Form::Rows, spread, changes, freed });
+    }
+
+    /// Entries that were set and removed; their first columns are their key.
+    pub(crate) fn entries(&mut self, table: u32, keys: usize, spread: Spread, changes: Vec<Delta>, freed: Option<(usize, i64)>) {
+        self.0.push(TableState { table, form: Form::Entries { keys }, spread, changes, freed });
+    }
+}
+
+/// The changes of an operator that are in no checkpoint yet.
+pub(crate) struct Saving {
+    checkpoints: Arc<Checkpoints>,
+    id: OperatorId,
+    worker: usize,
+    keeps: Keeps,
+    /// The logic's gates log what they let in.
+    gated: bool,
+    /// Per table where its rows are, if the frame logs them.
+    spread: Vec<Spread>,
+    log: Vec<Vec<Delta>>,
+    /// The epoch of the last checkpoint that has this operator's state.
+    last: Time,
+    /// It has given all that it will ever have.
+    ended: bool,
+}
+
+impl Saving {
+    /// For an operator with inputs on these routes; `None` if it has nothing to save. It is given back what was saved.
+    pub(crate) fn new(stats: &OperatorStats, routes: &[Route], logic: &mut dyn EpochLogic) -> Option<Self> {
+        let checkpoints = Arc::clone(&stats.checkpoints);
+        let keeps = logic.keeps();
+        if !checkpoints.are_used() {
+            return None;
+        }
+        let id = OperatorId { node: stats.node, name: stats.name.clone() };
+        let id = if keeps == Keeps::Nothing { id } else { checkpoints.register(stats.worker, id) };
+        if let Some(restore) = &checkpoints.restore {
+            let tables = restore.of(&id, stats.worker);
+            replaying(|| {
+                if tables.iter().any(|table| !table.is_empty()) {
+                    let mut tables = tables;
+                    tables.resize_with(tables.len().max(routes.len()), Vec::new);
+                    logic.load(restore.epoch, &mut tables);
+                }
+                logic.resume(restore.epoch, routes.len(), &restore.clock.watermarks);
+            });
+        }
+        if checkpoints.enabled {
+            logic.gates().into_iter().for_each(|gate| gate.admitted = Some(RefCell::default()));
+            logic.log();
+        }
+        let spread = match keeps {
+            Keeps::Nothing => return None,
+            Keeps::Inputs => routes.iter().map(Spread::of).collect(),
+            Keeps::Output => vec![Spread::of(&routes[0])],
+            Keeps::Own => Vec::new(),
+            Keeps::Unsaved(what) => {
+                checkpoints.refuse(what);
+                Vec::new()
+            }
+        };
+        let gated = !logic.gates().is_empty();
+        let log = vec![Vec::new(); spread.len()];
+        let last = checkpoints.restore.as_ref().map_or(0, |restore| restore.epoch);
+        Some(Saving { last, ended: false, id, worker: stats.worker, keeps, gated, spread, log, checkpoints })
+    }
+
+    /// For a relation that is the sum of its changes, whose rows are spread by these columns, and what it had; `None` if
+    /// nothing is saved.
+    pub(crate) fn of_relation(stats: &OperatorStats, route: &[usize]) -> (Option<Self>, Vec<Delta>) {
+        let checkpoints = Arc::clone(&stats.checkpoints);
+        if !checkpoints.are_used() {
+            return (None, Vec::new());
+        }
+        let id = checkpoints.register(stats.worker, OperatorId { node: stats.node, name: stats.name.clone() });
+        let restore = checkpoints.restore.as_ref();
+        let had = restore.and_then(|restore| restore.of(&id, stats.worker).into_iter().next()).unwrap_or_default();
+        let last = restore.map_or(0, |restore| restore.epoch);
+        let (spread, log) = (vec![Spread::ByColumns(route.to_vec())], vec![Vec::new()]);
+        let saving =
+            Saving { last, ended: false, id, worker: stats.worker, keeps: Keeps::Output, gated: false, spread, log, checkpoints };
+        (Some(saving), had)
+    }
+
+    /// Whether the state is to be handed out: a checkpoint's epoch has come, as all epochs before `open` were applied and none
+    /// from there on; or there will be no more epochs (`None`), and so nobody to ask later.
+    fn is_due(&self, open: Option<Time>) -> bool {
+        let due = self.checkpoints.due();
+        match open {
+            _ if self.ended || !self.checkpoints.enabled => false,
+            None => true,
+            Some(open) => due > self.last && open > due,
+        }
+    }
+
+    fn give(&mut self, open: Option<Time>, saved: Saved) {
+        (self.last, self.ended) = (self.checkpoints.due(), open.is_none());
+        let state = OperatorState { operator: self.id.clone(), worker: self.worker, tables: saved.0 };
+        self.checkpoints.give(state, self.ended);
+    }
+
+    /// Hands out the changes of a relation if its state is that of a checkpoint's epoch; see [`Saving::save`].
+    pub(crate) fn save_relation(&mut self, open: Option<Time>) {
+        if self.is_due(open) {
+            let mut saved = Saved::default();
+            saved.rows(0, self.spread[0].clone(), std::mem::take(&mut self.log[0]), None);
+            self.give(open, saved);
+        }
+    }
+
+    /// What an epoch brings.
+    pub(crate) fn takes(&mut self, inputs: &[Vec<Delta>], logic: &dyn EpochLogic) {
+        if self.keeps == Keeps::Inputs && !self.gated && self.checkpoints.enabled {
+            for (port, (log, input)) in self.log.iter_mut().zip(inputs).enumerate() {
+                if !logic.keeps_input(port as u32) {
+                    continue;
+                }
+                log.extend(input.iter().map(|delta| Delta::of(delta.rows.clone(), delta.diffs.clone())));
+            }
+        }
+    }
+
+    /// What an epoch changed.
+    pub(crate) fn gives(&mut self, output: &[Delta]) {
+        if self.keeps == Keeps::Output && self.checkpoints.enabled {
+            self.log[0].extend(output.iter().map(|delta| Delta::of(delta.rows.clone(), delta.diffs.clone())));
+        }
+    }
+
+    /// Hands out the state if it is that of a checkpoint's epoch: all epochs before `open` (all, if none) were applied, and
+    /// none from there on.
+    pub(crate) fn save(&mut self, open: Option<Time>, logic: &mut dyn EpochLogic) {
+        if !self.is_due(open) {
+            return;
+        }
+        let mut saved = Saved::default();
+        match self.keeps {
+            Keeps::Own => logic.save(&mut saved),
+            Keeps::Unsaved(_) => {}
+            Keeps::Inputs if self.gated => {
+                let admitted =
+                    logic.gates().into_iter().map(|gate| gate.admitted.as_ref().map(RefCell::take).unwrap_or_default());
+                for (table, (log, spread)) in admitted.collect::<Vec<_>>().into_iter().zip(&self.spread).enumerate() {
+                    saved.rows(table as u32, spread.clone(), log, logic.freed(table as u32));
+                }
+            }
+            _ => {
+                for (table, (log, spread)) in self.log.iter_mut().zip(&self.spread).enumerate() {
+                    saved.rows(table as u32, spread.clone(), std::mem::take(log), logic.freed(table as u32));
+                }
+            }
+        }
+        let first = self.worker == 0;
+        saved.0.retain(|table| first || table.spread != Spread::Everywhere);
+        self.give(open, saved);
+    }
+}
+
+thread_local! {
+    /// Whether this thread gives an operator back what it had: errors that this meets were reported when they came.
+    static REPLAYING: Cell<bool> = const { Cell::new(false) };
+}
+
+fn replaying<R>(work: impl FnOnce() -> R) -> R {
+    REPLAYING.set(true);
+    let done = work();
+    REPLAYING.set(false);
+    done
+}
+
+/// Whether an operator is being given back what it had.
+pub(crate) fn is_replaying() -> bool {
+    REPLAYING.get()
+}
+
+impl Spread {
+    fn of(route: &Route) -> Self {
+        match route {
+            Route::ByColumns(columns) => Spread::ByColumns(columns.clone()),
+            Route::Everywhere => Spread::Everywhere,
+            Route::To(_) => Spread::One,
+            Route::Here => Spread::Anywhere,
+        }
+    }
+}
