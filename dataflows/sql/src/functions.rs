@@ -33,6 +33,7 @@ mod proctime;
 mod regexp_extract;
 mod regexp_match;
 mod regexp_more;
+mod round_even;
 mod row_of;
 mod split_index;
 mod strftime;
@@ -61,7 +62,9 @@ pub(crate) use self::as_written::NAME as AS_WRITTEN;
 pub(crate) use self::byte_length::NAME as BYTE_LENGTH;
 pub(crate) use self::codes::is_charset;
 pub(crate) use now::{NOW, now_type};
+pub(crate) use pattern::REPLACEMENT;
 pub(crate) use proctime::{PROCTIME, calls_proctime, is_proctime};
+pub(crate) use round_even::NAME as ROUND_EVEN;
 pub(crate) use row_of::NAME as ROW_OF;
 pub(crate) use trunc_years::NAME as TRUNC_YEARS;
 pub(crate) use windows::all as windows;
@@ -103,6 +106,7 @@ pub(crate) fn all() -> Vec<Arc<ScalarUDF>> {
         printf::functions(),
         regexp_match::functions(),
         regexp_more::functions(),
+        round_even::functions(),
         row_of::functions(),
         to_char::functions(),
         trunc_years::functions(),
