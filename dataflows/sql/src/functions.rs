@@ -33,6 +33,7 @@ mod proctime;
 mod regexp_extract;
 mod regexp_match;
 mod regexp_more;
+mod round_even;
 mod row_of;
 mod split_index;
 mod strftime;
@@ -50,7 +51,7 @@ use std::fmt;
 use std::hash::{Hash, Hasher};
 use std::sync::Arc;
 
-use arrow::array::{Array, ArrayRef, AsArray, Int64Array, StringArray};
+use arrow::array::{Array, ArrayRef, AsArray, BinaryArray, Int64Array, StringArray};
 use arrow::datatypes::{DataType, Int64Type, IntervalUnit, TimeUnit};
 use datafusion_common::{DataFusionError, Result, exec_datafusion_err, plan_err};
 use datafusion_expr::simplify::{ExprSimplifyResult, SimplifyContext};
@@ -61,7 +62,9 @@ pub(crate) use self::as_written::NAME as AS_WRITTEN;
 pub(crate) use self::byte_length::NAME as BYTE_LENGTH;
 pub(crate) use self::codes::is_charset;
 pub(crate) use now::{NOW, now_type};
+pub(crate) use pattern::REPLACEMENT;
 pub(crate) use proctime::{PROCTIME, calls_proctime, is_proctime};
+pub(crate) use round_even::NAME as ROUND_EVEN;
 pub(crate) use row_of::NAME as ROW_OF;
 pub(crate) use trunc_years::NAME as TRUNC_YEARS;
 pub(crate) use windows::all as windows;
@@ -103,6 +106,7 @@ pub(crate) fn all() -> Vec<Arc<ScalarUDF>> {
         printf::functions(),
         regexp_match::functions(),
         regexp_more::functions(),
+        round_even::functions(),
         row_of::functions(),
         to_char::functions(),
         trunc_years::functions(),
@@ -291,7 +295,8 @@ fn coerced(found: &DataType, kind: Kind) -> Option<DataType> {
         (Kind::Moment, found) if found.is_temporal() => Some(found.clone()),
         (Kind::Number, found) if found.is_numeric() => Some(DataType::Float64),
         (Kind::Length, DataType::Interval(_) | DataType::Duration(_)) => Some(DataType::Interval(IntervalUnit::MonthDayNano)),
-        (Kind::Bytes, DataType::Binary | DataType::Utf8) => Some(DataType::Binary),
+        // A text's bytes are its UTF-8: not those that it would be cast to, where `\\` and `\\x` mean something.
+        (Kind::Bytes, found @ (DataType::Binary | DataType::Utf8)) => Some(found.clone()),
         (Kind::Instant, DataType::Timestamp(unit, zone)) => Some(DataType::Timestamp(*unit, zone.clone())),
         (Kind::Text, DataType::Utf8 | DataType::Utf8View | DataType::LargeUtf8) => Some(DataType::Utf8),
         (Kind::Whole, found) if found.is_integer() => Some(DataType::Int64),
@@ -318,6 +323,13 @@ fn whole(args: &[ColumnarValue], index: usize, rows: usize) -> Result<Int64Array
 /// An argument as a column.
 fn column(args: &[ColumnarValue], index: usize, rows: usize) -> Result<ArrayRef> {
     args[index].to_array(rows)
+}
+
+/// An argument of [`Kind::Bytes`] as a column of bytes.
+fn bytes(args: &[ColumnarValue], index: usize, rows: usize) -> Result<BinaryArray> {
+    let array = column(args, index, rows)?;
+    let bytes = arrow::compute::cast(&array, &DataType::Binary)?;
+    bytes.as_binary_opt::<i32>().cloned().ok_or_else(|| unexpected(&array))
 }
 
 fn unexpected(array: &ArrayRef) -> DataFusionError {

@@ -56,6 +56,7 @@ fn statements<S>(text: &str, mut statement: impl FnMut(&mut JobParser<'_>) -> Re
     })?;
     depth::of_tokens(&tokens)?;
     tokens::exclusions(&mut tokens)?;
+    tokens::changelogs(&tokens)?;
     let end = tokens::last_place(&tokens);
     let parser = Parser::new(&dialect).with_tokens_with_locations(tokens::mutual(tokens::rewrite(tokens)));
     let mut parser = JobParser { parser, end, declared: Declared::default(), set: None };
@@ -160,6 +161,11 @@ impl JobParser<'_> {
                 }
                 "ADD" | "REMOVE" | "LOAD" | "UNLOAD" | "CALL" | "ANALYZE" => {
                     return no_statement("leave it out: functions and connectors are built in, and there is no code to load");
+                }
+                "SUBSCRIBE" | "FETCH" | "TAIL" => {
+                    return no_statement(
+                        "GET /v1/views/{view}/changes follows a view that runs, CREATE SINK writes its changes out",
+                    );
                 }
                 "RESET" => return no_statement("leave out the SET statement instead"),
                 _ => {}

@@ -440,6 +440,9 @@ fn conjuncts<'a>(expr: &'a Expr, parts: &mut Vec<&'a Expr>) {
 fn window_function(name: &str, span: sqlparser::tokenizer::Span) -> Result<()> {
     match name {
         name if is_window_function(name) => Ok(()),
+        "gap_fill" => Err(error("not-supported", "GAP_FILL is not supported: no row is made for a time at which there is none")
+            .at(known_place(span))
+            .help("LEFT JOIN the rows to a table of the times that are wanted, and COALESCE what is missing")),
         name => Err(error("unknown-function", format!("unknown table function '{name}'"))
             .at(known_place(span))
             .help("table functions are TUMBLE, HOP, CUMULATE and SESSION")),

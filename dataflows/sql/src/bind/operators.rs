@@ -6,6 +6,7 @@ use datafusion_common::tree_node::TreeNode;
 use datafusion_common::{DFSchema, Result, ScalarValue};
 use datafusion_expr::planner::{ExprPlanner, PlannerResult, RawBinaryExpr, RawFieldAccessExpr};
 use datafusion_expr::{BinaryExpr, Expr, ExprSchemable, GetFieldAccess, Operator, lit};
+use datafusion_functions_nested::expr_fn::{array_compact, array_has_all, array_has_any};
 use sqlparser::ast::BinaryOperator;
 
 use super::coercion::operands;
@@ -56,9 +57,10 @@ impl ExprPlanner for Operators {
                 let right = datafusion_expr::cast(right, DataType::Timestamp(TimeUnit::Microsecond, None));
                 return Ok(PlannerResult::Original(RawBinaryExpr { op, left, right }));
             }
-            BinaryOperator::PGOverlap if is_list(&left_type) && is_list(&right_type) => {
-                datafusion_functions_nested::array_has::array_has_any(left, right)
-            }
+            BinaryOperator::PGOverlap if is_list(&left_type) && is_list(&right_type) => array_has_any(array_compact(left), right),
+            // A NULL is equal to none: an array with one is within no other.
+            BinaryOperator::AtArrow if is_list(&left_type) && is_list(&right_type) => array_has_all(array_compact(left), right),
+            BinaryOperator::ArrowAt if is_list(&left_type) && is_list(&right_type) => array_has_all(array_compact(right), left),
             op if is_interval(&left_type)
                 && is_interval(&right_type)
                 && comparison(op).is_some()
@@ -87,6 +89,9 @@ impl ExprPlanner for Operators {
                     && key.get_type(schema).is_ok_and(|key| key.is_integer() || key.is_null()) =>
             {
                 function("array_item").call(vec![expr, *key])
+            }
+            (Some(DataType::List(_)), GetFieldAccess::ListRange { start, stop, stride }) if *stride == lit(1i64) => {
+                function("array_range").call(vec![expr, *start, *stop])
             }
             (_, field_access) => return Ok(PlannerResult::Original(RawFieldAccessExpr { expr, field_access })),
         };

@@ -30,7 +30,7 @@ use super::marks::Marks;
 use super::ordered::{DistinctOnRows, PeerFrames, TimeFrames};
 use super::subquery::Subqueries;
 use crate::diagnose::error;
-use crate::functions::{BYTE_LENGTH, function};
+use crate::functions::{BYTE_LENGTH, ROUND_EVEN, function};
 
 /// Rules that are left out, with the reason.
 const LEFT_OUT: [&str; 7] = [
@@ -186,6 +186,14 @@ impl AnalyzerRule for PlainStrings {
                 && matches!(arg.get_type(schema), Ok(DataType::Binary))
             {
                 return Ok(Transformed::yes(function(BYTE_LENGTH).call(call.args.clone())));
+            }
+            // Floats are rounded as when they are cast.
+            if let Expr::ScalarFunction(call) = &expr
+                && call.func.name() == "round"
+                && let [arg] = &call.args[..]
+                && arg.get_type(schema).is_ok_and(|found| found.is_floating())
+            {
+                return Ok(Transformed::yes(function(ROUND_EVEN).call(call.args.clone())));
             }
             let view = matches!(&expr, Expr::ScalarFunction(_)) && matches!(expr.get_type(schema), Ok(DataType::Utf8View));
             Ok(if view { Transformed::yes(datafusion_expr::cast(expr, DataType::Utf8)) } else { Transformed::no(expr) })

@@ -13,7 +13,7 @@ use sqlparser::ast::{
 
 use super::json_calls;
 use super::rewrite::{call, text};
-use crate::functions::is_charset;
+use crate::functions::{REPLACEMENT, is_charset};
 use crate::parse::expression;
 
 /// Functions by name and number of arguments, and what they stand for; `$1` is the first argument.
@@ -216,6 +216,13 @@ fn function_in_other_words(function: &Function) -> Option<Expr> {
             };
             return template(&words, &args);
         }
+        // PostgreSQL's `\&` and `\\`; once.
+        ("regexp_replace", 3 | 4) if !is_call(&args[2], REPLACEMENT) => {
+            let replaced = call(REPLACEMENT, vec![args[2].clone()], args[2].span());
+            let mut args = args;
+            args[2] = replaced;
+            return Some(call(&name, args, function.name.span()));
+        }
         ("grouping_id", 1..) => return Some(call("grouping", args, function.name.span())),
         (_, 2) if name.ends_with("_trunc") => {
             if let Some(truncated) = calcite::truncation(&name, &args) {
@@ -232,6 +239,10 @@ fn function_in_other_words(function: &Function) -> Option<Expr> {
     let mut known = TEMPLATES.iter().chain(postgres::TEMPLATES).chain(calcite::TEMPLATES);
     let (_, _, words) = known.find(|(known, count, _)| *known == name && *count == args.len())?;
     template(words, &args)
+}
+
+fn is_call(expr: &Expr, name: &str) -> bool {
+    matches!(expr, Expr::Function(function) if function.name.to_string() == name)
 }
 
 /// The text of a constant.

@@ -114,9 +114,14 @@ impl Item {
         Some(item)
     }
 
-    /// The place of the item that mentions all `names` and most of `words`, and least besides.
+    /// The place of the item that mentions all `names` and most of `words`, and least besides; of a constant, which mentions
+    /// no names, all `words`.
     pub(crate) fn find(items: &[Item], names: &[String], words: &[String]) -> Option<Span> {
-        let fits = |item: &&Item| !names.is_empty() && names.iter().all(|name| item.names.contains(name));
+        let (wanted, all) = if names.is_empty() { (words, true) } else { (names, false) };
+        let fits = |item: &&Item| {
+            let found = if all { &item.words } else { &item.names };
+            !wanted.is_empty() && wanted.iter().all(|name| found.contains(name))
+        };
         let score = |item: &Item| {
             let shared = words.iter().filter(|word| item.words.contains(word)).count();
             let foreign = item.words.iter().filter(|word| !words.contains(word)).count();

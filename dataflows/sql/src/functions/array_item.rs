@@ -1,8 +1,9 @@
-//! `array[1]`: items are counted from 1; where there is none it is NULL, also before the first.
+//! `array[1]`, `array[2:3]`: items are counted from 1; where there is none it is NULL, also before the first.
 
 use std::sync::Arc;
 
-use arrow::array::{Array, ArrayRef, AsArray, UInt32Array};
+use arrow::array::{Array, ArrayRef, AsArray, ListArray, UInt32Array};
+use arrow::buffer::{NullBuffer, OffsetBuffer};
 use arrow::compute::take;
 use arrow::datatypes::DataType;
 use datafusion_common::Result;
@@ -10,13 +11,39 @@ use datafusion_expr::{ColumnarValue, ScalarUDF};
 
 use super::{Function, Gives, Kind, column, unexpected, whole};
 
-/// The function.
+/// The functions.
 pub(super) fn functions() -> Vec<Arc<ScalarUDF>> {
     let item = |found: &[DataType]| match found.first()? {
         DataType::List(item) => Some(item.data_type().clone()),
         _ => None,
     };
-    vec![Function::typed("array_item", &[Kind::Any, Kind::Whole], Gives::From(item), array_item).build()]
+    let list = |found: &[DataType]| found.first().filter(|found| matches!(found, DataType::List(_))).cloned();
+    vec![
+        Function::typed("array_item", &[Kind::Any, Kind::Whole], Gives::From(item), array_item).build(),
+        Function::typed("array_range", &[Kind::Any, Kind::Whole, Kind::Whole], Gives::From(list), array_range).build(),
+    ]
+}
+
+/// The items that there are between two places, the ends with them. DataFusion's slices count negative places from the end.
+fn array_range(args: &[ColumnarValue], rows: usize) -> Result<ArrayRef> {
+    let (lists, first, last) = (column(args, 0, rows)?, whole(args, 1, rows)?, whole(args, 2, rows)?);
+    let (Some(found), DataType::List(field)) = (lists.as_list_opt::<i32>(), lists.data_type()) else {
+        return Err(unexpected(&lists));
+    };
+    let offsets = found.value_offsets();
+    let nulls = NullBuffer::union(NullBuffer::union(found.nulls(), first.nulls()).as_ref(), last.nulls());
+    let (mut places, mut lengths) = (Vec::new(), Vec::with_capacity(rows));
+    for row in 0..rows {
+        let before = places.len();
+        if nulls.as_ref().is_none_or(|nulls| nulls.is_valid(row)) {
+            let length = i64::from(offsets[row + 1] - offsets[row]);
+            let (first, last) = (first.value(row).max(1), last.value(row).min(length));
+            places.extend((first..=last).map(|place| offsets[row] as u32 + place as u32 - 1));
+        }
+        lengths.push(places.len() - before);
+    }
+    let items = take(found.values(), &UInt32Array::from(places), None)?;
+    Ok(Arc::new(ListArray::try_new(Arc::clone(field), OffsetBuffer::from_lengths(lengths), items, nulls)?))
 }
 
 fn array_item(args: &[ColumnarValue], rows: usize) -> Result<ArrayRef> {

@@ -2,9 +2,10 @@
 
 use std::sync::Arc;
 
-use arrow::datatypes::DataType;
+use arrow::datatypes::{DataType, Field, FieldRef};
 use datafusion_common::{Result, exec_err, plan_err};
 use datafusion_expr::simplify::{ExprSimplifyResult, SimplifyContext};
+use datafusion_expr::type_coercion::binary::comparison_coercion;
 use datafusion_expr::{ColumnarValue, Expr, ExprSchemable, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature, Volatility};
 use datafusion_functions_nested::expr_fn::array_prepend;
 
@@ -31,6 +32,15 @@ fn array_first(found: &[DataType]) -> Option<bool> {
     }
 }
 
+/// The types of an item and an array that can hold it: of two numbers the wider one's.
+fn together(item: &DataType, of: &FieldRef) -> (DataType, DataType) {
+    let numbers = item.is_numeric() && of.data_type().is_numeric();
+    let wider = numbers.then(|| comparison_coercion(item, of.data_type())).flatten();
+    let common = wider.unwrap_or_else(|| of.data_type().clone());
+    let list = Field::new(of.name(), common.clone(), of.is_nullable());
+    (common, DataType::List(Arc::new(list)))
+}
+
 impl ScalarUDFImpl for Prepend {
     fn name(&self) -> &str {
         "array_prepend"
@@ -50,8 +60,14 @@ impl ScalarUDFImpl for Prepend {
 
     fn coerce_types(&self, found: &[DataType]) -> Result<Vec<DataType>> {
         match (array_first(found), found) {
-            (Some(true), [list @ DataType::List(of), _]) => Ok(vec![list.clone(), of.data_type().clone()]),
-            (Some(false), [_, list @ DataType::List(of)]) => Ok(vec![of.data_type().clone(), list.clone()]),
+            (Some(true), [DataType::List(of), item]) => {
+                let (item, list) = together(item, of);
+                Ok(vec![list, item])
+            }
+            (Some(false), [item, DataType::List(of)]) => {
+                let (item, list) = together(item, of);
+                Ok(vec![item, list])
+            }
             _ => plan_err!("write array_prepend(item, array), or array_prepend(array, item)"),
         }
     }

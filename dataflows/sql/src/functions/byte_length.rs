@@ -3,12 +3,12 @@
 
 use std::sync::Arc;
 
-use arrow::array::{ArrayRef, AsArray, Int32Array};
+use arrow::array::{ArrayRef, Int32Array};
 use arrow::datatypes::DataType;
 use datafusion_common::{Result, exec_datafusion_err};
 use datafusion_expr::{ColumnarValue, ScalarUDF};
 
-use super::{Function, Kind, unexpected};
+use super::{Function, Kind, bytes};
 
 /// `LENGTH` of bytes is this one.
 pub(crate) const NAME: &str = "octet_length";
@@ -20,12 +20,10 @@ pub(super) fn functions() -> Vec<Arc<ScalarUDF>> {
 }
 
 fn length(args: &[ColumnarValue], rows: usize, unit: i32) -> Result<ArrayRef> {
-    let array = args[0].to_array(rows)?;
-    let bytes = array.as_binary_opt::<i32>().ok_or_else(|| unexpected(&array))?;
     let length = |value: &[u8]| {
         let length = i32::try_from(value.len()).ok().and_then(|length| length.checked_mul(unit));
         length.ok_or_else(|| exec_datafusion_err!("the length is out of the range of INT"))
     };
-    let lengths = bytes.iter().map(|value| value.map(length).transpose()).collect::<Result<Int32Array>>()?;
+    let lengths = bytes(args, 0, rows)?.iter().map(|value| value.map(length).transpose()).collect::<Result<Int32Array>>()?;
     Ok(Arc::new(lengths))
 }

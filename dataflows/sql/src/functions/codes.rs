@@ -8,7 +8,7 @@ use arrow::datatypes::{DataType, Int64Type};
 use datafusion_common::{Result, exec_err};
 use datafusion_expr::{ColumnarValue, ScalarUDF};
 
-use super::{Function, Gives, Kind, column, text, whole};
+use super::{Function, Gives, Kind, bytes, column, text, whole};
 
 /// The functions.
 pub(super) fn functions() -> Vec<Arc<ScalarUDF>> {
@@ -198,8 +198,7 @@ fn encoded(text: &str, charset: Charset) -> Vec<u8> {
 }
 
 fn charset_decode(args: &[ColumnarValue], rows: usize) -> Result<ArrayRef> {
-    let (values, charsets) = (column(args, 0, rows)?, text(args, 1, rows)?);
-    let values = values.as_binary::<i32>();
+    let (values, charsets) = (bytes(args, 0, rows)?, text(args, 1, rows)?);
     let mut out = StringBuilder::with_capacity(rows, rows * 16);
     for row in 0..rows {
         if values.is_null(row) || charsets.is_null(row) {

@@ -3,7 +3,7 @@
 use std::fmt::Write;
 use std::sync::Arc;
 
-use arrow::array::{Array, ArrayRef, AsArray, StringBuilder};
+use arrow::array::{Array, ArrayRef, StringBuilder};
 use arrow::datatypes::DataType;
 use datafusion_common::{Result, exec_err};
 use datafusion_expr::{ColumnarValue, ScalarUDF};
@@ -11,7 +11,7 @@ use md5::Md5;
 use sha1::Sha1;
 use sha2::{Digest, Sha224, Sha256, Sha384, Sha512};
 
-use super::{Function, Kind, column, whole};
+use super::{Function, Kind, bytes, whole};
 
 /// The functions.
 pub(super) fn functions() -> Vec<Arc<ScalarUDF>> {
@@ -28,8 +28,7 @@ pub(super) fn functions() -> Vec<Arc<ScalarUDF>> {
 }
 
 fn digest<D: Digest>(args: &[ColumnarValue], rows: usize) -> Result<ArrayRef> {
-    let values = column(args, 0, rows)?;
-    let values = values.as_binary::<i32>();
+    let values = bytes(args, 0, rows)?;
     let mut out = StringBuilder::with_capacity(rows, rows * 2 * <D as Digest>::output_size());
     for row in 0..rows {
         if values.is_null(row) {

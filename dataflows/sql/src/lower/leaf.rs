@@ -11,11 +11,11 @@ use datafusion_expr::{Expr, cast};
 use highwater_plan::{NodeId, StateBound, TimeColumn, TimeKind, TimeSource};
 
 use super::Lowerer;
-use super::expr::{at, internal};
+use super::expr::{at, internal, mentions};
 use super::graph::{Known, Op, typed};
 use super::scalar::compile;
 use crate::bind::{Relation, Target, WatermarkNode};
-use crate::diagnose::{Result, error};
+use crate::diagnose::{Item, Result, error};
 
 /// Whether a watermark bounds a column of this type; numbers order rows as times do.
 fn is_time(found: &DataType) -> bool {
@@ -88,7 +88,9 @@ impl Lowerer<'_> {
         for row in &values.values {
             for (column, expr) in columns.iter_mut().zip(row) {
                 let value = compile(expr, &types, None)?.scalar.evaluate(&one_row).map_err(|e| {
-                    error("constant-error", format!("a constant expression fails: {}", e.message)).at(self.places.statement)
+                    let (names, words) = mentions(expr);
+                    let place = Item::find(&self.places.items, &names, &words).or(self.places.statement);
+                    error("constant-error", format!("a constant expression fails: {}", e.message)).at(place)
                 })?;
                 column.push(ScalarValue::try_from_array(&value, 0).map_err(internal)?);
             }

@@ -17,11 +17,11 @@ use datafusion_optimizer::simplify_expressions::ExprSimplifier;
 use highwater_plan::{Emit, NodeId, OnError, PROCESSING_TIME, StateBound, TimeColumn, TimeKind, TimeSource, Unnest};
 
 use super::Lowerer;
-use super::expr::{as_column, at, columns, remap, span, substitute, volatile, with_proctime};
+use super::expr::{as_column, at, columns, mentions, remap, span, substitute, volatile, with_proctime};
 use super::graph::{Join, Known, Map, Op, field};
 use super::scalar::compile;
 use super::temporal::reads_clock;
-use crate::diagnose::{Result, error};
+use crate::diagnose::{Item, Result, error};
 use crate::functions::{PROCTIME, calls_proctime};
 
 impl Lowerer<'_> {
@@ -248,10 +248,12 @@ impl Lowerer<'_> {
         known: Known,
     ) -> Result<NodeId> {
         let types = Arc::clone(&self.graph.nodes[input].typed);
-        let statement = self.places.statement;
+        let (statement, items) = (self.places.statement, &self.places.items);
         let evaluate = |expr: &Expr, rows: &RecordBatch| {
             compile(expr, &types, None)?.scalar.evaluate(rows).map_err(|e| {
-                error("constant-error", format!("a constant expression fails: {}", e.message)).at(span(expr).or(statement))
+                let (names, words) = mentions(expr);
+                let place = span(expr).or_else(|| Item::find(items, &names, &words)).or(statement);
+                error("constant-error", format!("a constant expression fails: {}", e.message)).at(place)
             })
         };
         let mut rows = rows.clone();

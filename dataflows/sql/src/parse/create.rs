@@ -58,6 +58,12 @@ impl JobParser<'_> {
                 .at(place(token.span))
                 .help("leave it out: all relations of a job stand in one namespace"));
         }
+        if is_word(&token, "INDEX") || (is_word(&token, "UNIQUE") && is_word(self.parser.peek_token_ref(), "INDEX")) {
+            return Err(error("not-supported", "a job has no indexes").at(place(token.span)).help(
+                "leave it out: joins and views keep the indexes that they need, and a view is read by its key, which CREATE \
+                       MATERIALIZED VIEW v AS SELECT ... GROUP BY key gives it",
+            ));
+        }
         let what = error("syntax", format!("cannot create {}", quoted(&token)));
         Err(what
             .at(self.place_of(&token))

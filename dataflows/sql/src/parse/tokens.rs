@@ -66,6 +66,19 @@ pub(super) fn exclusions(tokens: &mut [TokenWithSpan]) -> Result<()> {
     Ok(())
 }
 
+/// RisingWave's `WITH c AS CHANGELOG FROM t`, changes as rows, is refused.
+pub(super) fn changelogs(tokens: &[TokenWithSpan]) -> Result<()> {
+    let solid: Vec<&TokenWithSpan> = tokens.iter().filter(|token| is_solid(token)).collect();
+    let found = solid.windows(5).find(|five| {
+        let words = [(0, "WITH"), (2, "AS"), (3, "CHANGELOG"), (4, "FROM")];
+        words.iter().all(|(index, word)| is_word(five[*index], word))
+    });
+    let Some(five) = found else { return Ok(()) };
+    Err(error("not-supported", "AS CHANGELOG is not supported: a query reads rows, not the changes of them")
+        .at(place(five[3].span))
+        .help("GET /v1/views/{view}/changes gives the changes, and so does a sink with format = 'debezium'"))
+}
+
 /// `WITH MUTUALLY RECURSIVE (RETURN AT RECURSION LIMIT 10) a ...` becomes `WITH RECURSIVE "..." AS (SELECT 10, 'return'), a ...`:
 /// a first table that holds the options.
 pub(super) fn mutual(tokens: Vec<TokenWithSpan>) -> Vec<TokenWithSpan> {

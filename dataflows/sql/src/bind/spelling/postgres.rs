@@ -17,5 +17,8 @@ pub(super) const TEMPLATES: &[(&str, usize, &str)] = &[
     ("make_timestamptz", 7, "(make_timestamp($1, $2, $3, $4, $5, $6) AT TIME ZONE ($7))"),
     ("array_overlaps", 2, "(($1) && ($2))"),
     ("convert_from", 2, "arrow_cast($1, 'Utf8')"),
+    // Flink's, which says NULLS FIRST, has a second argument.
+    ("array_sort", 1, "array_sort($1, 'ASC', 'NULLS LAST')"),
+    ("version", 0, concat!("'Highwater ", env!("CARGO_PKG_VERSION"), "'")),
     ("convert_to", 2, "arrow_cast($1, 'Binary')"),
 ];

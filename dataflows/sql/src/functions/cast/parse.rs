@@ -79,14 +79,14 @@ pub(super) fn parsed(texts: &StringArray, target: &DataType, safe: bool) -> Resu
         DataType::Binary => {
             let mut out = BinaryBuilder::new();
             for text in texts {
-                match text.map(|text| (text, text.strip_prefix("\\x"))) {
-                    None => out.append_null(),
-                    Some((text, None)) => out.append_value(text.as_bytes()),
-                    Some((text, Some(digits))) => match hex(digits) {
-                        Some(bytes) => out.append_value(bytes),
-                        None if safe => out.append_null(),
-                        None => return Err(refused(text, target)),
-                    },
+                let Some(text) = text else {
+                    out.append_null();
+                    continue;
+                };
+                match text.strip_prefix("\\x").map_or_else(|| escaped(text), hex) {
+                    Some(bytes) => out.append_value(bytes),
+                    None if safe => out.append_null(),
+                    None => return Err(refused(text, target)),
                 }
             }
             Ok(Arc::new(out.finish()))
@@ -236,6 +236,23 @@ fn decimal(text: &str, scale: i8) -> Option<Option<i128>> {
         value += 1;
     }
     Some(Some(if negative { -value } else { value }))
+}
+
+/// Bytes of a text in which `\\` is a backslash and `\377` a byte by its octal digits.
+fn escaped(text: &str) -> Option<Vec<u8>> {
+    let mut bytes = Vec::with_capacity(text.len());
+    let mut rest = text.as_bytes();
+    while let [first, behind @ ..] = rest {
+        (rest, _) = match behind {
+            [b'\\', behind @ ..] if *first == b'\\' => (behind, bytes.push(b'\\')),
+            [a @ b'0'..=b'3', b @ b'0'..=b'7', c @ b'0'..=b'7', behind @ ..] if *first == b'\\' => {
+                (behind, bytes.push((a - b'0') << 6 | (b - b'0') << 3 | (c - b'0')))
+            }
+            _ if *first == b'\\' => return None,
+            behind => (behind, bytes.push(*first)),
+        };
+    }
+    Some(bytes)
 }
 
 /// Bytes of hexadecimal digits.

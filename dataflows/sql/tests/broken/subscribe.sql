@@ -1,0 +1,2 @@
+CREATE TABLE t (id BIGINT PRIMARY KEY, v BIGINT) WITH (connector = 'http');
+SUBSCRIBE TO (SELECT * FROM t);
