@@ -6,7 +6,9 @@ use std::sync::Arc;
 use highwater_connectors::Registry;
 use highwater_connectors::source::{Source, SourceSpec};
 use highwater_plan::{Diagnostic, Job, Op, Source as SourceDecl};
-use highwater_runtime::{CreateError, CreateOptions, RunningJob, Runtime, RuntimeConfig, RuntimeError, sink_spec};
+use highwater_runtime::{
+    CheckpointConfig, CheckpointError, CreateError, CreateOptions, RunningJob, Runtime, RuntimeConfig, RuntimeError, sink_spec,
+};
 use highwater_sql::CompileOptions;
 
 use crate::catalog;
@@ -15,6 +17,7 @@ use crate::catalog;
 pub struct Builder {
     workers: usize,
     registry: Registry,
+    checkpoints: Option<CheckpointConfig>,
 }
 
 impl Builder {
@@ -30,10 +33,16 @@ impl Builder {
         self
     }
 
+    /// Sets where and how often jobs are saved; not at all without it.
+    pub fn checkpoints(mut self, checkpoints: Option<CheckpointConfig>) -> Self {
+        self.checkpoints = checkpoints;
+        self
+    }
+
     /// Starts the worker threads.
     pub fn start(self) -> Result<Arc<Highwater>, RuntimeError> {
-        let Builder { workers, registry } = self;
-        let runtime = Runtime::start(RuntimeConfig { workers, registry: registry.clone() })?;
+        let Builder { workers, registry, checkpoints } = self;
+        let runtime = Runtime::start(RuntimeConfig { workers, registry: registry.clone(), checkpoints })?;
         Ok(Arc::new(Highwater { runtime, registry }))
     }
 }
@@ -49,6 +58,8 @@ pub struct Highwater {
 pub struct JobOptions {
     /// End the job when its bounded sources have ended, although others have not.
     pub until_end: bool,
+    /// Begin with nothing, although there is a checkpoint of a job of this name.
+    pub fresh: bool,
 }
 
 /// A job could not be created.
@@ -66,6 +77,9 @@ pub enum JobError {
     /// It has neither a view nor a sink.
     #[error("the job has no materialized view and no sink; add CREATE MATERIALIZED VIEW or CREATE SINK")]
     Nothing,
+    /// Its checkpoints cannot be read or written.
+    #[error(transparent)]
+    Checkpoints(CheckpointError),
     /// The workers could not start it.
     #[error("{0}")]
     Engine(String),
@@ -74,7 +88,7 @@ pub enum JobError {
 impl Highwater {
     /// Starts saying what to run; one worker, all connectors.
     pub fn builder() -> Builder {
-        Builder { workers: 1, registry: catalog::registry() }
+        Builder { workers: 1, registry: catalog::registry(), checkpoints: None }
     }
 
     /// The jobs and workers.
@@ -93,8 +107,10 @@ impl Highwater {
             return Err(JobError::Exists(name.to_string()));
         }
         let job = plan(&self.registry, text).map_err(JobError::Text)?;
-        self.runtime.create(name, text, job, CreateOptions { until_end: options.until_end }).map_err(|error| match error {
+        let options = CreateOptions { until_end: options.until_end, fresh: options.fresh };
+        self.runtime.create(name, text, job, options).map_err(|error| match error {
             CreateError::Exists(name) => JobError::Exists(name),
+            CreateError::Checkpoints(error) => JobError::Checkpoints(error),
             CreateError::Diagnostics(diagnostics) => JobError::Text(diagnostics),
             CreateError::NoViewsOrSinks => JobError::Nothing,
             CreateError::Engine(detail) => JobError::Engine(detail),
@@ -105,7 +121,7 @@ impl Highwater {
     pub fn check(registry: &Registry, text: &str) -> Result<Job, JobError> {
         let job = plan(registry, text).map_err(JobError::Text)?;
         let wrong_sources = job.sources.iter().filter_map(|source| open(registry, source).err());
-        let wrong_sinks = job.sinks.iter().filter_map(|sink| registry.validate_sink(&sink_spec("", sink, true)).err());
+        let wrong_sinks = job.sinks.iter().filter_map(|sink| registry.validate_sink(&sink_spec("", sink, true, false)).err());
         let wrong: Vec<Diagnostic> = wrong_sources.chain(wrong_sinks).collect();
         match job {
             _ if !wrong.is_empty() => Err(JobError::Text(wrong)),

@@ -19,7 +19,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand};
-use highwater::{Limits, ServeConfig};
+use highwater::{CheckpointConfig, Limits, ServeConfig};
 
 const EXIT_CODES: &str = "\
 Exit codes:
@@ -82,6 +82,30 @@ impl Failure {
             Failure::Job(message) | Failure::Usage(message) | Failure::Unreachable(message) => message,
         }
     }
+}
+
+/// Where jobs are saved.
+#[derive(Debug, Clone, Args)]
+struct CheckpointArgs {
+    /// Save jobs below DIR, so that they go on after a crash or restart with nothing lost and nothing twice; also a URL of an
+    /// object store.
+    #[arg(long, value_name = "DIR")]
+    checkpoints: Option<String>,
+    /// From the beginning of one checkpoint to that of the next: 100ms, 1s, 1 minute.
+    #[arg(long, value_name = "TIME", default_value = "1s", value_parser = interval, requires = "checkpoints")]
+    checkpoint_interval: std::time::Duration,
+}
+
+impl CheckpointArgs {
+    fn config(&self) -> Option<CheckpointConfig> {
+        let location = self.checkpoints.clone()?;
+        Some(CheckpointConfig { location, interval: self.checkpoint_interval })
+    }
+}
+
+fn interval(text: &str) -> Result<std::time::Duration, String> {
+    let parsed = highwater_plan::parse_duration(text).filter(|interval| !interval.is_zero());
+    parsed.ok_or_else(|| "expected a time such as 100ms, 1s or 1 minute".into())
 }
 
 /// Where to listen, and what to grant.

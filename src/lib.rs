@@ -9,7 +9,7 @@
 //!
 //! let highwater = Highwater::builder().workers(2).start()?;
 //! let sql = std::fs::read_to_string("job.sql")?;
-//! let job = highwater.create_job("trending", &sql, JobOptions { until_end: true })?;
+//! let job = highwater.create_job("trending", &sql, JobOptions { until_end: true, ..JobOptions::default() })?;
 //! job.wait_over(Some(Duration::from_secs(60)));
 //! let read = job.read_view("trending", None, Duration::ZERO, &[], None)?;
 //! assert!(read.epoch > 0);
@@ -30,6 +30,6 @@ pub mod telemetry;
 
 pub use app::{Builder, Highwater, JobError, JobOptions};
 pub use config::{Limits, ServeConfig};
-pub use highwater_runtime::{RunningJob, Runtime};
+pub use highwater_runtime::{CheckpointConfig, RunningJob, Runtime};
 pub use script::{Answer, Change, ScriptError, ScriptOptions};
 pub use serve::{ServeError, Server};

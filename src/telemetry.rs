@@ -61,6 +61,14 @@ metrics! {
     VIEW_DROPPED "counter" "highwater_view_dropped_rows_total" "Rows of a side relation that made room for newer ones";
     VIEW_ANOMALIES "counter" "highwater_view_anomalies_total" "Reads that met a row retracted more often than added";
     SINK_ROWS "counter" "highwater_sink_rows_total" "Changed rows written by a sink";
+    SINK_WAITING_EPOCHS "gauge" "highwater_sink_waiting_epochs" "Closed epochs that wait to be published";
+    SINK_WAITING_BYTES "gauge" "highwater_sink_waiting_bytes" "Bytes of changes that wait to be published";
+    CHECKPOINTS "counter" "highwater_checkpoints_total" "Checkpoints that are durable";
+    CHECKPOINT_FAILURES "counter" "highwater_checkpoint_failures_total" "Checkpoints that could not be written";
+    CHECKPOINT_AGE "gauge" "highwater_checkpoint_age_ms" "Time since the last checkpoint became durable";
+    CHECKPOINT_DURATION "gauge" "highwater_checkpoint_duration_ms" "From asking for the last checkpoint until it was durable";
+    CHECKPOINT_BYTES "gauge" "highwater_checkpoint_bytes" "Bytes of the last checkpoint: what changed since the one before";
+    CHECKPOINT_TOTAL_BYTES "gauge" "highwater_checkpoint_total_bytes" "Bytes of all files that the last checkpoint needs";
     HTTP_REQUESTS "counter" "highwater_http_requests_total" "Requests answered, by route and status";
     HTTP_CONNECTIONS "gauge" "highwater_http_connections" "Connections open";
     HTTP_REFUSED "counter" "highwater_http_connections_refused_total" "Connections refused because there were too many";
@@ -181,7 +189,22 @@ pub fn jobs(text: &mut Text, jobs: &[Arc<RunningJob>]) {
             }
         }
         for sink in job.sinks() {
-            text.sample(SINK_ROWS, &[name, ("sink", &sink.name)], sink.rows);
+            let labels = [name, ("sink", sink.name.as_str())];
+            text.sample(SINK_ROWS, &labels, sink.rows);
+            text.sample(SINK_WAITING_EPOCHS, &labels, sink.waiting_epochs);
+            text.sample(SINK_WAITING_BYTES, &labels, sink.waiting_bytes);
+        }
+        if let Some(checkpoints) = job.checkpoints() {
+            text.sample(CHECKPOINTS, &[name], checkpoints.count);
+            text.sample(CHECKPOINT_FAILURES, &[name], checkpoints.last_error.as_ref().map_or(0, |error| error.count));
+            text.sample(CHECKPOINT_DURATION, &[name], checkpoints.took.as_millis());
+            text.sample(CHECKPOINT_BYTES, &[name], checkpoints.bytes);
+            text.sample(CHECKPOINT_TOTAL_BYTES, &[name], checkpoints.total_bytes);
+            if checkpoints.epoch.is_some() {
+                let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_millis();
+                let age = now.saturating_sub(u128::from(checkpoints.wall_micros.unsigned_abs() / 1_000));
+                text.sample(CHECKPOINT_AGE, &[name], age);
+            }
         }
     }
 }

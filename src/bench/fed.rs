@@ -25,7 +25,7 @@ impl FedJob {
         let fed = Fed::default();
         let mut registry = Registry::default();
         registry.add_source(Arc::new(fed.clone()));
-        let runtime = Runtime::start(RuntimeConfig { workers, registry }).map_err(failed)?;
+        let runtime = Runtime::start(RuntimeConfig { workers, registry, checkpoints: None }).map_err(failed)?;
         let job = crate::app::compile(sql).map_err(failed)?;
         let job = runtime.create("bench", sql, job, CreateOptions::default()).map_err(failed)?;
         Ok(FedJob { runtime, job, fed })

@@ -172,11 +172,11 @@ impl NexmarkBench {
             read_all(&job, &registry, self.workers)?;
             source_seconds = started.elapsed().as_secs_f64();
         }
-        let runtime = Runtime::start(RuntimeConfig { workers: self.workers, registry }).map_err(failed)?;
+        let runtime = Runtime::start(RuntimeConfig { workers: self.workers, registry, checkpoints: None }).map_err(failed)?;
         process::reset_peak();
         let before = process::resident_bytes();
         let started = Instant::now();
-        let running = runtime.create(name, &text, job, CreateOptions { until_end: true }).map_err(failed)?;
+        let running = runtime.create(name, &text, job, CreateOptions { until_end: true, fresh: false }).map_err(failed)?;
         let stats = Arc::clone(running.handle().stats());
         let watch = Watch::start(Arc::clone(&stats));
         let state = running.wait_over(None);
@@ -325,8 +325,8 @@ impl JsonFile {
         let mut job = with_source(compile(&text)?, events, None);
         let target = file.path.display().to_string();
         job.sinks[0].options = Options::from_pairs([("connector", "file"), ("path", target.as_str()), ("format", "json")]);
-        let runtime = Runtime::start(RuntimeConfig { workers: 1, registry: Registry::builtin() }).map_err(failed)?;
-        let running = runtime.create("lines", &text, job, CreateOptions { until_end: true }).map_err(failed)?;
+        let runtime = Runtime::start(RuntimeConfig { workers: 1, registry: Registry::builtin(), checkpoints: None }).map_err(failed)?;
+        let running = runtime.create("lines", &text, job, CreateOptions { until_end: true, fresh: false }).map_err(failed)?;
         let state = running.wait_over(None);
         runtime.shutdown();
         if state != JobState::Finished {

@@ -106,10 +106,10 @@ impl StateBench {
         // One stream of all kinds: three would be read at paces of their own, and the one ahead would wait as state.
         let text = sql(name, Layout::Interleaved)?;
         let job = into_blackhole(with_source(compile(&text)?, self.events, None));
-        let config = RuntimeConfig { workers: self.workers, registry: Registry::builtin() };
+        let config = RuntimeConfig { workers: self.workers, registry: Registry::builtin(), checkpoints: None };
         let runtime = Runtime::start(config).map_err(failed)?;
         let started = Instant::now();
-        let running = runtime.create(name, &text, job, CreateOptions { until_end: true }).map_err(failed)?;
+        let running = runtime.create(name, &text, job, CreateOptions { until_end: true, fresh: false }).map_err(failed)?;
         let stats = running.handle().stats();
         let mut samples: Vec<StateSample> = Vec::new();
         let state = loop {

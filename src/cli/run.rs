@@ -11,7 +11,7 @@ use highwater_engine::JobState;
 use super::dump::Dump;
 use super::progress::Progress;
 use super::signals::{self, Wake};
-use super::{Failure, HttpArgs, read_job, render, say, wrong_text};
+use super::{CheckpointArgs, Failure, HttpArgs, read_job, render, say, wrong_text};
 
 /// How long a drain waits for what was read to reach the views.
 const DRAIN: Duration = Duration::from_secs(30);
@@ -21,6 +21,7 @@ Examples:
   highwater run dataflows/jobs/trending_videos/job.sql
   highwater run job.sql --workers 4 --http 0.0.0.0:8090
   highwater run job.sql --until-end --no-http --dump q5=q5.jsonl
+  highwater run job.sql --checkpoints state/
 
 The first Ctrl-C drains: what was read reaches the views, dumps are written, totals reported. The second ends at once.
 
@@ -38,6 +39,11 @@ pub(super) struct RunArgs {
     /// Worker threads.
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=1024))]
     workers: u16,
+    #[command(flatten)]
+    checkpoints: CheckpointArgs,
+    /// Begin with nothing, although there are checkpoints of a job of this name.
+    #[arg(long, requires = "checkpoints")]
+    fresh: bool,
     #[command(flatten)]
     http: HttpArgs,
     /// Serve nothing.
@@ -60,8 +66,9 @@ pub(super) fn run(args: &RunArgs) -> Result<(), Failure> {
     let text = read_job(&args.job)?;
     let highwater = Highwater::builder()
         .workers(usize::from(args.workers))
+        .checkpoints(args.checkpoints.config())
         .start()
-        .map_err(|error| Failure::Job(format!("cannot start the workers: {error}")))?;
+        .map_err(|error| Failure::Job(format!("cannot start: {error}")))?;
     // The port is taken before the job starts, so that a refused address costs nothing.
     let server = start_server(args, &highwater)?;
     let (wake, woken) = std::sync::mpsc::channel();
@@ -99,12 +106,13 @@ pub(super) fn run(args: &RunArgs) -> Result<(), Failure> {
 }
 
 fn create(args: &RunArgs, highwater: &Highwater, name: &str, text: &str) -> Result<Arc<RunningJob>, Failure> {
-    let job = highwater.create_job(name, text, JobOptions { until_end: args.until_end }).map_err(|error| match error {
+    let job = highwater.create_job(name, text, JobOptions { until_end: args.until_end, fresh: args.fresh }).map_err(|error| match error {
         JobError::Text(diagnostics) => wrong_text(&args.job, text, &diagnostics),
         JobError::Name(_) | JobError::Exists(_) => {
             Failure::Usage(format!("{error}: use letters, digits, '_', '-' and '.' (--name)"))
         }
         JobError::Nothing => Failure::Usage(error.to_string()),
+        JobError::Checkpoints(_) => Failure::Job(error.to_string()),
         JobError::Engine(detail) => Failure::Job(format!("cannot start the job: {detail}")),
     })?;
     let warnings = render(&args.job, text, job.warnings());
@@ -172,9 +180,15 @@ fn drain(job: &RunningJob) {
         }
         job.wait_closed(opened, Duration::from_millis(100));
     }
+    if !job.settle(deadline.saturating_duration_since(std::time::Instant::now())) {
+        say(format_args!("warning: not everything is saved and published after {} s", DRAIN.as_secs()));
+    }
 }
 
 fn announce(job: &RunningJob, server: Option<&Server>) {
+    if let Some(epoch) = job.checkpoints().and_then(|checkpoints| checkpoints.restored) {
+        say(format_args!("restored from the checkpoint of epoch {epoch}"));
+    }
     let Some(server) = server else { return };
     say(format_args!("job {} on {}", job.name(), server.url()));
     for view in job.handle().views().iter().filter(|view| !view.is_side_relation()) {

@@ -2,7 +2,7 @@
 
 use highwater::{Highwater, Server};
 
-use super::{Failure, HttpArgs, say, signals};
+use super::{CheckpointArgs, Failure, HttpArgs, say, signals};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -19,6 +19,8 @@ pub(super) struct ServeArgs {
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=1024))]
     workers: u16,
     #[command(flatten)]
+    checkpoints: CheckpointArgs,
+    #[command(flatten)]
     http: HttpArgs,
 }
 
@@ -27,8 +29,9 @@ pub(super) fn serve(args: &ServeArgs) -> Result<(), Failure> {
     super::logging::start("info");
     let highwater = Highwater::builder()
         .workers(usize::from(args.workers))
+        .checkpoints(args.checkpoints.config())
         .start()
-        .map_err(|error| Failure::Job(format!("cannot start the workers: {error}")))?;
+        .map_err(|error| Failure::Job(format!("cannot start: {error}")))?;
     let server = Server::start(highwater, args.http.config())
         .map_err(|error| Failure::Usage(format!("{error}; choose another address with --http")))?;
     say(format_args!("serving on {}", server.url()));

@@ -96,7 +96,7 @@ where
     let name = new.name.clone().unwrap_or_else(|| free_name(context));
     let owned = Arc::clone(context);
     let created = tokio::task::spawn_blocking(move || {
-        let made = owned.highwater.create_job(&name, &new.sql, JobOptions { until_end: new.until_end });
+        let made = owned.highwater.create_job(&name, &new.sql, JobOptions { until_end: new.until_end, fresh: false });
         let job = made.map_err(|error| refused(&name, &new.sql, error))?;
         // What has a row without any input, such as count(*), has it in the first epoch: who asks next is to find it.
         job.wait_closed(1, FIRST_EPOCH_WAIT);
@@ -145,6 +145,7 @@ fn refused(name: &str, text: &str, error: JobError) -> Problem {
         JobError::Exists(_) => Problem::new(Code::JobExists, error.to_string()),
         JobError::Text(diagnostics) => Problem::diagnostics(name, text, &diagnostics),
         JobError::Nothing => Problem::new(Code::InvalidJob, error.to_string()).with("diagnostics", json!([])),
+        JobError::Checkpoints(_) => Problem::new(Code::CheckpointsUnusable, error.to_string()),
         JobError::Engine(detail) => Problem::new(Code::Internal, detail),
     }
 }

@@ -42,6 +42,7 @@ codes! {
     BodyTimeout 408 "body-timeout" "The body did not arrive in time" "Send the body without long pauses.";
     JobExists 409 "job-exists" "A job of this name runs already" "Choose another name, or drop the job first.";
     AmbiguousName 409 "ambiguous-name" "Several jobs have a relation of this name" "Say which job is meant: /v1/jobs/{job}/views/{view}, /v1/jobs/{job}/sources/{source}, or `job=` of a query.";
+    CheckpointsUnusable 409 "checkpoints-unusable" "The job's checkpoints cannot be read or written" "The detail says why and what can be done; under another name the job starts with nothing.";
     NotPushable 409 "not-pushable" "This source does not take rows from clients" "Only sources with `connector = 'http'` do.";
     JobOver 409 "job-over" "The job has ended" "Its views can be read as long as it is not dropped, but nothing changes any more.";
     BodyTooLarge 413 "body-too-large" "The body is larger than allowed" "Send several smaller bodies, or raise --limit-body-bytes.";

@@ -7,7 +7,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use highwater_connectors::source::Backlog;
 use highwater_engine::{JobState, OperatorStats};
 use highwater_plan::SourceKind;
-use highwater_runtime::{LastError, PartitionInfo, PartitionState, RunningJob, SinkInfo, SourceInfo};
+use highwater_runtime::{CheckpointInfo, LastError, PartitionInfo, PartitionState, RunningJob, SinkInfo, SourceInfo};
 use serde_json::{Value, json};
 
 use super::problem::diagnostic_json;
@@ -58,6 +58,7 @@ pub(crate) fn report(job: &RunningJob) -> Value {
         "views": views,
         "sources": sources,
         "sinks": job.sinks().iter().map(sink).collect::<Vec<Value>>(),
+        "checkpoints": job.checkpoints().as_ref().map(checkpoints),
         "operators": operators(&job.handle().stats().operators()),
         "warnings": job.warnings().iter().map(diagnostic_json).collect::<Vec<Value>>(),
         "problems": job.problems(),
@@ -115,6 +116,23 @@ fn sink(info: &SinkInfo) -> Value {
         "connector": info.connector,
         "rows": info.rows,
         "epoch": info.epoch,
+        "waiting_epochs": info.waiting_epochs,
+        "waiting_bytes": info.waiting_bytes,
+        "last_error": info.last_error.as_ref().map(last_error),
+    })
+}
+
+fn checkpoints(info: &CheckpointInfo) -> Value {
+    json!({
+        "location": info.location,
+        "restored_epoch": info.restored,
+        "epoch": info.epoch,
+        "at": info.epoch.and_then(|_| time(info.wall_micros)),
+        "count": info.count,
+        "changed_rows": info.rows,
+        "changed_bytes": info.bytes,
+        "total_bytes": info.total_bytes,
+        "took_ms": info.took.as_secs_f64() * 1e3,
         "last_error": info.last_error.as_ref().map(last_error),
     })
 }

@@ -21,7 +21,7 @@ fn sources() -> String {
 fn kept(query: &str) -> [u64; 2] {
     let highwater = Highwater::builder().workers(2).start().unwrap();
     let sql = format!("{}CREATE SINK out WITH (connector = 'blackhole') AS {query};", sources());
-    let job = highwater.create_job("flat", &sql, JobOptions { until_end: true }).unwrap();
+    let job = highwater.create_job("flat", &sql, JobOptions { until_end: true, ..JobOptions::default() }).unwrap();
     let seen: Arc<Mutex<Vec<(u64, u64)>>> = Arc::default();
     let (stats, sees) = (Arc::clone(job.handle().stats()), Arc::clone(&seen));
     // As each epoch closes: a look now and then misses the fullest moments where the machine is busy.

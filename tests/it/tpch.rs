@@ -29,7 +29,7 @@ fn views_over_changing_tables_hold_what_a_database_answers() {
     }
     let text = [include_str!("tpch/tables.sql"), include_str!("tpch/queries.sql"), include_str!("tpch/more.sql")].concat();
     let highwater = Highwater::builder().workers(2).start().unwrap();
-    let job = highwater.create_job("tpch", &text, JobOptions { until_end: false }).unwrap();
+    let job = highwater.create_job("tpch", &text, JobOptions::default()).unwrap();
     let mut last = 0;
     for bodies in changes.epochs {
         for ((table, _), body) in TABLES.iter().zip(bodies) {

@@ -4,6 +4,7 @@ mod blackhole;
 mod file;
 mod lines;
 mod partitioned;
+mod published;
 mod stdout;
 
 use arrow::array::Int64Array;
@@ -81,6 +82,8 @@ pub struct SinkSpec {
     pub options: Options,
     /// Whether the job has checkpoints, without which nothing can be delivered exactly once.
     pub checkpoints: bool,
+    /// Whether it goes on from one: what was written before is its own.
+    pub resumes: bool,
 }
 
 impl SinkSpec {

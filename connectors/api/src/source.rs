@@ -110,6 +110,9 @@ pub trait Source: Send + Sync {
         None
     }
 
+    /// Told after each checkpoint, when it is durable, where it stands: nothing before these offsets is asked for again.
+    fn committed(&self, _positions: &[(PartitionId, Offset)]) {}
+
     /// Takes rows that a client pushes; only sources that are pushed to have it.
     fn push_handle(&self) -> Option<Arc<dyn PushHandle>> {
         None

@@ -131,6 +131,8 @@ pub(crate) struct Checkpoints {
 #[derive(Default)]
 struct Collected {
     done: Option<CheckpointDone>,
+    /// The epoch of the last checkpoint that is whole.
+    whole: Time,
     /// Per worker.
     workers: Vec<Part>,
     positions: Positions,
@@ -140,15 +142,41 @@ struct Collected {
 /// One worker's part of what is collected.
 #[derive(Default)]
 struct Part {
-    /// How many operators keep state, and how often each name was met among a node's.
-    operators: usize,
-    /// How many of them have given it.
-    given: usize,
+    /// How often each name was met among a node's operators.
     names: BTreeMap<OperatorId, usize>,
+    /// What keeps state, the clock included.
+    givers: Vec<Giver>,
     states: Vec<OperatorState>,
-    /// Its feeds have said where they stand.
+    /// For the checkpoint after the one that is being taken.
+    later: Vec<OperatorState>,
+    /// Its feeds have said where they stand as of the epoch that is due.
     fed: bool,
+    /// The job's last epoch, when its feeds have said where they stood at its end.
+    ended: Option<Time>,
 }
+
+/// How far something that keeps state has come.
+#[derive(Debug, Clone, Copy, Default)]
+struct Giver {
+    /// It has given its state as of the epoch that is due.
+    given: bool,
+    /// It will have no more.
+    ended: bool,
+}
+
+impl Part {
+    fn is_whole(&self) -> bool {
+        self.fed && self.givers.iter().all(|giver| giver.given || giver.ended)
+    }
+
+    fn has_ended(&self) -> bool {
+        self.ended.is_some() && self.givers.iter().all(|giver| giver.ended)
+    }
+}
+
+/// Names what keeps state among all that does on its worker.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Slot(usize);
 
 impl std::fmt::Debug for Collected {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -183,6 +211,7 @@ impl Checkpoints {
         }
         collected.done = Some(done);
         self.asked.store(true, Ordering::Release);
+        self.finish(collected);
     }
 
     /// Whether an epoch is to be opened for a checkpoint.
@@ -215,29 +244,35 @@ impl Checkpoints {
         *self.unsaved.lock().expect("nothing panics under this lock") = Some(what);
     }
 
-    /// An operator that keeps state is being built; gives what it is called.
-    fn register(&self, worker: usize, mut id: OperatorId) -> OperatorId {
+    /// Something that keeps state is being built; gives what it is called.
+    fn register(&self, worker: usize, mut id: OperatorId) -> (Slot, OperatorId) {
         let mut collected = self.lock();
         let part = &mut collected.workers[worker];
-        part.operators += 1;
         let same = part.names.entry(id.clone()).or_default();
         *same += 1;
         if *same > 1 {
             id.name = format!("{} #{same}", id.name);
         }
-        id
+        part.givers.push(Giver::default());
+        (Slot(part.givers.len() - 1), id)
     }
 
-    /// Takes an operator's state as of the epoch that is due; `last`: or, if there will be no more of it, for the next
-    /// checkpoint.
-    fn give(&self, state: OperatorState, last: bool) {
+    /// Takes an operator's state as of the epoch that is due.
+    fn give(&self, slot: Slot, state: OperatorState) {
         let mut collected = self.lock();
         let part = &mut collected.workers[state.worker];
-        match last {
-            true => part.operators -= 1,
-            false => part.given += 1,
-        }
+        part.givers[slot.0].given = true;
         part.states.push(state);
+        self.finish(collected);
+    }
+
+    /// Takes all that an operator will ever have.
+    fn give_last(&self, slot: Slot, state: OperatorState) {
+        let mut collected = self.lock();
+        let part = &mut collected.workers[state.worker];
+        let giver = &mut part.givers[slot.0];
+        giver.ended = true;
+        if giver.given { part.later.push(state) } else { part.states.push(state) }
         self.finish(collected);
     }
 
@@ -249,30 +284,52 @@ impl Checkpoints {
         self.finish(collected);
     }
 
-    /// The watermarks of a worker, all of which know the same, will be given.
-    pub(crate) fn register_clock(&self, worker: usize) {
-        self.lock().workers[worker].operators += 1;
-    }
-
-    /// Takes what is known of time as of the epoch that is due.
-    pub(crate) fn give_clock(&self, worker: usize, clock: Clock) {
+    /// Takes where a worker's feeds stand at the end of the job's last epoch.
+    pub(crate) fn give_last_positions(&self, worker: usize, epoch: Time, positions: Positions) {
         let mut collected = self.lock();
-        collected.clock = clock;
-        collected.workers[worker].given += 1;
+        collected.positions.extend(positions);
+        collected.workers[worker].ended = Some(epoch);
         self.finish(collected);
     }
 
+    /// The watermarks of a worker, all of which know the same, will be given.
+    pub(crate) fn register_clock(&self, worker: usize) -> Slot {
+        self.register(worker, OperatorId { node: usize::MAX, name: "clock".into() }).0
+    }
+
+    /// Takes what is known of time as of the epoch that is due, or, if it `ended`, for ever.
+    pub(crate) fn give_clock(&self, worker: usize, slot: Slot, clock: Clock, ended: bool) {
+        let mut collected = self.lock();
+        collected.clock = clock;
+        let giver = &mut collected.workers[worker].givers[slot.0];
+        if ended { giver.ended = true } else { giver.given = true }
+        self.finish(collected);
+    }
+
+    /// Gives what is asked for, if that is whole: as of the epoch that is due, or as of the last one.
     fn finish(&self, mut collected: MutexGuard<'_, Collected>) {
-        if !collected.workers.iter().all(|part| part.fed && part.given == part.operators) {
-            return;
-        }
+        let due = self.due();
+        let epoch = if due > collected.whole {
+            if !collected.workers.iter().all(Part::is_whole) {
+                return;
+            }
+            due
+        } else {
+            let last = collected.workers.first().and_then(|part| part.ended);
+            if collected.done.is_none() || !collected.workers.iter().all(Part::has_ended) {
+                return;
+            }
+            last.expect("every part has ended")
+        };
+        collected.whole = epoch;
         let states = collected.workers.iter_mut().flat_map(|part| {
-            (part.fed, part.given) = (false, 0);
-            std::mem::take(&mut part.states)
+            part.fed = false;
+            part.givers.iter_mut().for_each(|giver| giver.given = false);
+            let later = std::mem::take(&mut part.later);
+            std::mem::replace(&mut part.states, later)
         });
         let states = states.collect();
-        let positions = std::mem::take(&mut collected.positions);
-        let checkpoint = Checkpoint { epoch: self.due(), states, positions, clock: collected.clock.clone() };
+        let checkpoint = Checkpoint { epoch, states, positions: collected.positions.clone(), clock: collected.clock.clone() };
         let done = collected.done.take();
         drop(collected);
         if let Some(done) = done {

@@ -163,7 +163,7 @@ impl Delta {
     }
 
     /// The updates at these positions, without their origin.
-    pub(crate) fn take(&self, positions: &UInt32Array) -> Delta {
+    pub fn take(&self, positions: &UInt32Array) -> Delta {
         let rows = compute::take_record_batch(&self.rows, positions).expect("positions are within the batch");
         let diffs = self.diffs.as_ref().map(|diffs| {
             let taken = compute::take(diffs, positions, None).expect("positions are within the batch");

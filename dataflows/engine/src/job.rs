@@ -147,10 +147,12 @@ impl JobHandle {
 
     /// Takes the job's state as of an epoch that begins soon, without stopping it: what changed since the checkpoint before.
     ///
+    /// Of a job that has finished it is the state as of its last epoch.
+    ///
     /// Errors: the reason is given to `done` if the job was started without [`JobSpec::checkpoints`], the checkpoint before
-    ///         is not done, or the job has ended.
+    ///         is not done, or the job has failed or was dropped.
     pub fn checkpoint(&self, done: CheckpointDone) {
-        if self.state() != JobState::Running {
+        if !matches!(self.state(), JobState::Running | JobState::Finished) {
             return done(Err("the job has ended".into()));
         }
         self.shared.stats.checkpoints.ask(done);

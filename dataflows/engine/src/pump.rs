@@ -11,6 +11,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use highwater_plan::OutputNames;
 
+use crate::checkpoint::Positions;
 use crate::delta::Parcel;
 use crate::job::{JobShared, JobState};
 use crate::operator::place::with_places;
@@ -356,15 +357,19 @@ impl Pump {
         rendered.marks.flush();
         self.mine = epoch;
         if self.shared.stats.checkpoints.due() == epoch {
-            let of_feed = |running: &Running| {
-                let source = running.source;
-                running.feed.positions().into_iter().map(move |read| ((source, read.partition), read.position))
-            };
-            let positions = self.feeds.iter().flat_map(of_feed).collect();
-            self.shared.stats.checkpoints.give_positions(self.worker, positions);
+            self.shared.stats.checkpoints.give_positions(self.worker, self.positions());
         }
         receipts.into_iter().for_each(|receipt| receipt(epoch));
         (0..finished).for_each(|_| self.gate.one_finished());
+    }
+
+    /// Where the feeds stand after all that they have given.
+    fn positions(&self) -> Positions {
+        let of_feed = |running: &Running| {
+            let source = running.source;
+            running.feed.positions().into_iter().map(move |read| ((source, read.partition), read.position))
+        };
+        self.feeds.iter().flat_map(of_feed).collect()
     }
 
     /// Puts rows into `epoch`; gives who is to be told, and how many feeds finished that the job's end waits for.
@@ -416,6 +421,7 @@ impl Pump {
             rendered.marks.flush();
         }
         self.mine = epoch;
+        self.shared.stats.checkpoints.give_last_positions(self.worker, epoch, self.positions());
         receipts.into_iter().for_each(|receipt| receipt(epoch));
         self.end();
     }

@@ -39,7 +39,9 @@ pub trait Scalar: fmt::Debug + fmt::Display + Send + Sync {
 }
 
 /// An expression with what the planner knows of it.
-#[derive(Debug, Clone)]
+///
+/// `Debug` prints what it computes and its type, but not its place: see [`crate::fingerprints`].
+#[derive(Clone)]
 pub struct Expr {
     /// Evaluates it.
     pub scalar: Arc<dyn Scalar>,
@@ -65,6 +67,12 @@ impl Expr {
     pub fn as_column(&self) -> Option<usize> {
         let text = self.scalar.to_string();
         text.strip_prefix('#').and_then(|index| index.parse().ok())
+    }
+}
+
+impl fmt::Debug for Expr {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "({}: {:?}{})", self.scalar, self.data_type, if self.nullable { "" } else { " NOT NULL" })
     }
 }
 

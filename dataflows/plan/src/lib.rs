@@ -11,6 +11,7 @@
 mod aggregate;
 mod diagnostic;
 mod expr;
+mod fingerprint;
 mod graph;
 mod interval;
 mod job;
@@ -31,6 +32,7 @@ pub use aggregate::{AggregateCall, AggregateConstant, AggregateFunction, Statist
 pub use diagnostic::{Diagnostic, Note, Position, Severity, Span};
 pub use explain::explain;
 pub use expr::{EvalError, Expr, Scalar};
+pub use fingerprint::fingerprints;
 pub use graph::{
     Aggregate, Emit, Grouping, Hold, Join, JoinKind, JoinWindow, Map, Node, NodeId, Op, Plan, Properties, SessionAssign, SetKind,
     SetOperation, StateBound, Unnest, WindowAssign,

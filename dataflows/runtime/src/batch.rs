@@ -2,7 +2,8 @@
 //!
 //! A piece belongs to one epoch. The watermark of a piece is that of its own rows, so that cutting a batch into epochs of
 //! one row gives the same history as reading those rows one by one. The receipt, the offset and the bytes go with the last
-//! piece: before it, the batch has not been taken.
+//! piece: before it, the batch has not been taken. How far it has is counted in rows as they were read, refused ones
+//! included: whether a row is refused hangs on when it is read, which row it is does not.
 
 use arrow::array::BooleanArray;
 use arrow::record_batch::RecordBatch;
@@ -17,6 +18,8 @@ pub(crate) struct Batch {
     delta: Delta,
     /// Per row the watermark's value; absent without a watermark.
     marks: Option<Marks>,
+    /// Per row which of those read it was.
+    read_as: ReadAs,
     rejects: Option<RecordBatch>,
     receipt: Option<Receipt>,
     offset: Offset,
@@ -31,6 +34,8 @@ pub(crate) struct Piece {
     pub(crate) rejects: Option<RecordBatch>,
     /// The largest watermark among the rows.
     pub(crate) mark: Option<i64>,
+    /// How many rows, as they were read, of its batch are done with it; told if there are more.
+    pub(crate) done: u64,
     /// What comes with the last piece.
     pub(crate) end: Option<End>,
     /// Where its first row stands; whose partition it is says so.
@@ -47,18 +52,49 @@ pub(crate) struct End {
     pub(crate) bytes: u64,
 }
 
+/// Which rows of a batch are left.
+enum ReadAs {
+    /// All from this one on.
+    From(u64),
+    /// These.
+    Rows(Vec<u32>),
+}
+
+impl ReadAs {
+    fn first(&self) -> u64 {
+        match self {
+            ReadAs::From(first) => *first,
+            ReadAs::Rows(rows) => rows.first().map_or(0, |row| u64::from(*row)),
+        }
+    }
+
+    fn without_first(self, rows: usize) -> Self {
+        match self {
+            ReadAs::From(first) => ReadAs::From(first + rows as u64),
+            ReadAs::Rows(mut all) => ReadAs::Rows(all.split_off(rows)),
+        }
+    }
+}
+
 impl Batch {
-    /// Judges what a reader gave. `source` is the index into [`highwater_plan::Job::sources`].
+    /// Judges what a reader gave. `source` is the index into [`highwater_plan::Job::sources`]; `skip`: so many of the first
+    /// rows were given before the job was restored.
     pub(crate) fn new(
         source: usize,
         partition: &PartitionId,
         read: SourceBatch,
+        skip: usize,
         event_time: Option<&EventTime>,
         wall_micros: i64,
     ) -> Self {
         let SourceBatch { rows, diffs, origin, mut rejects, offset, bytes, receipt } = read;
         let origin = origin.map(|origin| OriginRows { source, origin, rows: None });
         let mut delta = Delta::of(rows, diffs).from_origin(origin);
+        let skip = skip.min(delta.len());
+        if skip > 0 {
+            delta = delta.slice(skip, delta.len() - skip);
+        }
+        let mut read_as = ReadAs::From(skip as u64);
         let mut marks = None;
         if let Some(judged) = event_time.map(|judge| judge.judge(&delta.rows, wall_micros)) {
             marks = Some(judged.marks);
@@ -66,12 +102,13 @@ impl Batch {
             if !judged.refused.is_empty() {
                 rejects.extend(refused_rows(&delta, &judged.refused, &offset));
                 let keep = keep_mask(delta.len(), &judged.refused);
+                read_as = ReadAs::Rows((0..delta.len()).filter(|row| keep.value(*row)).map(|row| (skip + row) as u32).collect());
                 delta = delta.filter(keep.values());
                 marks = marks.map(|marks| marks.filter(&keep));
             }
         }
         let rejects = (!rejects.is_empty()).then(|| rejects_batch(partition, &rejects));
-        Batch { delta, marks, rejects, receipt, offset, bytes }
+        Batch { delta, marks, read_as, rejects, receipt, offset, bytes }
     }
 
     /// Rows that are left.
@@ -92,13 +129,14 @@ impl Batch {
             let mark = self.marks.as_ref().and_then(Marks::max);
             let delta = (rows > 0).then_some(self.delta);
             let end = End { receipt: self.receipt, offset: self.offset, bytes: self.bytes };
-            return (Piece { delta, rejects, mark, end: Some(end), place: Place::default() }, None);
+            return (Piece { delta, rejects, mark, done: 0, end: Some(end), place: Place::default() }, None);
         }
         let mark = self.marks.as_ref().and_then(|marks| marks.slice(0, rows_max).max());
         let delta = (rows_max > 0).then(|| self.delta.slice(0, rows_max));
         self.marks = self.marks.map(|marks| marks.slice(rows_max, rows - rows_max));
         self.delta = self.delta.slice(rows_max, rows - rows_max);
-        (Piece { delta, rejects, mark, end: None, place: Place::default() }, Some(self))
+        self.read_as = self.read_as.without_first(rows_max);
+        (Piece { delta, rejects, mark, done: self.read_as.first(), end: None, place: Place::default() }, Some(self))
     }
 }
 
@@ -143,7 +181,7 @@ mod tests {
 
     fn judged(read: SourceBatch) -> Batch {
         let judge = EventTime::new(watermark(0), Some(crate::testing::max_ahead(1_000)));
-        Batch::new(3, &PartitionId::new("p"), read, Some(&judge), 0)
+        Batch::new(3, &PartitionId::new("p"), read, 0, Some(&judge), 0)
     }
 
     fn pieces(mut batch: Batch, rows_max: usize) -> Vec<Piece> {

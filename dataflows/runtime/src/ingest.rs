@@ -15,6 +15,7 @@
 //! missed, and would close every window.
 
 mod partition;
+mod stood;
 #[cfg(test)]
 mod tests;
 
@@ -24,8 +25,10 @@ use std::time::Duration;
 use highwater_engine::{Feed, FeedBatch, FeedPoll, FeedState, PartitionPosition};
 
 pub(crate) use self::partition::Partition;
+pub(crate) use self::stood::Stood;
 use crate::batch::Piece;
 use crate::clock::Clock;
+use crate::congestion::Congestion;
 use crate::event_time::EventTime;
 use crate::pace::{Pace, Turn};
 use crate::status::Fault;
@@ -33,6 +36,9 @@ use crate::watermark::feed_state;
 
 /// The most rows asked of a reader at once: enough that the cost per batch is nothing, few enough to stay in cache.
 const BATCH_ROWS_MAX: usize = 4_096;
+
+/// After how long a feed that is held up looks again, although it is woken when that has passed.
+const CONGESTED_WAIT: Duration = Duration::from_millis(100);
 
 /// What all feeds of one source share.
 pub(crate) struct SourceContext {
@@ -52,6 +58,8 @@ pub(crate) struct SourceContext {
     pub(crate) epoch_rows_max: usize,
     /// Stops the job's reading.
     pub(crate) fault: Arc<Fault>,
+    /// Holds it up.
+    pub(crate) congestion: Arc<Congestion>,
     /// Tells the time.
     pub(crate) clock: Arc<dyn Clock>,
 }
@@ -128,6 +136,9 @@ impl Feed for SourceFeed {
     fn poll(&mut self, rows_max: usize) -> FeedPoll {
         if self.told == FeedState::Finished || self.context.fault.reason().is_some() {
             return self.pending(None);
+        }
+        if self.context.congestion.is_set() {
+            return self.pending(Some(CONGESTED_WAIT));
         }
         let now = self.context.clock.elapsed();
         let (deltas, rejects, receipts, place) = match self.next_piece(now, rows_max) {

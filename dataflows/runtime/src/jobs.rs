@@ -6,15 +6,23 @@
 #[cfg(test)]
 mod tests;
 
-use std::sync::{Arc, Mutex, RwLock};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::{Duration, UNIX_EPOCH};
 
 use highwater_connectors::Registry;
+use highwater_connectors::source::Waker;
 use highwater_engine::{Engine, EngineConfig, JobSpec, JobState};
 use highwater_plan::{Diagnostic, Job};
+use highwater_store::{Store, Writer};
 
+use crate::checkpoints::{
+    CheckpointConfig, CheckpointError, CheckpointStatus, Checkpointing, Names, Queue, Restored, restore,
+};
 use crate::clock::{Clock, SystemClock};
+use crate::congestion::Congestion;
 use crate::open::Opening;
+use crate::outbox::Outbox;
+use crate::publishing::Publishing;
 use crate::running::RunningJob;
 use crate::signal::Signal;
 use crate::status::Fault;
@@ -28,12 +36,15 @@ pub struct RuntimeConfig {
     pub workers: usize,
     /// The connectors there are.
     pub registry: Registry,
+    /// Where and how often the jobs are saved; `None`: not at all.
+    pub checkpoints: Option<CheckpointConfig>,
 }
 
 /// Runs jobs on worker threads.
 pub struct Runtime {
     engine: Engine,
     registry: Registry,
+    checkpoints: Option<(CheckpointConfig, Store)>,
     clock: Arc<dyn Clock>,
     jobs: RwLock<Vec<Arc<RunningJob>>>,
     /// Held while jobs are created or dropped, one after the other; `jobs` is only locked for a moment.
@@ -45,6 +56,17 @@ pub struct Runtime {
 pub struct CreateOptions {
     /// End the job when all bounded sources have ended, although others have not.
     pub until_end: bool,
+    /// Begin with nothing, although there is a checkpoint of a job of this name.
+    pub fresh: bool,
+}
+
+/// Where a job's checkpoints go.
+struct Kept {
+    location: String,
+    interval: Duration,
+    writer: Arc<Writer>,
+    names: Names,
+    fresh: bool,
 }
 
 /// The runtime could not start.
@@ -64,6 +86,9 @@ pub enum CreateError {
     /// Nothing could be seen of it.
     #[error("the job has no materialized view and no sink; add CREATE MATERIALIZED VIEW or CREATE SINK")]
     NoViewsOrSinks,
+    /// Its checkpoints cannot be read or written.
+    #[error(transparent)]
+    Checkpoints(#[from] CheckpointError),
     /// The engine did not take it.
     #[error("the job could not be started: {0}")]
     Engine(String),
@@ -78,9 +103,12 @@ impl Runtime {
     /// Starts the workers.
     pub fn start(config: RuntimeConfig) -> Result<Arc<Runtime>, RuntimeError> {
         let engine = Engine::start(EngineConfig { workers: config.workers }).map_err(|error| RuntimeError(error.to_string()))?;
+        let open = |config: CheckpointConfig| Store::create(&config.location).map(|store| (config, store));
+        let checkpoints = config.checkpoints.map(open).transpose().map_err(|error| RuntimeError(error.to_string()))?;
         Ok(Arc::new(Runtime {
             engine,
             registry: config.registry,
+            checkpoints,
             clock: Arc::new(SystemClock::new()),
             jobs: RwLock::default(),
             changing: Mutex::default(),
@@ -115,18 +143,38 @@ impl Runtime {
     fn start_job(&self, name: &str, text: &str, mut job: Job, options: CreateOptions) -> Result<RunningJob, CreateError> {
         let signal = Arc::new(Signal::default());
         let fault = Arc::new(Fault::new(Arc::clone(&signal)));
+        let kept = self.checkpoints.as_ref().map(|(config, store)| self.kept(name, text, &job, options, config, store)).transpose()?;
+        let (kept, mut restored) = match kept {
+            Some((kept, restored)) => (Some(kept), restored),
+            None => (None, None),
+        };
+        let epoch = restored.as_ref().map(|restored| restored.epoch);
+        let wakers: Vec<Waker> = (0..self.workers()).map(|worker| self.engine.waker(worker)).collect();
         let opening = Opening {
             job: name,
             registry: &self.registry,
-            wakers: (0..self.workers()).map(|worker| self.engine.waker(worker)).collect(),
+            congestion: Arc::new(Congestion::new(wakers.clone())),
+            wakers,
             fault: Arc::clone(&fault),
+            signal: Arc::clone(&signal),
             clock: Arc::clone(&self.clock),
+            checkpoints: kept.is_some(),
+            resumed: restored.as_mut().map(|restored| std::mem::take(&mut restored.resumed)),
         };
         let opened = opening.open(&job).map_err(CreateError::Diagnostics)?;
         // The feeds keep to their own limits; the engine has to ask for as much as the largest allows.
         job.settings.epoch_rows_max = opened.epoch_rows_max;
         let mut warnings = job.warnings.clone();
         warnings.extend(opened.warnings);
+        let queue = |(number, outbox): (usize, Arc<Outbox>)| {
+            let sink = &job.sinks[number];
+            let left = restored.as_mut().and_then(|restored| restored.outboxes.remove(&sink.name));
+            if let Some(epoch) = epoch {
+                outbox.restore(epoch, left.unwrap_or_default());
+            }
+            Queue { name: sink.name.clone(), schema: Arc::clone(&sink.schema), outbox }
+        };
+        let queues = opened.outboxes.into_iter().map(queue).collect();
 
         let spec = JobSpec {
             name: name.to_owned(),
@@ -134,26 +182,84 @@ impl Runtime {
             feeds: opened.feeds,
             sinks: opened.sinks,
             until_end: options.until_end,
-            checkpoints: false,
-            restore: None,
+            checkpoints: kept.is_some(),
+            restore: restored.map(|restored| restored.state),
         };
         let handle = self.engine.create(spec).map_err(|error| CreateError::Engine(error.to_string()))?;
         let told = Arc::clone(&signal);
         handle.listen(move |_, _| told.notify());
         fault.attach(handle.clone());
-        Ok(RunningJob {
+        let running = RunningJob {
             name: name.to_owned(),
             text: text.to_owned(),
             created: UNIX_EPOCH + Duration::from_micros(self.clock.wall_micros().unsigned_abs()),
             handle,
             warnings,
-            sources: opened.sources,
+            sources: Arc::new(opened.sources),
             sinks: opened.sink_statuses,
+            checkpoints: kept.as_ref().map(|kept| Arc::new(CheckpointStatus::new(kept.location.clone(), epoch))),
             fault,
             signal,
             clock: Arc::clone(&self.clock),
             writing: Mutex::default(),
-        })
+            threads: RwLock::default(),
+        };
+        let started = self.start_threads(&running, kept, queues, opened.publishing);
+        if let Err(error) = started {
+            // Its threads end with it, its dataflow does not.
+            let _ = self.engine.drop_job(running.handle.id());
+            return Err(CreateError::Engine(format!("a thread cannot be started: {error}")));
+        }
+        Ok(running)
+    }
+
+    /// Takes over the checkpoints of a job of this name, and reads the newest.
+    fn kept(
+        &self,
+        name: &str,
+        text: &str,
+        job: &Job,
+        options: CreateOptions,
+        config: &CheckpointConfig,
+        store: &Store,
+    ) -> Result<(Kept, Option<Restored>), CheckpointError> {
+        let names = Names::new(job, text);
+        let store = store.job(name)?;
+        // Whoever had it before can write no more from here on: what is newest stays so.
+        let writer = Arc::new(store.claim(highwater_store::Options::default())?);
+        let newest = if options.fresh { None } else { store.latest()? };
+        let restored = newest.map(|newest| restore(&store, &newest, job, &names, name, self.workers())).transpose()?;
+        let kept = Kept { location: config.location.clone(), interval: config.interval, writer, names, fresh: options.fresh };
+        Ok((kept, restored))
+    }
+
+    fn start_threads(
+        &self,
+        running: &RunningJob,
+        kept: Option<Kept>,
+        queues: Vec<Queue>,
+        publishing: Vec<Publishing>,
+    ) -> std::io::Result<()> {
+        let mut threads = running.threads.write().unwrap_or_else(PoisonError::into_inner);
+        for publishing in publishing {
+            threads.publishing.push(publishing.start()?);
+        }
+        let (Some(kept), Some(status)) = (kept, &running.checkpoints) else { return Ok(()) };
+        let checkpointing = Checkpointing {
+            job: running.handle.clone(),
+            names: kept.names,
+            writer: kept.writer,
+            fresh: kept.fresh,
+            interval: kept.interval,
+            queues,
+            sources: Arc::clone(&running.sources),
+            status: Arc::clone(status),
+            fault: Arc::clone(&running.fault),
+            signal: Arc::clone(&running.signal),
+            clock: Arc::clone(&running.clock),
+        };
+        threads.checkpoints = Some(checkpointing.start()?);
+        Ok(())
     }
 
     /// The jobs there are, oldest first.
@@ -176,6 +282,7 @@ impl Runtime {
         if let Err(error) = self.engine.drop_job(job.handle.id()) {
             tracing::warn!(job = name, %error, "the job is dropped, but its dataflow is not");
         }
+        job.end_threads();
         if job.wait_over(Some(DROP_WAIT)) == JobState::Running {
             tracing::warn!(job = name, "the job is dropped, but its dataflow has not ended yet");
         }
@@ -186,6 +293,7 @@ impl Runtime {
     /// Ends all jobs and the workers.
     pub fn shutdown(&self) {
         let _changing = self.changing.lock().expect("creating and dropping do not panic");
+        self.jobs().iter().for_each(|job| job.end_threads());
         self.engine.shutdown();
     }
 }

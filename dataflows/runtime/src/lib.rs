@@ -9,8 +9,8 @@
 //! ```
 //!
 //! What decides anything is a function of its arguments: watermarks and idleness, how much an epoch takes, when
-//! to try again. What does something is thin and asks the one clock in `clock.rs`. No thread is started here: readers run on the
-//! engine's workers, and everything else on its caller's thread.
+//! to try again. What does something is thin and asks the one clock in `clock.rs`. Readers run on the engine's workers; a job
+//! that has checkpoints has a thread for them, and one for each sink that is published.
 
 #![cfg_attr(test, allow(clippy::unwrap_used, reason = "a test that finds nothing to unwrap has failed, and says where"))]
 
@@ -21,6 +21,11 @@ mod running;
 
 mod open;
 mod options;
+
+mod checkpoints;
+mod congestion;
+mod outbox;
+mod publishing;
 
 mod batch;
 mod event_time;
@@ -38,6 +43,7 @@ mod status;
 #[cfg(test)]
 mod testing;
 
+pub use checkpoints::{CheckpointConfig, CheckpointError, CheckpointInfo};
 pub use evaluate::{EvaluateError, Evaluated};
 pub use jobs::{CreateError, CreateOptions, NoSuchJob, Runtime, RuntimeConfig, RuntimeError};
 pub use open::sink_spec;

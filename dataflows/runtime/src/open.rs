@@ -3,19 +3,24 @@
 //! Sources first, and sinks only when every source is open: opening a sink may create or empty something outside, which a
 //! job that cannot run should not do. All mistakes of one kind are reported together.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use arrow::datatypes::DataType;
 use highwater_connectors::Registry;
-use highwater_connectors::sink::{SinkSpec, SinkTarget};
-use highwater_connectors::source::{PartitionId, PushHandle, Source, SourceError, SourceSpec, Waker};
-use highwater_engine::{EpochSink, FeedSpec};
+use highwater_connectors::sink::{Delivery, SinkSpec, SinkTarget};
+use highwater_connectors::source::{Offset, PartitionId, PushHandle, Source, SourceError, SourceSpec, Waker};
+use highwater_engine::{EpochSink, FeedSpec, Time};
 use highwater_plan::{Diagnostic, Job, SourceKind};
 
 use crate::clock::Clock;
+use crate::congestion::Congestion;
 use crate::event_time::EventTime;
-use crate::ingest::{Partition, SourceContext, SourceFeed};
+use crate::ingest::{Partition, SourceContext, SourceFeed, Stood};
 use crate::options::SourceOptions;
+use crate::outbox::{Outbox, OutboxSink};
+use crate::publishing::Publishing;
+use crate::signal::Signal;
 use crate::sinks::{SinkStatus, WriterSink};
 use crate::status::{Fault, PartitionStatus};
 
@@ -29,8 +34,25 @@ pub(crate) struct Opening<'a> {
     pub(crate) wakers: Vec<Waker>,
     /// Stops the job's reading.
     pub(crate) fault: Arc<Fault>,
+    /// Holds it up.
+    pub(crate) congestion: Arc<Congestion>,
+    /// Wakes whoever waits for the job.
+    pub(crate) signal: Arc<Signal>,
     /// Tells the time.
     pub(crate) clock: Arc<dyn Clock>,
+    /// Whether the job has checkpoints.
+    pub(crate) checkpoints: bool,
+    /// What it goes on from.
+    pub(crate) resumed: Option<Resumed>,
+}
+
+/// What of a checkpoint concerns the outside.
+#[derive(Default)]
+pub(crate) struct Resumed {
+    /// The checkpoint's epoch.
+    pub(crate) epoch: Time,
+    /// Per source, by its name, and partition where reading stood.
+    pub(crate) positions: BTreeMap<(String, String), Stood>,
 }
 
 /// What a job reads and writes, open.
@@ -43,6 +65,9 @@ pub(crate) struct Opened {
     pub(crate) sources: Vec<OpenSource>,
     /// For the running job, one per [`Job::sinks`].
     pub(crate) sink_statuses: Vec<Arc<SinkStatus>>,
+    /// By the number of their sink, queues of those that are published, and who publishes them.
+    pub(crate) outboxes: BTreeMap<usize, Arc<Outbox>>,
+    pub(crate) publishing: Vec<Publishing>,
     /// What a person should know.
     pub(crate) warnings: Vec<Diagnostic>,
     /// The largest number of rows that a source may give one epoch: the engine has to ask for so many.
@@ -58,7 +83,7 @@ pub(crate) struct OpenSource {
     pub(crate) push: Option<Arc<dyn PushHandle>>,
     pub(crate) partitions: Vec<Arc<PartitionStatus>>,
     /// Kept open as long as the job: it may hold what its readers share.
-    pub(crate) _source: Box<dyn Source>,
+    pub(crate) opened: Box<dyn Source>,
 }
 
 impl Opening<'_> {
@@ -71,6 +96,8 @@ impl Opening<'_> {
             sinks: Vec::new(),
             sources: Vec::new(),
             sink_statuses: Vec::new(),
+            outboxes: BTreeMap::new(),
+            publishing: Vec::new(),
             warnings: Vec::new(),
             epoch_rows_max: if job.sources.is_empty() { job.settings.epoch_rows_max } else { 1 },
         };
@@ -78,7 +105,7 @@ impl Opening<'_> {
         gather(job.sinks.iter().map(|sink| self.registry.validate_sink(&self.sink_spec(sink))))?;
         let sources = 0..job.sources.len();
         gather(sources.map(|source| self.open_source(job, source, &mut opened)))?;
-        gather(job.sinks.iter().map(|sink| self.open_sink(sink, &mut opened)))?;
+        gather(job.sinks.iter().enumerate().map(|(number, sink)| self.open_sink(number, sink, &mut opened)))?;
         Ok(opened)
     }
 
@@ -102,6 +129,7 @@ impl Opening<'_> {
             event_time: statement.watermark.clone().map(|watermark| EventTime::new(watermark, options.max_ahead)),
             epoch_rows_max,
             fault: Arc::clone(&self.fault),
+            congestion: Arc::clone(&self.congestion),
             clock: Arc::clone(&self.clock),
         });
         let statuses: Vec<Arc<PartitionStatus>> = partitions
@@ -112,9 +140,10 @@ impl Opening<'_> {
         for worker in workers_that_read(partitions.len(), workers) {
             let mut readers = Vec::new();
             for (position, id) in partitions.iter().enumerate().filter(|(position, _)| worker_of(*position, workers) == worker) {
-                let open = |id: &PartitionId, waker: Waker| source.read(id, None, waker);
+                let open = |id: &PartitionId, offset: Option<&Offset>, waker: Waker| source.read(id, offset, waker);
+                let stood = self.stood(&statement.name, id);
                 let (waker, status) = (Arc::clone(&self.wakers[worker]), Arc::clone(&statuses[position]));
-                let partition = Partition::open(id.clone(), position as u32, waker, status, open);
+                let partition = Partition::open(id.clone(), position as u32, waker, status, stood, open);
                 readers.push(partition.map_err(cannot_read)?);
             }
             let feed = Box::new(SourceFeed::new(Arc::clone(&context), readers));
@@ -128,30 +157,53 @@ impl Opening<'_> {
             bounded: source.bounded(),
             push: source.push_handle(),
             partitions: statuses,
-            _source: source,
+            opened: source,
         });
         Ok(())
     }
 
-    fn sink_spec(&self, sink: &highwater_plan::Sink) -> SinkSpec {
-        sink_spec(self.job, sink, false)
+    fn stood(&self, source: &str, partition: &PartitionId) -> Option<Stood> {
+        self.resumed.as_ref()?.positions.get(&(source.to_owned(), partition.to_string())).cloned()
     }
 
-    fn open_sink(&self, sink: &highwater_plan::Sink, opened: &mut Opened) -> Result<(), Diagnostic> {
-        let writer = match self.registry.open_sink(&self.sink_spec(sink))? {
-            SinkTarget::Writer(writer) => writer,
-            SinkTarget::Publisher(_) => unreachable!("no connector has one yet"),
-        };
+    fn sink_spec(&self, sink: &highwater_plan::Sink) -> SinkSpec {
+        sink_spec(self.job, sink, self.checkpoints, self.resumed.is_some())
+    }
+
+    fn open_sink(&self, number: usize, sink: &highwater_plan::Sink, opened: &mut Opened) -> Result<(), Diagnostic> {
+        let spec = self.sink_spec(sink);
+        let target = self.registry.open_sink(&spec)?;
         let connector = sink.options.get("connector").unwrap_or_default().to_owned();
         let status = Arc::new(SinkStatus::new(sink.name.clone(), connector));
         opened.sink_statuses.push(Arc::clone(&status));
-        opened.sinks.push(Box::new(WriterSink::new(writer, self.job.to_owned(), status, Arc::clone(&self.clock))));
+        opened.sinks.push(match target {
+            SinkTarget::Writer(writer) => {
+                Box::new(WriterSink::new(writer, self.job.to_owned(), status, Arc::clone(&self.clock)))
+            }
+            SinkTarget::Publisher(publisher) => {
+                let delivery = spec.delivery(true)?;
+                let outbox = Outbox::new(delivery, number, Arc::clone(&self.congestion), Arc::clone(&status));
+                opened.outboxes.insert(number, Arc::clone(&outbox));
+                opened.publishing.push(Publishing {
+                    publisher,
+                    outbox: Arc::clone(&outbox),
+                    job: self.job.to_owned(),
+                    status,
+                    fault: Arc::clone(&self.fault),
+                    signal: Arc::clone(&self.signal),
+                    clock: Arc::clone(&self.clock),
+                    restored: self.resumed.as_ref().map(|resumed| resumed.epoch),
+                    exactly_once: delivery == Delivery::ExactlyOnce,
+                });
+                Box::new(OutboxSink(outbox))
+            }
+        });
         Ok(())
     }
 }
 
-/// What a connector is told of a sink of a job, which may have checkpoints.
-pub fn sink_spec(job: &str, sink: &highwater_plan::Sink, checkpoints: bool) -> SinkSpec {
+/// What a connector is told of a sink of a job, which may have checkpoints, and go on from one.
+pub fn sink_spec(job: &str, sink: &highwater_plan::Sink, checkpoints: bool, resumes: bool) -> SinkSpec {
     SinkSpec {
         job: job.to_owned(),
         name: sink.name.clone(),
@@ -161,6 +213,7 @@ pub fn sink_spec(job: &str, sink: &highwater_plan::Sink, checkpoints: bool) -> S
         emit: sink.emit,
         options: sink.options.clone(),
         checkpoints,
+        resumes,
     }
 }
 

@@ -1,6 +1,6 @@
 //! A running job, as the rest of the process holds it: push rows, read views, wait, look inside.
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard};
 use std::time::{Duration, SystemTime};
 
 use arrow::array::Int64Array;
@@ -9,8 +9,10 @@ use highwater_connectors::source::{Backlog, PushError, PushHandle, PushRequest, 
 use highwater_engine::{JobHandle, JobState, Time};
 use highwater_plan::{Diagnostic, SourceKind};
 
+use crate::checkpoints::{CheckpointInfo, CheckpointStatus, CheckpointThread};
 use crate::clock::Clock;
 use crate::open::OpenSource;
+use crate::publishing::PublishingThread;
 use crate::signal::Signal;
 use crate::sinks::{SinkInfo, SinkStatus};
 use crate::status::{Fault, LastError, PartitionInfo};
@@ -22,12 +24,30 @@ pub struct RunningJob {
     pub(crate) created: SystemTime,
     pub(crate) handle: JobHandle,
     pub(crate) warnings: Vec<Diagnostic>,
-    pub(crate) sources: Vec<OpenSource>,
+    pub(crate) sources: Arc<Vec<OpenSource>>,
     pub(crate) sinks: Vec<Arc<SinkStatus>>,
     pub(crate) fault: Arc<Fault>,
     pub(crate) signal: Arc<Signal>,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) writing: Mutex<()>,
+    pub(crate) checkpoints: Option<Arc<CheckpointStatus>>,
+    pub(crate) threads: RwLock<Threads>,
+}
+
+/// What works for a job beside its workers.
+#[derive(Default)]
+pub(crate) struct Threads {
+    // Fields are dropped in order: a checkpoint that is being written may still be published.
+    pub(crate) checkpoints: Option<CheckpointThread>,
+    pub(crate) publishing: Vec<PublishingThread>,
+}
+
+impl Threads {
+    /// Whether nothing of a job that has finished is left to be saved or published.
+    fn are_settled(&self) -> bool {
+        self.checkpoints.as_ref().is_none_or(CheckpointThread::is_settled)
+            && self.publishing.iter().all(PublishingThread::is_drained)
+    }
 }
 
 /// A source or table of a running job.
@@ -94,12 +114,47 @@ impl RunningJob {
         &self.warnings
     }
 
-    /// How it is. Prefer this to the handle's state: a partition that cannot be read fails the job, too.
+    /// How it is. Prefer this to the handle's state: a partition that cannot be read fails the job, too, and a job has not
+    /// finished before its last rows are saved and published.
     pub fn state(&self) -> JobState {
         match (self.handle.state(), self.fault.reason()) {
-            (JobState::Running, Some(reason)) => JobState::Failed(reason.to_owned()),
+            (JobState::Running | JobState::Finished, Some(reason)) => JobState::Failed(reason.to_owned()),
+            (JobState::Finished, None) if !self.threads().are_settled() => JobState::Running,
             (state, _) => state,
         }
+    }
+
+    /// How its checkpoints are; `None` if it has none.
+    pub fn checkpoints(&self) -> Option<CheckpointInfo> {
+        self.checkpoints.as_ref().map(|status| status.lock().clone())
+    }
+
+    /// Saves and publishes all epochs up to the one that is closed now, or waits until `timeout` has passed; whether all are.
+    ///
+    /// A job without checkpoints only publishes.
+    pub fn settle(&self, timeout: Duration) -> bool {
+        let closed = self.handle.closed();
+        let wanted = self.checkpoints.is_some();
+        if let Some(checkpoints) = &self.threads().checkpoints {
+            checkpoints.want();
+        }
+        let settled = || {
+            let saved = !wanted || self.checkpoints().is_some_and(|info| info.epoch.is_some_and(|epoch| epoch >= closed));
+            let over = self.handle.state() == JobState::Finished && self.threads().are_settled();
+            let done = over || (saved && self.threads().publishing.iter().all(PublishingThread::is_drained));
+            (done || self.fault.reason().is_some()).then_some(done)
+        };
+        self.signal.wait(settled, self.deadline(Some(timeout))).unwrap_or(false)
+    }
+
+    fn threads(&self) -> RwLockReadGuard<'_, Threads> {
+        self.threads.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Ends what works for it beside its workers; waits until it has.
+    pub(crate) fn end_threads(&self) {
+        let threads = std::mem::take(&mut *self.threads.write().unwrap_or_else(PoisonError::into_inner));
+        drop(threads);
     }
 
     /// Pushes rows to a source; `done` gets the epoch at which they are visible: [`RunningJob::read_view`] waits for it.
@@ -162,6 +217,9 @@ impl RunningJob {
             if let Some(error) = LastError::current(&sink.last_error) {
                 problems.push(format!("sink '{}': {error}", sink.name));
             }
+        }
+        if let Some(error) = self.checkpoints().as_ref().and_then(|info| LastError::current(&info.last_error).map(str::to_owned)) {
+            problems.push(format!("checkpoints: {error}"));
         }
         // The reason of a failure is mostly the error of a partition or sink that follows.
         let mut seen = std::collections::BTreeSet::new();

@@ -19,6 +19,10 @@ pub struct SinkInfo {
     pub rows: u64,
     /// The last epoch written; `None` before the first.
     pub epoch: Option<Time>,
+    /// Closed epochs that wait to be published, of sinks that are.
+    pub waiting_epochs: u64,
+    /// What those have, in bytes.
+    pub waiting_bytes: u64,
     /// The last error met.
     pub last_error: Option<LastError>,
 }
@@ -29,7 +33,15 @@ pub(crate) struct SinkStatus(Mutex<SinkInfo>);
 
 impl SinkStatus {
     pub(crate) fn new(name: String, connector: String) -> Self {
-        SinkStatus(Mutex::new(SinkInfo { name, connector, rows: 0, epoch: None, last_error: None }))
+        SinkStatus(Mutex::new(SinkInfo {
+            name,
+            connector,
+            rows: 0,
+            epoch: None,
+            waiting_epochs: 0,
+            waiting_bytes: 0,
+            last_error: None,
+        }))
     }
 
     pub(crate) fn lock(&self) -> MutexGuard<'_, SinkInfo> {

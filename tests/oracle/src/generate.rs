@@ -43,7 +43,7 @@ pub struct Generated {
 const OFTEN_LARGE: u64 = 350;
 
 /// One job of so many has OVER in windows whose rows change.
-const EVERY_CHANGING_WINDOWS: u64 = 250;
+const EVERY_CHANGING_WINDOWS: u64 = 40;
 
 /// The job of a seed. Planning takes most of the time of a job among thousands: most of those have few views.
 pub fn generate(seed: u64) -> Generated {

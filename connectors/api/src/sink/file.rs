@@ -8,11 +8,12 @@ use highwater_plan::{Diagnostic, Field, OptionReader, Span};
 
 use super::lines::{LINE_FIELDS, Lines};
 use super::partitioned::Partitioned;
-use super::{COMMON_FIELDS, Changes, SinkConnector, SinkError, SinkSpec, SinkTarget, SinkWriter};
+use super::published::{Layout, Published, record_of};
+use super::{COMMON_FIELDS, Changes, Delivery, SinkConnector, SinkError, SinkSpec, SinkTarget, SinkWriter};
 
 /// `connector = 'file'`, out.
 ///
-/// The file is emptied when the sink opens unless `append = 'true'`. An epoch is one write: a reader that follows the file
+/// The file is emptied when the sink opens unless `append = 'true'`, or the job goes on from a checkpoint. An epoch is one write: a reader that follows the file
 /// sees whole epochs unless the disk fills up in between. With `partition_by` the path is a directory with a file for each
 /// value of the columns: see [`super::partitioned`].
 #[derive(Debug, Clone, Copy)]
@@ -40,6 +41,10 @@ impl SinkConnector for FileSink {
         [FIELDS, LINE_FIELDS, COMMON_FIELDS].concat()
     }
 
+    fn publishes_exactly_once(&self) -> bool {
+        true
+    }
+
     fn validate(&self, spec: &SinkSpec) -> Result<(), Diagnostic> {
         let target = Target::read(spec)?;
         if !target.by.is_empty() {
@@ -64,17 +69,31 @@ impl SinkConnector for FileSink {
     }
 
     fn open(&self, spec: &SinkSpec) -> Result<SinkTarget, Diagnostic> {
-        let target = Target::read(spec)?;
+        let mut target = Target::read(spec)?;
+        target.append |= spec.resumes;
+        let once = spec.delivery(true)? == Delivery::ExactlyOnce;
         if !target.by.is_empty() {
             target.check_directory()?;
             std::fs::create_dir_all(&target.path).map_err(|error| target.unwritable(error))?;
             let rest = Partitioned::without(spec, &target.by);
             let partitioned = Partitioned { directory: target.path, by: target.by, rest, lines: target.lines };
-            return Ok(SinkTarget::Writer(Box::new(partitioned)));
+            return Ok(match once {
+                true => SinkTarget::Publisher(Box::new(Published::new(spec.clone(), Layout::Partitioned(partitioned)))),
+                false => SinkTarget::Writer(Box::new(partitioned)),
+            });
         }
         let mut options = OpenOptions::new();
         options.create(true).write(true).append(target.append).truncate(!target.append);
         let file = options.open(&target.path).map_err(|error| target.unwritable(error))?;
+        if once {
+            let record = record_of(&target.path, false);
+            if !spec.resumes && record.exists() {
+                // What it says is of a job that this one is not.
+                std::fs::remove_file(&record).map_err(|error| target.unwritable(error))?;
+            }
+            let layout = Layout::One(target.path, target.lines);
+            return Ok(SinkTarget::Publisher(Box::new(Published::new(spec.clone(), layout))));
+        }
         let mut buffer = Vec::new();
         if file.metadata().map_err(|error| target.unwritable(error))?.len() == 0 {
             target.lines.header(spec, &mut buffer);

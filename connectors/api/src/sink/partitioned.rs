@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::fs::OpenOptions;
 use std::io::Write as _;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use arrow::array::{Int64Array, UInt32Array};
@@ -71,31 +71,43 @@ impl Partitioned {
         rows.into_iter().map(of).collect()
     }
 
-    fn append(&self, epoch: u64, partition: &str, changes: &[Changes]) -> Result<(), SinkError> {
-        let directory = self.directory.join(partition);
-        let path = directory.join(if self.lines.is_csv() { "part.csv" } else { "part.jsonl" });
-        let failed = |error: &dyn std::fmt::Display| SinkError { message: format!("writing to '{}': {error}", path.display()) };
-        std::fs::create_dir_all(&directory).map_err(|error| failed(&error))?;
-        let mut file = OpenOptions::new().create(true).append(true).open(&path).map_err(|error| failed(&error))?;
-        let mut buffer = Vec::new();
-        if file.metadata().map_err(|error| failed(&error))?.len() == 0 {
-            self.lines.header(&self.rest, &mut buffer);
+    /// Appends the lines of an epoch to those of the files that they belong to.
+    pub(super) fn encode(&self, epoch: u64, changes: &[Changes], files: &mut BTreeMap<PathBuf, Vec<u8>>) -> Result<(), ArrowError> {
+        for changes in changes {
+            for (partition, changes) in self.split(changes)? {
+                let name = if self.lines.is_csv() { "part.csv" } else { "part.jsonl" };
+                let lines = files.entry(self.directory.join(partition).join(name)).or_default();
+                self.lines.write(epoch, &[changes], lines)?;
+            }
         }
-        self.lines.write(epoch, changes, &mut buffer).map_err(|error| failed(&error))?;
-        file.write_all(&buffer).map_err(|error| failed(&error))
+        Ok(())
+    }
+
+    /// The line that each file begins with, if there is one.
+    pub(super) fn header(&self) -> Vec<u8> {
+        let mut header = Vec::new();
+        self.lines.header(&self.rest, &mut header);
+        header
+    }
+
+    fn append(&self, path: &Path, lines: &[u8]) -> Result<(), SinkError> {
+        let failed = |error: std::io::Error| SinkError { message: format!("writing to '{}': {error}", path.display()) };
+        if let Some(directory) = path.parent() {
+            std::fs::create_dir_all(directory).map_err(failed)?;
+        }
+        let mut file = OpenOptions::new().create(true).append(true).open(path).map_err(failed)?;
+        let mut buffer = if file.metadata().map_err(failed)?.len() == 0 { self.header() } else { Vec::new() };
+        buffer.extend_from_slice(lines);
+        file.write_all(&buffer).map_err(failed)
     }
 }
 
 impl SinkWriter for Partitioned {
     fn write(&mut self, epoch: u64, changes: &[Changes]) -> Result<(), SinkError> {
-        let mut partitions: BTreeMap<String, Vec<Changes>> = BTreeMap::new();
-        for changes in changes {
-            let split = self.split(changes);
-            let split = split
-                .map_err(|error| SinkError { message: format!("encoding rows for '{}': {error}", self.directory.display()) })?;
-            split.into_iter().for_each(|(partition, changes)| partitions.entry(partition).or_default().push(changes));
-        }
-        partitions.iter().try_for_each(|(partition, changes)| self.append(epoch, partition, changes))
+        let mut files = BTreeMap::new();
+        self.encode(epoch, changes, &mut files)
+            .map_err(|error| SinkError { message: format!("encoding rows for '{}': {error}", self.directory.display()) })?;
+        files.iter().try_for_each(|(path, lines)| self.append(path, lines))
     }
 
     fn flush(&mut self) -> Result<(), SinkError> {

@@ -19,7 +19,8 @@ fn spec(append_only: bool, pairs: &[(&str, &str)]) -> SinkSpec {
         append_only,
         emit: Emit::Changes,
         options: Options::from_pairs(pairs.iter().copied()),
-        checkpoints: true,
+        checkpoints: false,
+        resumes: false,
     }
 }
 
@@ -96,7 +97,8 @@ fn validating_a_sink_leaves_no_trace() {
     assert!(validate(&kept.join("below"), &[]).expect_err("no directory").contains("create the directory first"));
     assert!(validate(&new, &[("appendix", "true")]).expect_err("a typing error").contains("unknown option 'appendix'"));
     assert!(validate(&new, &[("append", "perhaps")]).expect_err("no flag").contains("append"));
-    assert!(validate(&new, &[("delivery", "exactly_once")]).is_err());
+    assert!(validate(&new, &[("delivery", "exactly_once")]).expect_err("it has none").contains("needs checkpoints"));
+    assert!(validate(&new, &[("delivery", "twice")]).expect_err("no such thing").contains("cannot be 'twice'"));
 }
 
 #[test]
@@ -141,4 +143,70 @@ fn a_full_disk_is_an_error_that_names_the_file() {
 fn a_blackhole_takes_everything() {
     let mut writer = open(true, &[("connector", "blackhole")]);
     writer.write(1, &changes(None)).and_then(|()| writer.flush()).expect("it takes everything");
+}
+
+/// A sink of a job with checkpoints.
+fn once(resumes: bool, pairs: &[(&str, &str)]) -> Box<dyn Publisher> {
+    let spec = SinkSpec { checkpoints: true, resumes, ..spec(false, pairs) };
+    match Registry::builtin().open_sink(&spec).expect("good options") {
+        SinkTarget::Publisher(publisher) => publisher,
+        SinkTarget::Writer(_) => panic!("a publisher"),
+    }
+}
+
+fn epoch(epoch: u64) -> EpochChanges {
+    EpochChanges { epoch, changes: changes(Some(vec![1, 0, 0])).to_vec() }
+}
+
+#[test]
+fn a_file_is_published_exactly_once() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let path = directory.path().join("out");
+    let name = path.to_string_lossy();
+    for (pairs, file) in [
+        (vec![("connector", "file"), ("path", &*name), ("format", "csv")], path.clone()),
+        (vec![("connector", "file"), ("path", &*name), ("format", "csv"), ("partition_by", "s")], path.join("s=a").join("part.csv")),
+    ] {
+        let is_directory = pairs.len() > 3;
+        let mut sink = once(false, &pairs);
+        assert_eq!(sink.take_over(), Ok(None));
+        sink.publish(&[epoch(3), epoch(5)], 5).expect("there is room");
+        let written = fs::read_to_string(&file).expect("written");
+        assert_eq!(written.lines().count(), 3, "{written}");
+
+        // Another process waits for the first one to end.
+        let mut next = once(true, &pairs);
+        assert!(next.take_over().is_err_and(|error| !error.fatal && error.message.contains("another process")));
+        drop(sink);
+        assert_eq!(next.take_over(), Ok(Some(5)));
+        drop(next);
+
+        // A crash while epoch 8 is written: the record was saved before, the lines are half there.
+        let record = published::record_of(&path, is_directory);
+        let saved = fs::read_to_string(&record).expect("a record");
+        let writing = format!("\"writing\":[[{:?},{}]]", file.to_string_lossy(), written.len());
+        fs::write(&record, saved.replace("\"writing\":[]", &writing)).expect("there is room");
+        fs::write(&file, format!("{written}+,8,1")).expect("there is room");
+        let mut next = once(true, &pairs);
+        assert_eq!(next.take_over(), Ok(Some(5)));
+        assert_eq!(fs::read_to_string(&file).expect("written"), written);
+        next.publish(&[epoch(8)], 8).expect("there is room");
+        assert_eq!(fs::read_to_string(&file).expect("written").lines().count(), 4);
+        drop(next);
+
+        // What cannot be trusted is said, and nothing is done.
+        fs::write(&record, "{").expect("there is room");
+        assert!(once(true, &pairs).take_over().is_err_and(|error| error.fatal && error.message.contains("is damaged")));
+        let other = saved.replace("\"out\"", "\"other\"");
+        fs::write(&record, other).expect("there is room");
+        assert!(once(true, &pairs).take_over().is_err_and(|error| error.fatal && error.message.contains("sink 'other'")));
+        fs::write(&record, saved.replace("\"writing\":[]", &writing.replace("]]", "00]]"))).expect("there is room");
+        assert!(once(true, &pairs).take_over().is_err_and(|error| error.fatal && error.message.contains("has cut it")));
+        if !is_directory {
+            // A job that begins anew writes anew.
+            drop(once(false, &pairs));
+            assert_eq!(fs::read_to_string(&file).expect("emptied"), "");
+            fs::remove_file(&path).expect("it is there");
+        }
+    }
 }

@@ -3,7 +3,6 @@
 use std::collections::HashMap;
 
 use arrow::array::{Array, ArrayRef, AsArray, UInt32Array};
-use arrow::compute;
 use arrow::datatypes::Int64Type;
 use arrow_row::{RowConverter, SortField};
 use highwater_plan::Micros;
@@ -12,11 +11,12 @@ use super::{Form, TableState};
 use crate::Delta;
 use crate::operator::sink::consolidate;
 
-/// The content of a table after all these changes of it, oldest first: of one form and schema.
+/// What all these changes of a table come to, oldest first: of one form and schema. `complete`: nothing came before them, so
+/// that what they come to is the table's content.
 ///
-/// Shape: rows with multiplicities, each distinct row once; of entries one row per key.
+/// Shape: rows with multiplicities, each distinct row once; of entries one row per key, or, unless `complete`, its removal.
 /// Cost:  a pass over all changes, and a sort of none.
-pub fn fold<'a>(changes: impl IntoIterator<Item = &'a TableState>) -> Vec<Delta> {
+pub fn fold<'a>(changes: impl IntoIterator<Item = &'a TableState>, complete: bool) -> Vec<Delta> {
     let (mut deltas, mut form, mut freed) = (Vec::new(), Form::Rows, None);
     for table in changes {
         deltas.extend(table.changes.iter().cloned());
@@ -28,7 +28,7 @@ pub fn fold<'a>(changes: impl IntoIterator<Item = &'a TableState>) -> Vec<Delta>
     let schema = first.rows.schema();
     let folded = match form {
         Form::Rows => consolidate(deltas, &schema),
-        Form::Entries { keys } => last_of_each(&deltas, keys),
+        Form::Entries { keys } => last_of_each(&deltas, keys, complete),
     };
     let Some((column, bound)) = freed else { return folded };
     let kept = folded.into_iter().map(|delta| {
@@ -61,8 +61,8 @@ fn needed(column: &ArrayRef, bound: i64) -> UInt32Array {
     }
 }
 
-/// The last row per key, if it was not removed.
-fn last_of_each(deltas: &[Delta], keys: usize) -> Vec<Delta> {
+/// The last change per key; if they are `complete`, only of those that were not removed.
+fn last_of_each(deltas: &[Delta], keys: usize, complete: bool) -> Vec<Delta> {
     let all = Delta::concat(deltas);
     let key = &all.rows.columns()[..keys];
     let fields = key.iter().map(|column| SortField::new(column.data_type().clone())).collect();
@@ -73,13 +73,12 @@ fn last_of_each(deltas: &[Delta], keys: usize) -> Vec<Delta> {
     for (row, key) in encoded.iter().enumerate() {
         last.insert(key.as_ref().map_or(&[][..], |key| key.data()), row as u32);
     }
-    let mut rows: Vec<u32> = last.into_values().filter(|row| all.diff(*row as usize) > 0).collect();
+    let mut rows: Vec<u32> = last.into_values().filter(|row| !complete || all.diff(*row as usize) > 0).collect();
     if rows.is_empty() {
         return Vec::new();
     }
     rows.sort_unstable();
-    let rows = compute::take_record_batch(&all.rows, &UInt32Array::from(rows)).expect("rows of the batch");
-    vec![Delta::insert(rows)]
+    vec![all.take(&UInt32Array::from(rows))]
 }
 
 #[cfg(test)]
@@ -100,7 +99,7 @@ mod tests {
 
     fn folded(changes: &[TableState]) -> Vec<(i64, i64, i64)> {
         let mut rows = Vec::new();
-        for delta in fold(changes) {
+        for delta in fold(changes, true) {
             let column = |at: usize| delta.rows.column(at).as_primitive::<Int64Type>().clone();
             rows.extend((0..delta.len()).map(|row| (column(0).value(row), column(1).value(row), delta.diff(row))));
         }
@@ -122,7 +121,9 @@ mod tests {
         let form = Form::Entries { keys: 1 };
         let first = table(form, &[(1, 10, 1), (2, 20, 1)], None);
         let second = table(form, &[(1, 0, -1), (2, 21, 1), (3, 30, 1), (3, 0, -1), (3, 31, 1)], None);
-        assert_eq!(folded(&[first, second]), [(2, 21, 1), (3, 31, 1)]);
+        assert_eq!(folded(&[first, second.clone()]), [(2, 21, 1), (3, 31, 1)]);
+        let rest = fold(&[second], false);
+        assert_eq!((rest[0].len(), (0..3).map(|row| rest[0].diff(row)).sum::<i64>()), (3, 1), "a removal is kept");
         let unit = Form::Entries { keys: 0 };
         assert_eq!(folded(&[table(unit, &[(1, 1, 1)], None), table(unit, &[(1, 2, 1)], None)]), [(1, 2, 1)]);
     }

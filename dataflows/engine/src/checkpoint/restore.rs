@@ -34,7 +34,7 @@ impl Restore {
         let tables = changes.into_iter().map(|(operator, tables)| {
             let folded = tables.into_iter().map(|(number, changes)| {
                 let spread = changes[0].spread.clone();
-                (number, (spread, fold(changes)))
+                (number, (spread, fold(changes, true)))
             });
             (operator.clone(), folded.collect())
         });

@@ -3,7 +3,7 @@
 use std::cell::{Cell, RefCell};
 use std::sync::Arc;
 
-use super::{Checkpoints, Form, OperatorId, OperatorState, Spread, TableState};
+use super::{Checkpoints, Form, OperatorId, OperatorState, Slot, Spread, TableState};
 use crate::operator::epoch::EpochLogic;
 use crate::operator::exchange::Route;
 use crate::stats::OperatorStats;
@@ -44,6 +44,7 @@ impl Saved {
 /// The changes of an operator that are in no checkpoint yet.
 pub(crate) struct Saving {
     checkpoints: Arc<Checkpoints>,
+    slot: Slot,
     id: OperatorId,
     worker: usize,
     keeps: Keeps,
@@ -67,7 +68,13 @@ impl Saving {
             return None;
         }
         let id = OperatorId { node: stats.node, name: stats.name.clone() };
-        let id = if keeps == Keeps::Nothing { id } else { checkpoints.register(stats.worker, id) };
+        let (slot, id) = match keeps {
+            Keeps::Nothing => (None, id),
+            _ => {
+                let (slot, id) = checkpoints.register(stats.worker, id);
+                (Some(slot), id)
+            }
+        };
         if let Some(restore) = &checkpoints.restore {
             let tables = restore.of(&id, stats.worker);
             replaying(|| {
@@ -96,7 +103,7 @@ impl Saving {
         let gated = !logic.gates().is_empty();
         let log = vec![Vec::new(); spread.len()];
         let last = checkpoints.restore.as_ref().map_or(0, |restore| restore.epoch);
-        Some(Saving { last, ended: false, id, worker: stats.worker, keeps, gated, spread, log, checkpoints })
+        Some(Saving { slot: slot?, last, ended: false, id, worker: stats.worker, keeps, gated, spread, log, checkpoints })
     }
 
     /// For a relation that is the sum of its changes, whose rows are spread by these columns, and what it had; `None` if
@@ -106,18 +113,18 @@ impl Saving {
         if !checkpoints.are_used() {
             return (None, Vec::new());
         }
-        let id = checkpoints.register(stats.worker, OperatorId { node: stats.node, name: stats.name.clone() });
+        let (slot, id) = checkpoints.register(stats.worker, OperatorId { node: stats.node, name: stats.name.clone() });
         let restore = checkpoints.restore.as_ref();
         let had = restore.and_then(|restore| restore.of(&id, stats.worker).into_iter().next()).unwrap_or_default();
         let last = restore.map_or(0, |restore| restore.epoch);
         let (spread, log) = (vec![Spread::ByColumns(route.to_vec())], vec![Vec::new()]);
         let saving =
-            Saving { last, ended: false, id, worker: stats.worker, keeps: Keeps::Output, gated: false, spread, log, checkpoints };
+            Saving { slot, last, ended: false, id, worker: stats.worker, keeps: Keeps::Output, gated: false, spread, log, checkpoints };
         (Some(saving), had)
     }
 
     /// Whether the state is to be handed out: a checkpoint's epoch has come, as all epochs before `open` were applied and none
-    /// from there on; or there will be no more epochs (`None`), and so nobody to ask later.
+    /// from there on; or there will be no more epochs (`None`).
     fn is_due(&self, open: Option<Time>) -> bool {
         let due = self.checkpoints.due();
         match open {
@@ -128,9 +135,13 @@ impl Saving {
     }
 
     fn give(&mut self, open: Option<Time>, saved: Saved) {
-        (self.last, self.ended) = (self.checkpoints.due(), open.is_none());
+        self.last = self.checkpoints.due();
         let state = OperatorState { operator: self.id.clone(), worker: self.worker, tables: saved.0 };
-        self.checkpoints.give(state, self.ended);
+        if open.is_some() {
+            return self.checkpoints.give(self.slot, state);
+        }
+        self.ended = true;
+        self.checkpoints.give_last(self.slot, state);
     }
 
     /// Hands out the changes of a relation if its state is that of a checkpoint's epoch; see [`Saving::save`].

@@ -13,7 +13,7 @@ use timely::dataflow::operators::generic::Operator;
 use timely::dataflow::operators::vec::Broadcast;
 
 use crate::Time;
-use crate::checkpoint::Checkpoints;
+use crate::checkpoint::{Checkpoints, Slot};
 use crate::stats::JobStats;
 use crate::watermark::{Mark, Watermarks};
 
@@ -47,8 +47,9 @@ pub(crate) fn clock<'scope>(
     if let Some(restore) = &checkpoints.restore {
         watermarks.resume(&restore.clock);
     }
-    checkpoints.register_clock(worker);
-    let mut last = checkpoints.restore.as_ref().map_or(0, |restore| restore.epoch);
+    let slot = checkpoints.register_clock(worker);
+    let mut saving = ClockSaving { worker, slot, last: 0, ended: false, checkpoints: Arc::clone(&checkpoints) };
+    saving.last = checkpoints.restore.as_ref().map_or(0, |restore| restore.epoch);
     marks.unary_frontier::<CapacityContainerBuilder<Vec<Arc<[i64]>>>, _, _, _>(Pipeline, builder, move |_, _| {
         let mut waiting: BTreeMap<Time, (Capability<Time>, Vec<Mark>)> = BTreeMap::new();
         move |(input, frontier), output| {
@@ -60,7 +61,7 @@ pub(crate) fn clock<'scope>(
                 if frontier.less_equal(next.key()) {
                     break;
                 }
-                save(&checkpoints, worker, &mut last, Some(*next.key()), &watermarks);
+                saving.save(Some(*next.key()), &watermarks);
                 let (epoch, (capability, marks)) = next.remove_entry();
                 if let Some(current) = watermarks.close(epoch, marks) {
                     for (source, watermark) in stats.sources.iter().zip(current) {
@@ -69,17 +70,29 @@ pub(crate) fn clock<'scope>(
                     output.session(&capability).give(Arc::from(current));
                 }
             }
-            save(&checkpoints, worker, &mut last, frontier.frontier().first().copied(), &watermarks);
+            saving.save(frontier.frontier().first().copied(), &watermarks);
         }
     })
 }
 
-/// Hands out the watermarks if they are those of a checkpoint's epoch: all epochs before `open` (all, if none) have their
-/// marks.
-fn save(checkpoints: &Checkpoints, worker: usize, last: &mut Time, open: Option<Time>, watermarks: &Watermarks) {
-    let due = checkpoints.due();
-    if due > *last && open.is_none_or(|open| open > due) {
-        *last = due;
-        checkpoints.give_clock(worker, watermarks.clock());
+/// Hands out the watermarks for checkpoints.
+struct ClockSaving {
+    checkpoints: Arc<Checkpoints>,
+    worker: usize,
+    slot: Slot,
+    /// The epoch of the last checkpoint that has them.
+    last: Time,
+    ended: bool,
+}
+
+impl ClockSaving {
+    /// Hands them out if they are those of a checkpoint's epoch: all epochs before `open` (all, if none) have their marks.
+    fn save(&mut self, open: Option<Time>, watermarks: &Watermarks) {
+        let due = self.checkpoints.due();
+        let ends = open.is_none() && !self.ended;
+        if ends || (due > self.last && open.is_some_and(|open| open > due)) {
+            (self.last, self.ended) = (due, ends);
+            self.checkpoints.give_clock(self.worker, self.slot, watermarks.clock(), ends);
+        }
     }
 }

@@ -8,6 +8,7 @@ use highwater_connectors::source::{Offset, PartitionId, PartitionReader, Polled,
 use highwater_engine::{PartitionPosition, Place};
 
 use super::SourceContext;
+use super::stood::Stood;
 use crate::batch::{Batch, Piece};
 use crate::retry::backoff;
 use crate::status::{LastError, PartitionState, PartitionStatus};
@@ -31,9 +32,11 @@ pub(crate) struct Partition {
     failed: bool,
     /// What did not fit into an epoch.
     rest: Option<Batch>,
-    /// Where the last batch ended that was given whole, and how many rows were given of the one after it.
+    /// Where the last batch ended that was given whole, and how many rows are done with of the one after it.
     offset: Option<Offset>,
-    given_after: u64,
+    done_after: u64,
+    /// So many rows that come next were given before the job was restored.
+    skip: u64,
     watermark: PartitionWatermark,
     backlog_at: Option<Duration>,
     status: Arc<PartitionStatus>,
@@ -51,13 +54,15 @@ enum Wait {
 }
 
 impl Partition {
-    /// The `position`th partition of its source, whose reader `open` makes; the waker it gets wakes this partition and then `worker`.
+    /// The `position`th partition of its source, whose reader `open` makes; the waker it gets wakes this partition and then
+    /// `worker`. `stood`: where it stood when the job's state was saved.
     pub(crate) fn open(
         id: PartitionId,
         position: u32,
         worker: Waker,
         status: Arc<PartitionStatus>,
-        open: impl FnOnce(&PartitionId, Waker) -> Result<Box<dyn PartitionReader>, SourceError>,
+        stood: Option<Stood>,
+        open: impl FnOnce(&PartitionId, Option<&Offset>, Waker) -> Result<Box<dyn PartitionReader>, SourceError>,
     ) -> Result<Self, SourceError> {
         let woken = Arc::new(AtomicBool::new(false));
         let flag = Arc::clone(&woken);
@@ -65,19 +70,27 @@ impl Partition {
             flag.store(true, Ordering::Release);
             worker();
         });
-        let reader = Some(open(&id, waker)?);
+        let stood = stood.unwrap_or_default();
+        let reader = Some(open(&id, stood.offset.as_ref(), waker)?);
+        let mut watermark = PartitionWatermark::new();
+        watermark.advance(stood.watermark);
+        {
+            let mut status = status.lock();
+            (status.offset, status.watermark) = (stood.offset.as_ref().map(|offset| offset.0.to_string()), stood.watermark);
+        }
         Ok(Partition {
             id,
-            place: Place { number: 0, partition: position },
+            place: Place { number: stood.rows, partition: position },
             reader,
             woken,
             wait: Wait::No,
             failures: 0,
             failed: false,
             rest: None,
-            offset: None,
-            given_after: 0,
-            watermark: PartitionWatermark::new(),
+            offset: stood.offset,
+            done_after: stood.done_after,
+            skip: stood.done_after,
+            watermark,
             backlog_at: None,
             status,
         })
@@ -88,13 +101,15 @@ impl Partition {
         &self.watermark
     }
 
-    /// Where it stands: `<rows given after the offset> <rows given> <largest watermark or -> <offset or nothing>`. The offset
-    /// is that of the last batch that was given whole.
+    /// Where it stands, as [`Stood`] reads it.
     pub(super) fn position(&self) -> PartitionPosition {
-        let max = self.watermark.max().map_or_else(|| "-".to_owned(), |max| max.to_string());
-        let offset = self.offset.as_ref().map_or("", |offset| &*offset.0);
-        let position = format!("{} {} {max} {offset}", self.given_after, self.place.number);
-        PartitionPosition { partition: self.id.to_string(), position }
+        let stood = Stood {
+            offset: self.offset.clone(),
+            done_after: self.done_after,
+            rows: self.place.number,
+            watermark: self.watermark.max(),
+        };
+        PartitionPosition { partition: self.id.to_string(), position: stood.to_string() }
     }
 
     /// When it has to be asked again without being woken: in the past if it is ready now.
@@ -142,8 +157,8 @@ impl Partition {
         piece.place = self.place;
         self.place.number += piece.rows() as u64;
         match &piece.end {
-            Some(end) => (self.offset, self.given_after) = (Some(end.offset.clone()), 0),
-            None => self.given_after += piece.rows() as u64,
+            Some(end) => (self.offset, self.done_after) = (Some(end.offset.clone()), self.skip),
+            None => self.done_after = piece.done,
         }
         self.watermark.advance(piece.mark);
         let mut status = self.status.lock();
@@ -171,7 +186,9 @@ impl Partition {
         self.watermark.reading();
         self.wait = Wait::No;
         self.went_well(context);
-        Batch::new(context.source, &self.id, read, context.event_time.as_ref(), context.clock.wall_micros())
+        let skip = usize::try_from(self.skip).unwrap_or(usize::MAX).min(read.rows.num_rows());
+        self.skip -= skip as u64;
+        Batch::new(context.source, &self.id, read, skip, context.event_time.as_ref(), context.clock.wall_micros())
     }
 
     fn at_end(&mut self, again: Option<Duration>, now: Duration, context: &SourceContext) -> Option<Batch> {

@@ -35,6 +35,7 @@ fn feed(scripts: &[&Script], epoch_rows_max: usize, idle_timeout: Option<Duratio
         idle_timeout,
         epoch_rows_max,
         fault: Arc::clone(&fault),
+        congestion: Arc::new(Congestion::new(Vec::new())),
         clock: Arc::clone(&clock) as Arc<dyn Clock>,
     });
     let (mut partitions, mut statuses, mut wakers) = (Vec::new(), Vec::new(), Vec::new());
@@ -45,7 +46,8 @@ fn feed(scripts: &[&Script], epoch_rows_max: usize, idle_timeout: Option<Duratio
             index as u32,
             Arc::new(|| {}),
             Arc::clone(&status),
-            |_, waker| {
+            None,
+            |_, _, waker| {
                 wakers.push(waker);
                 Ok(Box::new((*script).clone()))
             },

@@ -20,7 +20,7 @@ const SCRIPT: &[(&str, &str)] = &[("connector", "script")];
 const PUSH: &[(&str, &str)] = &[("connector", "push")];
 
 fn runtime(world: &World, workers: usize) -> Arc<Runtime> {
-    Runtime::start(RuntimeConfig { workers, registry: world.registry() }).unwrap()
+    Runtime::start(RuntimeConfig { workers, registry: world.registry(), checkpoints: None }).unwrap()
 }
 
 fn create(runtime: &Runtime, name: &str, job: Job) -> Result<Arc<RunningJob>, CreateError> {

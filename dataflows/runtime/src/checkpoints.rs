@@ -1,0 +1,398 @@
+//! Keeps a job's checkpoints: asks the engine for one from time to time, writes it, and lets sinks publish what it has.
+//!
+//! ```text
+//! every interval ──► engine: what changed as of epoch E ──► sections ──► store: file, then manifest
+//!                    outboxes: what is to be published up to E ──┘                │ durable
+//!                                                     outboxes release E ◄────────┤
+//!                                                     sources: read up to here ◄──┘
+//! ```
+//!
+//! One thread per job does this, and may wait for disks. A checkpoint that cannot be written is tried again with the next one's
+//! changes added: nothing of it is lost, and nothing is published meanwhile. A job that another process has taken over stops.
+
+mod record;
+mod restore;
+
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{RecvTimeoutError, channel};
+use std::sync::{Arc, Mutex, MutexGuard};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use arrow::datatypes::SchemaRef;
+use highwater_connectors::source::{Offset, PartitionId};
+use highwater_engine::{Checkpoint, JobHandle, JobState, Time};
+use highwater_store::{Checkpoint as Stored, Fold, Keep, Policy, Section, StoreError, Writer};
+
+pub(crate) use self::record::Names;
+use self::record::{fold_sections, outbox_section};
+pub(crate) use self::restore::{Restored, restore};
+use crate::clock::Clock;
+use crate::ingest::Stood;
+use crate::open::OpenSource;
+use crate::outbox::Outbox;
+use crate::retry::backoff;
+use crate::signal::Signal;
+use crate::status::{Fault, LastError};
+
+/// How long a wait goes on without looking whether the job has ended.
+const SLICE: Duration = Duration::from_millis(50);
+
+/// Where and how often jobs are saved.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CheckpointConfig {
+    /// A directory, or the URL of an object store.
+    pub location: String,
+    /// From the beginning of one checkpoint to that of the next.
+    pub interval: Duration,
+}
+
+/// How a job's checkpoints are.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct CheckpointInfo {
+    /// Where they are kept.
+    pub location: String,
+    /// The epoch that the job was restored from.
+    pub restored: Option<Time>,
+    /// The epoch of the last durable one.
+    pub epoch: Option<Time>,
+    /// When that became durable: microseconds since the Unix epoch.
+    pub wall_micros: i64,
+    /// How many there were since the job started.
+    pub count: u64,
+    /// Rows and bytes of the last one: what changed since the one before.
+    pub rows: u64,
+    /// See `rows`.
+    pub bytes: u64,
+    /// Bytes of all files that the last one needs.
+    pub total_bytes: u64,
+    /// From asking for the last one until it was durable.
+    pub took: Duration,
+    /// The last error met.
+    pub last_error: Option<LastError>,
+}
+
+/// A job's checkpoints could not be read or written.
+#[derive(Debug, thiserror::Error)]
+pub enum CheckpointError {
+    /// The store failed.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// What the store gave is not what was kept.
+    #[error("the checkpoint cannot be read: {0}")]
+    Unreadable(String),
+    /// The job is not the one that was saved.
+    #[error(
+        "the checkpoint of epoch {epoch} is of another version of job '{job}', which had not: {}; give the job another name to \
+         start it from nothing, or start it anew with --fresh",
+        .new.join(", ")
+    )]
+    Changed {
+        /// The job.
+        job: String,
+        /// The checkpoint.
+        epoch: Time,
+        /// What is new.
+        new: Vec<String>,
+    },
+}
+
+/// What is known of a job's checkpoints, written by their thread, read by anyone.
+#[derive(Debug)]
+pub(crate) struct CheckpointStatus(Mutex<CheckpointInfo>);
+
+impl CheckpointStatus {
+    pub(crate) fn new(location: String, restored: Option<Time>) -> Self {
+        CheckpointStatus(Mutex::new(CheckpointInfo { location, restored, ..CheckpointInfo::default() }))
+    }
+
+    pub(crate) fn lock(&self) -> MutexGuard<'_, CheckpointInfo> {
+        self.0.lock().expect("statuses are written without panicking")
+    }
+}
+
+/// A sink that is published.
+pub(crate) struct Queue {
+    pub(crate) name: String,
+    pub(crate) schema: SchemaRef,
+    pub(crate) outbox: Arc<Outbox>,
+}
+
+/// What a job's thread needs.
+pub(crate) struct Checkpointing {
+    pub(crate) job: JobHandle,
+    pub(crate) names: Names,
+    pub(crate) writer: Arc<Writer>,
+    /// What the store has of a job of this name is not this job's.
+    pub(crate) fresh: bool,
+    pub(crate) interval: Duration,
+    pub(crate) queues: Vec<Queue>,
+    pub(crate) sources: Arc<Vec<OpenSource>>,
+    pub(crate) status: Arc<CheckpointStatus>,
+    pub(crate) fault: Arc<Fault>,
+    pub(crate) signal: Arc<Signal>,
+    pub(crate) clock: Arc<dyn Clock>,
+}
+
+/// A job's thread. Dropping it ends the thread when it is done with the checkpoint at hand.
+pub(crate) struct CheckpointThread {
+    shared: Arc<Shared>,
+    signal: Arc<Signal>,
+    thread: Mutex<Option<JoinHandle<()>>>,
+}
+
+#[derive(Default)]
+struct Shared {
+    /// No further checkpoint.
+    stopped: AtomicBool,
+    /// One is wanted now.
+    wanted: AtomicBool,
+    /// The job has finished, its last checkpoint is durable, and all of it is published; or that will never be.
+    settled: AtomicBool,
+}
+
+impl CheckpointThread {
+    /// Whether nothing is left to be saved or published of a job that has finished.
+    pub(crate) fn is_settled(&self) -> bool {
+        self.shared.settled.load(Ordering::Acquire)
+    }
+
+    /// Takes a checkpoint without waiting for its time.
+    pub(crate) fn want(&self) {
+        self.shared.wanted.store(true, Ordering::Release);
+        self.signal.notify();
+    }
+}
+
+impl Drop for CheckpointThread {
+    fn drop(&mut self) {
+        self.shared.stopped.store(true, Ordering::Release);
+        self.signal.notify();
+        if let Some(thread) = self.thread.lock().ok().and_then(|mut thread| thread.take()) {
+            // A panic there has failed the job already.
+            let _ = thread.join();
+        }
+    }
+}
+
+impl Checkpointing {
+    /// Starts the thread.
+    pub(crate) fn start(self) -> std::io::Result<CheckpointThread> {
+        let shared = Arc::new(Shared::default());
+        let (signal, theirs) = (Arc::clone(&self.signal), Arc::clone(&shared));
+        let name = format!("checkpoints {}", self.job.name());
+        let thread = std::thread::Builder::new().name(name).spawn(move || Thread::new(self, theirs).run())?;
+        Ok(CheckpointThread { shared, signal, thread: Mutex::new(Some(thread)) })
+    }
+}
+
+struct Thread {
+    with: Checkpointing,
+    shared: Arc<Shared>,
+    /// Of checkpoints that could not be written: they are part of the next one.
+    unwritten: Vec<Section>,
+    failures: u32,
+    compaction: Option<JoinHandle<()>>,
+}
+
+/// What became of a checkpoint.
+enum Taken {
+    Durable,
+    /// It is to be tried again.
+    Failed,
+    /// There will be no more.
+    Over,
+}
+
+impl Thread {
+    fn new(with: Checkpointing, shared: Arc<Shared>) -> Self {
+        Thread { with, shared, unwritten: Vec::new(), failures: 0, compaction: None }
+    }
+
+    fn run(mut self) {
+        let run = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| self.take_all()));
+        self.end_compaction();
+        if run.is_err() {
+            self.with.fault.set("taking a checkpoint panicked".into());
+        }
+        self.shared.settled.store(true, Ordering::Release);
+        self.with.signal.notify();
+    }
+
+    fn take_all(&mut self) {
+        let mut next = self.with.clock.elapsed();
+        loop {
+            self.wait_until(next);
+            if self.stopped() {
+                return;
+            }
+            let finished = self.with.job.state() == JobState::Finished;
+            let begun = self.with.clock.elapsed();
+            match self.take(finished) {
+                Taken::Over => return,
+                Taken::Durable if finished => return self.drain(),
+                Taken::Durable => {
+                    self.failures = 0;
+                    next = begun + self.with.interval;
+                }
+                Taken::Failed => {
+                    self.failures += 1;
+                    next = self.with.clock.elapsed() + backoff(self.failures);
+                }
+            }
+        }
+    }
+
+    fn stopped(&self) -> bool {
+        self.shared.stopped.load(Ordering::Acquire)
+    }
+
+    /// Waits until a time, or until a checkpoint is wanted, or the job comes to its end.
+    fn wait_until(&self, time: Duration) {
+        let (with, shared) = (&self.with, &self.shared);
+        let due = || {
+            let over = with.job.state() != JobState::Running && self.failures == 0;
+            (over || shared.stopped.load(Ordering::Acquire) || shared.wanted.swap(false, Ordering::AcqRel)).then_some(())
+        };
+        let left = || time.checked_sub(with.clock.elapsed()).filter(|left| !left.is_zero());
+        with.signal.wait(due, left);
+    }
+
+    /// Takes and writes one checkpoint.
+    fn take(&mut self, finished: bool) -> Taken {
+        let begun = self.with.clock.elapsed();
+        let checkpoint = match self.ask() {
+            Ok(Some(checkpoint)) => checkpoint,
+            Ok(None) => return Taken::Over,
+            Err(why) => {
+                self.with.fault.set(format!("no checkpoint can be taken: {why}"));
+                return Taken::Over;
+            }
+        };
+        self.unwritten.extend(self.with.names.sections(&checkpoint));
+        for queue in &self.with.queues {
+            let (epochs, published) = queue.outbox.save(checkpoint.epoch);
+            self.unwritten.extend(outbox_section(&queue.name, &queue.schema, &epochs, published));
+        }
+        let meta = self.with.names.meta(&checkpoint, finished);
+        let meta = serde_json::to_value(meta).expect("names and numbers are JSON");
+        let rows = self.unwritten.iter().map(Section::rows).sum();
+        let changed = !self.unwritten.is_empty();
+        let keep = if self.with.fresh { Keep::None } else { Keep::All };
+        let stored = Stored { epoch: checkpoint.epoch, meta, sections: self.unwritten.clone(), keep };
+        let written = match self.with.writer.commit(stored) {
+            Ok(written) => written,
+            Err(error) => return self.failed(&error),
+        };
+        self.unwritten.clear();
+        self.with.fresh = false;
+        {
+            let mut status = self.with.status.lock();
+            LastError::pass(&mut status.last_error);
+            status.epoch = Some(checkpoint.epoch);
+            status.wall_micros = self.with.clock.wall_micros();
+            status.count += 1;
+            status.rows = rows;
+            status.total_bytes = written.bytes();
+            status.bytes = if changed { written.files.last().map_or(0, |file| file.bytes) } else { 0 };
+            status.took = self.with.clock.elapsed().saturating_sub(begun);
+        }
+        self.with.queues.iter().for_each(|queue| queue.outbox.release(checkpoint.epoch));
+        self.tell_sources(&checkpoint);
+        self.with.signal.notify();
+        self.compact();
+        Taken::Durable
+    }
+
+    /// Folds files into one, beside the checkpoints that come.
+    fn compact(&mut self) {
+        if self.compaction.as_ref().is_some_and(|running| !running.is_finished()) {
+            return;
+        }
+        self.end_compaction();
+        let Some(span) = self.with.writer.due(&Policy::default()) else { return };
+        let (writer, job) = (Arc::clone(&self.with.writer), self.with.job.name().to_owned());
+        let work = move || {
+            let fold = |fold: Fold<'_>, sections: Vec<Section>| {
+                fold_sections(fold.key, fold.complete, &sections).map_err(|error| error.to_string())
+            };
+            // What could not be folded stays as it is, and is tried again after a later checkpoint.
+            if let Err(error) = writer.compact(span, &fold) {
+                tracing::error!(job, %error, "folding checkpoints failed");
+            }
+        };
+        match std::thread::Builder::new().name("fold checkpoints".into()).spawn(work) {
+            Ok(thread) => self.compaction = Some(thread),
+            Err(error) => tracing::error!(job = self.with.job.name(), %error, "no thread to fold checkpoints"),
+        }
+    }
+
+    fn end_compaction(&mut self) {
+        if let Some(thread) = self.compaction.take() {
+            // A panic there has changed nothing that is durable.
+            let _ = thread.join();
+        }
+    }
+
+    /// The engine's part; `None` if the job is over before it has come.
+    fn ask(&self) -> Result<Option<Checkpoint>, String> {
+        let (give, given) = channel();
+        self.with.job.checkpoint(Box::new(move |checkpoint| {
+            // Who asked may have gone.
+            let _ = give.send(checkpoint);
+        }));
+        loop {
+            match given.recv_timeout(SLICE) {
+                Ok(Ok(checkpoint)) => return Ok(Some(checkpoint)),
+                Ok(Err(why)) => {
+                    let goes_on = matches!(self.with.job.state(), JobState::Running | JobState::Finished);
+                    return if goes_on { Err(why) } else { Ok(None) };
+                }
+                Err(RecvTimeoutError::Timeout) if self.stopped() => return Ok(None),
+                Err(RecvTimeoutError::Timeout) => {}
+                Err(RecvTimeoutError::Disconnected) => return Ok(None),
+            }
+        }
+    }
+
+    fn failed(&mut self, error: &StoreError) -> Taken {
+        let job = self.with.job.name();
+        let known = LastError::record(&mut self.with.status.lock().last_error, &error.to_string(), self.with.clock.wall_micros());
+        if known {
+            tracing::error!(job, %error, "writing a checkpoint failed");
+        }
+        match error {
+            StoreError::Io { .. } => Taken::Failed,
+            // Another process has the job, or nobody knows what is durable: this one must not go on.
+            _ => {
+                self.with.fault.set(format!("its checkpoint cannot be written: {error}"));
+                Taken::Over
+            }
+        }
+    }
+
+    /// Tells sources up to where they need not keep what was read.
+    fn tell_sources(&self, checkpoint: &Checkpoint) {
+        let mut read: BTreeMap<usize, Vec<(PartitionId, Offset)>> = BTreeMap::new();
+        for ((source, partition), position) in &checkpoint.positions {
+            if let Ok(Stood { offset: Some(offset), .. }) = position.parse() {
+                read.entry(*source).or_default().push((PartitionId::new(partition), offset));
+            }
+        }
+        for (source, positions) in read {
+            self.with.sources[source].opened.committed(&positions);
+        }
+    }
+
+    /// Waits until all of a job that has finished is published.
+    fn drain(&self) {
+        for queue in &self.with.queues {
+            while !queue.outbox.drained(SLICE) {
+                if self.stopped() || self.with.fault.reason().is_some() {
+                    return;
+                }
+            }
+        }
+    }
+}

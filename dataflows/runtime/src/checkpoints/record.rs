@@ -1,0 +1,344 @@
+//! A checkpoint as it is kept: the engine's tables as sections, everything else as the manifest's JSON.
+//!
+//! | section | key | rows |
+//! |---|---|---|
+//! | a table of an operator | `<fingerprint of its node>/<table>/<operator>` | its changes, and in `$diff` how often |
+//! | what a sink is to publish | `outbox/<sink>` | its changes, their `$epoch`, and in `$diff` how often |
+//!
+//! Operators go by the [fingerprint](highwater_plan::fingerprints) of what made their state, so that a job finds it although
+//! its text has changed elsewhere; sources, views and sinks go by their names.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use arrow::array::{Array, ArrayRef, AsArray, Int64Array, RecordBatch, RecordBatchOptions};
+use arrow::datatypes::{DataType, Field, Int64Type, Schema, SchemaRef};
+use highwater_connectors::sink::{Changes, EpochChanges};
+use highwater_engine::{Checkpoint, Clock, Delta, Form, OperatorId, OperatorState, Spread, TableState, Time, fold};
+use highwater_plan::{Job, fingerprints};
+use highwater_store::Section;
+use serde::{Deserialize, Serialize};
+
+use super::CheckpointError;
+
+/// The column of multiplicities, the last one of every section.
+const DIFF: &str = "$diff";
+
+/// The column of epochs, the one before it in what a sink is to publish.
+const EPOCH: &str = "$epoch";
+
+/// What a manifest says of a checkpoint beside its files.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Meta {
+    /// What wrote it.
+    pub(crate) version: String,
+    /// The job's text.
+    pub(crate) text: String,
+    /// The fingerprints of all operators.
+    pub(crate) operators: BTreeSet<String>,
+    /// The names of views and sinks.
+    pub(crate) outputs: BTreeSet<String>,
+    /// Where reading stands.
+    pub(crate) partitions: Vec<PartitionMeta>,
+    /// What the sources said of time, in the order of their statements.
+    pub(crate) watermarks: Vec<WatermarkMeta>,
+    /// Whether the job had come to its end.
+    pub(crate) finished: bool,
+}
+
+/// Where reading a partition stands.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct PartitionMeta {
+    /// The source's name.
+    pub(crate) source: String,
+    /// The partition's.
+    pub(crate) partition: String,
+    /// As [`crate::ingest::Stood`] reads it.
+    pub(crate) position: String,
+}
+
+/// What is known of a source's event time, or of processing time.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct WatermarkMeta {
+    /// The source's name; none of processing time.
+    pub(crate) source: Option<String>,
+    /// In microseconds.
+    pub(crate) watermark: i64,
+    /// While it is idle: since which epoch, and the watermark then.
+    pub(crate) idle_since: Option<(Time, i64)>,
+}
+
+/// How the changes of a section add up.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+struct TableMeta {
+    /// Absent: rows with multiplicities. Else the last change of a key counts, which has so many first columns.
+    keys: Option<usize>,
+    spread: SpreadMeta,
+    freed: Option<(usize, i64)>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+enum SpreadMeta {
+    ByColumns(Vec<usize>),
+    Anywhere,
+    One,
+    Everywhere,
+}
+
+/// Translates between a job's operators and the names that their state is kept under.
+pub(crate) struct Names {
+    /// Per node.
+    of_nodes: Vec<String>,
+    sources: Vec<String>,
+    outputs: BTreeSet<String>,
+    text: String,
+}
+
+impl Names {
+    /// Of a job and its text.
+    pub(crate) fn new(job: &Job, text: &str) -> Self {
+        let views = job.views.iter().map(|view| format!("view {}", view.name));
+        let sinks = job.sinks.iter().map(|sink| format!("sink {}", sink.name));
+        Names {
+            of_nodes: fingerprints(job),
+            sources: job.sources.iter().map(|source| source.name.clone()).collect(),
+            outputs: views.chain(sinks).collect(),
+            text: text.to_owned(),
+        }
+    }
+
+    /// What is kept of a checkpoint in its manifest.
+    pub(crate) fn meta(&self, checkpoint: &Checkpoint, finished: bool) -> Meta {
+        let partition = |((source, partition), position): (&(usize, String), &String)| PartitionMeta {
+            source: self.sources[*source].clone(),
+            partition: partition.clone(),
+            position: position.clone(),
+        };
+        let clock = &checkpoint.clock;
+        let watermark = |(index, watermark): (usize, &i64)| WatermarkMeta {
+            source: self.sources.get(index).cloned(),
+            watermark: *watermark,
+            idle_since: clock.idle_since.get(index).copied().flatten(),
+        };
+        Meta {
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            text: self.text.clone(),
+            operators: self.of_nodes.iter().cloned().collect(),
+            outputs: self.outputs.clone(),
+            partitions: checkpoint.positions.iter().map(partition).collect(),
+            watermarks: clock.watermarks.iter().enumerate().map(watermark).collect(),
+            finished,
+        }
+    }
+
+    /// The sections of a checkpoint's tables: one per table in which something changed.
+    pub(crate) fn sections(&self, checkpoint: &Checkpoint) -> Vec<Section> {
+        let mut tables: BTreeMap<String, Vec<&TableState>> = BTreeMap::new();
+        for state in &checkpoint.states {
+            for table in &state.tables {
+                tables.entry(self.key(&state.operator, table.table)).or_default().push(table);
+            }
+        }
+        tables.into_iter().filter_map(|(key, parts)| section_of_table(key, &parts)).collect()
+    }
+
+    fn key(&self, operator: &OperatorId, table: u32) -> String {
+        format!("{}/{table}/{}", self.of_nodes[operator.node], operator.name)
+    }
+
+    /// What makes the job another one than that which `meta` was kept of: it has operators, views or sinks that the other had
+    /// not, so that nothing is known of what they would hold.
+    pub(crate) fn new_since(&self, meta: &Meta) -> Vec<String> {
+        let outputs = self.outputs.difference(&meta.outputs).cloned();
+        let operators = self.of_nodes.iter().filter(|name| !meta.operators.contains(*name)).count();
+        let operators = (operators > 0).then(|| format!("{operators} operators"));
+        outputs.chain(operators).collect()
+    }
+
+    /// What the sources had said of time.
+    pub(crate) fn clock(&self, meta: &Meta) -> Clock {
+        let of = |source: Option<&String>| meta.watermarks.iter().find(|known| known.source.as_ref() == source);
+        let processing = of(None).is_some().then_some(None);
+        let all = self.sources.iter().map(Some).chain(processing);
+        let mut clock = Clock::default();
+        for source in all {
+            let known = of(source);
+            clock.watermarks.push(known.map_or(i64::MIN, |known| known.watermark));
+            if source.is_some() {
+                clock.idle_since.push(known.and_then(|known| known.idle_since));
+            }
+        }
+        clock
+    }
+
+    /// The table of an operator that a section has changes of; `None` if the job has no such operator any more.
+    pub(crate) fn state(&self, section: &Section) -> Result<Option<OperatorState>, CheckpointError> {
+        let mut parts = section.key.splitn(3, '/');
+        let (Some(name), Some(number), Some(operator)) = (parts.next(), parts.next(), parts.next()) else {
+            return Err(CheckpointError::Unreadable(format!("section '{}' is of nothing", section.key)));
+        };
+        let Some(node) = self.of_nodes.iter().position(|known| known == name) else { return Ok(None) };
+        let number = number.parse().map_err(|_| CheckpointError::Unreadable(format!("section '{}' has no table", section.key)))?;
+        let operator = OperatorId { node, name: operator.to_owned() };
+        Ok(Some(OperatorState { operator, worker: 0, tables: vec![table_of(number, section)?] }))
+    }
+}
+
+/// The section of what a sink is to publish; `published`: up to this epoch it need not be kept.
+pub(crate) fn outbox_section(sink: &str, schema: &SchemaRef, epochs: &[EpochChanges], published: Time) -> Option<Section> {
+    let columns = schema.fields().len();
+    let mut changes = Vec::new();
+    for epoch in epochs {
+        for Changes { rows, diffs } in &epoch.changes {
+            let at: ArrayRef = Arc::new(Int64Array::from(vec![epoch.epoch as i64; rows.num_rows()]));
+            let rows = appended(rows, EPOCH, at);
+            changes.push(match diffs {
+                Some(diffs) => Delta::with_diffs(rows, diffs.clone()),
+                None => Delta::insert(rows),
+            });
+        }
+    }
+    let freed = Some((columns, published as i64));
+    let table = TableState { table: 0, form: Form::Rows, spread: Spread::One, changes, freed };
+    section_of_table(format!("{OUTBOX}{sink}"), &[&table])
+}
+
+const OUTBOX: &str = "outbox/";
+
+/// The sink that a section has rows of that are to be published.
+pub(crate) fn outbox_of(section: &Section) -> Option<&str> {
+    section.key.strip_prefix(OUTBOX)
+}
+
+/// What a sink is to publish, from all sections of it, oldest first.
+pub(crate) fn outbox_epochs(sections: &[Section]) -> Result<Vec<EpochChanges>, CheckpointError> {
+    let tables = sections.iter().map(|section| table_of(0, section)).collect::<Result<Vec<_>, _>>()?;
+    let mut epochs: BTreeMap<Time, Vec<Changes>> = BTreeMap::new();
+    for delta in fold(&tables, true) {
+        let last = delta.rows.num_columns() - 1;
+        let at = delta.rows.column(last).as_primitive::<Int64Type>().clone();
+        let mut rows: BTreeMap<i64, Vec<u32>> = BTreeMap::new();
+        for row in 0..delta.len() {
+            rows.entry(at.value(row)).or_default().push(row as u32);
+        }
+        for (epoch, mut rows) in rows {
+            // As it was first given: retractions before insertions.
+            rows.sort_by_key(|row| delta.diff(*row as usize) > 0);
+            let part = delta.take(&rows.into());
+            let columns: Vec<usize> = (0..last).collect();
+            let rows = part.rows.project(&columns).map_err(|error| CheckpointError::Unreadable(error.to_string()))?;
+            epochs.entry(epoch as Time).or_default().push(Changes { rows, diffs: part.diffs });
+        }
+    }
+    Ok(epochs.into_iter().map(|(epoch, changes)| EpochChanges { epoch, changes }).collect())
+}
+
+/// Adds up sections of one key, oldest first; `complete`: nothing came before them. `None` if nothing is left.
+pub(crate) fn fold_sections(key: &str, complete: bool, sections: &[Section]) -> Result<Option<Section>, CheckpointError> {
+    let tables = sections.iter().map(|section| table_of(0, section)).collect::<Result<Vec<_>, _>>()?;
+    let Some(last) = tables.last() else { return Ok(None) };
+    let freed = tables.iter().filter_map(|table| table.freed).reduce(|one, other| (one.0, one.1.max(other.1)));
+    let folded = TableState { changes: fold(&tables, complete), freed: freed.filter(|_| !complete), ..last.clone() };
+    Ok(section_of_table(key.to_owned(), &[&folded]))
+}
+
+/// The parts of a table, of all workers; `None` if nothing of it changed.
+fn section_of_table(key: String, parts: &[&TableState]) -> Option<Section> {
+    let first = parts.first()?;
+    let freed = parts.iter().map(|part| part.freed).reduce(|one, other| match (one, other) {
+        (Some((column, one)), Some((_, other))) => Some((column, one.min(other))),
+        _ => None,
+    });
+    let freed = freed.flatten();
+    let deltas: Vec<&Delta> = parts.iter().flat_map(|part| &part.changes).filter(|delta| !delta.is_empty()).collect();
+    if deltas.is_empty() && freed.is_none() {
+        return None;
+    }
+    let schema = section_schema(deltas.first().map(|delta| delta.rows.schema_ref()));
+    let batches = deltas.into_iter().map(|delta| section_rows(&schema, delta)).collect();
+    let meta = TableMeta {
+        keys: match first.form {
+            Form::Rows => None,
+            Form::Entries { keys } => Some(keys),
+        },
+        spread: match &first.spread {
+            Spread::ByColumns(columns) => SpreadMeta::ByColumns(columns.clone()),
+            Spread::Anywhere => SpreadMeta::Anywhere,
+            Spread::One => SpreadMeta::One,
+            Spread::Everywhere => SpreadMeta::Everywhere,
+        },
+        freed,
+    };
+    let meta = serde_json::to_value(meta).expect("numbers and names are JSON");
+    Some(Section::new(key, schema, batches).with_meta(meta))
+}
+
+/// Columns go by their position: names are for people, and operators of equal fingerprints may have different ones.
+fn section_schema(rows: Option<&SchemaRef>) -> SchemaRef {
+    let columns = rows.into_iter().flat_map(|schema| schema.fields());
+    let named = columns.map(|field| Field::new(field.name(), field.data_type().clone(), true));
+    Arc::new(Schema::new(named.chain([Field::new(DIFF, DataType::Int64, true)]).collect::<Vec<_>>()))
+}
+
+fn section_rows(schema: &SchemaRef, delta: &Delta) -> RecordBatch {
+    let diffs: ArrayRef = match &delta.diffs {
+        Some(diffs) => Arc::new(diffs.clone()),
+        None => Arc::new(Int64Array::from(vec![1; delta.len()])),
+    };
+    let columns = delta.rows.columns().iter().cloned().chain([diffs]).collect();
+    RecordBatch::try_new(Arc::clone(schema), columns).expect("the changes of a table have one schema")
+}
+
+fn table_of(number: u32, section: &Section) -> Result<TableState, CheckpointError> {
+    let unreadable = |what: &dyn std::fmt::Display| CheckpointError::Unreadable(format!("section '{}': {what}", section.key));
+    let meta: TableMeta = serde_json::from_value(section.meta.clone()).map_err(|error| unreadable(&error))?;
+    let columns = section.schema.fields().len().saturating_sub(1);
+    if section.schema.fields().last().is_none_or(|field| field.name() != DIFF || *field.data_type() != DataType::Int64) {
+        return Err(unreadable(&"it has no multiplicities"));
+    }
+    let mut all: Vec<usize> = meta.freed.iter().map(|freed| freed.0).collect();
+    if let SpreadMeta::ByColumns(columns) = &meta.spread {
+        all.extend(columns);
+    }
+    // Nothing changed but what is freed: then its columns are not told.
+    if columns > 0 && (all.iter().any(|column| *column >= columns) || meta.keys.is_some_and(|keys| keys > columns)) {
+        return Err(unreadable(&"it speaks of columns that it does not have"));
+    }
+    let kept: Vec<usize> = (0..columns).collect();
+    let mut changes = Vec::with_capacity(section.batches.len());
+    for batch in &section.batches {
+        let diffs = batch.column(columns).as_primitive::<Int64Type>().clone();
+        if diffs.null_count() > 0 {
+            return Err(unreadable(&"a multiplicity is NULL"));
+        }
+        let rows = match kept.is_empty() {
+            // A row without columns is a row.
+            true => {
+                let options = RecordBatchOptions::new().with_row_count(Some(batch.num_rows()));
+                RecordBatch::try_new_with_options(Arc::new(Schema::empty()), Vec::new(), &options)
+            }
+            false => batch.project(&kept),
+        };
+        changes.push(Delta::with_diffs(rows.map_err(|error| unreadable(&error))?, diffs));
+    }
+    Ok(TableState {
+        table: number,
+        form: meta.keys.map_or(Form::Rows, |keys| Form::Entries { keys }),
+        spread: match meta.spread {
+            SpreadMeta::ByColumns(columns) => Spread::ByColumns(columns),
+            SpreadMeta::Anywhere => Spread::Anywhere,
+            SpreadMeta::One => Spread::One,
+            SpreadMeta::Everywhere => Spread::Everywhere,
+        },
+        changes,
+        freed: meta.freed,
+    })
+}
+
+fn appended(rows: &RecordBatch, name: &str, column: ArrayRef) -> RecordBatch {
+    let fields = rows.schema_ref().fields().iter().cloned().chain([Arc::new(Field::new(name, DataType::Int64, true))]);
+    let schema = Arc::new(Schema::new(fields.collect::<Vec<_>>()));
+    let columns = rows.columns().iter().cloned().chain([column]).collect();
+    RecordBatch::try_new(schema, columns).expect("the column is as long as the rows")
+}
