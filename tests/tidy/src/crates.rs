@@ -13,6 +13,7 @@ const ARROWS: &[(&str, &[&str], &[&str])] = &[
     ("highwater-sql", &["highwater-plan"], &[]),
     ("highwater-engine", &["highwater-plan"], &["highwater-sql"]),
     ("highwater-connectors", &["highwater-plan"], &[]),
+    ("highwater-store", &[], &[]),
     ("highwater-runtime", &["highwater-plan", "highwater-engine", "highwater-connectors"], &["highwater-sql"]),
     (
         "highwater",
@@ -30,6 +31,7 @@ const HEAVY: &[(&str, &str)] = &[
     ("sqlparser", "dataflows/sql"),
     ("timely", "dataflows/engine"),
     ("differential-dataflow", "dataflows/engine"),
+    ("object_store", "dataflows/store"),
     ("rdkafka", "connectors/kafka"),
     ("warp", "src/serve"),
     ("abomonation", "benches"),

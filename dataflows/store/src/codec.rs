@@ -1,0 +1,145 @@
+//! A section's rows as bytes: an Arrow IPC stream in compressed blocks.
+//!
+//! ```text
+//! payload = block*          block = raw bytes: u32 LE, stored bytes: u32 LE, LZ4 of a piece of the stream
+//!                                   (stored = raw: not compressed, because it would not have become smaller)
+//! ```
+//!
+//! Compression is done here and not by Arrow's own option for two reasons: a decoder of Arrow's allocates what a length inside
+//! the buffer says, and here nothing is allocated that the bytes at hand could not decompress to; and blocks are cut at messages,
+//! so that columns are slices of a decompressed block and are not copied again.
+//!
+//! The bytes have passed a checksum when they come here, but a checksum proves only that they are what somebody wrote. Arrow's
+//! decoder asserts where it should refuse; what it throws is caught and made an error.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+use arrow::buffer::{Buffer, MutableBuffer};
+use arrow::datatypes::SchemaRef;
+use arrow::ipc::reader::StreamDecoder;
+use arrow::ipc::writer::StreamWriter;
+use arrow::record_batch::RecordBatch;
+use lz4_flex::block::{compress_into, decompress_into, get_maximum_output_size};
+
+use crate::section::Section;
+
+/// A block is closed at the first end of a message after so many bytes.
+const BLOCK_BYTES: usize = 256 << 10;
+/// No block holds more: longer messages are cut.
+const BLOCK_BYTES_MAX: usize = 32 << 20;
+/// Lengths before each block.
+const HEADER_BYTES: usize = 8;
+/// LZ4 spends at least a byte on 255; a few at the end are literal.
+const LZ4_RATIO_MAX: usize = 255;
+
+/// A section as it is written, with what its index says of it.
+pub(crate) struct Encoded {
+    pub(crate) payload: Vec<u8>,
+    pub(crate) raw_bytes: u64,
+    pub(crate) rows: u64,
+    pub(crate) batches: u64,
+}
+
+/// What a payload must come to.
+pub(crate) struct Expected {
+    pub(crate) raw_bytes: u64,
+    pub(crate) rows: u64,
+    pub(crate) batches: u64,
+}
+
+/// Writes a section's rows. Fails if Arrow cannot write a type.
+pub(crate) fn encode(section: &Section) -> Result<Encoded, String> {
+    let mut encoded = Encoded { payload: Vec::new(), raw_bytes: 0, rows: section.rows(), batches: section.batches.len() as u64 };
+    let fault = |error: arrow::error::ArrowError| error.to_string();
+    let mut writer = StreamWriter::try_new(Vec::new(), &section.schema).map_err(fault)?;
+    for batch in &section.batches {
+        writer.write(batch).map_err(fault)?;
+        if writer.get_ref().len() >= BLOCK_BYTES {
+            encoded.push(writer.get_mut());
+        }
+    }
+    writer.finish().map_err(fault)?;
+    encoded.push(writer.get_mut());
+    Ok(encoded)
+}
+
+impl Encoded {
+    /// Appends what was written since the last time, and empties it.
+    fn push(&mut self, raw: &mut Vec<u8>) {
+        for piece in raw.chunks(BLOCK_BYTES_MAX) {
+            let start = self.payload.len();
+            self.payload.resize(start + HEADER_BYTES + get_maximum_output_size(piece.len()), 0);
+            let body = start + HEADER_BYTES;
+            let stored = match compress_into(piece, &mut self.payload[body..]) {
+                Ok(stored) if stored < piece.len() => stored,
+                _ => {
+                    self.payload[body..body + piece.len()].copy_from_slice(piece);
+                    piece.len()
+                }
+            };
+            let length = |bytes: usize| u32::try_from(bytes).expect("a block is at most 32 MiB").to_le_bytes();
+            self.payload[start..start + 4].copy_from_slice(&length(piece.len()));
+            self.payload[start + 4..body].copy_from_slice(&length(stored));
+            self.payload.truncate(body + stored);
+        }
+        self.raw_bytes += raw.len() as u64;
+        raw.clear();
+    }
+}
+
+/// Reads a section's rows. Any bytes are safe to give: what is wrong is said.
+pub(crate) fn decode(payload: &[u8], expected: &Expected) -> Result<(SchemaRef, Vec<RecordBatch>), String> {
+    let decoded = catch_unwind(AssertUnwindSafe(|| decode_blocks(payload, expected)));
+    decoded.unwrap_or_else(|_| Err("its rows are not what Arrow's format allows".into()))
+}
+
+fn decode_blocks(payload: &[u8], expected: &Expected) -> Result<(SchemaRef, Vec<RecordBatch>), String> {
+    let mut decoder = StreamDecoder::new();
+    let mut batches = Vec::new();
+    let (mut rows, mut raw_bytes) = (0u64, 0u64);
+    let mut rest = payload;
+    while !rest.is_empty() {
+        let mut block = next_block(&mut rest)?;
+        raw_bytes += block.len() as u64;
+        if raw_bytes > expected.raw_bytes {
+            return Err(format!("it holds more than the {} bytes that its index says", expected.raw_bytes));
+        }
+        while !block.is_empty() {
+            if let Some(batch) = decoder.decode(&mut block).map_err(|error| error.to_string())? {
+                rows += batch.num_rows() as u64;
+                batches.push(batch);
+            }
+        }
+    }
+    decoder.finish().map_err(|error| error.to_string())?;
+    let schema = decoder.schema().ok_or("it has no schema")?;
+    let found = (raw_bytes, rows, batches.len() as u64);
+    if found != (expected.raw_bytes, expected.rows, expected.batches) {
+        let (raw_bytes, rows, batches) = (expected.raw_bytes, expected.rows, expected.batches);
+        return Err(format!(
+            "it holds {} bytes, {} rows and {} batches, and its index says {raw_bytes}, {rows} and {batches}",
+            found.0, found.1, found.2
+        ));
+    }
+    Ok((schema, batches))
+}
+
+fn next_block(rest: &mut &[u8]) -> Result<Buffer, String> {
+    let (header, body) = rest.split_at_checked(HEADER_BYTES).ok_or("it ends within the header of a block")?;
+    let length = |at: usize| u32::from_le_bytes(header[at..at + 4].try_into().expect("four bytes")) as usize;
+    let (raw, stored) = (length(0), length(4));
+    let (body, after) = body.split_at_checked(stored).ok_or("it ends within a block")?;
+    *rest = after;
+    if raw > BLOCK_BYTES_MAX || stored > raw || raw > stored.saturating_mul(LZ4_RATIO_MAX).saturating_add(LZ4_RATIO_MAX) {
+        return Err(format!("a block says that {stored} bytes stand for {raw}, which cannot be"));
+    }
+    if raw == stored {
+        return Ok(Buffer::from_slice_ref(body));
+    }
+    let mut block = MutableBuffer::from_len_zeroed(raw);
+    match decompress_into(body, block.as_slice_mut()) {
+        Ok(length) if length == raw => Ok(block.into()),
+        Ok(length) => Err(format!("a block of {raw} bytes holds {length}")),
+        Err(error) => Err(format!("a block cannot be decompressed: {error}")),
+    }
+}
