@@ -325,7 +325,8 @@ impl JsonFile {
         let mut job = with_source(compile(&text)?, events, None);
         let target = file.path.display().to_string();
         job.sinks[0].options = Options::from_pairs([("connector", "file"), ("path", target.as_str()), ("format", "json")]);
-        let runtime = Runtime::start(RuntimeConfig { workers: 1, registry: Registry::builtin(), checkpoints: None }).map_err(failed)?;
+        let runtime =
+            Runtime::start(RuntimeConfig { workers: 1, registry: Registry::builtin(), checkpoints: None }).map_err(failed)?;
         let running = runtime.create("lines", &text, job, CreateOptions { until_end: true, fresh: false }).map_err(failed)?;
         let state = running.wait_over(None);
         runtime.shutdown();

@@ -106,15 +106,18 @@ pub(super) fn run(args: &RunArgs) -> Result<(), Failure> {
 }
 
 fn create(args: &RunArgs, highwater: &Highwater, name: &str, text: &str) -> Result<Arc<RunningJob>, Failure> {
-    let job = highwater.create_job(name, text, JobOptions { until_end: args.until_end, fresh: args.fresh }).map_err(|error| match error {
-        JobError::Text(diagnostics) => wrong_text(&args.job, text, &diagnostics),
-        JobError::Name(_) | JobError::Exists(_) => {
-            Failure::Usage(format!("{error}: use letters, digits, '_', '-' and '.' (--name)"))
-        }
-        JobError::Nothing => Failure::Usage(error.to_string()),
-        JobError::Checkpoints(_) => Failure::Job(error.to_string()),
-        JobError::Engine(detail) => Failure::Job(format!("cannot start the job: {detail}")),
-    })?;
+    let job =
+        highwater.create_job(name, text, JobOptions { until_end: args.until_end, fresh: args.fresh }).map_err(
+            |error| match error {
+                JobError::Text(diagnostics) => wrong_text(&args.job, text, &diagnostics),
+                JobError::Name(_) | JobError::Exists(_) => {
+                    Failure::Usage(format!("{error}: use letters, digits, '_', '-' and '.' (--name)"))
+                }
+                JobError::Nothing => Failure::Usage(error.to_string()),
+                JobError::Checkpoints(_) => Failure::Job(error.to_string()),
+                JobError::Engine(detail) => Failure::Job(format!("cannot start the job: {detail}")),
+            },
+        )?;
     let warnings = render(&args.job, text, job.warnings());
     if !warnings.is_empty() {
         say(format_args!("{}", warnings.trim_end()));

@@ -63,7 +63,8 @@ pub struct SourceSpec {
     pub options: Options,
     /// Whether batches need an [`Origin`], because an operator may refuse rows as late.
     pub keeps_origin: bool,
-    /// How many workers read: a connector that can split itself at will makes as many partitions.
+    /// A connector that can split itself at will makes so many partitions: one for each worker that reads, or as many as
+    /// there were when the job was saved.
     pub workers: usize,
 }
 

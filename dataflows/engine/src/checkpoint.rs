@@ -272,7 +272,11 @@ impl Checkpoints {
         let part = &mut collected.workers[state.worker];
         let giver = &mut part.givers[slot.0];
         giver.ended = true;
-        if giver.given { part.later.push(state) } else { part.states.push(state) }
+        if giver.given {
+            part.later.push(state)
+        } else {
+            part.states.push(state)
+        }
         self.finish(collected);
     }
 
@@ -302,7 +306,11 @@ impl Checkpoints {
         let mut collected = self.lock();
         collected.clock = clock;
         let giver = &mut collected.workers[worker].givers[slot.0];
-        if ended { giver.ended = true } else { giver.given = true }
+        if ended {
+            giver.ended = true
+        } else {
+            giver.given = true
+        }
         self.finish(collected);
     }
 

@@ -15,9 +15,7 @@ use highwater_engine::{Engine, EngineConfig, JobSpec, JobState};
 use highwater_plan::{Diagnostic, Job};
 use highwater_store::{Store, Writer};
 
-use crate::checkpoints::{
-    CheckpointConfig, CheckpointError, CheckpointStatus, Checkpointing, Names, Queue, Restored, restore,
-};
+use crate::checkpoints::{CheckpointConfig, CheckpointError, CheckpointStatus, Checkpointing, Names, Queue, Restored, restore};
 use crate::clock::{Clock, SystemClock};
 use crate::congestion::Congestion;
 use crate::open::Opening;
@@ -143,7 +141,8 @@ impl Runtime {
     fn start_job(&self, name: &str, text: &str, mut job: Job, options: CreateOptions) -> Result<RunningJob, CreateError> {
         let signal = Arc::new(Signal::default());
         let fault = Arc::new(Fault::new(Arc::clone(&signal)));
-        let kept = self.checkpoints.as_ref().map(|(config, store)| self.kept(name, text, &job, options, config, store)).transpose()?;
+        let kept =
+            self.checkpoints.as_ref().map(|(config, store)| self.kept(name, text, &job, options, config, store)).transpose()?;
         let (kept, mut restored) = match kept {
             Some((kept, restored)) => (Some(kept), restored),
             None => (None, None),

@@ -115,7 +115,7 @@ impl Opening<'_> {
         check_watermark(statement)?;
         opened.warnings.extend(idle_timeout_without_watermark(statement, &options));
         let workers = self.wakers.len();
-        let source = self.registry.open_source(&spec_of(statement, workers))?;
+        let source = self.registry.open_source(&spec_of(statement, self.split_for(&statement.name)))?;
         let cannot_read = |error: SourceError| cannot_read(statement, error);
         let partitions = source.partitions().map_err(cannot_read)?;
 
@@ -162,6 +162,14 @@ impl Opening<'_> {
         Ok(())
     }
 
+    /// In how many partitions a source that can be split at will is: as many as there are workers, or were when the job was
+    /// saved.
+    fn split_for(&self, source: &str) -> usize {
+        let saved =
+            self.resumed.as_ref().map_or(0, |resumed| resumed.positions.keys().filter(|(name, _)| name == source).count());
+        if saved > 0 { saved } else { self.wakers.len() }
+    }
+
     fn stood(&self, source: &str, partition: &PartitionId) -> Option<Stood> {
         self.resumed.as_ref()?.positions.get(&(source.to_owned(), partition.to_string())).cloned()
     }
@@ -177,9 +185,7 @@ impl Opening<'_> {
         let status = Arc::new(SinkStatus::new(sink.name.clone(), connector));
         opened.sink_statuses.push(Arc::clone(&status));
         opened.sinks.push(match target {
-            SinkTarget::Writer(writer) => {
-                Box::new(WriterSink::new(writer, self.job.to_owned(), status, Arc::clone(&self.clock)))
-            }
+            SinkTarget::Writer(writer) => Box::new(WriterSink::new(writer, self.job.to_owned(), status, Arc::clone(&self.clock))),
             SinkTarget::Publisher(publisher) => {
                 let delivery = spec.delivery(true)?;
                 let outbox = Outbox::new(delivery, number, Arc::clone(&self.congestion), Arc::clone(&status));

@@ -163,7 +163,9 @@ impl Outbox {
     /// Waits until all that is released is published, as long as there is time or nothing has stopped it; whether it is.
     pub(crate) fn drained(&self, wait: Duration) -> bool {
         let queue = self.lock();
-        let busy = |queue: &mut Queue| !queue.stopped && queue.waiting.front().is_some_and(|first| first.changes.epoch <= queue.released);
+        let busy = |queue: &mut Queue| {
+            !queue.stopped && queue.waiting.front().is_some_and(|first| first.changes.epoch <= queue.released)
+        };
         let (queue, _) = self.changed.wait_timeout_while(queue, wait, busy).expect("nothing panics under this lock");
         queue.waiting.front().is_none_or(|first| first.changes.epoch > queue.released)
     }
@@ -190,7 +192,10 @@ impl Queue {
 
 /// What a batch keeps in memory, about: slices of one batch share it.
 fn bytes_of(rows: &RecordBatch) -> usize {
-    rows.columns().iter().map(|column| column.to_data().get_slice_memory_size().unwrap_or_else(|_| column.get_array_memory_size())).sum()
+    rows.columns()
+        .iter()
+        .map(|column| column.to_data().get_slice_memory_size().unwrap_or_else(|_| column.get_array_memory_size()))
+        .sum()
 }
 
 /// The worker's end of a queue.

@@ -218,7 +218,8 @@ impl RunningJob {
                 problems.push(format!("sink '{}': {error}", sink.name));
             }
         }
-        if let Some(error) = self.checkpoints().as_ref().and_then(|info| LastError::current(&info.last_error).map(str::to_owned)) {
+        if let Some(error) = self.checkpoints().as_ref().and_then(|info| LastError::current(&info.last_error).map(str::to_owned))
+        {
             problems.push(format!("checkpoints: {error}"));
         }
         // The reason of a failure is mostly the error of a partition or sink that follows.

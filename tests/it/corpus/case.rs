@@ -93,7 +93,8 @@ impl Case {
         let end = feed::End::default();
         let highwater = Highwater::builder().workers(workers).registry(feed::registry(&end)).start().expect("workers start");
         // What the clock will still change, some thousand years from now, is not waited for.
-        let job = highwater.create_job("case", &self.sql, JobOptions { until_end: true, ..JobOptions::default() }).map_err(failed)?;
+        let job =
+            highwater.create_job("case", &self.sql, JobOptions { until_end: true, ..JobOptions::default() }).map_err(failed)?;
         let mut inputs: BTreeMap<&str, Vec<String>> = BTreeMap::new();
         for table in self.meta.tables.keys() {
             inputs.insert(table, input(&self.folder.join(format!("input/{table}.jsonl"))));

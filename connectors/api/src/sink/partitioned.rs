@@ -72,7 +72,12 @@ impl Partitioned {
     }
 
     /// Appends the lines of an epoch to those of the files that they belong to.
-    pub(super) fn encode(&self, epoch: u64, changes: &[Changes], files: &mut BTreeMap<PathBuf, Vec<u8>>) -> Result<(), ArrowError> {
+    pub(super) fn encode(
+        &self,
+        epoch: u64,
+        changes: &[Changes],
+        files: &mut BTreeMap<PathBuf, Vec<u8>>,
+    ) -> Result<(), ArrowError> {
         for changes in changes {
             for (partition, changes) in self.split(changes)? {
                 let name = if self.lines.is_csv() { "part.csv" } else { "part.jsonl" };

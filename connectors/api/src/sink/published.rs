@@ -87,7 +87,12 @@ impl Published {
         let mut name = self.record.as_os_str().to_owned();
         name.push("-lock");
         let path = PathBuf::from(name);
-        let file = OpenOptions::new().create(true).truncate(false).write(true).open(&path).map_err(|error| failed("opening", &path, &error))?;
+        let file = OpenOptions::new()
+            .create(true)
+            .truncate(false)
+            .write(true)
+            .open(&path)
+            .map_err(|error| failed("opening", &path, &error))?;
         file.try_lock().map_err(|error| match error {
             std::fs::TryLockError::WouldBlock => {
                 PublishError::passing(format!("'{}' is being written by another process", self.layout.path().display()))

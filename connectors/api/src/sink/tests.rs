@@ -165,7 +165,10 @@ fn a_file_is_published_exactly_once() {
     let name = path.to_string_lossy();
     for (pairs, file) in [
         (vec![("connector", "file"), ("path", &*name), ("format", "csv")], path.clone()),
-        (vec![("connector", "file"), ("path", &*name), ("format", "csv"), ("partition_by", "s")], path.join("s=a").join("part.csv")),
+        (
+            vec![("connector", "file"), ("path", &*name), ("format", "csv"), ("partition_by", "s")],
+            path.join("s=a").join("part.csv"),
+        ),
     ] {
         let is_directory = pairs.len() > 3;
         let mut sink = once(false, &pairs);

@@ -118,8 +118,18 @@ impl Saving {
         let had = restore.and_then(|restore| restore.of(&id, stats.worker).into_iter().next()).unwrap_or_default();
         let last = restore.map_or(0, |restore| restore.epoch);
         let (spread, log) = (vec![Spread::ByColumns(route.to_vec())], vec![Vec::new()]);
-        let saving =
-            Saving { slot, last, ended: false, id, worker: stats.worker, keeps: Keeps::Output, gated: false, spread, log, checkpoints };
+        let saving = Saving {
+            slot,
+            last,
+            ended: false,
+            id,
+            worker: stats.worker,
+            keeps: Keeps::Output,
+            gated: false,
+            spread,
+            log,
+            checkpoints,
+        };
         (Some(saving), had)
     }
 

@@ -179,7 +179,8 @@ impl Names {
             return Err(CheckpointError::Unreadable(format!("section '{}' is of nothing", section.key)));
         };
         let Some(node) = self.of_nodes.iter().position(|known| known == name) else { return Ok(None) };
-        let number = number.parse().map_err(|_| CheckpointError::Unreadable(format!("section '{}' has no table", section.key)))?;
+        let number =
+            number.parse().map_err(|_| CheckpointError::Unreadable(format!("section '{}' has no table", section.key)))?;
         let operator = OperatorId { node, name: operator.to_owned() };
         Ok(Some(OperatorState { operator, worker: 0, tables: vec![table_of(number, section)?] }))
     }

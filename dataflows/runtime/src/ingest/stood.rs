@@ -61,10 +61,8 @@ mod tests {
 
     #[test]
     fn positions_are_read_as_they_were_written() {
-        let positions = [
-            Stood::default(),
-            Stood { offset: Some(Offset::new("a path 17")), done_after: 3, rows: 90, watermark: Some(-5) },
-        ];
+        let positions =
+            [Stood::default(), Stood { offset: Some(Offset::new("a path 17")), done_after: 3, rows: 90, watermark: Some(-5) }];
         for stood in positions {
             assert_eq!(stood.to_string().parse(), Ok(stood));
         }
