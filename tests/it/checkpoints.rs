@@ -1,0 +1,175 @@
+//! Jobs that are killed, and go on: the command as a process, ended by SIGKILL again and again.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::process::{Child, Command, Output, Stdio};
+use std::time::{Duration, Instant};
+
+use rand::rngs::StdRng;
+use rand::{Rng, SeedableRng};
+use serde_json::Value;
+
+/// A run that makes no progress for this long has stalled.
+const PATIENCE: Duration = Duration::from_secs(180);
+
+/// Aggregates that are taken back, windows that are closed, a join of changing sides, DISTINCT; one sink of rows that stay, one
+/// of rows that change.
+const JOB: &str = "
+    CREATE SOURCE bids (auction BIGINT, bidder BIGINT, price BIGINT, date_time TIMESTAMP(3),
+                        WATERMARK FOR date_time AS date_time)
+    WITH (connector = 'nexmark', type = 'bid', events = '150000', rate = 'RATE');
+    CREATE MATERIALIZED VIEW totals AS
+    SELECT auction % 50 AS a, count(*) AS n, sum(price) AS total, max(price) AS most, count(DISTINCT bidder % 20) AS d
+    FROM bids GROUP BY auction % 50;
+    CREATE MATERIALIZED VIEW closed AS
+    SELECT window_start, auction, count(*) AS n FROM TUMBLE(TABLE bids, DESCRIPTOR(date_time), INTERVAL '2' SECOND)
+    GROUP BY window_start, window_end, auction EMIT FINAL;
+    CREATE MATERIALIZED VIEW beside AS
+    SELECT t.a, t.n, s.n AS next FROM totals t JOIN totals s ON t.a + 1 = s.a;
+    CREATE MATERIALIZED VIEW seen AS SELECT DISTINCT bidder % 1000 AS bidder FROM bids;
+    CREATE SINK closed_out FROM closed WITH (connector = 'file', path = 'DIR/closed.jsonl');
+    CREATE SINK totals_out FROM totals WITH (connector = 'file', path = 'DIR/totals.jsonl');
+";
+
+const VIEWS: [&str; 4] = ["totals", "closed", "beside", "seen"];
+
+fn command(directory: &Path, job: &str, arguments: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_highwater"));
+    command.current_dir(directory).args(["run", job, "--name", "bids", "--no-http", "--until-end", "--quiet"]).args(arguments);
+    for view in VIEWS {
+        command.arg("--dump").arg(format!("{view}={view}.dump"));
+    }
+    command
+}
+
+fn write_job(directory: &Path, rate: u64) {
+    let sql = JOB.replace("DIR", &directory.display().to_string()).replace("RATE", &rate.to_string());
+    std::fs::write(directory.join("job.sql"), sql).unwrap();
+}
+
+#[track_caller]
+fn check(output: &Output) -> String {
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(output.status.success(), "{said}");
+    said
+}
+
+/// What a sink's lines come to: each row once at most at any time, no epoch after a later one.
+fn folded(path: &Path) -> BTreeMap<String, i64> {
+    let mut rows: BTreeMap<String, i64> = BTreeMap::new();
+    let mut last = 0;
+    for line in std::fs::read_to_string(path).unwrap().lines() {
+        let mut row: Value = serde_json::from_str(line).unwrap_or_else(|error| panic!("{error}: {line}"));
+        let fields = row.as_object_mut().unwrap();
+        let sign = match fields.remove("op").as_ref().and_then(Value::as_str) {
+            Some("-") => -1,
+            _ => 1,
+        };
+        let epoch = fields.remove("epoch").and_then(|epoch| epoch.as_u64()).unwrap_or(last);
+        assert!(epoch >= last, "epoch {epoch} after {last}");
+        last = epoch;
+        let count = rows.entry(row.to_string()).or_default();
+        *count += sign;
+        assert!((0..=1).contains(count), "{count} times {row}");
+    }
+    rows.retain(|_, count| *count != 0);
+    rows
+}
+
+fn wait_for(mut child: Child, limit: Duration) -> Option<Output> {
+    let started = Instant::now();
+    while started.elapsed() < limit {
+        if child.try_wait().unwrap().is_some() {
+            return Some(child.wait_with_output().unwrap());
+        }
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    child.kill().unwrap();
+    child.wait().unwrap();
+    None
+}
+
+fn lines(path: &Path) -> Vec<String> {
+    let mut lines: Vec<String> = std::fs::read_to_string(path).unwrap().lines().map(str::to_owned).collect();
+    lines.sort_unstable();
+    lines
+}
+
+#[test]
+fn a_job_that_is_killed_again_and_again_gives_what_it_gives_undisturbed() {
+    let (undisturbed, killed) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    write_job(undisturbed.path(), 10_000_000);
+    check(&command(undisturbed.path(), "job.sql", &[]).output().unwrap());
+
+    write_job(killed.path(), 40_000);
+    let mut random = StdRng::seed_from_u64(7);
+    let (mut kills, mut restored, mut left) = (0, 0, 12);
+    let started = Instant::now();
+    let said = loop {
+        assert!(started.elapsed() < PATIENCE, "{kills} kills, {restored} restored");
+        let workers = random.gen_range(1..=4).to_string();
+        let arguments = ["--checkpoints", "state", "--checkpoint-interval", "100ms", "--workers", &workers];
+        let mut run = command(killed.path(), "job.sql", &arguments);
+        let child = run.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        let limit = if left > 0 { Duration::from_millis(random.gen_range(200..1_500)) } else { PATIENCE };
+        let Some(output) = wait_for(child, limit) else {
+            (kills, left) = (kills + 1, left - 1);
+            let jobs = killed.path().join("state").join("jobs");
+            restored += usize::from(jobs.exists());
+            continue;
+        };
+        break check(&output);
+    };
+    assert!(said.contains("restored from the checkpoint of epoch"), "{said}");
+    assert!(kills >= 3 && restored > 0, "{kills} kills, {restored} restored");
+    for view in VIEWS {
+        let dump = format!("{view}.dump");
+        assert_eq!(lines(&killed.path().join(&dump)), lines(&undisturbed.path().join(&dump)), "{view}");
+    }
+    let (once, again) = (undisturbed.path(), killed.path());
+    assert_eq!(lines(&again.join("closed.jsonl")), lines(&once.join("closed.jsonl")));
+    assert_eq!(folded(&again.join("totals.jsonl")), folded(&once.join("totals.jsonl")));
+
+    // A job that had finished has nothing more to say.
+    let before = std::fs::read_to_string(again.join("totals.jsonl")).unwrap();
+    check(&command(again, "job.sql", &["--checkpoints", "state"]).output().unwrap());
+    assert_eq!(std::fs::read_to_string(again.join("totals.jsonl")).unwrap(), before);
+    assert_eq!(lines(&again.join("totals.dump")), lines(&once.join("totals.dump")));
+}
+
+#[test]
+fn another_job_does_not_go_on_from_a_checkpoint_and_a_damaged_one_is_named() {
+    let directory = tempfile::tempdir().unwrap();
+    write_job(directory.path(), 10_000_000);
+    let run = |job: &str, more: &[&str]| {
+        let arguments = [&["--checkpoints", "state"], more].concat();
+        command(directory.path(), job, &arguments).output().unwrap()
+    };
+    check(&run("job.sql", &[]));
+
+    let text = std::fs::read_to_string(directory.path().join("job.sql")).unwrap();
+    std::fs::write(directory.path().join("other.sql"), text.replace("auction % 50", "auction % 40")).unwrap();
+    let refused = run("other.sql", &[]);
+    let said = String::from_utf8_lossy(&refused.stderr).into_owned();
+    assert_eq!(refused.status.code(), Some(1), "{said}");
+    assert!(said.contains("another version of job 'bids'") && said.contains("--fresh"), "{said}");
+    check(&run("other.sql", &["--fresh"]));
+
+    // Names of columns and the layout of the text are no difference.
+    let renamed = text.replace("auction % 50", "auction % 40").replace("SELECT DISTINCT", "SELECT\n  DISTINCT");
+    std::fs::write(directory.path().join("other.sql"), renamed).unwrap();
+    let said = check(&run("other.sql", &[]));
+    assert!(said.contains("restored"), "{said}");
+
+    let data = directory.path().join("state/jobs/bids/data");
+    let file = std::fs::read_dir(&data).unwrap().map(|entry| entry.unwrap().path()).max().unwrap();
+    let mut bytes = std::fs::read(&file).unwrap();
+    let middle = bytes.len() / 2;
+    bytes[middle] ^= 0x40;
+    std::fs::write(&file, bytes).unwrap();
+    let refused = run("other.sql", &[]);
+    let said = String::from_utf8_lossy(&refused.stderr).into_owned();
+    assert_eq!(refused.status.code(), Some(1), "{said}");
+    let name = file.file_name().unwrap().to_string_lossy().into_owned();
+    assert!(said.contains(&name) && said.contains("is damaged"), "{said}");
+}
