@@ -30,7 +30,7 @@ fn read(source: &dyn Source, partition: &PartitionId) -> Result<Vec<Prepared>, S
     loop {
         match reader.poll(BATCH_ROWS)? {
             Polled::Batch(SourceBatch { rows, diffs, origin, .. }) => batches.push(Prepared { rows, diffs, origin }),
-            Polled::Pending(_) => std::thread::yield_now(),
+            Polled::Pending(_) | Polled::Waiting(_) => std::thread::yield_now(),
             Polled::Finished => return Ok(batches),
         }
     }

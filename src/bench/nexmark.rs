@@ -281,6 +281,7 @@ fn spec(source: &highwater_plan::Source, workers: usize) -> SourceSpec {
         used: source.used.clone(),
         primary_key: source.primary_key.clone(),
         defaults: source.defaults.clone(),
+        metadata: Vec::new(),
         options: source.options.clone(),
         keeps_origin: source.keeps_late_rows,
         workers,

@@ -59,6 +59,9 @@ pub struct SourceSpec {
     pub primary_key: Vec<usize>,
     /// Per physical column its `DEFAULT`, as [`DecoderSpec::defaults`].
     pub defaults: Vec<Option<String>>,
+    /// Per physical column the metadata that it takes (`offset`), `None` if it comes from the row itself; may be shorter than
+    /// the schema. A connector refuses keys that it does not have.
+    pub metadata: Vec<Option<String>>,
     /// `WITH (...)`.
     pub options: Options,
     /// Whether batches need an [`Origin`], because an operator may refuse rows as late.
@@ -94,13 +97,17 @@ pub trait Source: Send + Sync {
 
     /// Starts reading a partition after `offset`, or from where the options say if `None`.
     ///
-    /// `waker` is called when rows have arrived for a reader that had none ([`Polled::Pending`]).
+    /// `waker` is called when rows have arrived for a reader that had none ([`Polled::Pending`], [`Polled::Waiting`]).
     fn read(
         &self,
         partition: &PartitionId,
         offset: Option<&Offset>,
         waker: Waker,
     ) -> Result<Box<dyn PartitionReader>, SourceError>;
+
+    /// Told before anything is read that the job goes on from a checkpoint: partitions that are then read without an offset
+    /// are new since, and are read from their beginning, wherever the options say that reading starts.
+    fn resumes(&self) {}
 
     /// Whether it ends by itself.
     fn bounded(&self) -> bool;
@@ -111,8 +118,11 @@ pub trait Source: Send + Sync {
         None
     }
 
-    /// Told after each checkpoint, when it is durable, where it stands: nothing before these offsets is asked for again.
-    fn committed(&self, _positions: &[(PartitionId, Offset)]) {}
+    /// Told after each durable checkpoint up to where each partition is read in it: what comes before is never read again, and
+    /// may be let go of or shown to others. Does not wait; what goes wrong is logged, since nothing depends on it.
+    fn committed(&self, positions: &[(PartitionId, Offset)]) {
+        let _ = positions;
+    }
 
     /// Takes rows that a client pushes; only sources that are pushed to have it.
     fn push_handle(&self) -> Option<Arc<dyn PushHandle>> {
@@ -182,6 +192,9 @@ pub enum Polled {
     /// Nothing now, and the log's end is reached. The reader calls its waker when that changes, or wants to be asked again
     /// after this time.
     Pending(Option<Duration>),
+    /// Nothing now, and the log's end is not known to be reached: rows may be on their way, so the partition is not idle and
+    /// holds the watermark. The reader calls its waker, or wants to be asked again, as for [`Polled::Pending`].
+    Waiting(Option<Duration>),
     /// Nothing ever again.
     Finished,
 }

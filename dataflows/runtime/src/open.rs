@@ -241,6 +241,7 @@ fn spec_of(source: &highwater_plan::Source, workers: usize) -> SourceSpec {
         used: source.used.clone(),
         primary_key: source.primary_key.clone(),
         defaults: source.defaults.clone(),
+        metadata: Vec::new(),
         options: source.options.clone(),
         keeps_origin: source.keeps_late_rows,
         workers,

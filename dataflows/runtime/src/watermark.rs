@@ -64,7 +64,7 @@ impl PartitionWatermark {
         self.max = self.max.max(watermark);
     }
 
-    /// The reader gave something, or failed: whichever, it is not known to stand at the log's end.
+    /// The reader gave something, waits, or failed: whichever, it is not known to stand at the log's end.
     pub(crate) fn reading(&mut self) {
         self.position = Position::Reading;
     }

@@ -85,7 +85,7 @@ impl PartitionReader for Reader {
         // Asked first: what was pushed before the end has come is read.
         let ended = self.end.0.lock().unwrap().0;
         match self.pushed.poll(rows_max)? {
-            Polled::Pending(_) if ended => Ok(Polled::Finished),
+            Polled::Pending(_) | Polled::Waiting(_) if ended => Ok(Polled::Finished),
             polled => Ok(polled),
         }
     }

@@ -30,6 +30,8 @@ pub(crate) struct Column {
     pub(crate) field: FieldRef,
     /// Values appended so far.
     pub(crate) len: usize,
+    /// Whether it is of the primary key: it must stand also where only the key counts.
+    pub(crate) is_key: bool,
     nulls: NullBufferBuilder,
     /// What stands here where an input does not have the column: text that decodes.
     default: Option<String>,
@@ -199,7 +201,7 @@ impl Column {
     fn within(field: FieldRef, parent: &str) -> Result<Column, Unsupported> {
         let path = if parent.is_empty() { field.name().clone() } else { format!("{parent}.{}", field.name()) };
         let values = Values::new(&field, &path)?;
-        Ok(Column { field, len: 0, nulls: NullBufferBuilder::new(0), default: None, values })
+        Ok(Column { field, len: 0, is_key: false, nulls: NullBufferBuilder::new(0), default: None, values })
     }
 
     /// The column with what stands in it where an input does not have it.

@@ -84,7 +84,22 @@ impl Decoder {
         }
         let added = self.rows() - before;
         if let Some(records) = &mut self.records {
-            records.push(record, added);
+            records.push(record, added, false);
+        }
+        Ok(())
+    }
+
+    /// Deletes the row of a key, as a message without a value does: a row with the diff -1 of which only the key counts.
+    ///
+    /// `key` is JSON: an object with the columns of the primary key, or the value of the only one. Errors: the reason; a key
+    /// that is incomplete, a table without one, a format without deletions.
+    pub fn delete(&mut self, key: &[u8]) -> Result<(), String> {
+        match &mut self.inner {
+            Inner::Json(decoder) => decoder.delete(key)?,
+            Inner::Csv(_) => return Err("a message without a value deletes nothing in format 'csv'".into()),
+        }
+        if let Some(records) = &mut self.records {
+            records.push(key, 1, true);
         }
         Ok(())
     }
@@ -131,25 +146,28 @@ impl Origin for BatchOrigin {
 #[derive(Debug, Default)]
 struct Records {
     bytes: Vec<u8>,
-    ends: Vec<usize>,
+    /// Per record where it ends, and whether it is a key whose row is deleted.
+    ends: Vec<(usize, bool)>,
     /// Per row its record, and which of the record's rows it is.
     rows: Vec<(u32, u32)>,
 }
 
 impl Records {
-    fn push(&mut self, record: &[u8], rows: usize) {
+    fn push(&mut self, record: &[u8], rows: usize, deletes: bool) {
         if rows > 0 {
             let index = self.ends.len() as u32;
             self.bytes.extend_from_slice(record);
-            self.ends.push(self.bytes.len());
+            self.ends.push((self.bytes.len(), deletes));
             self.rows.extend((0..rows as u32).map(|row| (index, row)));
         }
     }
 
-    fn get(&self, index: u32) -> &[u8] {
+    fn decode(&self, index: u32, decoder: &mut Decoder) -> Result<(), String> {
         let index = index as usize;
-        let start = index.checked_sub(1).map_or(0, |before| self.ends[before]);
-        &self.bytes[start..self.ends[index]]
+        let start = index.checked_sub(1).map_or(0, |before| self.ends[before].0);
+        let (end, deletes) = self.ends[index];
+        let record = &self.bytes[start..end];
+        if deletes { decoder.delete(record) } else { decoder.decode(record) }
     }
 }
 
@@ -175,7 +193,7 @@ impl Origin for RecordOrigin {
         for row in rows {
             let (record, nth) = self.records.rows[*row as usize];
             let start = decoder.rows() as u32;
-            match decoder.decode(self.records.get(record)) {
+            match self.records.decode(record, &mut decoder) {
                 Ok(()) => places.push(Some(start + nth)),
                 Err(_) => places.push(None),
             }

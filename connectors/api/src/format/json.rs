@@ -42,15 +42,20 @@ pub(crate) struct JsonDecoder {
     key: Vec<usize>,
     rules: Rules,
     diffs: Vec<i64>,
+    /// Whether one of the rows deletes a key, so that rows need diffs whatever the meaning.
+    deletes: bool,
 }
 
 impl JsonDecoder {
     /// A decoder of the used columns of `spec`.
     pub(crate) fn new(spec: &DecoderSpec, meaning: Meaning, rules: Rules) -> Result<Self, Unsupported> {
         let place = |column: &usize| spec.used.iter().position(|used| used == column);
-        let key = spec.primary_key.iter().filter_map(place).collect();
+        let key: Vec<usize> = spec.primary_key.iter().filter_map(place).collect();
         let mut columns = spec.used.iter().map(|column| spec.column(*column)).collect::<Result<Vec<_>, _>>()?;
         let width = columns.len();
+        for column in &key {
+            columns[*column].is_key = true;
+        }
         // Columns that nobody reads are known by their names, so that these are not taken for another spelling of others.
         let all = spec.schema.fields().iter().enumerate();
         let mut names: Vec<(&str, Option<usize>)> = all.map(|(index, field)| (field.name().as_str(), place(&index))).collect();
@@ -60,7 +65,7 @@ impl JsonDecoder {
             names.push(("op", Some(width)));
         }
         let fields = Fields { columns, keys: Keys::new(names.into_iter()) };
-        Ok(JsonDecoder { fields, width, rows: 0, meaning, key, rules, diffs: Vec::new() })
+        Ok(JsonDecoder { fields, width, rows: 0, meaning, key, rules, diffs: Vec::new(), deletes: false })
     }
 
     /// Rows since the last [`JsonDecoder::take`].
@@ -85,6 +90,44 @@ impl JsonDecoder {
         })
     }
 
+    /// Deletes a key's row: the key is an object with the key's columns, alone or as a `payload`, or the value of the only one.
+    pub(crate) fn delete(&mut self, key: &[u8]) -> Result<(), String> {
+        let text = match std::str::from_utf8(key) {
+            Ok(text) => text,
+            Err(error) => return Err(format!("key: not UTF-8 at byte {}", error.valid_up_to())),
+        };
+        self.deletion(text).map_err(|fault| {
+            self.truncate(self.rows);
+            format!("key: {fault}")
+        })?;
+        if self.meaning == Meaning::Row && !self.deletes {
+            self.deletes = true;
+            self.diffs.resize(self.rows, 1);
+        }
+        self.diffs.push(-1);
+        self.rows += 1;
+        Ok(())
+    }
+
+    fn deletion(&mut self, text: &str) -> Result<(), Fault> {
+        let mut cursor = Cursor::within(text, changelog::key(text)?);
+        let rules = Rules { key_only: true, ..self.rules };
+        match (cursor.peek(), self.key.as_slice()) {
+            (_, []) => return Err(Fault::new(0, "the table has no primary key that is read")),
+            (Some(b'{'), _) => value::object(&mut cursor, &mut self.fields, self.rows, &rules)?,
+            (Some(_), [column]) => {
+                let within = |fault: Fault, column: &Column| fault.within(column.field.name());
+                let columns = &mut self.fields.columns;
+                value::decode(&mut cursor, &mut columns[*column], &rules).map_err(|fault| within(fault, &columns[*column]))?;
+                for (_, other) in columns.iter_mut().enumerate().filter(|(place, _)| place != column) {
+                    value::null(other, &rules).expect("a column that is not of the key has a placeholder");
+                }
+            }
+            _ => return Err(cursor.unexpected("an object with the columns of the primary key")),
+        }
+        cursor.end()
+    }
+
     fn row(&mut self, text: &str) -> Result<(), Fault> {
         let mut cursor = Cursor::new(text);
         match cursor.peek() {
@@ -95,6 +138,8 @@ impl JsonDecoder {
         cursor.end()?;
         if self.meaning == Meaning::Signed {
             self.diffs.push(self.sign()?);
+        } else if self.deletes {
+            self.diffs.push(1);
         }
         self.rows += 1;
         Ok(())
@@ -176,7 +221,8 @@ impl JsonDecoder {
     pub(crate) fn take(&mut self) -> (&mut [Column], Option<Vec<i64>>) {
         self.rows = 0;
         let diffs = std::mem::take(&mut self.diffs);
-        let diffs = (self.meaning != Meaning::Row).then_some(diffs);
+        let deletes = std::mem::take(&mut self.deletes);
+        let diffs = (self.meaning != Meaning::Row || deletes).then_some(diffs);
         let (columns, hidden) = self.fields.columns.split_at_mut(self.width);
         hidden.iter_mut().for_each(|column| column.truncate(0));
         (columns, diffs)

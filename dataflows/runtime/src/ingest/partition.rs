@@ -137,6 +137,7 @@ impl Partition {
         let answer = match reader.poll(rows_max) {
             Ok(Polled::Batch(read)) => Some(self.read(read, context)),
             Ok(Polled::Pending(again)) => self.at_end(again, now, context),
+            Ok(Polled::Waiting(again)) => self.waiting(again, now, context),
             Ok(Polled::Finished) => self.finished(),
             Err(error) if error.fatal => self.failed_for_good(error, context),
             Err(error) => self.failed(error, now, context),
@@ -196,6 +197,13 @@ impl Partition {
         let again = again.map(|again| now.saturating_add(again));
         let idle = self.watermark.idle_at(context.idle_timeout);
         self.wait = Wait::Woken([again, idle].into_iter().flatten().min());
+        self.went_well(context);
+        None
+    }
+
+    fn waiting(&mut self, again: Option<Duration>, now: Duration, context: &SourceContext) -> Option<Batch> {
+        self.watermark.reading();
+        self.wait = Wait::Woken(again.map(|again| now.saturating_add(again)));
         self.went_well(context);
         None
     }

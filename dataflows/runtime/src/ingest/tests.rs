@@ -220,6 +220,24 @@ fn a_reader_is_asked_only_when_there_is_a_reason() {
 }
 
 #[test]
+fn a_partition_that_waits_is_not_idle() {
+    let (one, two) = (Script::default(), Script::default());
+    one.say_rows(&[5]);
+    one.say(Ok(Polled::Waiting(Some(Duration::from_millis(500)))));
+    two.say_rows(&[9]);
+    let mut feed = feed(&[&one, &two], 100, Some(Duration::from_millis(100)));
+    assert_eq!(feed.epoch(100, 1), ["5 | active", "9 | active 5"]);
+    assert_eq!(feed.poll(100), "pending 100ms", "two becomes idle");
+    feed.clock.set_ms(400);
+    assert_eq!(feed.poll(100), "pending 100ms", "one does not, and is asked again in time");
+    assert_eq!((one.asked(), feed.statuses[0].lock().state), (2, PartitionState::Active));
+    feed.clock.set_ms(500);
+    assert_eq!(feed.poll(100), "pending 100ms", "now it stands at the end");
+    feed.clock.set_ms(600);
+    assert_eq!(feed.poll(100), "| idle 9");
+}
+
+#[test]
 fn a_passing_failure_is_retried_later_and_holds_the_watermark() {
     let (one, two) = (Script::default(), Script::default());
     one.say_rows(&[5]);

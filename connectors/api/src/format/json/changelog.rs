@@ -50,6 +50,24 @@ pub(crate) fn envelope(text: &str) -> Result<Option<Envelope>, Fault> {
     Err(Fault::new(range.start, "expected a change with 'op', found another 'payload'"))
 }
 
+/// Where the key's fields stand in a message's key: in its `payload`, if it is `{"schema":..,"payload":..}`, else the whole.
+pub(crate) fn key(text: &str) -> Result<Range<usize>, Fault> {
+    let mut cursor = Cursor::new(text);
+    let (mut schema, mut payload, mut fields) = (false, None, 0);
+    if cursor.peek() == Some(b'{') {
+        each_field(&mut cursor, |name, start, end| {
+            fields += 1;
+            match name {
+                b"schema" => schema = true,
+                b"payload" => payload = Some(start..end),
+                _ => {}
+            }
+        })?;
+        cursor.end()?;
+    }
+    Ok(payload.filter(|_| schema && fields == 2).unwrap_or(0..text.len()))
+}
+
 fn object_at(text: &str, start: usize, end: usize) -> Option<Range<usize>> {
     text[start..end].starts_with('{').then_some(start..end)
 }

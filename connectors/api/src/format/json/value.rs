@@ -94,15 +94,20 @@ pub(crate) fn object(cursor: &mut Cursor<'_>, fields: &mut Fields, row: usize, r
             if defaulted.map_err(|what| Fault::new(open, what).within(column.field.name()))? {
                 continue;
             }
-            null(column, rules)
-                .map_err(|_| Fault::new(open, "missing, but the column is NOT NULL").within(column.field.name()))?;
+            null(column, rules).map_err(|what| {
+                let what = what.strip_prefix("null").unwrap_or(what);
+                Fault::new(open, format!("missing{what}")).within(column.field.name())
+            })?;
         }
     }
     Ok(())
 }
 
-fn null(column: &mut Column, rules: &Rules) -> Result<(), &'static str> {
-    if column.field.is_nullable() {
+/// Appends a null; a placeholder where only the key counts and the column is not of it.
+pub(crate) fn null(column: &mut Column, rules: &Rules) -> Result<(), &'static str> {
+    if rules.key_only && column.is_key {
+        return Err("null, but the column is of the primary key");
+    } else if column.field.is_nullable() {
         column.push_nulls(1);
     } else if rules.key_only {
         column.push_placeholder();

@@ -16,6 +16,7 @@ fn spec(columns: &[(&str, DataType)], pairs: &[(&str, &str)]) -> SourceSpec {
         schema: Arc::new(Schema::new(columns)),
         primary_key: Vec::new(),
         defaults: Vec::new(),
+        metadata: Vec::new(),
         options: Options::from_pairs(pairs.iter().copied().chain([("connector", "datagen"), ("rate", "max")])),
         keeps_origin: false,
         workers: 4,

@@ -19,6 +19,7 @@ fn spec(path: &Path, pairs: &[(&str, &str)]) -> SourceSpec {
         used: vec![0],
         primary_key: Vec::new(),
         defaults: Vec::new(),
+        metadata: Vec::new(),
         options,
         keeps_origin: true,
         workers: 1,
@@ -53,7 +54,7 @@ fn drain(reader: &mut dyn PartitionReader) -> Got {
                 got.bytes += batch.bytes;
                 pending = 0;
             }
-            Polled::Pending(_) => pending += 1,
+            Polled::Pending(_) | Polled::Waiting(_) => pending += 1,
             Polled::Finished => {
                 got.finished = true;
                 break;

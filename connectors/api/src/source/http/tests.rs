@@ -15,6 +15,7 @@ fn open(pairs: &[(&str, &str)], keeps_origin: bool) -> Box<dyn Source> {
         used: vec![0],
         primary_key: Vec::new(),
         defaults: Vec::new(),
+        metadata: Vec::new(),
         options: Options::from_pairs(pairs.iter().copied().chain([("connector", "http")])),
         keeps_origin,
         workers: 2,

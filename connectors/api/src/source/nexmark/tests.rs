@@ -40,6 +40,7 @@ fn spec(schema: Schema, used: &[usize], pairs: &[(&str, &str)]) -> SourceSpec {
         used: used.to_vec(),
         primary_key: Vec::new(),
         defaults: Vec::new(),
+        metadata: Vec::new(),
         options: Options::from_pairs(pairs.iter().copied().chain([("connector", "nexmark")])),
         keeps_origin: true,
         workers: 1,
@@ -59,7 +60,7 @@ fn batches(spec: &SourceSpec) -> Vec<SourceBatch> {
         loop {
             match reader.poll(777).expect("no errors") {
                 Polled::Batch(batch) => batches.push(batch),
-                Polled::Pending(_) => panic!("without a rate all rows are due"),
+                Polled::Pending(_) | Polled::Waiting(_) => panic!("without a rate all rows are due"),
                 Polled::Finished => break,
             }
         }
