@@ -170,7 +170,7 @@ fn open(registry: &Registry, source: &SourceDecl) -> Result<Box<dyn Source>, Dia
         used: source.used.clone(),
         primary_key: source.primary_key.clone(),
         defaults: source.defaults.clone(),
-        metadata: Vec::new(),
+        metadata: source.metadata.clone(),
         options: source.options.clone(),
         keeps_origin: source.keeps_late_rows,
         workers: 1,

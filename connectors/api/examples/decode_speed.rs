@@ -97,6 +97,7 @@ fn spec(schema: Schema, used: Vec<usize>, kind: &str, events: &str) -> SourceSpe
         used,
         primary_key: Vec::new(),
         defaults: Vec::new(),
+        metadata: Vec::new(),
         options: Options::from_pairs([("connector", "nexmark"), ("events", events), ("type", kind)]),
         keeps_origin: false,
         workers: 1,
@@ -139,6 +140,7 @@ fn decode(
         primary_key: Vec::new(),
         keeps_origin: false,
         defaults: Vec::new(),
+        metadata: Vec::new(),
     };
     let mut decoder = format.decoder(&spec, &options)?;
     let mut best = Duration::MAX;

@@ -58,7 +58,10 @@ impl Registry {
         let names: Vec<&str> = self.sources.iter().map(|connector| connector.name()).collect();
         let name = connector_name(&spec.options, &format!("source '{}'", spec.name), &names)?;
         match self.sources.iter().find(|connector| connector.name() == name) {
-            Some(connector) => connector.open(spec),
+            Some(connector) => {
+                known_metadata(spec, name, connector.metadata())?;
+                connector.open(spec)
+            }
             None => Err(unknown(&spec.options, name, &names)),
         }
     }
@@ -91,9 +94,48 @@ fn connector_name<'a>(options: &'a highwater_plan::Options, what: &str, names: &
     })
 }
 
+fn known_metadata(spec: &SourceSpec, connector: &str, known: &[&str]) -> Result<(), Diagnostic> {
+    let mut asked = spec.metadata.iter().flatten();
+    let Some(key) = asked.find(|key| !known.contains(&key.as_str())) else { return Ok(()) };
+    let message = format!("source '{}' has no metadata '{key}': connector '{connector}' does not know it", spec.name);
+    let help = match known {
+        [] => "leave the METADATA column out: the connector knows nothing of a row beside the row".to_owned(),
+        known => format!("metadata: {}", known.join(", ")),
+    };
+    Err(Diagnostic::error("unknown-metadata", message).at(spec.options.span).help(help))
+}
+
 fn unknown(options: &highwater_plan::Options, name: &str, names: &[&str]) -> Diagnostic {
     let span = options.entry("connector").and_then(|entry| entry.value_span).or(options.span);
     Diagnostic::error("unknown-connector", format!("unknown connector '{name}'"))
         .at(span)
         .help(format!("connectors: {}", names.join(", ")))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use arrow::datatypes::{DataType, Field, Schema};
+    use highwater_plan::Options;
+
+    use super::*;
+
+    #[test]
+    fn metadata_that_a_connector_does_not_know_is_refused() {
+        let spec = SourceSpec {
+            name: "s".into(),
+            schema: Arc::new(Schema::new(vec![Field::new("o", DataType::Int64, true)])),
+            used: vec![0],
+            primary_key: Vec::new(),
+            defaults: Vec::new(),
+            metadata: vec![Some("offset".into())],
+            options: Options::from_pairs([("connector", "datagen")]),
+            keeps_origin: false,
+            workers: 1,
+        };
+        let error = Registry::builtin().open_source(&spec).err().expect("rows are made up").to_string();
+        assert!(error.contains("source 's' has no metadata 'offset'"), "{error}");
+        assert!(Registry::builtin().open_source(&SourceSpec { metadata: vec![None], ..spec }).is_ok());
+    }
 }

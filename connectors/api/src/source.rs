@@ -42,6 +42,11 @@ pub trait SourceConnector: Send + Sync {
     /// The options it knows, its format's included.
     fn fields(&self) -> Vec<Field>;
 
+    /// What it knows of a row beside the row, by the names that columns take it by: [`SourceSpec::metadata`].
+    fn metadata(&self) -> &'static [&'static str] {
+        &[]
+    }
+
     /// Reads the options of one source; unknown, missing and malformed ones are errors at their place.
     fn open(&self, spec: &SourceSpec) -> Result<Box<dyn Source>, Diagnostic>;
 }
@@ -60,7 +65,7 @@ pub struct SourceSpec {
     /// Per physical column its `DEFAULT`, as [`DecoderSpec::defaults`].
     pub defaults: Vec<Option<String>>,
     /// Per physical column the metadata that it takes (`offset`), `None` if it comes from the row itself; may be shorter than
-    /// the schema. A connector refuses keys that it does not have.
+    /// the schema. Only keys that the connector [has](SourceConnector::metadata).
     pub metadata: Vec<Option<String>>,
     /// `WITH (...)`.
     pub options: Options,
@@ -92,7 +97,7 @@ impl SourceSpec {
 
 /// An opened source.
 pub trait Source: Send + Sync {
-    /// Its partitions now. More may appear while it runs; the runtime asks again from time to time.
+    /// Its partitions now.
     fn partitions(&self) -> Result<Vec<PartitionId>, SourceError>;
 
     /// Starts reading a partition after `offset`, or from where the options say if `None`.
@@ -105,12 +110,18 @@ pub trait Source: Send + Sync {
         waker: Waker,
     ) -> Result<Box<dyn PartitionReader>, SourceError>;
 
-    /// Told before anything is read that the job goes on from a checkpoint: partitions that are then read without an offset
-    /// are new since, and are read from their beginning, wherever the options say that reading starts.
+    /// Told that the job goes on from a checkpoint, or that it has begun: partitions that are read without an offset from then
+    /// on are new, and are read from their beginning, wherever the options say that reading starts.
     fn resumes(&self) {}
 
     /// Whether it ends by itself.
     fn bounded(&self) -> bool;
+
+    /// How often [`Source::partitions`] is asked again, because more may appear while it runs; `None`: they never do.
+    /// Partitions that appear are read after [`Source::resumes`] was told.
+    fn grows(&self) -> Option<Duration> {
+        None
+    }
 
     /// About how many rows it gives until it ends, where that can be told without reading them: the order of joins goes by
     /// it.

@@ -56,7 +56,8 @@ fn source(source: &Source) -> String {
         .map(|column| {
             let field = &source.schema.fields()[*column];
             let default = source.defaults.get(*column).cloned().flatten();
-            format!("{} {:?} {} {default:?}", field.name(), field.data_type(), field.is_nullable())
+            let metadata = source.metadata.get(*column).cloned().flatten();
+            format!("{} {:?} {} {default:?} {metadata:?}", field.name(), field.data_type(), field.is_nullable())
         })
         .collect();
     let watermark = source.watermark.as_ref().map(|watermark| (&watermark.event_time, &watermark.expr));

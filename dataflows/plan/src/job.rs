@@ -45,6 +45,8 @@ pub struct Source {
     pub primary_key: Vec<usize>,
     /// Per physical column the constant of its `DEFAULT`, as text: what stands in the column where an input does not have it.
     pub defaults: Vec<Option<String>>,
+    /// Per physical column what of a row's metadata it takes (`offset`); `None`: it is part of the row.
+    pub metadata: Vec<Option<String>>,
     /// Whether its rows only come, so that none can be taken out.
     pub append_only: bool,
     /// Event time.

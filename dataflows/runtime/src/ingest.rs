@@ -29,6 +29,7 @@ pub(crate) use self::stood::Stood;
 use crate::batch::Piece;
 use crate::clock::Clock;
 use crate::congestion::Congestion;
+use crate::discovery::Mailbox;
 use crate::event_time::EventTime;
 use crate::pace::{Pace, Turn};
 use crate::status::Fault;
@@ -68,6 +69,8 @@ pub(crate) struct SourceContext {
 pub(crate) struct SourceFeed {
     context: Arc<SourceContext>,
     partitions: Vec<Partition>,
+    /// Partitions that have appeared.
+    mailbox: Arc<Mailbox>,
     /// The partition whose turn it is.
     cursor: usize,
     pace: Pace,
@@ -77,9 +80,9 @@ pub(crate) struct SourceFeed {
 
 impl SourceFeed {
     /// A feed of these partitions.
-    pub(crate) fn new(context: Arc<SourceContext>, partitions: Vec<Partition>) -> Self {
+    pub(crate) fn new(context: Arc<SourceContext>, partitions: Vec<Partition>, mailbox: Arc<Mailbox>) -> Self {
         let pace = Pace::new(context.epoch_rows_max);
-        SourceFeed { context, partitions, cursor: 0, pace, told: FeedState::Active(i64::MIN) }
+        SourceFeed { context, partitions, mailbox, cursor: 0, pace, told: FeedState::Active(i64::MIN) }
     }
 
     /// Rows of the first partition, from the cursor on, that has some.
@@ -140,6 +143,7 @@ impl Feed for SourceFeed {
         if self.context.congestion.is_set() {
             return self.pending(Some(CONGESTED_WAIT));
         }
+        self.partitions.extend(self.mailbox.take());
         let now = self.context.clock.elapsed();
         let (deltas, rejects, receipts, place) = match self.next_piece(now, rows_max) {
             Some(Err(NextEpoch)) => return self.pending(Some(Duration::ZERO)),

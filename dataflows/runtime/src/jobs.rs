@@ -18,6 +18,7 @@ use highwater_store::{Store, Writer};
 use crate::checkpoints::{CheckpointConfig, CheckpointError, CheckpointStatus, Checkpointing, Names, Queue, Restored, restore};
 use crate::clock::{Clock, SystemClock};
 use crate::congestion::Congestion;
+use crate::discovery::{Discovery, Growing};
 use crate::open::Opening;
 use crate::outbox::Outbox;
 use crate::publishing::Publishing;
@@ -203,7 +204,7 @@ impl Runtime {
             writing: Mutex::default(),
             threads: RwLock::default(),
         };
-        let started = self.start_threads(&running, kept, queues, opened.publishing);
+        let started = self.start_threads(&running, kept, queues, opened.publishing, opened.growing);
         if let Err(error) = started {
             // Its threads end with it, its dataflow does not.
             let _ = self.engine.drop_job(running.handle.id());
@@ -238,10 +239,21 @@ impl Runtime {
         kept: Option<Kept>,
         queues: Vec<Queue>,
         publishing: Vec<Publishing>,
+        growing: Vec<Growing>,
     ) -> std::io::Result<()> {
         let mut threads = running.threads.write().unwrap_or_else(PoisonError::into_inner);
         for publishing in publishing {
             threads.publishing.push(publishing.start()?);
+        }
+        if !growing.is_empty() {
+            let discovery = Discovery {
+                job: running.name.clone(),
+                sources: Arc::clone(&running.sources),
+                growing,
+                fault: Arc::clone(&running.fault),
+                clock: Arc::clone(&running.clock),
+            };
+            threads.discovery = Some(discovery.start()?);
         }
         let (Some(kept), Some(status)) = (kept, &running.checkpoints) else { return Ok(()) };
         let checkpointing = Checkpointing {

@@ -10,7 +10,7 @@
 //!
 //! What decides anything is a function of its arguments: watermarks and idleness, how much an epoch takes, when
 //! to try again. What does something is thin and asks the one clock in `clock.rs`. Readers run on the engine's workers; a job
-//! that has checkpoints has a thread for them, and one for each sink that is published.
+//! that has checkpoints has a thread for them, one for each sink that is published, and one if its partitions may become more.
 
 #![cfg_attr(test, allow(clippy::unwrap_used, reason = "a test that finds nothing to unwrap has failed, and says where"))]
 
@@ -24,6 +24,7 @@ mod options;
 
 mod checkpoints;
 mod congestion;
+mod discovery;
 mod outbox;
 mod publishing;
 

@@ -4,7 +4,7 @@
 //! job that cannot run should not do. All mistakes of one kind are reported together.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError, RwLock};
 
 use arrow::datatypes::DataType;
 use highwater_connectors::Registry;
@@ -15,6 +15,7 @@ use highwater_plan::{Diagnostic, Job, SourceKind};
 
 use crate::clock::Clock;
 use crate::congestion::Congestion;
+use crate::discovery::{Growing, Mailbox};
 use crate::event_time::EventTime;
 use crate::ingest::{Partition, SourceContext, SourceFeed, Stood};
 use crate::options::SourceOptions;
@@ -22,7 +23,7 @@ use crate::outbox::{Outbox, OutboxSink};
 use crate::publishing::Publishing;
 use crate::signal::Signal;
 use crate::sinks::{SinkStatus, WriterSink};
-use crate::status::{Fault, PartitionStatus};
+use crate::status::{Fault, PartitionInfo, PartitionStatus};
 
 /// What opening needs besides the job.
 pub(crate) struct Opening<'a> {
@@ -68,6 +69,8 @@ pub(crate) struct Opened {
     /// By the number of their sink, queues of those that are published, and who publishes them.
     pub(crate) outboxes: BTreeMap<usize, Arc<Outbox>>,
     pub(crate) publishing: Vec<Publishing>,
+    /// Sources whose partitions may become more.
+    pub(crate) growing: Vec<Growing>,
     /// What a person should know.
     pub(crate) warnings: Vec<Diagnostic>,
     /// The largest number of rows that a source may give one epoch: the engine has to ask for so many.
@@ -81,15 +84,26 @@ pub(crate) struct OpenSource {
     pub(crate) connector: String,
     pub(crate) bounded: bool,
     pub(crate) push: Option<Arc<dyn PushHandle>>,
-    pub(crate) partitions: Vec<Arc<PartitionStatus>>,
+    pub(crate) partitions: RwLock<Vec<Arc<PartitionStatus>>>,
     /// Kept open as long as the job: it may hold what its readers share.
     pub(crate) opened: Box<dyn Source>,
 }
 
+impl OpenSource {
+    /// Its partitions, in the order in which they were found.
+    pub(crate) fn partitions(&self) -> Vec<PartitionInfo> {
+        let partitions = self.partitions.read().unwrap_or_else(PoisonError::into_inner);
+        partitions.iter().map(|partition| partition.lock().clone()).collect()
+    }
+
+    /// One more has appeared.
+    pub(crate) fn add_partition(&self, status: Arc<PartitionStatus>) {
+        self.partitions.write().unwrap_or_else(PoisonError::into_inner).push(status);
+    }
+}
+
 impl Opening<'_> {
     /// Opens the sources and sinks of `job`.
-    ///
-    /// A source's partitions are those it has now; one that appears later is not read before the job is made again.
     pub(crate) fn open(&self, job: &Job) -> Result<Opened, Vec<Diagnostic>> {
         let mut opened = Opened {
             feeds: Vec::new(),
@@ -98,6 +112,7 @@ impl Opening<'_> {
             sink_statuses: Vec::new(),
             outboxes: BTreeMap::new(),
             publishing: Vec::new(),
+            growing: Vec::new(),
             warnings: Vec::new(),
             epoch_rows_max: if job.sources.is_empty() { job.settings.epoch_rows_max } else { 1 },
         };
@@ -118,6 +133,9 @@ impl Opening<'_> {
         let source = self.registry.open_source(&spec_of(statement, self.split_for(&statement.name)))?;
         let cannot_read = |error: SourceError| cannot_read(statement, error);
         let partitions = source.partitions().map_err(cannot_read)?;
+        if self.resumed.is_some() {
+            source.resumes();
+        }
 
         let epoch_rows_max = options.epoch_rows_max.unwrap_or(job.settings.epoch_rows_max);
         let context = Arc::new(SourceContext {
@@ -137,6 +155,7 @@ impl Opening<'_> {
             .enumerate()
             .map(|(position, id)| Arc::new(PartitionStatus::new(id.to_string(), worker_of(position, workers))))
             .collect();
+        let mut feeds = Vec::new();
         for worker in workers_that_read(partitions.len(), workers) {
             let mut readers = Vec::new();
             for (position, id) in partitions.iter().enumerate().filter(|(position, _)| worker_of(*position, workers) == worker) {
@@ -146,8 +165,13 @@ impl Opening<'_> {
                 let partition = Partition::open(id.clone(), position as u32, waker, status, stood, open);
                 readers.push(partition.map_err(cannot_read)?);
             }
-            let feed = Box::new(SourceFeed::new(Arc::clone(&context), readers));
+            let mailbox = Arc::new(Mailbox::default());
+            feeds.push((Arc::clone(&mailbox), worker, Arc::clone(&self.wakers[worker])));
+            let feed = Box::new(SourceFeed::new(Arc::clone(&context), readers, mailbox));
             opened.feeds.push(FeedSpec { source: index, worker, bounded: source.bounded(), feed });
+        }
+        if let Some(every) = source.grows() {
+            opened.growing.push(Growing { source: index, every, known: partitions.into_iter().collect(), feeds });
         }
         opened.epoch_rows_max = opened.epoch_rows_max.max(epoch_rows_max);
         opened.sources.push(OpenSource {
@@ -156,7 +180,7 @@ impl Opening<'_> {
             connector: statement.options.get("connector").unwrap_or_default().to_owned(),
             bounded: source.bounded(),
             push: source.push_handle(),
-            partitions: statuses,
+            partitions: RwLock::new(statuses),
             opened: source,
         });
         Ok(())
@@ -241,7 +265,7 @@ fn spec_of(source: &highwater_plan::Source, workers: usize) -> SourceSpec {
         used: source.used.clone(),
         primary_key: source.primary_key.clone(),
         defaults: source.defaults.clone(),
-        metadata: Vec::new(),
+        metadata: source.metadata.clone(),
         options: source.options.clone(),
         keeps_origin: source.keeps_late_rows,
         workers,

@@ -11,6 +11,7 @@ use highwater_plan::{Diagnostic, SourceKind};
 
 use crate::checkpoints::{CheckpointInfo, CheckpointStatus, CheckpointThread};
 use crate::clock::Clock;
+use crate::discovery::DiscoveryThread;
 use crate::open::OpenSource;
 use crate::publishing::PublishingThread;
 use crate::signal::Signal;
@@ -40,6 +41,7 @@ pub(crate) struct Threads {
     // Fields are dropped in order: a checkpoint that is being written may still be published.
     pub(crate) checkpoints: Option<CheckpointThread>,
     pub(crate) publishing: Vec<PublishingThread>,
+    pub(crate) discovery: Option<DiscoveryThread>,
 }
 
 impl Threads {
@@ -259,7 +261,7 @@ impl RunningJob {
 }
 
 fn source_info(source: &OpenSource) -> SourceInfo {
-    let partitions: Vec<PartitionInfo> = source.partitions.iter().map(|partition| partition.lock().clone()).collect();
+    let partitions = source.partitions();
     SourceInfo {
         name: source.name.clone(),
         kind: source.kind,

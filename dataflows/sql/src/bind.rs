@@ -100,6 +100,8 @@ pub(crate) struct BoundSource {
     pub(crate) primary_key: Vec<usize>,
     /// Per physical column its default, as text.
     pub(crate) defaults: Vec<Option<String>>,
+    /// Per physical column the metadata that it takes.
+    pub(crate) metadata: Vec<Option<String>>,
     pub(crate) append_only: bool,
     pub(crate) watermark: Option<BoundWatermark>,
     pub(crate) options: Options,

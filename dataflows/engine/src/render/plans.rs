@@ -53,6 +53,7 @@ impl Plans {
             used: (0..columns).collect(),
             primary_key,
             defaults: Vec::new(),
+            metadata: Vec::new(),
             watermark: None,
             options: Options::default(),
             append_only: true,

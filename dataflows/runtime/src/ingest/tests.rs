@@ -55,7 +55,7 @@ fn feed(scripts: &[&Script], epoch_rows_max: usize, idle_timeout: Option<Duratio
         partitions.push(partition.unwrap());
         statuses.push(status);
     }
-    Fixture { feed: SourceFeed::new(context, partitions), clock, fault, statuses, wakers }
+    Fixture { feed: SourceFeed::new(context, partitions, Arc::default()), clock, fault, statuses, wakers }
 }
 
 impl Fixture {

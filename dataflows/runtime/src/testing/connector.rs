@@ -61,6 +61,7 @@ pub(crate) fn job(source: &str, view: &str, sink: Option<&str>, options: &[(&str
         used: vec![0],
         primary_key: Vec::new(),
         defaults: Vec::new(),
+        metadata: Vec::new(),
         watermark: Some(watermark(0)),
         options: Options::from_pairs(options.iter().copied()),
         append_only: true,

@@ -186,6 +186,7 @@ impl Once {
             schema: Arc::clone(schema),
             primary_key: Vec::new(),
             defaults: Vec::new(),
+            metadata: Vec::new(),
             append_only: true,
             watermark: None,
             options: Options::default(),

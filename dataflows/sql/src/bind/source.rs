@@ -100,7 +100,19 @@ impl Binder {
         let options = self.source_options(kind, super::lateness::plain_options(kind, relation.options)?, name_span);
         let changelog = options.get("format").is_some_and(|format| CHANGELOGS.iter().any(|word| format.contains(word)));
         let append_only = primary_key.is_empty() && !changelog && !changes;
-        self.bound.sources.push(BoundSource { name, kind, schema, primary_key, defaults, append_only, watermark, options, span });
+        let metadata = metadata(&relation.columns)?;
+        self.bound.sources.push(BoundSource {
+            name,
+            kind,
+            schema,
+            primary_key,
+            defaults,
+            metadata,
+            append_only,
+            watermark,
+            options,
+            span,
+        });
         Ok(())
     }
 
@@ -155,6 +167,11 @@ impl Binder {
             return Err(error("computed-sink-column", "a sink has no computed columns")
                 .at(column.span)
                 .help("compute it in the query that feeds the sink"));
+        }
+        if let Some(metadata) = columns.iter().find_map(|column| column.metadata.as_ref()) {
+            return Err(error("not-supported", "a sink has no METADATA columns")
+                .at(metadata.span)
+                .help("a table that is only read takes them as METADATA VIRTUAL; what is written goes into the rows"));
         }
         if let Some(column) = columns.iter().find(|column| column.default.is_some()) {
             return Err(error("invalid-default", "a column of a sink has no DEFAULT: every row gives it")
@@ -295,4 +312,16 @@ impl Binder {
 fn kept_and_pushed(options: &[OptionEntry]) -> bool {
     let has = |key: &str, value: &str| options.iter().any(|entry| entry.key == key && entry.value == value);
     has("connector", "http") && has("readable", "true")
+}
+
+/// Per physical column the metadata that it takes.
+fn metadata(columns: &[Column]) -> Result<Vec<Option<String>>> {
+    let physical = columns.iter().filter(|column| matches!(column.kind, ColumnKind::Physical(_)));
+    let of = |column: &Column| match (&column.metadata, &column.default) {
+        (Some(metadata), Some(_)) => Err(error("invalid-default", "a METADATA column has no DEFAULT: its connector gives it")
+            .at(metadata.span)
+            .help("leave one of them out")),
+        (metadata, _) => Ok(metadata.as_ref().map(|metadata| metadata.key.clone())),
+    };
+    physical.map(of).collect()
 }

@@ -8,7 +8,7 @@ use sqlparser::ast::{Ident, ObjectName, SetExpr, Spanned, Statement as SqlStatem
 
 use crate::diagnose::{Failure, Result, error, known_place, place};
 use crate::parse::{
-    ColumnKind, CreateRelation, CreateSink, Part, RelationKind, Statement, StatementKind, WatermarkClause, relation_names,
+    Column, ColumnKind, CreateRelation, CreateSink, Part, RelationKind, Statement, StatementKind, WatermarkClause, relation_names,
 };
 
 /// The statements with every `LIKE` spelt out, and with sinks in place of the tables that are written.
@@ -67,7 +67,8 @@ fn has_connector(relation: &CreateRelation) -> bool {
 /// The table as a sink: what only a reader needs (computed columns, the watermark, defaults) is left out.
 fn sink_of(relation: CreateRelation) -> CreateSink {
     let CreateRelation { name, mut columns, primary_key, options, partitioned, .. } = relation;
-    columns.retain(|column| matches!(column.kind, ColumnKind::Physical(_)));
+    let written = |column: &Column| column.metadata.as_ref().is_none_or(|metadata| !metadata.is_virtual);
+    columns.retain(|column| matches!(column.kind, ColumnKind::Physical(_)) && written(column));
     for column in &mut columns {
         column.default = None;
     }

@@ -320,6 +320,7 @@ fn finished_source(source: &BoundSource, watermark: Option<(Expr, Expr)>, used: 
         used,
         primary_key: source.primary_key.clone(),
         defaults: source.defaults.clone(),
+        metadata: source.metadata.clone(),
         watermark,
         options: source.options.clone(),
         append_only: source.append_only,

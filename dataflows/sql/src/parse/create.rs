@@ -6,7 +6,7 @@ use sqlparser::keywords::Keyword;
 use sqlparser::tokenizer::Token;
 
 use super::statement::{
-    Column, ColumnKind, CreateRelation, CreateSink, CreateView, Lateness, RelationKind, StatementKind, WatermarkClause,
+    Column, ColumnKind, CreateRelation, CreateSink, CreateView, Lateness, Metadata, RelationKind, StatementKind, WatermarkClause,
 };
 use super::tokens::is_word;
 use super::{EmitClause, JobParser, quoted, unexpected};
@@ -354,6 +354,20 @@ impl JobParser<'_> {
         Ok(())
     }
 
+    fn metadata(&mut self, column: &Ident) -> Result<Metadata> {
+        let start = self.parser.next_token().span;
+        let mut key = column.value.clone();
+        if self.parser.parse_keyword(Keyword::FROM) {
+            let token = self.parser.next_token();
+            let Token::SingleQuotedString(text) = token.token else {
+                return Err(unexpected("expected the metadata's name in quotes: METADATA FROM 'timestamp'", place(token.span)));
+            };
+            key = text;
+        }
+        let is_virtual = self.word("VIRTUAL");
+        Ok(Metadata { key, is_virtual, span: place(start.union(&self.parser.get_current_token().span)) })
+    }
+
     fn not_enforced(&mut self) {
         if self.word("NOT") {
             self.word("ENFORCED");
@@ -367,20 +381,27 @@ impl JobParser<'_> {
             let first = self.parser.peek_token().span;
             let expr = self.parser.parse_expr().map_err(from_parser)?;
             let span = place(first.union(&self.parser.get_current_token().span));
-            return Ok(Column { name, kind: ColumnKind::Computed(Box::new(expr)), not_null: false, default: None, span });
+            return Ok(Column {
+                name,
+                kind: ColumnKind::Computed(Box::new(expr)),
+                not_null: false,
+                default: None,
+                metadata: None,
+                span,
+            });
         }
         if matches!(start.token, Token::Comma | Token::RParen | Token::EOF) {
             return Err(unexpected(format!("column '{}' needs a type", name.value), place(name.span)));
         }
         let data_type: DataType = self.parser.parse_data_type().map_err(from_parser)?;
         let span = place(start.span.union(&self.parser.get_current_token().span));
-        let mut column = Column { name, kind: ColumnKind::Physical(data_type), not_null: false, default: None, span };
+        let mut column =
+            Column { name, kind: ColumnKind::Physical(data_type), not_null: false, default: None, metadata: None, span };
         loop {
             let at = self.parser.peek_token();
             if is_word(&at, "METADATA") {
-                return Err(error("not-supported", "METADATA columns are not supported yet")
-                    .at(place(at.span))
-                    .help("put what the column would have into the records"));
+                column.metadata = Some(self.metadata(&column.name)?);
+                continue;
             }
             if self.feldera_option(&column.name, lateness)? {
                 continue;

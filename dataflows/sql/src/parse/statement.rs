@@ -142,7 +142,19 @@ pub(crate) struct Column {
     pub(crate) not_null: bool,
     /// `DEFAULT expr`.
     pub(crate) default: Option<Expr>,
+    /// `METADATA`.
+    pub(crate) metadata: Option<Metadata>,
     /// Where its type or expression stands.
+    pub(crate) span: Span,
+}
+
+/// `METADATA [FROM 'key'] [VIRTUAL]`: what a connector knows of a row beside the row.
+#[derive(Debug, Clone)]
+pub(crate) struct Metadata {
+    /// The column's name without `FROM`.
+    pub(crate) key: String,
+    /// Only read, never written.
+    pub(crate) is_virtual: bool,
     pub(crate) span: Span,
 }
 

@@ -1,3 +1,2 @@
-CREATE SOURCE s (id BIGINT, o BIGINT METADATA FROM 'offset') WITH (connector = 'file', path = 's.jsonl');
-CREATE MATERIALIZED VIEW v AS
-SELECT id FROM s;
+CREATE SOURCE s (id BIGINT, o BIGINT METADATA FROM 'offset' DEFAULT 3) WITH (connector = 'kafka', topic = 't');
+CREATE MATERIALIZED VIEW m AS SELECT id, o FROM s;
