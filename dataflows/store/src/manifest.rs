@@ -106,7 +106,7 @@ pub struct FileRef {
 impl Manifest {
     /// How many bytes its files have.
     pub fn bytes(&self) -> u64 {
-        self.files.iter().map(|file| file.bytes).sum()
+        self.files.iter().fold(0, |bytes, file| bytes.saturating_add(file.bytes))
     }
 
     /// Whether it holds state: the claim of a job that never wrote a checkpoint does not.
