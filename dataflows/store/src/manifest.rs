@@ -37,6 +37,8 @@ pub struct Manifest {
     pub created_ms: u64,
     /// Who wrote it.
     pub writer: Owner,
+    /// Numbers of the manifests by which the job was claimed, the newest last, as many as are remembered.
+    pub claims: Vec<u64>,
     /// What the writer says of it.
     pub meta: Value,
     /// Its files, oldest first.

@@ -22,7 +22,7 @@ fn whole() -> Whole {
     let job = disk.store().unwrap().job("orders").unwrap();
     let writer = job.claim(options(1)).unwrap();
     for epoch in 1..=5 {
-        let rows: Vec<String> = (0..50).map(|row| format!("row {}", row * epoch)).collect();
+        let rows: Vec<String> = (0..9).map(|row| format!("row {}", row * epoch)).collect();
         let sections = ["view/0", "view/1", "join"].map(|key| section(key, rows.iter().map(|row| (row.as_str(), 1))));
         let keep = if epoch == 2 { Keep::None } else { Keep::All };
         writer.commit(Checkpoint { keep, ..increment(epoch, sections.into()) }).unwrap();
@@ -99,12 +99,16 @@ fn thousands_of_mutations_are_noticed_and_named() {
     let disk = Disk::new();
     for number in 0..4_000 {
         for (path, content) in &whole.files {
-            disk.set(path, Some(content.clone()));
+            // Only what the last round changed.
+            if disk.read(path).as_ref() != Some(content) {
+                disk.set(path, Some(content.clone()));
+            }
         }
         let (what, paths) = damage(&mut random, &whole, &disk);
         let is_same = paths.iter().all(|path| disk.read(path).as_ref() == whole.files.get(path));
         let context = || format!("{number}: {what} {paths:?}");
-        for name in std::iter::once(None).chain(whole.states.keys().map(|name| Some(name.as_str()))) {
+        let other = whole.states.keys().nth(random.gen_range(0..whole.states.len())).map(String::as_str);
+        for name in [None, other] {
             let expected = &whole.states[name.unwrap_or(&whole.newest)];
             let error = match restore(&disk, name) {
                 Ok(state) => {
@@ -133,12 +137,14 @@ fn thousands_of_mutations_are_noticed_and_named() {
             paths.iter().for_each(|path| *seen.entry(path.clone()).or_default() += 1);
         }
         // Never a panic, whatever is there; a list shows what is wrong.
-        if let Ok(job) = disk.store().and_then(|store| store.job("orders")) {
+        if let Ok(job) = disk.store().and_then(|store| store.job("orders"))
+            && number % 8 == 0
+        {
             let _ = job.list();
         }
     }
-    assert!(noticed.len() == 7 && noticed.values().all(|count| *count > 200), "{noticed:?}");
-    assert!(offered > 500, "{offered}");
+    assert!(noticed.len() == 7 && noticed.values().all(|count| *count > 100), "{noticed:?}");
+    assert!(offered > 300, "{offered}");
     assert!(seen.len() == whole.files.len(), "each file was damaged, and it mattered: {seen:?}");
 }
 
@@ -159,8 +165,8 @@ fn each_file_of_the_newest_checkpoint_matters() {
     assert_eq!(needed.len(), 5);
     for path in needed {
         let length = whole.files[path].len();
-        // Every byte of it, or a thousand of them.
-        for at in (0..length).step_by((length / 1_000).max(1)) {
+        // Every byte of it, or some hundreds of them.
+        for at in (0..length).step_by((length / 200).max(1)) {
             let disk = Disk::new();
             whole.files.iter().for_each(|(path, content)| disk.set(path, Some(content.clone())));
             let mut content = whole.files[path].clone();
