@@ -1,6 +1,6 @@
 //! Files of one store: written whole, read by range, from threads that may wait.
 //!
-//! The only place that calls `object_store`. Its futures run on a small runtime of the store's own and are waited for over a
+//! The only place that calls `object_store`. Its futures run on a small runtime of this crate's own and are waited for over a
 //! channel, so that it does not matter which thread asks, even one of another runtime.
 //!
 //! A file that is there is durable: a local directory is opened with `fsync`, which flushes a file before it gets its name and
@@ -10,7 +10,8 @@ use std::fmt;
 use std::future::Future;
 use std::ops::Range;
 use std::path::PathBuf;
-use std::sync::{Arc, mpsc};
+use std::sync::{Arc, Mutex, PoisonError, Weak, mpsc};
+use std::task::{Context, Poll, Waker};
 
 use bytes::Bytes;
 use futures_util::TryStreamExt;
@@ -62,9 +63,7 @@ impl Blobs {
             attempted: "starting a thread for",
             what: error.to_string(),
         };
-        let runtime =
-            Builder::new_multi_thread().worker_threads(1).thread_name("highwater-store").enable_all().build().map_err(io)?;
-        let runtime = Arc::new(Background { handle: runtime.handle().clone(), runtime: Some(runtime) });
+        let runtime = Background::shared().map_err(io)?;
         Ok(Blobs { inner, base, runtime, place, folder })
     }
 
@@ -320,16 +319,29 @@ impl Drop for Upload {
     }
 }
 
-/// The runtime, which ends without waiting, wherever its last owner is dropped.
+/// The runtime of all stores of the process. It ends with the last of them, without waiting, wherever that is dropped.
 struct Background {
     handle: Handle,
     runtime: Option<Runtime>,
 }
 
+static BACKGROUND: Mutex<Weak<Background>> = Mutex::new(Weak::new());
+
 /// Something that runs there.
 struct Pending<T>(mpsc::Receiver<T>);
 
 impl Background {
+    fn shared() -> std::io::Result<Arc<Background>> {
+        let mut shared = BACKGROUND.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(background) = shared.upgrade() {
+            return Ok(background);
+        }
+        let runtime = Builder::new_multi_thread().worker_threads(1).thread_name("highwater-store").enable_all().build()?;
+        let background = Arc::new(Background { handle: runtime.handle().clone(), runtime: Some(runtime) });
+        *shared = Arc::downgrade(&background);
+        Ok(background)
+    }
+
     fn start<T: Send + 'static>(&self, work: impl Future<Output = T> + Send + 'static) -> Pending<T> {
         let (sender, receiver) = mpsc::sync_channel(1);
         self.handle.spawn(async move {
@@ -342,7 +354,16 @@ impl Background {
         &self,
         work: impl Future<Output = object_store::Result<T>> + Send + 'static,
     ) -> object_store::Result<T> {
-        self.start(work).wait()
+        let mut work = Box::pin(work);
+        // What lies in memory is there at once.
+        let at_once = {
+            let _inside = self.handle.enter();
+            work.as_mut().poll(&mut Context::from_waker(Waker::noop()))
+        };
+        match at_once {
+            Poll::Ready(done) => done,
+            Poll::Pending => self.start(work).wait(),
+        }
     }
 }
 

@@ -37,6 +37,8 @@ pub struct Manifest {
     pub created_ms: u64,
     /// Who wrote it.
     pub writer: Owner,
+    /// Numbers of the manifests by which the job was claimed, the newest last, as many as are remembered.
+    pub claims: Vec<u64>,
     /// What the writer says of it.
     pub meta: Value,
     /// Its files, oldest first.
@@ -106,7 +108,7 @@ pub struct FileRef {
 impl Manifest {
     /// How many bytes its files have.
     pub fn bytes(&self) -> u64 {
-        self.files.iter().map(|file| file.bytes).sum()
+        self.files.iter().fold(0, |bytes, file| bytes.saturating_add(file.bytes))
     }
 
     /// Whether it holds state: the claim of a job that never wrote a checkpoint does not.

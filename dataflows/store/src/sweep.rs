@@ -1,9 +1,10 @@
 //! What may be deleted, and when.
 //!
 //! A file is deleted when no manifest and no savepoint names it. Two orders make that safe against others who work at the same
-//! time. Who deletes removes the *manifest first, then looks at savepoints, then removes files*; who makes a savepoint *writes it
-//! first, then looks whether the manifest is still there*: one of the two always sees the other. And who claims puts its manifest
-//! before it looks for orphans, so that whatever an older writer has not published by then never will be.
+//! time. Who deletes removes the *manifest first, then looks at savepoints and for newer claims, then removes files*; who makes a savepoint *writes it
+//! first, then looks whether the manifest is still there*: one of the two always sees the other. The same holds for who claims a job
+//! going on from an old checkpoint. And who claims puts its manifest before it looks for orphans of older writers, so that whatever
+//! they have not published by then never will be.
 //!
 //! While a manifest or savepoint that is to stay cannot be read, nobody knows what it names, and no file is deleted.
 
@@ -32,7 +33,7 @@ impl JobStore {
         let named = files_of(known.values().flatten().chain(&savepoints));
         let prefix = self.path("");
         for path in files.iter().filter_map(|path| path.strip_prefix(&prefix)) {
-            if data_file(path).is_some() && !named.contains(path) {
+            if is_older(path, claim) && !named.contains(path) {
                 tracing::info!(job = self.name(), path, "deleting a file that no checkpoint names");
                 self.blobs.delete(&self.path(path))?;
             }
@@ -64,7 +65,7 @@ impl JobStore {
                 let name = entry.file_name();
                 let Some((file, attempt)) = name.to_str().and_then(|name| name.rsplit_once('#')) else { continue };
                 let number = file.strip_suffix(".manifest").and_then(|number| number.parse::<u64>().ok());
-                let is_old = data_file(file).is_some() || number.is_some_and(|number| number <= claim);
+                let is_old = is_older(file, claim) || number.is_some_and(|number| number <= claim);
                 if is_old
                     && attempt.bytes().all(|byte| byte.is_ascii_digit())
                     && let Err(error) = std::fs::remove_file(entry.path())
@@ -90,6 +91,11 @@ impl JobStore {
         let named = files_of(&manifests);
         files.difference(&named).try_for_each(|path| self.blobs.delete(&self.path(path)))
     }
+}
+
+/// Whether a data file is of a writer that was fenced by this claim. Whoever claims next may be writing already.
+fn is_older(path: &str, claim: u64) -> bool {
+    data_file(path).is_some_and(|(writer, _)| writer < claim)
 }
 
 fn files_of<'a>(manifests: impl IntoIterator<Item = &'a Manifest>) -> BTreeSet<String> {
@@ -143,6 +149,10 @@ impl Writer {
             return Ok(());
         }
         let Some(savepoints) = self.job.savepoints()? else { return Ok(()) };
+        // Whoever has taken over may go on from a checkpoint that was deleted just now.
+        if self.job.numbers()?.last() != Some(&state.head.sequence) {
+            return Ok(());
+        }
         let saved = files_of(&savepoints);
         for path in state.condemned.clone() {
             if saved.contains(&path) {

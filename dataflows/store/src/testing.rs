@@ -21,6 +21,7 @@ use object_store::{
 
 use crate::blobs::Blobs;
 use crate::error::Result;
+use crate::manifest::Manifest;
 use crate::store::Store;
 
 /// What goes wrong.
@@ -100,6 +101,16 @@ impl Disk {
         let mut plan = self.plan();
         plan.dead = false;
         plan.fault = None;
+    }
+
+    /// Whether it has power.
+    pub fn is_alive(&self) -> bool {
+        !self.plan().dead
+    }
+
+    /// A manifest as it would be written.
+    pub fn encode(&self, manifest: &Manifest) -> Vec<u8> {
+        manifest.encode()
     }
 
     /// Paths of all files, sorted.

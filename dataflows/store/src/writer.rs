@@ -5,8 +5,10 @@
 //! commit ─► data file, durable ──► manifest n+1, put if absent ──► is it the newest? ──► note it ──► tidy
 //! ```
 //!
-//! **Fencing.** Two writers cannot both create manifest n+1. A number can become free again when retention deletes an old
-//! manifest; a writer that slept so long sees, after it has put its own, that there are newer ones, and is fenced as well.
+//! **Fencing.** Two writers cannot both create manifest n+1, and who claims takes the number after the manifest whose content it goes
+//! on from. A number can become free again when retention deletes an old manifest. A writer that slept so long sees, after it has
+//! put its own, that there are newer ones; each manifest says by which numbers the job was claimed, so it can tell whether they
+//! follow its own (then it was taken over just now) or whether its number had been another's (then it takes its manifest back).
 //!
 //! **What an error means.** After [`StoreError::Io`] and [`StoreError::Refused`] the checkpoint was not written, and the same
 //! sections may be committed again. After [`StoreError::Uncertain`] nobody can tell, and this writer writes no more: whoever goes
@@ -31,6 +33,9 @@ use crate::section::{Section, check_depth};
 
 /// How often a claim is tried when others claim at the same time.
 const CLAIMS_MAX: usize = 16;
+
+/// How many claims a manifest remembers.
+const CLAIMS_KEPT: usize = 64;
 
 /// How a writer behaves, and what it says of itself.
 #[derive(Clone)]
@@ -136,6 +141,7 @@ impl JobStore {
 
     fn claim_from(&self, source: Option<&str>, options: Options) -> Result<Writer> {
         for _ in 0..CLAIMS_MAX {
+            let used = self.used_number()?;
             let newest = self.newest()?;
             let found = match (source, newest) {
                 (Some(name), _) => self.at(name).map(Some),
@@ -148,7 +154,13 @@ impl JobStore {
                 Err(error) if error.is_damage() && self.newest()? != newest => continue,
                 Err(error) => return Err(error),
             };
-            let number = self.next_number(newest)?;
+            // The number that follows the content: whoever writes between the two takes it.
+            let number = used.max(newest).unwrap_or(0).checked_add(1).ok_or_else(|| self.used_up())?;
+            // Going on from an old checkpoint, the newest may be damaged, and what it remembers lost.
+            let before = newest.and_then(|number| self.load(&Place::Number(number)).ok());
+            let mut claims = before.map_or(Vec::new(), |manifest| manifest.claims);
+            claims.push(number);
+            claims.drain(..claims.len().saturating_sub(CLAIMS_KEPT));
             let now_ms = (options.now_ms)();
             let owner = Owner { claim: number, host: options.host.clone(), pid: options.pid, since_ms: now_ms };
             let head = Manifest {
@@ -158,6 +170,7 @@ impl JobStore {
                 epoch: content.as_ref().map_or(0, |content| content.epoch),
                 created_ms: now_ms,
                 writer: owner.clone(),
+                claims,
                 meta: content.as_ref().map_or(Value::Null, |content| content.meta.clone()),
                 files: content.map_or(Vec::new(), |content| content.files),
             };
@@ -172,14 +185,15 @@ impl JobStore {
                 continue;
             }
             // A savepoint, or an old checkpoint, may have been deleted before the claim held on to its files.
-            if source.is_some()
-                && let Err(error) = self.check(&head)
+            if let Some(name) = source
+                && let Err(error) = self.at(name)
             {
                 self.blobs.delete(&self.manifest_path(&place)?)?;
                 return Err(error);
             }
             self.note(number)?;
-            let known = self.sweep(number)?;
+            let mut known = self.sweep(number)?;
+            known.retain(|known, _| *known <= number);
             let state = State { head, lost: None, folded: None, reading: BTreeSet::new(), condemned: BTreeSet::new(), known };
             let writer = Writer {
                 job: self.clone(),
@@ -195,16 +209,17 @@ impl JobStore {
         Err(StoreError::refused(format!("job {} is claimed by others all the time: let only one process run it", self.name())))
     }
 
-    /// A number that no manifest, savepoint or file has borne.
-    fn next_number(&self, newest: Option<u64>) -> Result<u64> {
+    /// The highest number that savepoints and files bear. If it is asked for before the newest manifest's, it is not higher, unless
+    /// somebody has removed manifests; then the names of files that are there must not be used again.
+    fn used_number(&self) -> Result<Option<u64>> {
         let savepoints = self.savepoint_names()?.into_iter().filter_map(|name| self.load(&Place::Savepoint(name)).ok());
         let files = self.blobs.list(&self.path("data"))?;
         let files = files.iter().filter_map(|path| data_file(path)).map(|(claim, _)| claim);
-        let used = savepoints.map(|manifest| manifest.sequence).chain(files).chain(newest).max();
-        match used.unwrap_or(0).checked_add(1) {
-            Some(number) => Ok(number),
-            None => Err(StoreError::refused(format!("job {} has used all numbers", self.name()))),
-        }
+        Ok(savepoints.map(|manifest| manifest.sequence).chain(files).max())
+    }
+
+    fn used_up(&self) -> StoreError {
+        StoreError::refused(format!("job {} has used all numbers", self.name()))
     }
 }
 
@@ -285,10 +300,10 @@ impl Writer {
     }
 
     fn successor(&self, head: &Manifest, epoch: u64, meta: Value, files: Vec<FileRef>) -> Result<Manifest> {
-        let sequence = head.sequence.checked_add(1).ok_or_else(|| StoreError::refused("all numbers are used"))?;
+        let sequence = head.sequence.checked_add(1).ok_or_else(|| self.job.used_up())?;
         let created_ms = (self.options.now_ms)();
-        let (job, writer) = (head.job.clone(), self.owner.clone());
-        Ok(Manifest { job, sequence, kind: Kind::Checkpoint, epoch, created_ms, writer, meta, files })
+        let (job, writer, claims) = (head.job.clone(), self.owner.clone(), head.claims.clone());
+        Ok(Manifest { job, sequence, kind: Kind::Checkpoint, epoch, created_ms, writer, claims, meta, files })
     }
 
     /// Writes sections to a new file, if there are any.
@@ -315,17 +330,19 @@ impl Writer {
             }
             return Err(error);
         }
-        let newest = self.job.numbers().map_err(|error| {
-            let error = self.in_doubt(&place, &error.to_string());
-            state.lost = Some(uncertain(&error));
-            error
-        })?;
-        if newest.last() != Some(&manifest.sequence) {
-            self.job.blobs.delete(&self.job.manifest_path(&place)?)?;
-            written.iter().for_each(|file| self.discard(&file.path));
-            return Err(self.fenced());
-        }
-        if let Err(error) = self.job.note(manifest.sequence) {
+        let newest = match self.standing(&place, manifest.sequence) {
+            Ok(newest) => newest,
+            Err(error) => {
+                if let StoreError::Fenced { .. } = error {
+                    self.job.blobs.delete(&self.job.manifest_path(&place)?)?;
+                    written.iter().for_each(|file| self.discard(&file.path));
+                } else {
+                    state.lost = Some(uncertain(&error));
+                }
+                return Err(error);
+            }
+        };
+        if newest && let Err(error) = self.job.note(manifest.sequence) {
             tracing::warn!(job = self.job.name(), %error, "the newest checkpoint's number was not noted");
         }
         if let Some(folded) = state.folded.take() {
@@ -333,8 +350,37 @@ impl Writer {
         }
         state.known.insert(manifest.sequence, Some(manifest.clone()));
         state.head = manifest.clone();
-        self.tidy(state);
+        if newest {
+            self.tidy(state);
+        }
         Ok(manifest)
+    }
+
+    /// Whether a manifest that was just written is the newest, or was until another took over. Fails if its number had been another's.
+    fn standing(&self, place: &Place, sequence: u64) -> Result<bool> {
+        let mut fault = String::new();
+        for _ in 0..CLAIMS_MAX {
+            let newest = match self.job.numbers() {
+                Ok(numbers) => numbers.last().copied().unwrap_or(sequence),
+                Err(error) => return Err(self.in_doubt(place, &error.to_string())),
+            };
+            if newest == sequence {
+                return Ok(true);
+            }
+            // It may be deleted meanwhile: then there is a newer one.
+            match self.job.load(&Place::Number(newest)) {
+                Ok(manifest) => {
+                    let after = manifest.claims.iter().skip_while(|claim| **claim != self.owner.claim).nth(1);
+                    return match after {
+                        Some(claim) if *claim > sequence => Ok(false),
+                        Some(_) => Err(self.fenced()),
+                        None => Err(self.in_doubt(place, "the job was claimed so often meanwhile that nobody remembers")),
+                    };
+                }
+                Err(error) => fault = error.to_string(),
+            }
+        }
+        Err(self.in_doubt(place, &fault))
     }
 
     /// Finds out whether a manifest was written, however the attempt seemed to end.
@@ -351,6 +397,15 @@ impl Writer {
             (Ok(_), Some(_)) if self.job.blobs.folder().is_none() => return Ok(()),
             (Ok(_), Some(error)) => return Err(self.in_doubt(place, &error.to_string())),
             (Err(StoreError::Missing { .. }), Some(error)) => return Err(self.fenced_or(error)),
+            // Another's, who has taken it back or was followed by others. Ours would be there.
+            (Err(StoreError::Missing { .. }), None) => {
+                let what = "another process had the number, and gave it back; try again".into();
+                return Err(self.fenced_or(StoreError::Io {
+                    file: self.job.manifest_address(place),
+                    attempted: "creating",
+                    what,
+                }));
+            }
             (Err(error), _) => return Err(self.in_doubt(place, &error.to_string())),
         };
         match found {
