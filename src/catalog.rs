@@ -4,5 +4,9 @@ use highwater_connectors::Registry;
 
 /// Every connector that a job of this process may name.
 pub fn registry() -> Registry {
-    Registry::builtin()
+    #[cfg_attr(not(feature = "kafka"), expect(unused_mut, reason = "nothing joins"))]
+    let mut registry = Registry::builtin();
+    #[cfg(feature = "kafka")]
+    highwater_kafka::register(&mut registry);
+    registry
 }

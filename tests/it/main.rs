@@ -8,6 +8,7 @@ mod command;
 mod corpus;
 mod flights;
 mod jobs;
+mod kafka;
 mod lateness;
 mod md5;
 mod processing_time;

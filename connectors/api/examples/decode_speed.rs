@@ -140,7 +140,6 @@ fn decode(
         primary_key: Vec::new(),
         keeps_origin: false,
         defaults: Vec::new(),
-        metadata: Vec::new(),
     };
     let mut decoder = format.decoder(&spec, &options)?;
     let mut best = Duration::MAX;

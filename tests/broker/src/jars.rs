@@ -6,7 +6,7 @@ use std::process::Command;
 
 const POM: &str = include_str!("../pom.xml");
 
-/// Written last: a folder without it is not whole.
+/// Written last, with what was asked for: a folder without it, or with another one, is not whole.
 const COMPLETE: &str = "complete";
 
 /// A class path of all jars; brings them if they are not here.
@@ -17,9 +17,9 @@ pub(crate) fn class_path() -> String {
     fs::create_dir_all(&folder).unwrap_or_else(|error| panic!("making the folder {}: {error}", folder.display()));
     let lock = File::create(folder.join("lock")).expect("a file can be made in a folder just made");
     lock.lock().unwrap_or_else(|error| panic!("locking {}: {error}", folder.display()));
-    if !folder.join(COMPLETE).exists() {
+    if fs::read_to_string(folder.join(COMPLETE)).ok().as_deref() != Some(POM) {
         bring(&folder);
-        File::create(folder.join(COMPLETE)).expect("a file can be made in a folder just filled");
+        fs::write(folder.join(COMPLETE), POM).expect("a file can be made in a folder just filled");
     }
     format!("{}/*", folder.display())
 }

@@ -10,8 +10,11 @@
 
 mod jars;
 mod node;
+mod tools;
 
 use std::sync::OnceLock;
+
+pub use self::tools::Tools;
 
 use self::node::Node;
 
@@ -42,6 +45,11 @@ impl Broker {
     /// `host:port`.
     pub fn bootstrap(&self) -> String {
         self.0.bootstrap()
+    }
+
+    /// Kafka's command-line tools, for this broker.
+    pub fn tools(&self) -> Tools {
+        Tools::new(self.bootstrap())
     }
 
     /// Kills it, as a power cut would; its data stays. Does nothing if it is stopped.

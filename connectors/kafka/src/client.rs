@@ -1,0 +1,266 @@
+//! What source and sink have in common: the options that say where the cluster is, and the clients made from them.
+
+use std::fmt::Display;
+use std::future::Future;
+use std::pin::pin;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::task::{Context as TaskContext, Poll, Wake, Waker};
+use std::thread::Thread;
+use std::time::Duration;
+
+use highwater_plan::{Diagnostic, Field, OptionEntry, OptionReader, Options, Span};
+use rdkafka::ClientConfig;
+use rdkafka::config::RDKafkaLogLevel;
+use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+use rdkafka::metadata::MetadataTopic;
+
+/// The options that say where the cluster is.
+pub(crate) const CLIENT_FIELDS: &[Field] = &[
+    Field { key: "brokers", about: "host:port of some brokers, separated by commas" },
+    Field { key: "bootstrap.servers", about: "another name for brokers" },
+];
+
+/// Options of this prefix go to librdkafka as they are, without it.
+const PREFIX: &str = "properties.";
+
+/// How long a question to the cluster may take while a job is being opened.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(10);
+
+/// A property that is not the user's to set, and what to set instead.
+pub(crate) type Owned = (&'static str, &'static str);
+
+/// A cluster, as options name it.
+#[derive(Debug, Clone)]
+pub(crate) struct Cluster {
+    brokers: String,
+    /// Where the brokers stand in the statement.
+    place: Option<Span>,
+    /// What librdkafka is told besides, without the prefix.
+    properties: Vec<OptionEntry>,
+}
+
+/// The options of a statement: those of librdkafka apart from those that connectors read.
+pub(crate) struct Divided {
+    /// For an [`OptionReader`].
+    pub(crate) options: Options,
+    properties: Vec<OptionEntry>,
+}
+
+impl Divided {
+    /// Takes `properties.*` out of a statement's options. `aliases`: properties that stand for an option of ours.
+    pub(crate) fn new(all: &Options, aliases: &[(&str, &str)]) -> Divided {
+        let mut options = Options { entries: Vec::new(), span: all.span };
+        let mut properties = Vec::new();
+        for entry in &all.entries {
+            let property = entry.key.strip_prefix(PREFIX);
+            let alias = aliases.iter().find(|(property, option)| entry.key == *property && all.entry(option).is_none());
+            match (alias, property) {
+                (Some((_, option)), _) => options.entries.push(OptionEntry { key: (*option).into(), ..entry.clone() }),
+                (None, Some(property)) => properties.push(OptionEntry { key: property.into(), ..entry.clone() }),
+                (None, None) => options.entries.push(entry.clone()),
+            }
+        }
+        Divided { options, properties }
+    }
+}
+
+impl Cluster {
+    /// Reads where the cluster is. `owned`: what else must not stand among the properties.
+    pub(crate) fn read(reader: &OptionReader<'_>, divided: &Divided, owned: &[Owned]) -> Result<Cluster, Diagnostic> {
+        let key = if reader.optional("bootstrap.servers").is_some() { "bootstrap.servers" } else { "brokers" };
+        if key != "brokers" && reader.optional("brokers").is_some() {
+            return Err(reader.invalid(key, "either brokers or bootstrap.servers"));
+        }
+        let brokers = reader.required(key)?.to_owned();
+        if brokers.split(',').any(|broker| broker.trim().is_empty()) {
+            return Err(reader.invalid(key, "host:port, several separated by commas"));
+        }
+        let place = divided.options.entry(key).and_then(|entry| entry.value_span).or(divided.options.span);
+        for entry in &divided.properties {
+            if let Some((_, instead)) = owned.iter().find(|(property, _)| *property == entry.key) {
+                let message = format!("the property '{}' is set by Highwater", entry.key);
+                return Err(Diagnostic::error("invalid-option", message).at(entry.key_span.or(place)).help(*instead));
+            }
+        }
+        let cluster = Cluster { brokers, place, properties: divided.properties.clone() };
+        cluster.check_tls()?;
+        // librdkafka knows which properties there are and what they may be.
+        cluster.config().create_native_config().map_err(|error| cluster.refused(&error))?;
+        Ok(cluster)
+    }
+
+    /// A configuration for clients of this cluster, without what the user may override.
+    pub(crate) fn config(&self) -> ClientConfig {
+        self.config_with(&[])
+    }
+
+    /// A configuration with `defaults`, which the user's properties override.
+    pub(crate) fn config_with(&self, defaults: &[(&str, &str)]) -> ClientConfig {
+        let mut config = ClientConfig::new();
+        config.set("bootstrap.servers", &self.brokers).set("client.id", "highwater");
+        config.set("reconnect.backoff.max.ms", "2000").set("socket.keepalive.enable", "true");
+        for (key, value) in defaults {
+            config.set(*key, *value);
+        }
+        for entry in &self.properties {
+            config.set(&entry.key, &entry.value);
+        }
+        config.set_log_level(RDKafkaLogLevel::Info);
+        config
+    }
+
+    /// No broker answers, or the client cannot be made: at the place of what is wrong.
+    pub(crate) fn refused(&self, error: &KafkaError) -> Diagnostic {
+        match error {
+            KafkaError::ClientConfig(_, what, key, value) => {
+                let entry = self.properties.iter().find(|entry| entry.key == *key);
+                let message = format!("property '{key}' cannot be '{value}': {what}");
+                let diagnostic =
+                    Diagnostic::error("invalid-option", message).at(entry.and_then(|entry| entry.value_span).or(self.place));
+                if what.contains("not supported in this build") { diagnostic.help(BUILD_WITH_TLS) } else { diagnostic }
+            }
+            error => Diagnostic::error("broker-unreachable", format!("asking the brokers '{}': {error}", self.brokers))
+                .at(self.place)
+                .help(
+                    "check host and port, and that the brokers can be reached from here; properties.* are passed to librdkafka",
+                ),
+        }
+    }
+
+    fn check_tls(&self) -> Result<(), Diagnostic> {
+        if cfg!(feature = "tls") {
+            return Ok(());
+        }
+        for entry in &self.properties {
+            let value = entry.value.to_ascii_lowercase();
+            let needs = match entry.key.as_str() {
+                "security.protocol" => value == "ssl" || value == "sasl_ssl",
+                "sasl.mechanism" | "sasl.mechanisms" => value.starts_with("scram-") || value == "oauthbearer",
+                _ => false,
+            };
+            if needs {
+                let message = format!("{} = '{}' needs TLS, which this binary was built without", entry.key, entry.value);
+                return Err(Diagnostic::error("invalid-option", message)
+                    .at(entry.value_span.or(self.place))
+                    .help(BUILD_WITH_TLS));
+            }
+        }
+        Ok(())
+    }
+}
+
+const BUILD_WITH_TLS: &str =
+    "build it with `cargo build --release --features tls`; without TLS there are plaintext and SASL PLAIN";
+
+/// The client context of producers that nobody waits on and of short questions: what librdkafka says goes to the log.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Log {
+    last: Arc<Mutex<Option<String>>>,
+}
+
+impl Log {
+    /// What went wrong last with the connection, taken out.
+    pub(crate) fn take(&self) -> Option<String> {
+        self.last.lock().unwrap_or_else(PoisonError::into_inner).take()
+    }
+}
+
+impl rdkafka::ClientContext for Log {
+    fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
+        log(level, facility, message);
+    }
+
+    fn error(&self, error: KafkaError, reason: &str) {
+        if !matches!(error, KafkaError::Global(RDKafkaErrorCode::PartitionEOF)) {
+            *self.last.lock().unwrap_or_else(PoisonError::into_inner) = Some(reason.to_owned());
+        }
+    }
+}
+
+impl rdkafka::consumer::ConsumerContext for Log {}
+
+/// What librdkafka says goes to our log; what it calls an error passes by itself or comes back as one.
+pub(crate) fn log(level: RDKafkaLogLevel, facility: &str, message: &str) {
+    match level {
+        RDKafkaLogLevel::Emerg | RDKafkaLogLevel::Alert | RDKafkaLogLevel::Critical => {
+            tracing::error!(facility, "librdkafka: {message}");
+        }
+        RDKafkaLogLevel::Error | RDKafkaLogLevel::Warning | RDKafkaLogLevel::Notice => {
+            tracing::warn!(facility, "librdkafka: {message}");
+        }
+        RDKafkaLogLevel::Info | RDKafkaLogLevel::Debug => tracing::debug!(facility, "librdkafka: {message}"),
+    }
+}
+
+/// The numbers of a topic's partitions, ascending; `Err` if the broker does not know the topic or does not show it.
+pub(crate) fn partitions_of(topic: &MetadataTopic) -> Result<Vec<i32>, RDKafkaErrorCode> {
+    if let Some(error) = topic.error() {
+        return Err(error.into());
+    }
+    let mut partitions: Vec<i32> = topic.partitions().iter().map(|partition| partition.id()).collect();
+    partitions.sort_unstable();
+    if partitions.is_empty() { Err(RDKafkaErrorCode::UnknownTopicOrPartition) } else { Ok(partitions) }
+}
+
+/// Whether an error says that a topic or partition is not there.
+pub(crate) fn is_unknown(code: RDKafkaErrorCode) -> bool {
+    use RDKafkaErrorCode::{UnknownPartition, UnknownTopic, UnknownTopicOrPartition};
+    matches!(code, UnknownTopicOrPartition | UnknownTopic | UnknownPartition)
+}
+
+/// Whether an error says that this user may not do this, which no waiting changes.
+pub(crate) fn is_forbidden(code: RDKafkaErrorCode) -> bool {
+    use RDKafkaErrorCode::{
+        Authentication, ClusterAuthorizationFailed, GroupAuthorizationFailed, SaslAuthenticationFailed, TopicAuthorizationFailed,
+        TransactionalIdAuthorizationFailed,
+    };
+    matches!(
+        code,
+        Authentication
+            | ClusterAuthorizationFailed
+            | GroupAuthorizationFailed
+            | SaslAuthenticationFailed
+            | TopicAuthorizationFailed
+            | TransactionalIdAuthorizationFailed
+    )
+}
+
+/// What is wrong with a topic that a statement names.
+pub(crate) fn topic_refused(topic: &str, code: RDKafkaErrorCode, place: Option<Span>) -> Diagnostic {
+    if is_unknown(code) {
+        Diagnostic::error("unknown-topic", format!("there is no topic '{topic}'"))
+            .at(place)
+            .help(format!("check its name, or create it: kafka-topics.sh --create --topic {topic} --partitions 1"))
+    } else {
+        Diagnostic::error("unknown-topic", format!("topic '{topic}' cannot be used: {code}"))
+            .at(place)
+            .help("check the name, and what the user of these options may do with the topic")
+    }
+}
+
+/// A text for people of what went wrong.
+pub(crate) fn because(what: impl Display, log: &Log) -> String {
+    match log.take() {
+        Some(reason) => format!("{what} ({reason})"),
+        None => what.to_string(),
+    }
+}
+
+/// Waits for an answer of the admin client, whose own thread brings it.
+pub(crate) fn block_on<F: Future>(future: F) -> F::Output {
+    struct Unpark(Thread);
+    impl Wake for Unpark {
+        fn wake(self: Arc<Self>) {
+            self.0.unpark();
+        }
+    }
+    let waker = Waker::from(Arc::new(Unpark(std::thread::current())));
+    let mut context = TaskContext::from_waker(&waker);
+    let mut future = pin!(future);
+    loop {
+        match future.as_mut().poll(&mut context) {
+            Poll::Ready(output) => return output,
+            Poll::Pending => std::thread::park(),
+        }
+    }
+}

@@ -1,0 +1,184 @@
+//! A topic as a sink: the options, and what the messages look like.
+
+mod encode;
+mod progress;
+mod publisher;
+
+use highwater_connectors::sink::{COMMON_FIELDS, Delivery, SinkConnector, SinkSpec, SinkTarget};
+use highwater_plan::{Diagnostic, Field, OptionReader, Span};
+use rdkafka::consumer::{BaseConsumer, Consumer};
+
+use self::encode::{Encoder, Form};
+use self::publisher::KafkaPublisher;
+use crate::client::{CLIENT_FIELDS, Cluster, Divided, Log, Owned, PATIENCE, partitions_of, topic_refused};
+
+/// `connector = 'kafka'`, out.
+///
+/// Epochs are published whole. `exactly_once`: in one transaction with a record in the progress topic of how far publishing
+/// got. `at_least_once`: as they close, each message with an idempotency key.
+#[derive(Debug, Clone, Copy)]
+pub struct KafkaSink;
+
+const FIELDS: &[Field] = &[
+    Field { key: "topic", about: "the topic to write; it must exist" },
+    Field { key: "key", about: "columns, separated by commas, that the messages' keys have; default those that identify a row" },
+    Field {
+        key: "format",
+        about: "json (rows), changelog (rows with op and epoch), upsert (rows by key, nothing for a deleted one) or debezium; default what fits the rows",
+    },
+    Field { key: "partitioner", about: "murmur2 (as Java's producers, the default), crc32, fnv1a or random" },
+    Field {
+        key: "transaction_timeout",
+        about: "how long a transaction may stay open before the broker aborts it; default 1 minute",
+    },
+    Field { key: "progress_topic", about: "where it is written how far publishing got; default __highwater_progress" },
+];
+
+/// Properties of librdkafka that the options stand for, or that delivery relies on.
+const OWNED: &[Owned] = &[
+    ("bootstrap.servers", "say brokers = '...'"),
+    ("transactional.id", "leave it out: it is made of the job's and the sink's name, so that no two run at once"),
+    ("transaction.timeout.ms", "say transaction_timeout = '...'"),
+    ("partitioner", "say partitioner = '...'"),
+    ("enable.idempotence", "leave it out: it is always on"),
+    ("acks", "leave it out: all in-sync replicas acknowledge"),
+    ("request.required.acks", "leave it out: all in-sync replicas acknowledge"),
+];
+
+/// What the options say.
+#[derive(Debug, Clone)]
+struct KafkaOptions {
+    cluster: Cluster,
+    topic: String,
+    topic_place: Option<Span>,
+    progress_topic: String,
+    partitioner: &'static str,
+    transaction_timeout_ms: u64,
+    delivery: Delivery,
+    /// Tells this sink's records from those of others: `job/sink`.
+    owner: String,
+    /// By which older processes of the same sink are fenced.
+    transactional_id: String,
+}
+
+impl SinkConnector for KafkaSink {
+    fn name(&self) -> &'static str {
+        "kafka"
+    }
+
+    fn fields(&self) -> Vec<Field> {
+        [CLIENT_FIELDS, FIELDS, COMMON_FIELDS].concat()
+    }
+
+    fn publishes_exactly_once(&self) -> bool {
+        true
+    }
+
+    fn validate(&self, spec: &SinkSpec) -> Result<(), Diagnostic> {
+        let (options, _) = read(spec)?;
+        options.check_topic()
+    }
+
+    fn open(&self, spec: &SinkSpec) -> Result<SinkTarget, Diagnostic> {
+        let (options, encoder) = read(spec)?;
+        options.check_topic()?;
+        Ok(SinkTarget::Publisher(Box::new(KafkaPublisher::new(options, encoder))))
+    }
+}
+
+fn read(spec: &SinkSpec) -> Result<(KafkaOptions, Encoder), Diagnostic> {
+    let divided = Divided::new(&spec.options, &[("properties.bootstrap.servers", "brokers")]);
+    let reader = OptionReader::new(&divided.options, "connector 'kafka'", &[CLIENT_FIELDS, FIELDS, COMMON_FIELDS])?;
+    let topic = reader.required("topic")?.to_owned();
+    let key = key_columns(&reader, spec)?;
+    let form = form(&reader, spec, key.as_deref())?;
+    let partitioners =
+        [("murmur2", "murmur2_random"), ("crc32", "consistent_random"), ("fnv1a", "fnv1a_random"), ("random", "random")];
+    let timeout = reader.duration("transaction_timeout")?.map_or(60_000, |timeout| timeout.as_millis() as u64);
+    if !(1_000..=i32::MAX as u64).contains(&timeout) {
+        return Err(
+            reader.invalid("transaction_timeout", "at least 1 second, and no more than the broker's transaction.max.timeout.ms")
+        );
+    }
+    let progress_topic = reader.optional("progress_topic").unwrap_or("__highwater_progress").to_owned();
+    if progress_topic.is_empty() || progress_topic == topic {
+        return Err(reader.invalid("progress_topic", "the name of a topic of its own"));
+    }
+    let options = KafkaOptions {
+        cluster: Cluster::read(&reader, &divided, OWNED)?,
+        topic,
+        topic_place: divided.options.entry("topic").and_then(|entry| entry.value_span).or(divided.options.span),
+        progress_topic,
+        partitioner: reader.choice("partitioner", &partitioners)?.unwrap_or("murmur2_random"),
+        transaction_timeout_ms: timeout,
+        delivery: spec.delivery(true)?,
+        owner: format!("{}/{}", spec.job, spec.name),
+        transactional_id: format!("highwater-{}-{}", spec.job, spec.name),
+    };
+    let encoder = Encoder::new(form, key, &spec.job, &spec.name, options.delivery == Delivery::AtLeastOnce);
+    Ok((options, encoder))
+}
+
+/// The columns of the messages' keys.
+fn key_columns(reader: &OptionReader<'_>, spec: &SinkSpec) -> Result<Option<Vec<usize>>, Diagnostic> {
+    let Some(names) = reader.optional("key") else { return Ok(spec.key.clone().filter(|key| !key.is_empty())) };
+    let mut columns = Vec::new();
+    for name in names.split(',').map(str::trim) {
+        let column = spec.schema.fields().iter().position(|field| field.name() == name);
+        let column = column.ok_or_else(|| reader.invalid("key", format!("columns of the sink; there is no '{name}'")))?;
+        if columns.contains(&column) {
+            return Err(reader.invalid("key", "each column once"));
+        }
+        columns.push(column);
+    }
+    Ok(Some(columns))
+}
+
+fn form(reader: &OptionReader<'_>, spec: &SinkSpec, key: Option<&[usize]>) -> Result<Form, Diagnostic> {
+    let forms = [("json", Form::Json), ("changelog", Form::Changelog), ("upsert", Form::Upsert), ("debezium", Form::Debezium)];
+    let default = match (spec.append_only, key) {
+        (true, _) => Form::Json,
+        (false, Some(_)) => Form::Upsert,
+        (false, None) => Form::Changelog,
+    };
+    let form = reader.choice("format", &forms)?.unwrap_or(default);
+    let refused = |message: &str, help: &str| {
+        let entry = spec.options.entry("format").and_then(|entry| entry.value_span);
+        Err(Diagnostic::error("invalid-option", message).at(entry.or(spec.options.span)).help(help))
+    };
+    match (form, key) {
+        (Form::Json, _) if !spec.append_only => refused(
+            "format 'json' cannot say that a row is taken back, and rows of this sink are",
+            "say upsert, changelog or debezium, or EMIT FINAL if the rows are of windows",
+        ),
+        (Form::Upsert, None) => refused(
+            "format 'upsert' needs a key, and no columns are known to identify a row",
+            "name them with key = '...', or say changelog",
+        ),
+        // Two rows of the result with one key would replace each other.
+        (Form::Upsert, Some(key)) if spec.key.as_ref().is_some_and(|own| !own.iter().all(|column| key.contains(column))) => {
+            let names: Vec<&str> = spec.key.iter().flatten().map(|column| spec.schema.field(*column).name().as_str()).collect();
+            refused(
+                "the key of format 'upsert' does not identify a row: others with the same key would be lost",
+                &format!("a row is identified by {}: leave 'key' out, or name them, too", names.join(", ")),
+            )
+        }
+        _ => Ok(form),
+    }
+}
+
+impl KafkaOptions {
+    /// Whether the topic is there. A consumer asks: a producer's question would make the topic.
+    fn check_topic(&self) -> Result<(), Diagnostic> {
+        let mut config = self.cluster.config();
+        config.set("allow.auto.create.topics", "false");
+        let client: BaseConsumer<Log> =
+            config.create_with_context(Log::default()).map_err(|error| self.cluster.refused(&error))?;
+        let metadata = client.fetch_metadata(Some(&self.topic), PATIENCE).map_err(|error| self.cluster.refused(&error))?;
+        match metadata.topics().first().map(partitions_of) {
+            Some(Ok(_)) => Ok(()),
+            Some(Err(code)) => Err(topic_refused(&self.topic, code, self.topic_place)),
+            None => Err(topic_refused(&self.topic, rdkafka::error::RDKafkaErrorCode::UnknownTopic, self.topic_place)),
+        }
+    }
+}

@@ -1,0 +1,8 @@
+//! Source and sink on a real broker.
+
+#![allow(clippy::unwrap_used, reason = "a test that finds nothing to unwrap has failed, and says where")]
+
+mod broker;
+mod sink;
+mod source;
+mod support;
