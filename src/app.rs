@@ -7,7 +7,8 @@ use highwater_connectors::Registry;
 use highwater_connectors::source::{Source, SourceSpec};
 use highwater_plan::{Diagnostic, Job, Op, Source as SourceDecl};
 use highwater_runtime::{
-    CheckpointConfig, CheckpointError, CreateError, CreateOptions, RunningJob, Runtime, RuntimeConfig, RuntimeError, sink_spec,
+    CheckpointConfig, CheckpointError, CreateError, CreateOptions, RestoreFrom, RunningJob, Runtime, RuntimeConfig, RuntimeError,
+    sink_spec,
 };
 use highwater_sql::CompileOptions;
 
@@ -54,12 +55,12 @@ pub struct Highwater {
 }
 
 /// How a job is run.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct JobOptions {
     /// End the job when its bounded sources have ended, although others have not.
     pub until_end: bool,
-    /// Begin with nothing, although there is a checkpoint of a job of this name.
-    pub fresh: bool,
+    /// What it begins with, if checkpoints are kept.
+    pub restore: RestoreFrom,
 }
 
 /// A job could not be created.
@@ -107,7 +108,7 @@ impl Highwater {
             return Err(JobError::Exists(name.to_string()));
         }
         let job = plan(&self.registry, text).map_err(JobError::Text)?;
-        let options = CreateOptions { until_end: options.until_end, fresh: options.fresh };
+        let options = CreateOptions { until_end: options.until_end, restore: options.restore };
         self.runtime.create(name, text, job, options).map_err(|error| match error {
             CreateError::Exists(name) => JobError::Exists(name),
             CreateError::Checkpoints(error) => JobError::Checkpoints(error),

@@ -4,6 +4,7 @@
 
 mod bench;
 mod check;
+mod checkpoints;
 mod client;
 mod dump;
 mod logging;
@@ -53,6 +54,10 @@ enum Command {
     Query(query::QueryArgs),
     /// Follows the changes of a view of a running service.
     Tail(tail::TailArgs),
+    /// Keeps what a job of a running service has come to, under a name.
+    Savepoint(checkpoints::SavepointArgs),
+    /// Lists and deletes what is kept of jobs.
+    Checkpoints(checkpoints::CheckpointsArgs),
     /// Runs a benchmark.
     Bench(bench::BenchArgs),
 }
@@ -171,6 +176,8 @@ pub(crate) fn main() -> ExitCode {
         Command::Explain(args) => check::explain(&args),
         Command::Query(args) => query::query(&args),
         Command::Tail(args) => tail::tail(&args),
+        Command::Savepoint(args) => checkpoints::savepoint(&args),
+        Command::Checkpoints(args) => checkpoints::checkpoints(&args),
         Command::Bench(args) => bench::run(&args),
     };
     match done {

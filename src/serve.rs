@@ -22,6 +22,7 @@ mod problem;
 mod query;
 mod respond;
 mod ring;
+mod savepoints;
 mod script;
 mod sources;
 mod status;
@@ -162,6 +163,7 @@ fn routes(context: &Arc<Context>) -> BoxedFilter<(Response,)> {
         sources::routes(context),
         changes::routes(context),
         jobs::routes(context),
+        savepoints::routes(context),
         script::routes(context),
         health::routes(context),
         console::routes(context),
@@ -176,6 +178,7 @@ pub(crate) fn allowed(path: &str) -> &'static str {
     match segments.as_slice() {
         ["v1", "jobs"] => "GET, HEAD, POST",
         ["v1", "jobs", _] => "GET, HEAD, DELETE",
+        ["v1", "jobs", _, "savepoints", _] => "PUT, DELETE",
         ["v1", "sources", _] | ["v1", "jobs", _, "sources", _] | ["v1", "query"] => "POST",
         _ => "GET, HEAD",
     }

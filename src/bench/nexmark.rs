@@ -176,7 +176,8 @@ impl NexmarkBench {
         process::reset_peak();
         let before = process::resident_bytes();
         let started = Instant::now();
-        let running = runtime.create(name, &text, job, CreateOptions { until_end: true, fresh: false }).map_err(failed)?;
+        let running =
+            runtime.create(name, &text, job, CreateOptions { until_end: true, ..CreateOptions::default() }).map_err(failed)?;
         let stats = Arc::clone(running.handle().stats());
         let watch = Watch::start(Arc::clone(&stats));
         let state = running.wait_over(None);
@@ -328,7 +329,8 @@ impl JsonFile {
         job.sinks[0].options = Options::from_pairs([("connector", "file"), ("path", target.as_str()), ("format", "json")]);
         let runtime =
             Runtime::start(RuntimeConfig { workers: 1, registry: Registry::builtin(), checkpoints: None }).map_err(failed)?;
-        let running = runtime.create("lines", &text, job, CreateOptions { until_end: true, fresh: false }).map_err(failed)?;
+        let running =
+            runtime.create("lines", &text, job, CreateOptions { until_end: true, ..CreateOptions::default() }).map_err(failed)?;
         let state = running.wait_over(None);
         runtime.shutdown();
         if state != JobState::Finished {

@@ -109,7 +109,8 @@ impl StateBench {
         let config = RuntimeConfig { workers: self.workers, registry: Registry::builtin(), checkpoints: None };
         let runtime = Runtime::start(config).map_err(failed)?;
         let started = Instant::now();
-        let running = runtime.create(name, &text, job, CreateOptions { until_end: true, fresh: false }).map_err(failed)?;
+        let running =
+            runtime.create(name, &text, job, CreateOptions { until_end: true, ..CreateOptions::default() }).map_err(failed)?;
         let stats = running.handle().stats();
         let mut samples: Vec<StateSample> = Vec::new();
         let state = loop {

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::time::Duration;
 
-use highwater::{Highwater, JobError, JobOptions, RunningJob, Server};
+use highwater::{Highwater, JobError, JobOptions, RestoreFrom, RunningJob, Server};
 use highwater_engine::JobState;
 
 use super::dump::Dump;
@@ -44,6 +44,12 @@ pub(super) struct RunArgs {
     /// Begin with nothing, although there are checkpoints of a job of this name.
     #[arg(long, requires = "checkpoints")]
     fresh: bool,
+    /// Begin with a savepoint, or a checkpoint by its number, instead of the newest checkpoint; `JOB/NAME` is another job's.
+    #[arg(long, value_name = "NAME", requires = "checkpoints", conflicts_with = "fresh")]
+    restore: Option<String>,
+    /// Keep what the job has come to when it ends or is stopped, until the savepoint is deleted.
+    #[arg(long, value_name = "NAME", requires = "checkpoints")]
+    savepoint: Option<String>,
     #[command(flatten)]
     http: HttpArgs,
     /// Serve nothing.
@@ -58,6 +64,19 @@ pub(super) struct RunArgs {
     /// No progress.
     #[arg(long, short)]
     quiet: bool,
+}
+
+impl RunArgs {
+    fn restore_from(&self) -> RestoreFrom {
+        match &self.restore {
+            None if self.fresh => RestoreFrom::Nothing,
+            None => RestoreFrom::Newest,
+            Some(name) => match name.split_once('/') {
+                Some((job, name)) => RestoreFrom::Named { job: Some(job.into()), name: name.into() },
+                None => RestoreFrom::Named { job: None, name: name.clone() },
+            },
+        }
+    }
 }
 
 /// Runs the job until it ends or is interrupted.
@@ -97,6 +116,11 @@ pub(super) fn run(args: &RunArgs) -> Result<(), Failure> {
         let rows = dump.write(&job)?;
         say(format_args!("dumped {rows} rows of {}", dump.view));
     }
+    if let Some(savepoint) = &args.savepoint {
+        let made = highwater.runtime().savepoint(job.name(), savepoint);
+        let made = made.map_err(|error| Failure::Job(format!("no savepoint is made: {error}")))?;
+        say(format_args!("savepoint {savepoint} made, of epoch {}", made.epoch.unwrap_or_default()));
+    }
     let verb = if ended { "finished" } else { "stopped" };
     say(format_args!("{verb}: {}", progress.totals(&job)));
     for problem in job.problems() {
@@ -106,18 +130,17 @@ pub(super) fn run(args: &RunArgs) -> Result<(), Failure> {
 }
 
 fn create(args: &RunArgs, highwater: &Highwater, name: &str, text: &str) -> Result<Arc<RunningJob>, Failure> {
-    let job =
-        highwater.create_job(name, text, JobOptions { until_end: args.until_end, fresh: args.fresh }).map_err(
-            |error| match error {
-                JobError::Text(diagnostics) => wrong_text(&args.job, text, &diagnostics),
-                JobError::Name(_) | JobError::Exists(_) => {
-                    Failure::Usage(format!("{error}: use letters, digits, '_', '-' and '.' (--name)"))
-                }
-                JobError::Nothing => Failure::Usage(error.to_string()),
-                JobError::Checkpoints(_) => Failure::Job(error.to_string()),
-                JobError::Engine(detail) => Failure::Job(format!("cannot start the job: {detail}")),
-            },
-        )?;
+    let job = highwater.create_job(name, text, JobOptions { until_end: args.until_end, restore: args.restore_from() }).map_err(
+        |error| match error {
+            JobError::Text(diagnostics) => wrong_text(&args.job, text, &diagnostics),
+            JobError::Name(_) | JobError::Exists(_) => {
+                Failure::Usage(format!("{error}: use letters, digits, '_', '-' and '.' (--name)"))
+            }
+            JobError::Nothing => Failure::Usage(error.to_string()),
+            JobError::Checkpoints(_) => Failure::Job(error.to_string()),
+            JobError::Engine(detail) => Failure::Job(format!("cannot start the job: {detail}")),
+        },
+    )?;
     let warnings = render(&args.job, text, job.warnings());
     if !warnings.is_empty() {
         say(format_args!("{}", warnings.trim_end()));

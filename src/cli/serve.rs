@@ -1,12 +1,12 @@
 //! `highwater serve`: the service without a job of its own.
 
-use highwater::{Highwater, Server};
+use highwater::{Highwater, JobOptions, RestoreFrom, Server};
 
 use super::{CheckpointArgs, Failure, HttpArgs, say, signals};
 
 const EXAMPLES: &str = "\
 Examples:
-  highwater serve --workers 4
+  highwater serve --workers 4 --checkpoints state/
   curl -X POST --data-binary @job.sql 'http://127.0.0.1:8090/v1/jobs?name=hot'
 
 Exit codes: 0 stopped by a signal, 1 the workers could not start, 2 wrong usage, 130 interrupted twice.";
@@ -24,6 +24,30 @@ pub(super) struct ServeArgs {
     http: HttpArgs,
 }
 
+/// Brings back the jobs that were saved and not dropped.
+fn restore(highwater: &Highwater) -> Result<(), Failure> {
+    let saved = highwater.runtime().saved_jobs().map_err(|error| Failure::Job(error.to_string()))?;
+    for job in saved {
+        // What is wrong with one job does not keep the others from being served.
+        let job = match job {
+            Ok(job) => job,
+            Err(error) => {
+                say(format_args!("warning: a job is not brought back: {error}"));
+                continue;
+            }
+        };
+        let options = JobOptions { until_end: job.until_end, restore: RestoreFrom::Newest };
+        match highwater.create_job(&job.name, &job.text, options) {
+            Ok(running) => {
+                let epoch = running.checkpoints().and_then(|info| info.restored);
+                say(format_args!("job {} goes on from epoch {}", job.name, epoch.unwrap_or_default()));
+            }
+            Err(error) => say(format_args!("warning: job {} is not brought back: {error}", job.name)),
+        }
+    }
+    Ok(())
+}
+
 /// Serves until interrupted.
 pub(super) fn serve(args: &ServeArgs) -> Result<(), Failure> {
     super::logging::start("info");
@@ -32,6 +56,7 @@ pub(super) fn serve(args: &ServeArgs) -> Result<(), Failure> {
         .checkpoints(args.checkpoints.config())
         .start()
         .map_err(|error| Failure::Job(format!("cannot start: {error}")))?;
+    restore(&highwater)?;
     let server = Server::start(highwater, args.http.config())
         .map_err(|error| Failure::Usage(format!("{error}; choose another address with --http")))?;
     say(format_args!("serving on {}", server.url()));

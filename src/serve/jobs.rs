@@ -17,7 +17,7 @@ use super::problem::{Code, Problem};
 use super::query::{self, Query};
 use super::respond::{answer, json_response, text_response, with};
 use super::{Context, body, lookup, status};
-use crate::{JobError, JobOptions};
+use crate::{JobError, JobOptions, RestoreFrom};
 
 /// A job's first epoch opens at once and is closed within milliseconds, unless its first rows are much work.
 const FIRST_EPOCH_WAIT: Duration = Duration::from_secs(1);
@@ -76,13 +76,30 @@ async fn drop_job(context: &Arc<Context>, name: &str) -> Result<Response, Proble
 }
 
 /// What a client asks to run.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct NewJob {
     name: Option<String>,
     sql: String,
     #[serde(default)]
     until_end: bool,
+    /// A savepoint, or a checkpoint by its number.
+    restore: Option<String>,
+    /// The job whose that is, if it is another one's.
+    restore_job: Option<String>,
+    /// Begin with nothing, although there is a checkpoint of a job of this name.
+    #[serde(default)]
+    fresh: bool,
+}
+
+impl NewJob {
+    fn restore(&self) -> RestoreFrom {
+        match &self.restore {
+            Some(name) => RestoreFrom::Named { job: self.restore_job.clone(), name: name.clone() },
+            None if self.fresh => RestoreFrom::Nothing,
+            None => RestoreFrom::Newest,
+        }
+    }
 }
 
 async fn create<S, B>(context: &Arc<Context>, query: &str, headers: &HeaderMap, body: S) -> Result<Response, Problem>
@@ -96,7 +113,7 @@ where
     let name = new.name.clone().unwrap_or_else(|| free_name(context));
     let owned = Arc::clone(context);
     let created = tokio::task::spawn_blocking(move || {
-        let made = owned.highwater.create_job(&name, &new.sql, JobOptions { until_end: new.until_end, fresh: false });
+        let made = owned.highwater.create_job(&name, &new.sql, JobOptions { until_end: new.until_end, restore: new.restore() });
         let job = made.map_err(|error| refused(&name, &new.sql, error))?;
         // What has a row without any input, such as count(*), has it in the first epoch: who asks next is to find it.
         job.wait_closed(1, FIRST_EPOCH_WAIT);
@@ -119,7 +136,7 @@ fn new_job(query: &Query, headers: &HeaderMap, body: &[u8]) -> Result<NewJob, Pr
     } else {
         let sql =
             std::str::from_utf8(body).map_err(|error| Problem::new(Code::BadBody, format!("the body is not UTF-8: {error}")))?;
-        NewJob { name: None, sql: sql.to_string(), until_end: false }
+        NewJob { sql: sql.to_string(), ..NewJob::default() }
     };
     if let Some(name) = query.get("name") {
         new.name = Some(name.to_string());

@@ -36,6 +36,7 @@ codes! {
     UnknownRoute 404 "unknown-route" "There is nothing at this path" "The paths are in docs/serving.md.";
     UnknownJob 404 "unknown-job" "There is no such job" "`GET /v1/jobs` lists them.";
     UnknownView 404 "unknown-view" "There is no such view" "`GET /v1/views` lists them.";
+    UnknownSavepoint 404 "unknown-savepoint" "There is no such checkpoint or savepoint" "`GET /v1/jobs/{name}/savepoints` lists them.";
     UnknownSource 404 "unknown-source" "There is no such source" "`GET /v1/jobs/{name}` lists a job's sources.";
     WrongMethod 405 "method-not-allowed" "This path does not have this method" "The `Allow` header lists the methods.";
     NotAcceptable 406 "not-acceptable" "The answer does not exist in this format" "Accept application/json, application/x-ndjson, text/csv or application/vnd.apache.arrow.stream.";

@@ -223,7 +223,7 @@ pub(crate) fn run(name: &str, text: &str, workers: usize) -> Running {
 /// Starts a job.
 pub(crate) fn start(name: &str, text: &str, workers: usize, until_end: bool) -> Running {
     let highwater = Highwater::builder().workers(workers).start().expect("workers start");
-    let job = highwater.create_job(name, text, JobOptions { until_end, fresh: false });
+    let job = highwater.create_job(name, text, JobOptions { until_end, ..JobOptions::default() });
     let job = job.unwrap_or_else(|error| panic!("job {name}: {error}"));
     Running { highwater, job }
 }

@@ -125,17 +125,25 @@ fn from_kafka_to_kafka_exactly_once_through_kills() {
     }
     std::fs::write(folder.path().join("job.sql"), source(", epoch_rows_max = '500'") + VIEWS + &sinks).unwrap();
     let mut random = StdRng::seed_from_u64(11);
-    let (mut kills, started) = (0, Instant::now());
+    let (mut kills, mut midway, started) = (0, 0, Instant::now());
+    let newest = || {
+        let text = std::fs::read_to_string(folder.path().join("state/jobs/job/newest")).unwrap_or_default();
+        text.split(' ').nth(1).and_then(|number| number.parse::<u64>().ok()).unwrap_or(0)
+    };
     loop {
         assert!(started.elapsed() < PATIENCE * 10, "{kills} kills");
         let workers = random.gen_range(1..=3).to_string();
         let arguments = ["job.sql", "--checkpoints", "state", "--checkpoint-interval", "100ms", "--workers", &workers];
         let limit = if kills < kills_wanted { Duration::from_millis(random.gen_range(300..2_500)) } else { PATIENCE };
+        let before = newest();
         if !killed_after(highwater(folder.path(), &arguments), limit) {
             break;
         }
         kills += 1;
+        // One number is its claim.
+        midway += u32::from(newest() > before + 1);
     }
+    assert!(midway > 0, "of {kills} kills none came between two checkpoints");
     // It had finished; going on from there gives the views, and nothing new to anybody.
     let dumps = ["--dump", "windows=windows.dump", "--dump", "joined=joined.dump"];
     let said = finish(highwater(folder.path(), &[&["job.sql", "--checkpoints", "state"][..], &dumps[..]].concat()));
@@ -154,5 +162,5 @@ fn from_kafka_to_kafka_exactly_once_through_kills() {
             once.iter().map(|line| (serde_json::from_str::<Value>(line).unwrap().to_string(), 1)).collect();
         assert_eq!(rows, once, "{view} after {kills} kills");
     }
-    eprintln!("{messages} events, {kills} kills");
+    eprintln!("{messages} events, {kills} kills, {midway} of them after a checkpoint");
 }

@@ -25,7 +25,7 @@ use highwater_connectors::source::{Offset, PartitionId};
 use highwater_engine::{Checkpoint, JobHandle, JobState, Time};
 use highwater_store::{Checkpoint as Stored, Fold, Keep, Policy, Section, StoreError, Writer};
 
-pub(crate) use self::record::Names;
+pub(crate) use self::record::{Meta, Names};
 use self::record::{fold_sections, outbox_section};
 pub(crate) use self::restore::{Restored, restore};
 use crate::clock::Clock;
@@ -146,6 +146,8 @@ pub(crate) struct CheckpointThread {
 struct Shared {
     /// No further checkpoint.
     stopped: AtomicBool,
+    /// The job was dropped.
+    dropped: AtomicBool,
     /// One is wanted now.
     wanted: AtomicBool,
     /// The job has finished, its last checkpoint is durable, and all of it is published; or that will never be.
@@ -156,6 +158,11 @@ impl CheckpointThread {
     /// Whether nothing is left to be saved or published of a job that has finished.
     pub(crate) fn is_settled(&self) -> bool {
         self.shared.settled.load(Ordering::Acquire)
+    }
+
+    /// Marks the job as dropped, when no checkpoint is being written any more: it is not to go on from what is kept.
+    pub(crate) fn dropped(&self) {
+        self.shared.dropped.store(true, Ordering::Release);
     }
 
     /// Takes a checkpoint without waiting for its time.
@@ -213,6 +220,9 @@ impl Thread {
     fn run(mut self) {
         let run = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| self.take_all()));
         self.end_compaction();
+        if self.shared.dropped.load(Ordering::Acquire) {
+            self.mark_dropped();
+        }
         if run.is_err() {
             self.with.fault.set("taking a checkpoint panicked".into());
         }
@@ -369,6 +379,15 @@ impl Thread {
                 self.with.fault.set(format!("its checkpoint cannot be written: {error}"));
                 Taken::Over
             }
+        }
+    }
+
+    fn mark_dropped(&self) {
+        let meta = serde_json::to_value(self.with.names.dropped()).expect("names are JSON");
+        let epoch = self.with.writer.manifest().epoch;
+        let stored = Stored { epoch, meta, sections: Vec::new(), keep: Keep::None };
+        if let Err(error) = self.with.writer.commit(stored) {
+            tracing::error!(job = self.with.job.name(), %error, "the job is dropped, but its checkpoints do not say so");
         }
     }
 

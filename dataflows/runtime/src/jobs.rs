@@ -23,6 +23,7 @@ use crate::open::Opening;
 use crate::outbox::Outbox;
 use crate::publishing::Publishing;
 use crate::running::RunningJob;
+use crate::savepoints::RestoreFrom;
 use crate::signal::Signal;
 use crate::status::Fault;
 
@@ -51,12 +52,12 @@ pub struct Runtime {
 }
 
 /// How a job is run.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct CreateOptions {
     /// End the job when all bounded sources have ended, although others have not.
     pub until_end: bool,
-    /// Begin with nothing, although there is a checkpoint of a job of this name.
-    pub fresh: bool,
+    /// What it begins with, if checkpoints are kept.
+    pub restore: RestoreFrom,
 }
 
 /// Where a job's checkpoints go.
@@ -114,6 +115,11 @@ impl Runtime {
         }))
     }
 
+    /// What keeps the jobs' checkpoints.
+    pub(crate) fn store(&self) -> Option<&Store> {
+        self.checkpoints.as_ref().map(|(_, store)| store)
+    }
+
     pub(crate) fn engine(&self) -> &Engine {
         &self.engine
     }
@@ -143,7 +149,7 @@ impl Runtime {
         let signal = Arc::new(Signal::default());
         let fault = Arc::new(Fault::new(Arc::clone(&signal)));
         let kept =
-            self.checkpoints.as_ref().map(|(config, store)| self.kept(name, text, &job, options, config, store)).transpose()?;
+            self.checkpoints.as_ref().map(|(config, store)| self.kept(name, text, &job, &options, config, store)).transpose()?;
         let (kept, mut restored) = match kept {
             Some((kept, restored)) => (Some(kept), restored),
             None => (None, None),
@@ -219,18 +225,38 @@ impl Runtime {
         name: &str,
         text: &str,
         job: &Job,
-        options: CreateOptions,
+        options: &CreateOptions,
         config: &CheckpointConfig,
         store: &Store,
     ) -> Result<(Kept, Option<Restored>), CheckpointError> {
-        let names = Names::new(job, text);
-        let store = store.job(name)?;
+        let names = Names::new(job, text, options.until_end);
+        let own = store.job(name)?;
         // Whoever had it before can write no more from here on: what is newest stays so.
-        let writer = Arc::new(store.claim(highwater_store::Options::default())?);
-        let newest = if options.fresh { None } else { store.latest()? };
-        let restored = newest.map(|newest| restore(&store, &newest, job, &names, name, self.workers())).transpose()?;
-        let kept = Kept { location: config.location.clone(), interval: config.interval, writer, names, fresh: options.fresh };
-        Ok((kept, restored))
+        let with = highwater_store::Options::default();
+        let (writer, manifest) = match &options.restore {
+            RestoreFrom::Newest => (own.claim(with)?, own.latest()?),
+            RestoreFrom::Nothing => (own.claim(with)?, None),
+            RestoreFrom::Named { job: Some(other), name: wanted } if other != name => {
+                let other = store.job(other)?;
+                let wanted = other.at(wanted)?;
+                let writer = own.claim(with)?;
+                let adopted = writer.adopt(&other, &wanted)?;
+                (writer, Some(adopted))
+            }
+            RestoreFrom::Named { name: wanted, .. } => (own.claim_at(wanted, with)?, Some(own.at(wanted)?)),
+        };
+        let adopts = matches!(&options.restore, RestoreFrom::Named { job: Some(other), .. } if other != name);
+        let restored =
+            manifest.map(|manifest| restore(&own, &manifest, job, &names, name, self.workers())).transpose()?.flatten();
+        let restored = restored.map(|mut restored| {
+            if adopts {
+                // What the other job's sinks had still to publish, they publish.
+                restored.outboxes.clear();
+            }
+            restored
+        });
+        let (location, writer, fresh) = (config.location.clone(), Arc::new(writer), restored.is_none());
+        Ok((Kept { location, interval: config.interval, writer, names, fresh }, restored))
     }
 
     fn start_threads(
@@ -293,7 +319,7 @@ impl Runtime {
         if let Err(error) = self.engine.drop_job(job.handle.id()) {
             tracing::warn!(job = name, %error, "the job is dropped, but its dataflow is not");
         }
-        job.end_threads();
+        job.forget();
         if job.wait_over(Some(DROP_WAIT)) == JobState::Running {
             tracing::warn!(job = name, "the job is dropped, but its dataflow has not ended yet");
         }

@@ -18,6 +18,7 @@ mod evaluate;
 mod jobs;
 mod reads;
 mod running;
+mod savepoints;
 
 mod open;
 mod options;
@@ -50,5 +51,6 @@ pub use jobs::{CreateError, CreateOptions, NoSuchJob, Runtime, RuntimeConfig, Ru
 pub use open::sink_spec;
 pub use reads::{ReadError, Snapshot, ViewRead};
 pub use running::{PushFailure, RunningJob, SourceInfo};
+pub use savepoints::{CheckpointStore, KeptCheckpoint, RestoreFrom, SavedJob, SavepointError};
 pub use sinks::SinkInfo;
 pub use status::{LastError, PartitionInfo, PartitionState};

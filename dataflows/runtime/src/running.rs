@@ -153,6 +153,14 @@ impl RunningJob {
         self.threads.read().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// As [`RunningJob::end_threads`], of a job that is dropped: its checkpoints say so.
+    pub(crate) fn forget(&self) {
+        if let Some(checkpoints) = &self.threads().checkpoints {
+            checkpoints.dropped();
+        }
+        self.end_threads();
+    }
+
     /// Ends what works for it beside its workers; waits until it has.
     pub(crate) fn end_threads(&self) {
         let threads = std::mem::take(&mut *self.threads.write().unwrap_or_else(PoisonError::into_inner));

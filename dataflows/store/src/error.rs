@@ -125,6 +125,11 @@ impl StoreError {
         matches!(self, StoreError::Missing { .. } | StoreError::Corrupt { .. } | StoreError::Newer { .. })
     }
 
+    /// Whether there is nothing of the name that was asked for.
+    pub fn is_unknown(&self) -> bool {
+        matches!(self, StoreError::Unknown { .. })
+    }
+
     /// The same error with the checkpoint that could be used instead.
     pub(crate) fn offering(mut self, name: Option<String>) -> StoreError {
         if let StoreError::Missing { instead, .. } | StoreError::Corrupt { instead, .. } = &mut self {

@@ -23,6 +23,7 @@ fn spec(brokers: &str, topic: &str, job: &str, more: &[(&str, &str)]) -> SinkSpe
         append_only: true,
         emit: Emit::Changes,
         options: Options::from_pairs(pairs.into_iter().chain(more.iter().copied())),
+        resumes: false,
         checkpoints: true,
     }
 }

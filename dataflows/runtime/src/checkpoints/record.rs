@@ -16,7 +16,7 @@ use arrow::datatypes::{DataType, Field, Int64Type, Schema, SchemaRef};
 use highwater_connectors::sink::{Changes, EpochChanges};
 use highwater_engine::{Checkpoint, Clock, Delta, Form, OperatorId, OperatorState, Spread, TableState, Time, fold};
 use highwater_plan::{Job, fingerprints};
-use highwater_store::Section;
+use highwater_store::{Manifest, Section};
 use serde::{Deserialize, Serialize};
 
 use super::CheckpointError;
@@ -42,8 +42,22 @@ pub(crate) struct Meta {
     pub(crate) partitions: Vec<PartitionMeta>,
     /// What the sources said of time, in the order of their statements.
     pub(crate) watermarks: Vec<WatermarkMeta>,
+    /// Whether the job ends when its bounded sources have ended.
+    pub(crate) until_end: bool,
     /// Whether the job had come to its end.
     pub(crate) finished: bool,
+    /// Whether the job was dropped: nothing goes on from here.
+    #[serde(default)]
+    pub(crate) dropped: bool,
+}
+
+impl Meta {
+    /// What a checkpoint's manifest says; `None` if the job was dropped.
+    pub(crate) fn read(manifest: &Manifest) -> Result<Option<Meta>, CheckpointError> {
+        let meta: Result<Meta, _> = serde_json::from_value(manifest.meta.clone());
+        let meta = meta.map_err(|error| CheckpointError::Unreadable(format!("{}: {error}", manifest.name())))?;
+        Ok(Some(meta).filter(|meta| !meta.dropped))
+    }
 }
 
 /// Where reading a partition stands.
@@ -93,11 +107,12 @@ pub(crate) struct Names {
     sources: Vec<String>,
     outputs: BTreeSet<String>,
     text: String,
+    until_end: bool,
 }
 
 impl Names {
-    /// Of a job and its text.
-    pub(crate) fn new(job: &Job, text: &str) -> Self {
+    /// Of a job, its text, and whether it ends with its bounded sources.
+    pub(crate) fn new(job: &Job, text: &str, until_end: bool) -> Self {
         let views = job.views.iter().map(|view| format!("view {}", view.name));
         let sinks = job.sinks.iter().map(|sink| format!("sink {}", sink.name));
         Names {
@@ -105,6 +120,22 @@ impl Names {
             sources: job.sources.iter().map(|source| source.name.clone()).collect(),
             outputs: views.chain(sinks).collect(),
             text: text.to_owned(),
+            until_end,
+        }
+    }
+
+    /// What the manifest says of a job that was dropped.
+    pub(crate) fn dropped(&self) -> Meta {
+        Meta {
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            text: self.text.clone(),
+            operators: BTreeSet::new(),
+            outputs: BTreeSet::new(),
+            partitions: Vec::new(),
+            watermarks: Vec::new(),
+            until_end: self.until_end,
+            finished: false,
+            dropped: true,
         }
     }
 
@@ -128,7 +159,9 @@ impl Names {
             outputs: self.outputs.clone(),
             partitions: checkpoint.positions.iter().map(partition).collect(),
             watermarks: clock.watermarks.iter().enumerate().map(watermark).collect(),
+            until_end: self.until_end,
             finished,
+            dropped: false,
         }
     }
 

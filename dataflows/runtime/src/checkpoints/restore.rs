@@ -24,7 +24,7 @@ pub(crate) struct Restored {
     pub(crate) epoch: Time,
 }
 
-/// Reads the state that `manifest` names, for a job on so many workers.
+/// Reads the state that `manifest` names, for a job on so many workers; `None` if that job was dropped.
 pub(crate) fn restore(
     store: &JobStore,
     manifest: &Manifest,
@@ -32,9 +32,8 @@ pub(crate) fn restore(
     names: &Names,
     name: &str,
     workers: usize,
-) -> Result<Restored, CheckpointError> {
-    let unreadable = |what: String| CheckpointError::Unreadable(what);
-    let meta: Meta = serde_json::from_value(manifest.meta.clone()).map_err(|error| unreadable(error.to_string()))?;
+) -> Result<Option<Restored>, CheckpointError> {
+    let Some(meta) = Meta::read(manifest)? else { return Ok(None) };
     let new = names.new_since(&meta);
     if !new.is_empty() {
         return Err(CheckpointError::Changed { job: name.to_owned(), epoch: manifest.epoch, new });
@@ -42,7 +41,7 @@ pub(crate) fn restore(
     let mut positions = BTreeMap::new();
     let mut read = BTreeMap::new();
     for known in &meta.partitions {
-        let stood: Stood = known.position.parse().map_err(|error| unreadable(format!("{error}")))?;
+        let stood: Stood = known.position.parse().map_err(|error| CheckpointError::Unreadable(format!("{error}")))?;
         positions.insert((known.source.clone(), known.partition.clone()), stood);
         if let Some(source) = job.sources.iter().position(|source| source.name == known.source) {
             read.insert((source, known.partition.clone()), known.position.clone());
@@ -59,10 +58,10 @@ pub(crate) fn restore(
     }
     let checkpoint = Checkpoint { epoch: manifest.epoch, states, positions: read, clock: names.clock(&meta) };
     let outboxes = queued.into_iter().map(|(sink, sections)| Ok((sink, outbox_epochs(&sections)?)));
-    Ok(Restored {
+    Ok(Some(Restored {
         state: Restore::new(&[checkpoint], workers).expect("there is one"),
         resumed: Resumed { epoch: manifest.epoch, positions },
         outboxes: outboxes.collect::<Result<_, CheckpointError>>()?,
         epoch: manifest.epoch,
-    })
+    }))
 }
