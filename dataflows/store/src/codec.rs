@@ -143,3 +143,105 @@ fn next_block(rest: &mut &[u8]) -> Result<Buffer, String> {
         Err(error) => Err(format!("a block cannot be decompressed: {error}")),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use arrow::array::{
+        ArrayRef, Decimal128Array, DictionaryArray, Int64Array, ListArray, StringArray, StringViewArray, StructArray,
+    };
+    use arrow::datatypes::{DataType, Field, Int32Type};
+    use rand::rngs::SmallRng;
+    use rand::{Rng, SeedableRng};
+
+    use super::*;
+
+    fn section() -> Section {
+        let texts = vec![Some("one"), None, Some("a text that is longer than twelve bytes")];
+        let numbers: ArrayRef = Arc::new(Int64Array::from(vec![Some(1), None, Some(-3)]));
+        let list = ListArray::from_iter_primitive::<Int32Type, _, _>([Some(vec![Some(1), None]), None, Some(vec![])]);
+        let dictionary: DictionaryArray<Int32Type> = texts.iter().copied().collect();
+        let columns: Vec<(&str, ArrayRef)> = vec![
+            ("number", numbers.clone()),
+            ("text", Arc::new(StringArray::from(texts.clone()))),
+            ("view", Arc::new(StringViewArray::from(texts))),
+            ("decimal", Arc::new(Decimal128Array::from(vec![Some(1), None, Some(-3)]))),
+            ("list", Arc::new(list)),
+            ("dictionary", Arc::new(dictionary)),
+            ("row", Arc::new(StructArray::from(vec![(Arc::new(Field::new("n", DataType::Int64, true)), numbers)]))),
+        ];
+        let batch = RecordBatch::try_from_iter_with_nullable(columns.into_iter().map(|(name, column)| (name, column, true)));
+        let batch = batch.expect("columns of one length");
+        Section::new("k", batch.schema(), vec![batch.clone(), batch])
+    }
+
+    /// The stream of a payload, and a payload of a stream.
+    fn stream(payload: &[u8]) -> Vec<u8> {
+        let (mut rest, mut stream) = (payload, Vec::new());
+        while !rest.is_empty() {
+            stream.extend_from_slice(&next_block(&mut rest).unwrap());
+        }
+        stream
+    }
+
+    fn payload(mut stream: Vec<u8>) -> Vec<u8> {
+        let mut encoded = Encoded { payload: Vec::new(), raw_bytes: 0, rows: 0, batches: 0 };
+        encoded.push(&mut stream);
+        encoded.payload
+    }
+
+    #[test]
+    fn a_stream_that_somebody_changed_before_it_was_summed_does_no_harm() {
+        let section = section();
+        let encoded = encode(&section).unwrap();
+        let whole = stream(&encoded.payload);
+        let expected = Expected { raw_bytes: encoded.raw_bytes, rows: encoded.rows, batches: encoded.batches };
+        assert_eq!(decode(&payload(whole.clone()), &expected).unwrap(), (section.schema.clone(), section.batches.clone()));
+        let mut random = SmallRng::seed_from_u64(5);
+        let mut refused = 0;
+        for _ in 0..3_000 {
+            let mut changed = whole.clone();
+            for _ in 0..random.gen_range(1..4) {
+                let at = random.gen_range(0..changed.len());
+                match random.gen_range(0..4) {
+                    0 => changed[at] ^= 1 << random.gen_range(0..8),
+                    1 => changed[at] = 0xff,
+                    2 => changed[at..].iter_mut().take(4).for_each(|byte| *byte = 0x7f),
+                    _ => changed.truncate(at.max(1)),
+                }
+            }
+            // What is not refused is a table that Arrow has validated.
+            refused += u32::from(decode(&payload(changed), &expected).is_err());
+        }
+        assert!(refused > 1_000, "{refused}");
+    }
+
+    #[test]
+    fn blocks_that_cannot_be_are_refused_before_anything_is_allocated() {
+        let expected = || Expected { raw_bytes: u64::MAX, rows: 0, batches: 0 };
+        let block = |raw: u32, stored: u32, body: &[u8]| [&raw.to_le_bytes()[..], &stored.to_le_bytes(), body].concat();
+        for (bytes, what) in [
+            (block(u32::MAX, 4, b"abcd"), "4 bytes stand for 4294967295"),
+            (block(32 << 20, 4, b"abcd"), "4 bytes stand for 33554432"),
+            (block(2, 4, b"abcd"), "4 bytes stand for 2"),
+            (block(9, 5, b"abcd"), "ends within a block"),
+            (b"1234567".to_vec(), "ends within the header"),
+            (block(900, 4, b"\xffabc"), "block"),
+            (block(0, 0, b""), "no schema"),
+            (Vec::new(), "no schema"),
+        ] {
+            let error = decode(&bytes, &expected()).unwrap_err();
+            assert!(error.contains(what), "{error}");
+        }
+    }
+
+    #[test]
+    fn any_bytes_may_be_given() {
+        let mut random = SmallRng::seed_from_u64(6);
+        for length in 0..2_000 {
+            let bytes: Vec<u8> = (0..length % 300).map(|_| random.r#gen::<u8>() >> (length % 8)).collect();
+            let _ = decode(&bytes, &Expected { raw_bytes: 1 << 20, rows: 1, batches: 1 });
+        }
+    }
+}

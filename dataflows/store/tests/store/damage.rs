@@ -97,7 +97,7 @@ fn thousands_of_mutations_are_noticed_and_named() {
     let (mut noticed, mut offered) = (BTreeMap::<&str, u32>::new(), 0);
     let mut seen = BTreeMap::<String, u32>::new();
     let disk = Disk::new();
-    for number in 0..4_000 {
+    for number in 0..2_500 {
         for (path, content) in &whole.files {
             // Only what the last round changed.
             if disk.read(path).as_ref() != Some(content) {
@@ -143,8 +143,8 @@ fn thousands_of_mutations_are_noticed_and_named() {
             let _ = job.list();
         }
     }
-    assert!(noticed.len() == 7 && noticed.values().all(|count| *count > 100), "{noticed:?}");
-    assert!(offered > 300, "{offered}");
+    assert!(noticed.len() == 7 && noticed.values().all(|count| *count > 60), "{noticed:?}");
+    assert!(offered > 200, "{offered}");
     assert!(seen.len() == whole.files.len(), "each file was damaged, and it mattered: {seen:?}");
 }
 
