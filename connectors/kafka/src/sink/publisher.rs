@@ -14,6 +14,7 @@
 
 use std::collections::hash_map::RandomState;
 use std::hash::{BuildHasher, Hasher};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -206,7 +207,7 @@ impl KafkaPublisher {
             return Ok(());
         };
         match pending {
-            Pending::Commit(through) => match producer.commit_transaction(WAIT) {
+            Pending::Commit(through) => match commit(producer) {
                 Ok(()) => {
                     self.published = through;
                     self.pending = None;
@@ -221,7 +222,7 @@ impl KafkaPublisher {
                     Outlook::Lost => Err(self.lose(&error)),
                 },
             },
-            Pending::Abort(why) => match producer.abort_transaction(WAIT) {
+            Pending::Abort(why) => match abort(producer) {
                 Ok(()) => {
                     self.pending = None;
                     producer.context().take();
@@ -301,7 +302,7 @@ impl KafkaPublisher {
         }
         let producer = self.producer.as_ref().expect("it was made above");
         let sent = self.send_epochs(producer, epochs);
-        let sent = sent.and_then(|()| match producer.flush(WAIT) {
+        let sent = sent.and_then(|()| match flush(producer) {
             Ok(()) => producer.context().take().map_or(Ok(()), |code| Err(undelivered(&self.options.topic, code))),
             Err(error) => Err(self.failed(&error, producer)),
         });
@@ -360,6 +361,35 @@ impl Publisher for KafkaPublisher {
             },
         }
     }
+}
+
+/// Waits until everything is acknowledged or has failed; the library's own flush looks only every tenth of a second.
+fn flush(producer: &KafkaProducer) -> Result<(), KafkaError> {
+    let deadline = Instant::now() + WAIT;
+    while producer.in_flight_count() > 0 && Instant::now() < deadline {
+        producer.poll(Duration::from_millis(1));
+    }
+    producer.flush(Duration::ZERO)
+}
+
+fn commit(producer: &KafkaProducer) -> Result<(), KafkaError> {
+    flush(producer)?;
+    producer.commit_transaction(WAIT)
+}
+
+/// Aborts the open transaction. What is thrown away has to be reported meanwhile, or aborting waits for it in vain.
+fn abort(producer: &KafkaProducer) -> Result<(), KafkaError> {
+    let done = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            while !done.load(Ordering::Relaxed) {
+                producer.poll(Duration::from_millis(10));
+            }
+        });
+        let aborted = producer.abort_transaction(WAIT);
+        done.store(true, Ordering::Relaxed);
+        aborted
+    })
 }
 
 /// What can be done after an error of a transaction.

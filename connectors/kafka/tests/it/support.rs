@@ -20,6 +20,7 @@ use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::error::KafkaError;
 use rdkafka::message::{Headers, Message};
 use rdkafka::producer::{BaseProducer, BaseRecord, Producer};
+use rdkafka::types::RDKafkaErrorCode::{AllBrokersDown, BrokerTransportFailure, QueueFull};
 use rdkafka::{ClientConfig, Offset, TopicPartitionList};
 
 /// How long anything may take on a busy machine.
@@ -128,7 +129,7 @@ pub(crate) fn send(producer: &BaseProducer, topic: &str, partition: i32, key: Op
     loop {
         match producer.send(record) {
             Ok(()) => return,
-            Err((KafkaError::MessageProduction(rdkafka::types::RDKafkaErrorCode::QueueFull), back)) => {
+            Err((KafkaError::MessageProduction(QueueFull), back)) => {
                 record = back;
                 producer.poll(Duration::from_millis(10));
             }
@@ -188,8 +189,9 @@ pub(crate) fn consume(brokers: &str, topic: &str, isolation: &str) -> Vec<Stored
                 });
             }
             Some(Err(KafkaError::PartitionEOF(_))) => ended += 1,
+            // One of several brokers may be away.
+            Some(Err(KafkaError::MessageConsumption(BrokerTransportFailure | AllBrokersDown))) | None => {}
             Some(Err(error)) => panic!("{error}"),
-            None => {}
         }
         (ended == list.count()).then_some(())
     });
