@@ -118,6 +118,20 @@ impl Highwater {
         })
     }
 
+    /// Goes on with the jobs that were saved and not dropped, each from its newest checkpoint; by name, and for those that
+    /// cannot, why.
+    pub fn bring_back(&self) -> Result<Vec<(String, Result<Arc<RunningJob>, JobError>)>, CheckpointError> {
+        let mut jobs = Vec::new();
+        for (name, saved) in self.runtime.saved_jobs()? {
+            let running = saved.map_err(JobError::Checkpoints).and_then(|saved| {
+                let options = JobOptions { until_end: saved.until_end, restore: RestoreFrom::Newest };
+                self.create_job(&name, &saved.text, options)
+            });
+            jobs.push((name, running));
+        }
+        Ok(jobs)
+    }
+
     /// Compiles `text` and reads the options of its sources and sinks, without reading a row or writing anything.
     pub fn check(registry: &Registry, text: &str) -> Result<Job, JobError> {
         let job = plan(registry, text).map_err(JobError::Text)?;

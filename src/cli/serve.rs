@@ -1,6 +1,6 @@
 //! `highwater serve`: the service without a job of its own.
 
-use highwater::{Highwater, JobOptions, RestoreFrom, Server};
+use highwater::{Highwater, Server};
 
 use super::{CheckpointArgs, Failure, HttpArgs, say, signals};
 
@@ -24,25 +24,12 @@ pub(super) struct ServeArgs {
     http: HttpArgs,
 }
 
-/// Brings back the jobs that were saved and not dropped.
-fn restore(highwater: &Highwater) -> Result<(), Failure> {
-    let saved = highwater.runtime().saved_jobs().map_err(|error| Failure::Job(error.to_string()))?;
-    for job in saved {
-        // What is wrong with one job does not keep the others from being served.
-        let job = match job {
-            Ok(job) => job,
-            Err(error) => {
-                say(format_args!("warning: a job is not brought back: {error}"));
-                continue;
-            }
-        };
-        let options = JobOptions { until_end: job.until_end, restore: RestoreFrom::Newest };
-        match highwater.create_job(&job.name, &job.text, options) {
-            Ok(running) => {
-                let epoch = running.checkpoints().and_then(|info| info.restored);
-                say(format_args!("job {} goes on from epoch {}", job.name, epoch.unwrap_or_default()));
-            }
-            Err(error) => say(format_args!("warning: job {} is not brought back: {error}", job.name)),
+/// Goes on with the jobs that were saved; what is wrong with one does not keep the others from being served.
+fn bring_back(highwater: &Highwater) -> Result<(), Failure> {
+    for (name, job) in highwater.bring_back().map_err(|error| Failure::Job(error.to_string()))? {
+        match job.map(|job| job.checkpoints().and_then(|info| info.restored)) {
+            Ok(epoch) => say(format_args!("job {name} goes on from epoch {}", epoch.unwrap_or_default())),
+            Err(error) => say(format_args!("warning: job {name} is not brought back: {error}")),
         }
     }
     Ok(())
@@ -56,7 +43,7 @@ pub(super) fn serve(args: &ServeArgs) -> Result<(), Failure> {
         .checkpoints(args.checkpoints.config())
         .start()
         .map_err(|error| Failure::Job(format!("cannot start: {error}")))?;
-    restore(&highwater)?;
+    bring_back(&highwater)?;
     let server = Server::start(highwater, args.http.config())
         .map_err(|error| Failure::Usage(format!("{error}; choose another address with --http")))?;
     say(format_args!("serving on {}", server.url()));

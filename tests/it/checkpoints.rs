@@ -3,8 +3,10 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::process::{Child, Command, Output, Stdio};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use highwater::{CheckpointConfig, Highwater, JobOptions, RestoreFrom, RunningJob};
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 use serde_json::Value;
@@ -172,4 +174,100 @@ fn another_job_does_not_go_on_from_a_checkpoint_and_a_damaged_one_is_named() {
     assert_eq!(refused.status.code(), Some(1), "{said}");
     let name = file.file_name().unwrap().to_string_lossy().into_owned();
     assert!(said.contains(&name) && said.contains("is damaged"), "{said}");
+}
+
+/// A process that keeps checkpoints below a directory.
+fn keeping(directory: &Path, workers: usize) -> Arc<Highwater> {
+    let location = directory.join("state").display().to_string();
+    let checkpoints = CheckpointConfig { location, interval: Duration::from_millis(50) };
+    Highwater::builder().workers(workers).checkpoints(Some(checkpoints)).start().unwrap()
+}
+
+const ORDERS: &str = "
+    CREATE TABLE orders (id BIGINT PRIMARY KEY, item VARCHAR, n BIGINT) WITH (connector = 'http');
+    CREATE MATERIALIZED VIEW sold AS SELECT item, sum(n) AS n FROM orders GROUP BY item;
+";
+
+fn push(job: &RunningJob, rows: &str) {
+    let (give, given) = std::sync::mpsc::channel();
+    let request = highwater_connectors::source::PushRequest {
+        format: highwater_connectors::source::PushFormat::Ndjson,
+        body: rows.as_bytes().to_vec(),
+        idempotency_key: None,
+    };
+    let receipt = highwater_connectors::source::Receipt(Box::new(move |epoch| give.send(epoch).unwrap()));
+    assert_eq!(job.push("orders", request, receipt).unwrap().rejected, 0);
+    let epoch = given.recv_timeout(PATIENCE).unwrap();
+    assert!(job.wait_closed(epoch, PATIENCE) >= epoch);
+}
+
+fn sold(job: &RunningJob) -> Vec<String> {
+    let rows = crate::rows::of_view(job, "sold");
+    let mut rows: Vec<String> = rows.iter().map(|row| serde_json::to_string(row).unwrap()).collect();
+    rows.sort_unstable();
+    rows
+}
+
+#[test]
+fn a_service_goes_on_with_its_jobs_and_savepoints_stay() {
+    let directory = tempfile::tempdir().unwrap();
+    let first = keeping(directory.path(), 2);
+    let job = first.create_job("shop", ORDERS, JobOptions::default()).unwrap();
+    let gone = first.create_job("gone", ORDERS, JobOptions::default()).unwrap();
+    push(&gone, r#"{"id":1,"item":"pen","n":1}"#);
+    push(&job, "{\"id\":1,\"item\":\"pen\",\"n\":1}\n{\"id\":2,\"item\":\"ink\",\"n\":5}\n");
+    let made = first.runtime().savepoint("shop", "early").unwrap();
+    assert!(made.epoch.is_some_and(|epoch| epoch > 0) && made.savepoint);
+    push(&job, r#"{"id":1,"item":"pen","n":3}"#);
+    let now = vec![r#"{"item":"ink","n":5}"#.to_owned(), r#"{"item":"pen","n":3}"#.to_owned()];
+    assert_eq!(sold(&job), now);
+    assert!(job.settle(PATIENCE) && gone.settle(PATIENCE));
+    first.runtime().drop_job("gone").unwrap();
+    first.runtime().shutdown();
+    drop((first, job, gone));
+
+    let second = keeping(directory.path(), 3);
+    let back = second.bring_back().unwrap();
+    let names: Vec<&str> = back.iter().map(|(name, _)| name.as_str()).collect();
+    assert_eq!(names, ["shop"], "one was dropped");
+    let job = second.runtime().job("shop").unwrap();
+    assert_eq!(sold(&job), now);
+    // Upserts still find the rows that they replace.
+    push(&job, r#"{"id":2,"item":"pen","n":2}"#);
+    assert_eq!(sold(&job), [r#"{"item":"pen","n":5}"#]);
+
+    // Another job goes on from where this one was, and neither disturbs the other.
+    let restore = RestoreFrom::Named { job: Some("shop".into()), name: "early".into() };
+    let other = second.create_job("again", ORDERS, JobOptions { restore, ..JobOptions::default() }).unwrap();
+    assert_eq!(sold(&other), [r#"{"item":"ink","n":5}"#, r#"{"item":"pen","n":1}"#]);
+    push(&other, r#"{"id":1,"item":"ink","n":1}"#);
+    assert_eq!(sold(&other), [r#"{"item":"ink","n":6}"#]);
+    assert_eq!(sold(&job), [r#"{"item":"pen","n":5}"#]);
+
+    let kept = second.runtime().kept_checkpoints("shop").unwrap();
+    assert!(kept.iter().any(|kept| kept.savepoint && kept.name == "early" && kept.problem.is_none()), "{kept:?}");
+    let unknown = RestoreFrom::Named { job: Some("shop".into()), name: "late".into() };
+    let refused = second.create_job("third", ORDERS, JobOptions { restore: unknown, ..JobOptions::default() });
+    assert!(refused.err().unwrap().to_string().contains("has no savepoint `late`"));
+    second.runtime().delete_savepoint("shop", "early").unwrap();
+    assert!(!second.runtime().kept_checkpoints("shop").unwrap().iter().any(|kept| kept.savepoint));
+    second.runtime().shutdown();
+}
+
+#[test]
+fn one_process_at_a_time_has_a_job() {
+    let directory = tempfile::tempdir().unwrap();
+    let (first, second) = (keeping(directory.path(), 1), keeping(directory.path(), 1));
+    let old = first.create_job("shop", ORDERS, JobOptions::default()).unwrap();
+    push(&old, r#"{"id":1,"item":"pen","n":1}"#);
+    assert!(old.settle(PATIENCE));
+    let new = second.create_job("shop", ORDERS, JobOptions::default()).unwrap();
+    assert_eq!(sold(&new), [r#"{"item":"pen","n":1}"#]);
+    // The first finds out when it writes its next checkpoint.
+    let state = old.wait_over(Some(PATIENCE));
+    let highwater_engine::JobState::Failed(reason) = state else { panic!("{state:?}") };
+    assert!(reason.contains("has taken job shop over"), "{reason}");
+    push(&new, r#"{"id":2,"item":"pen","n":1}"#);
+    assert!(new.settle(PATIENCE));
+    assert_eq!(sold(&new), [r#"{"item":"pen","n":2}"#]);
 }

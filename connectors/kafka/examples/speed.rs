@@ -38,6 +38,7 @@ fn main() -> Result<(), Box<dyn Error>> {
             append_only: true,
             emit: Emit::Changes,
             options: Options::from_pairs(pairs),
+            resumes: false,
             checkpoints: true,
         };
         let SinkTarget::Publisher(mut publisher) = KafkaSink.open(&spec).map_err(|error| error.to_string())? else {

@@ -30,6 +30,9 @@ use crate::status::Fault;
 /// How long dropping waits for a job's dataflow to end: a worker first finishes the step it is in.
 const DROP_WAIT: Duration = Duration::from_secs(10);
 
+/// How long creating waits for the first epoch of a job that was restored, unless that is much work.
+const RESTORED_WAIT: Duration = Duration::from_secs(10);
+
 /// What a runtime is made of.
 pub struct RuntimeConfig {
     /// How many worker threads run the jobs.
@@ -215,6 +218,10 @@ impl Runtime {
             // Its threads end with it, its dataflow does not.
             let _ = self.engine.drop_job(running.handle.id());
             return Err(CreateError::Engine(format!("a thread cannot be started: {error}")));
+        }
+        if let Some(epoch) = epoch {
+            // Its views are what they were with its first epoch, which opens at once: who asks next is to find them so.
+            running.wait_closed(epoch + 1, RESTORED_WAIT);
         }
         Ok(running)
     }

@@ -93,8 +93,6 @@ impl CheckpointStore {
 /// A job that was saved and not dropped.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SavedJob {
-    /// Its name.
-    pub name: String,
     /// Its SQL.
     pub text: String,
     /// Whether it ends when its bounded sources have ended.
@@ -102,8 +100,8 @@ pub struct SavedJob {
 }
 
 impl Runtime {
-    /// The jobs whose checkpoints this process keeps, running or not, that were not dropped; and what is wrong with others.
-    pub fn saved_jobs(&self) -> Result<Vec<Result<SavedJob, CheckpointError>>, CheckpointError> {
+    /// By name the jobs whose checkpoints this process keeps, running or not, that were not dropped; or what is wrong with one.
+    pub fn saved_jobs(&self) -> Result<Vec<(String, Result<SavedJob, CheckpointError>)>, CheckpointError> {
         let Some(store) = self.store() else { return Ok(Vec::new()) };
         let mut saved = Vec::new();
         for name in store.jobs()? {
@@ -111,14 +109,14 @@ impl Runtime {
                 Ok(Some(newest)) => newest,
                 Ok(None) => continue,
                 Err(error) => {
-                    saved.push(Err(error.into()));
+                    saved.push((name, Err(error.into())));
                     continue;
                 }
             };
             match Meta::read(&newest) {
-                Ok(Some(Meta { text, until_end, .. })) => saved.push(Ok(SavedJob { name, text, until_end })),
+                Ok(Some(Meta { text, until_end, .. })) => saved.push((name, Ok(SavedJob { text, until_end }))),
                 Ok(None) => {}
-                Err(error) => saved.push(Err(error)),
+                Err(error) => saved.push((name, Err(error))),
             }
         }
         Ok(saved)

@@ -17,14 +17,18 @@ const CLOUD: [&str; 9] = ["s3", "s3a", "gs", "gcs", "az", "azure", "abfs", "abfs
 /// Stores in memory that have names, for as long as the process lives.
 static MEMORY: Mutex<BTreeMap<String, Arc<InMemory>>> = Mutex::new(BTreeMap::new());
 
-/// Opens the files at an address; `create` makes the directory if there is none.
-pub(crate) fn open(address: &str, create: bool) -> Result<Blobs> {
+/// Opens the files at an address; `create` makes the directory if there is none. Options are those of object stores.
+pub(crate) fn open(address: &str, create: bool, options: &[(&str, &str)]) -> Result<Blobs> {
+    let is_cloud = address.split_once("://").is_some_and(|(scheme, _)| CLOUD.contains(&scheme));
+    if let Some((name, _)) = options.first().filter(|_| !is_cloud) {
+        return Err(wrong(address, format!("only object stores of clouds have options, and `{name}` is given")));
+    }
     let Some((scheme, rest)) = address.split_once("://") else { return directory(FilePath::new(address), address, create) };
     match scheme {
         "file" if rest.starts_with('/') => directory(FilePath::new(rest), address, create),
         "file" => Err(wrong(address, "a file's address has three slashes: file:///var/lib/highwater")),
         "memory" => memory(rest, address),
-        _ if CLOUD.contains(&scheme) => cloud(address),
+        _ if CLOUD.contains(&scheme) => cloud(address, options),
         _ => Err(wrong(address, "give a directory, or an address that begins with file://, memory://, s3://, gs:// or az://")),
     }
 }
@@ -84,18 +88,19 @@ fn memory(name: &str, address: &str) -> Result<Blobs> {
 }
 
 #[cfg(not(feature = "cloud"))]
-fn cloud(address: &str) -> Result<Blobs> {
+fn cloud(address: &str, _options: &[(&str, &str)]) -> Result<Blobs> {
     Err(wrong(address, "this build has no object stores of clouds; build highwater with `--features cloud`"))
 }
 
 /// Opens an object store with what the environment says of it: AWS_*, GOOGLE_*, AZURE_*.
 #[cfg(feature = "cloud")]
-fn cloud(address: &str) -> Result<Blobs> {
+fn cloud(address: &str, given: &[(&str, &str)]) -> Result<Blobs> {
     let url = url::Url::parse(address).map_err(|error| wrong(address, error.to_string()))?;
     let known = ["aws_", "google_", "azure_"];
     let options = std::env::vars_os()
         .filter_map(|(name, value)| Some((name.into_string().ok()?.to_ascii_lowercase(), value.into_string().ok()?)))
-        .filter(|(name, _)| known.iter().any(|prefix| name.starts_with(prefix)));
+        .filter(|(name, _)| known.iter().any(|prefix| name.starts_with(prefix)))
+        .chain(given.iter().map(|(name, value)| (name.to_string(), value.to_string())));
     let (store, base) = object_store::parse_url_opts(&url, options).map_err(|error| wrong(address, error.to_string()))?;
     Blobs::new(Arc::from(store), base, address.trim_end_matches('/').to_string(), None)
 }

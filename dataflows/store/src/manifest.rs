@@ -10,6 +10,7 @@
 
 use std::fmt;
 
+use chrono::{DateTime, SecondsFormat};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use twox_hash::XxHash3_64;
@@ -79,7 +80,9 @@ pub struct Owner {
 
 impl fmt::Display for Owner {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "process {} on {} (claim {}, since {} ms after 1970)", self.pid, self.host, self.claim, self.since_ms)
+        let since = i64::try_from(self.since_ms).ok().and_then(DateTime::from_timestamp_millis);
+        let since = since.map_or_else(|| "an unknown time".into(), |since| since.to_rfc3339_opts(SecondsFormat::Secs, true));
+        write!(f, "process {} on {} (claim {}, since {since})", self.pid, self.host, self.claim)
     }
 }
 

@@ -31,7 +31,12 @@ impl Store {
     /// new one), or with the feature `cloud` `s3://bucket/prefix`, `gs://..`, `az://..` with credentials from the environment
     /// (`AWS_*`, `GOOGLE_*`, `AZURE_*`).
     pub fn open(address: &str) -> Result<Store> {
-        let store = Store { blobs: address::open(address, false)? };
+        Store::open_with(address, &[])
+    }
+
+    /// Like [`Store::open`], with options of the object store that go before the environment's: `aws_endpoint`, say.
+    pub fn open_with(address: &str, options: &[(&str, &str)]) -> Result<Store> {
+        let store = Store { blobs: address::open(address, false, options)? };
         if store.is_marked()? {
             return Ok(store);
         }
@@ -41,7 +46,12 @@ impl Store {
 
     /// Opens a store, and makes one where nothing is.
     pub fn create(address: &str) -> Result<Store> {
-        Store::over(address::open(address, true)?)
+        Store::create_with(address, &[])
+    }
+
+    /// Like [`Store::create`], with options as in [`Store::open_with`].
+    pub fn create_with(address: &str, options: &[(&str, &str)]) -> Result<Store> {
+        Store::over(address::open(address, true, options)?)
     }
 
     pub(crate) fn over(blobs: Blobs) -> Result<Store> {

@@ -19,7 +19,7 @@ fn an_older_writer_is_told_who_took_over() {
     let text = fenced(first.commit(increment(2, vec![section("k", [("wrong", 1)])])));
     assert_eq!(
         text,
-        "process 2 on testhost (claim 3, since 1000 ms after 1970) has taken job orders over: this process may not write its \
+        "process 2 on testhost (claim 3, since 1970-01-01T00:00:01Z) has taken job orders over: this process may not write its \
          checkpoints any more, and should stop"
     );
     fenced(first.commit(increment(3, vec![])));
