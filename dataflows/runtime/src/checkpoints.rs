@@ -22,7 +22,7 @@ use std::time::Duration;
 
 use arrow::datatypes::SchemaRef;
 use highwater_connectors::source::{Offset, PartitionId};
-use highwater_engine::{Checkpoint, JobHandle, JobState, Time};
+use highwater_engine::{Checkpoint, JobHandle, JobState, Positions, Time};
 use highwater_store::{Checkpoint as Stored, Fold, Keep, Policy, Section, StoreError, Writer};
 
 pub(crate) use self::record::{Meta, Names};
@@ -201,6 +201,8 @@ struct Thread {
     unwritten: Vec<Section>,
     failures: u32,
     compaction: Option<JoinHandle<()>>,
+    /// The last checkpoint: its epoch, and where reading stood.
+    last: Option<(Time, Positions)>,
 }
 
 /// What became of a checkpoint.
@@ -214,7 +216,7 @@ enum Taken {
 
 impl Thread {
     fn new(with: Checkpointing, shared: Arc<Shared>) -> Self {
-        Thread { with, shared, unwritten: Vec::new(), failures: 0, compaction: None }
+        Thread { with, shared, unwritten: Vec::new(), failures: 0, compaction: None, last: None }
     }
 
     fn run(mut self) {
@@ -272,6 +274,11 @@ impl Thread {
     /// Takes and writes one checkpoint.
     fn take(&mut self, finished: bool) -> Taken {
         let begun = self.with.clock.elapsed();
+        let opened = self.with.job.stats().epoch_opened.load(Ordering::Acquire);
+        if !finished && self.unwritten.is_empty() && self.last.as_ref().is_some_and(|(last, _)| *last == opened) {
+            // No epoch was opened since, so nothing has changed.
+            return Taken::Durable;
+        }
         let checkpoint = match self.ask() {
             Ok(Some(checkpoint)) => checkpoint,
             Ok(None) => return Taken::Over,
@@ -284,6 +291,12 @@ impl Thread {
         for queue in &self.with.queues {
             let (epochs, published) = queue.outbox.save(checkpoint.epoch);
             self.unwritten.extend(outbox_section(&queue.name, &queue.schema, &epochs, published));
+        }
+        let read = self.last.as_ref().is_none_or(|(_, positions)| *positions != checkpoint.positions);
+        if !finished && !read && self.unwritten.is_empty() {
+            // Time has passed, that is all: whoever goes on from the checkpoint before finds the same.
+            self.durable(&checkpoint);
+            return Taken::Durable;
         }
         let meta = self.with.names.meta(&checkpoint, finished);
         let meta = serde_json::to_value(meta).expect("names and numbers are JSON");
@@ -300,19 +313,28 @@ impl Thread {
         {
             let mut status = self.with.status.lock();
             LastError::pass(&mut status.last_error);
-            status.epoch = Some(checkpoint.epoch);
-            status.wall_micros = self.with.clock.wall_micros();
             status.count += 1;
             status.rows = rows;
             status.total_bytes = written.bytes();
             status.bytes = if changed { written.files.last().map_or(0, |file| file.bytes) } else { 0 };
             status.took = self.with.clock.elapsed().saturating_sub(begun);
         }
-        self.with.queues.iter().for_each(|queue| queue.outbox.release(checkpoint.epoch));
+        self.durable(&checkpoint);
         self.tell_sources(&checkpoint);
-        self.with.signal.notify();
         self.compact();
         Taken::Durable
+    }
+
+    /// All up to the checkpoint's epoch is durable.
+    fn durable(&mut self, checkpoint: &Checkpoint) {
+        {
+            let mut status = self.with.status.lock();
+            status.epoch = Some(checkpoint.epoch);
+            status.wall_micros = self.with.clock.wall_micros();
+        }
+        self.last = Some((checkpoint.epoch, checkpoint.positions.clone()));
+        self.with.queues.iter().for_each(|queue| queue.outbox.release(checkpoint.epoch));
+        self.with.signal.notify();
     }
 
     /// Folds files into one, beside the checkpoints that come.
