@@ -18,14 +18,7 @@ const ARROWS: &[(&str, &[&str], &[&str])] = &[
     ("highwater-runtime", &["highwater-plan", "highwater-engine", "highwater-connectors"], &["highwater-sql"]),
     (
         "highwater",
-        &[
-            "highwater-plan",
-            "highwater-sql",
-            "highwater-engine",
-            "highwater-connectors",
-            "highwater-kafka",
-            "highwater-runtime",
-        ],
+        &["highwater-plan", "highwater-sql", "highwater-engine", "highwater-connectors", "highwater-kafka", "highwater-runtime"],
         &["highwater-oracle", "highwater-broker"],
     ),
     ("highwater-oracle", &["highwater-plan", "highwater-sql", "highwater-engine"], &[]),
