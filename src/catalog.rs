@@ -1,4 +1,4 @@
-//! The connectors of this binary. One with a heavy library joins here, behind its own crate and feature.
+//! The connectors of this binary. One with a heavy library joins here, from its own crate and behind a feature.
 
 use highwater_connectors::Registry;
 

@@ -131,8 +131,8 @@ pub trait Publisher: Send {
 
     /// Publishes these epochs, in order. Once it returns they are durable there.
     ///
-    /// [`Delivery::ExactlyOnce`]: all of them together with the record that everything up to `through` is published, or
-    /// nothing of it, however the process ends.
+    /// [`Delivery::ExactlyOnce`]: together with the record that everything up to `through` is published, however the process
+    /// ends. What is too much for one transaction may be several, each of whole epochs with the record of how far it goes.
     fn publish(&mut self, epochs: &[EpochChanges], through: u64) -> Result<(), PublishError>;
 }
 

@@ -26,6 +26,9 @@ const PREFIX: &str = "properties.";
 /// How long a question to the cluster may take while a job is being opened.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(10);
 
+/// The code of the error that no broker answers.
+pub(crate) const UNREACHABLE: &str = "broker-unreachable";
+
 /// A property that is not the user's to set, and what to set instead.
 pub(crate) type Owned = (&'static str, &'static str);
 
@@ -114,16 +117,19 @@ impl Cluster {
         match error {
             KafkaError::ClientConfig(_, what, key, value) => {
                 let entry = self.properties.iter().find(|entry| entry.key == *key);
-                let message = format!("property '{key}' cannot be '{value}': {what}");
+                // Passwords are not for logs.
+                let secret = ["password", "secret", "jaas", "key", "token"].iter().any(|word| key.contains(word));
+                let value = if secret { "what it is" } else { &format!("'{value}'") };
+                let message = format!("property '{key}' cannot be {value}: {what}");
                 let diagnostic =
                     Diagnostic::error("invalid-option", message).at(entry.and_then(|entry| entry.value_span).or(self.place));
                 if what.contains("not supported in this build") { diagnostic.help(BUILD_WITH_TLS) } else { diagnostic }
             }
-            error => Diagnostic::error("broker-unreachable", format!("asking the brokers '{}': {error}", self.brokers))
-                .at(self.place)
-                .help(
+            error => {
+                Diagnostic::error(UNREACHABLE, format!("asking the brokers '{}': {error}", self.brokers)).at(self.place).help(
                     "check host and port, and that the brokers can be reached from here; properties.* are passed to librdkafka",
-                ),
+                )
+            }
         }
     }
 

@@ -4,13 +4,15 @@ mod encode;
 mod progress;
 mod publisher;
 
+use std::time::Duration;
+
 use highwater_connectors::sink::{COMMON_FIELDS, Delivery, SinkConnector, SinkSpec, SinkTarget};
 use highwater_plan::{Diagnostic, Field, OptionReader, Span};
 use rdkafka::consumer::{BaseConsumer, Consumer};
 
 use self::encode::{Encoder, Form};
 use self::publisher::KafkaPublisher;
-use crate::client::{CLIENT_FIELDS, Cluster, Divided, Log, Owned, PATIENCE, partitions_of, topic_refused};
+use crate::client::{CLIENT_FIELDS, Cluster, Divided, Log, Owned, PATIENCE, UNREACHABLE, partitions_of, topic_refused};
 
 /// `connector = 'kafka'`, out.
 ///
@@ -45,6 +47,9 @@ const OWNED: &[Owned] = &[
     ("request.required.acks", "leave it out: all in-sync replicas acknowledge"),
 ];
 
+/// How long validating waits for brokers.
+const GLANCE: Duration = Duration::from_secs(3);
+
 /// What the options say.
 #[derive(Debug, Clone)]
 struct KafkaOptions {
@@ -76,12 +81,16 @@ impl SinkConnector for KafkaSink {
 
     fn validate(&self, spec: &SinkSpec) -> Result<(), Diagnostic> {
         let (options, _) = read(spec)?;
-        options.check_topic()
+        match options.check_topic(GLANCE) {
+            // That nobody answers says nothing of the statement: it may be looked at where the brokers cannot be reached.
+            Err(error) if error.code == UNREACHABLE => Ok(()),
+            result => result,
+        }
     }
 
     fn open(&self, spec: &SinkSpec) -> Result<SinkTarget, Diagnostic> {
         let (options, encoder) = read(spec)?;
-        options.check_topic()?;
+        options.check_topic(PATIENCE)?;
         Ok(SinkTarget::Publisher(Box::new(KafkaPublisher::new(options, encoder))))
     }
 }
@@ -104,6 +113,7 @@ fn read(spec: &SinkSpec) -> Result<(KafkaOptions, Encoder), Diagnostic> {
     if progress_topic.is_empty() || progress_topic == topic {
         return Err(reader.invalid("progress_topic", "the name of a topic of its own"));
     }
+    let owner = format!("{}/{}", in_path(&spec.job), in_path(&spec.name));
     let options = KafkaOptions {
         cluster: Cluster::read(&reader, &divided, OWNED)?,
         topic,
@@ -112,11 +122,16 @@ fn read(spec: &SinkSpec) -> Result<(KafkaOptions, Encoder), Diagnostic> {
         partitioner: reader.choice("partitioner", &partitioners)?.unwrap_or("murmur2_random"),
         transaction_timeout_ms: timeout,
         delivery: spec.delivery(true)?,
-        owner: format!("{}/{}", spec.job, spec.name),
-        transactional_id: format!("highwater-{}-{}", spec.job, spec.name),
+        transactional_id: format!("highwater-{owner}"),
+        owner,
     };
     let encoder = Encoder::new(form, key, &spec.job, &spec.name, options.delivery == Delivery::AtLeastOnce);
     Ok((options, encoder))
+}
+
+/// A name as part of a path: no two pairs of names have the same path.
+fn in_path(name: &str) -> String {
+    name.replace('%', "%25").replace('/', "%2F")
 }
 
 /// The columns of the messages' keys.
@@ -169,12 +184,12 @@ fn form(reader: &OptionReader<'_>, spec: &SinkSpec, key: Option<&[usize]>) -> Re
 
 impl KafkaOptions {
     /// Whether the topic is there. A consumer asks: a producer's question would make the topic.
-    fn check_topic(&self) -> Result<(), Diagnostic> {
+    fn check_topic(&self, patience: Duration) -> Result<(), Diagnostic> {
         let mut config = self.cluster.config();
         config.set("allow.auto.create.topics", "false");
         let client: BaseConsumer<Log> =
             config.create_with_context(Log::default()).map_err(|error| self.cluster.refused(&error))?;
-        let metadata = client.fetch_metadata(Some(&self.topic), PATIENCE).map_err(|error| self.cluster.refused(&error))?;
+        let metadata = client.fetch_metadata(Some(&self.topic), patience).map_err(|error| self.cluster.refused(&error))?;
         match metadata.topics().first().map(partitions_of) {
             Some(Ok(_)) => Ok(()),
             Some(Err(code)) => Err(topic_refused(&self.topic, code, self.topic_place)),

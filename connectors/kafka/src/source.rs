@@ -83,8 +83,8 @@ struct Kafka {
     consumer: Arc<Reading>,
     /// Runs as long as anybody reads.
     _monitor: Monitor,
-    /// The partitions there were when the source was opened, and for a bounded one where each ends.
-    opened: HashMap<Place, Option<i64>>,
+    /// The partitions there were when the source was opened, and for a bounded one where each begins and ends.
+    opened: HashMap<Place, Option<(i64, i64)>>,
     /// Where reading starts in each of them; asked for once, by the first partition that needs it.
     starts: OnceLock<HashMap<Place, rdkafka::Offset>>,
     starting: Mutex<()>,
@@ -142,7 +142,7 @@ impl SourceConnector for KafkaSource {
                 false => None,
                 true => {
                     let ends = consumer.fetch_watermarks(&place.0, place.1, PATIENCE);
-                    Some(ends.map_err(|error| options.cluster.refused(&error))?.1)
+                    Some(ends.map_err(|error| options.cluster.refused(&error))?)
                 }
             };
             opened.insert(place, end);
@@ -325,6 +325,11 @@ impl Source for Topics {
 
     fn grows(&self) -> Option<Duration> {
         (!self.options.until_end).then_some(self.options.discovery_interval)
+    }
+
+    fn rows(&self) -> Option<u64> {
+        let rows = |ends: &Option<(i64, i64)>| ends.map(|(begin, end)| u64::try_from(end - begin).unwrap_or(0));
+        self.opened.values().map(rows).sum()
     }
 
     fn committed(&self, positions: &[(PartitionId, Offset)]) {

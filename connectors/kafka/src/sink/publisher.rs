@@ -6,7 +6,7 @@
 //! ```text
 //! take_over ─► init (fences others) ─► read progress ─► claim ─┐
 //!                                                              ▼
-//! publish ─► settle what is pending ─► begin, rows, progress, commit ─► done
+//! publish ─► settle what is pending ─► begin, rows, progress, commit ─► done, or the rest
 //!                 ▲                          │ may be repaired: abort    │ producer lost
 //!                 └──────────────────────────┘                           ▼
 //!                      whose claim stands there? ours: init, read ─► another's: fatal
@@ -152,8 +152,8 @@ impl KafkaPublisher {
         topic: &str,
         partition: Option<i32>,
         message: Outgoing<'_>,
-        deadline: Instant,
     ) -> Result<(), PublishError> {
+        let mut deadline = None;
         let mut record: BaseRecord<'_, [u8], [u8]> = BaseRecord::to(topic).headers(message.headers);
         record.key = message.key;
         record.payload = message.value;
@@ -162,7 +162,7 @@ impl KafkaPublisher {
             match producer.send(record) {
                 Ok(()) => return Ok(()),
                 Err((KafkaError::MessageProduction(RDKafkaErrorCode::QueueFull), back)) => {
-                    if Instant::now() > deadline {
+                    if Instant::now() > *deadline.get_or_insert_with(|| Instant::now() + WAIT) {
                         let message = format!("publishing to {}: the brokers acknowledge nothing", self.target());
                         return Err(PublishError::passing(because(message, &producer.context().log)));
                     }
@@ -177,26 +177,34 @@ impl KafkaPublisher {
         }
     }
 
-    fn send_epochs(&self, producer: &KafkaProducer, epochs: &[EpochChanges]) -> Result<(), PublishError> {
-        let deadline = Instant::now() + WAIT;
+    /// Sends what is not published yet, whole epochs, until it has taken a while; gives the first that is left.
+    fn send_epochs(&self, producer: &KafkaProducer, epochs: &[EpochChanges]) -> Result<Option<u64>, PublishError> {
+        // A transaction that takes longer than its time is aborted, and would be again.
+        let enough = Instant::now() + Duration::from_millis(self.options.transaction_timeout_ms / 4);
+        let transactions = self.options.delivery == Delivery::ExactlyOnce;
+        let mut sent_any = false;
         for epoch in epochs.iter().filter(|epoch| self.published.is_none_or(|published| epoch.epoch > published)) {
-            let sent = self.encoder.encode::<Stop>(epoch, |message| {
-                self.send(producer, &self.options.topic, None, message, deadline).map_err(Stop::Publish)
-            });
+            if transactions && sent_any && Instant::now() > enough {
+                return Ok(Some(epoch.epoch));
+            }
+            let sent = self
+                .encoder
+                .encode::<Stop>(epoch, |message| self.send(producer, &self.options.topic, None, message).map_err(Stop::Publish));
             sent.map_err(|stop| match stop {
                 Stop::Publish(error) => error,
                 Stop::Encode(error) => PublishError::fatal(format!("encoding rows for {}: {error}", self.target())),
             })?;
             producer.poll(Duration::ZERO);
+            sent_any = true;
         }
-        Ok(())
+        Ok(None)
     }
 
     fn send_progress(&self, producer: &KafkaProducer, epoch: Option<u64>) -> Result<(), PublishError> {
         let record = Progress { epoch, claim: self.claim.clone() };
         let record = serde_json::to_vec(&record).expect("a record of numbers and text is JSON");
         let message = Outgoing { key: Some(self.options.owner.as_bytes()), value: Some(&record), headers: OwnedHeaders::new() };
-        self.send(producer, &self.options.progress_topic, Some(0), message, Instant::now() + WAIT)
+        self.send(producer, &self.options.progress_topic, Some(0), message)
     }
 
     /// Decides the transaction that is open, if one is. A passing error leaves it for the next call.
@@ -271,28 +279,33 @@ impl KafkaPublisher {
         }
     }
 
+    /// Publishes in as few transactions as their time allows, each of whole epochs with its record.
     fn publish_once(&mut self, epochs: &[EpochChanges], through: u64) -> Result<(), PublishError> {
-        let published = |publisher: &Self| publisher.published.is_some_and(|published| published >= through);
-        self.settle()?;
-        if self.producer.is_none() {
-            self.reclaim()?;
-        }
-        if published(self) {
-            return Ok(());
-        }
-        let producer = self.producer.as_ref().expect("it was made above");
-        if let Err(error) = producer.begin_transaction() {
-            return Err(match Outlook::of(&error) {
-                Outlook::Again => self.failed(&error, producer),
-                Outlook::Abort | Outlook::Lost => self.lose(&error),
+        loop {
+            self.settle()?;
+            if self.producer.is_none() {
+                self.reclaim()?;
+            }
+            if self.published.is_some_and(|published| published >= through) {
+                return Ok(());
+            }
+            let producer = self.producer.as_ref().expect("it was made above");
+            if let Err(error) = producer.begin_transaction() {
+                return Err(match Outlook::of(&error) {
+                    Outlook::Again => self.failed(&error, producer),
+                    Outlook::Abort | Outlook::Lost => self.lose(&error),
+                });
+            }
+            let sent = self.send_epochs(producer, epochs).and_then(|left| {
+                // Epochs are in order: everything before the first that is left is sent.
+                let upto = left.map_or(through, |left| left - 1);
+                self.send_progress(producer, Some(upto)).map(|()| upto)
+            });
+            self.pending = Some(match sent {
+                Ok(upto) => Pending::Commit(Some(upto)),
+                Err(error) => Pending::Abort(error),
             });
         }
-        let sent = self.send_epochs(producer, epochs).and_then(|()| self.send_progress(producer, Some(through)));
-        self.pending = Some(match sent {
-            Ok(()) => Pending::Commit(Some(through)),
-            Err(error) => Pending::Abort(error),
-        });
-        self.settle()
     }
 
     /// Sends and waits until all is acknowledged. What is in doubt is sent again: with the same idempotency keys.
@@ -302,7 +315,7 @@ impl KafkaPublisher {
         }
         let producer = self.producer.as_ref().expect("it was made above");
         let sent = self.send_epochs(producer, epochs);
-        let sent = sent.and_then(|()| match flush(producer) {
+        let sent = sent.and_then(|_| match flush(producer) {
             Ok(()) => producer.context().take().map_or(Ok(()), |code| Err(undelivered(&self.options.topic, code))),
             Err(error) => Err(self.failed(&error, producer)),
         });
@@ -363,10 +376,18 @@ impl Publisher for KafkaPublisher {
     }
 }
 
-/// Waits until everything is acknowledged or has failed; the library's own flush looks only every tenth of a second.
+/// Waits until everything is acknowledged or has failed, or nothing has been for a while; the library's own flush looks only
+/// every tenth of a second.
 fn flush(producer: &KafkaProducer) -> Result<(), KafkaError> {
-    let deadline = Instant::now() + WAIT;
-    while producer.in_flight_count() > 0 && Instant::now() < deadline {
+    let (mut left, mut deadline) = (i32::MAX, Instant::now());
+    loop {
+        let now = producer.in_flight_count();
+        if now < left {
+            (left, deadline) = (now, Instant::now() + WAIT);
+        }
+        if now == 0 || Instant::now() > deadline {
+            break;
+        }
         producer.poll(Duration::from_millis(1));
     }
     producer.flush(Duration::ZERO)

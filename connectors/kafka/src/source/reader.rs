@@ -108,7 +108,7 @@ impl Reader {
             _ => None,
         };
         // A partition that a bounded source did not have when it was opened has nothing for it.
-        let end = kafka.options.until_end.then(|| kafka.opened.get(&place).copied().flatten().unwrap_or(0));
+        let end = kafka.options.until_end.then(|| kafka.opened.get(&place).copied().flatten().map_or(0, |(_, end)| end));
         Ok(Reader {
             kafka: Arc::clone(kafka),
             queue,

@@ -27,6 +27,7 @@ fn partitions_are_read_on_from_their_offsets() {
     produce(&brokers, &topic, 1, rows(10_000..10_003));
     let source = open(&brokers, &topic, &[]);
     assert!(!source.bounded());
+    assert_eq!(source.rows(), None);
     assert_eq!(names(&*source), ["0", "1"]);
     let (mut zero, mut one) = (Reading::of(&*source, "0", None), Reading::of(&*source, "1", None));
     zero.until_rows(1);
@@ -166,6 +167,7 @@ fn a_bounded_source_ends_where_the_log_ended() {
     producer.abort_transaction(PATIENCE).unwrap();
     let source = open(&brokers, &topic, &[("until_end", "true")]);
     assert!(source.bounded());
+    assert_eq!(source.rows(), Some(14), "10, and 2 with an aborted one and its end");
     produce(&brokers, &topic, 0, rows(10..20));
     produce(&brokers, &topic, 2, rows(30..31));
     let mut readings = ["0", "1", "2"].map(|partition| Reading::of(&*source, partition, None));

@@ -176,7 +176,9 @@ pub(crate) fn consume(brokers: &str, topic: &str, isolation: &str) -> Vec<Stored
     }
     consumer.assign(&list).unwrap();
     let (mut ended, mut found) = (0, Vec::new());
-    wait("the topic's end", || {
+    let start = Instant::now();
+    while ended < list.count() {
+        assert!(start.elapsed() < PATIENCE, "waited in vain for the end of topic '{topic}'");
         match consumer.poll(Duration::from_millis(100)) {
             Some(Ok(message)) => {
                 let text = |bytes: Option<&[u8]>| bytes.map(|bytes| String::from_utf8(bytes.to_vec()).unwrap());
@@ -193,8 +195,7 @@ pub(crate) fn consume(brokers: &str, topic: &str, isolation: &str) -> Vec<Stored
             Some(Err(KafkaError::MessageConsumption(BrokerTransportFailure | AllBrokersDown))) | None => {}
             Some(Err(error)) => panic!("{error}"),
         }
-        (ended == list.count()).then_some(())
-    });
+    }
     found
 }
 

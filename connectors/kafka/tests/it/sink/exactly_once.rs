@@ -8,7 +8,7 @@ use highwater_connectors::sink::{EpochChanges, PublishError, Publisher};
 use rdkafka::producer::Producer;
 
 use super::{added, publisher, spec};
-use crate::support::{PATIENCE, consume, rows, send, topic, topic_with, transactional, unique, values, wait};
+use crate::support::{PATIENCE, Stored, consume, rows, send, topic, topic_with, transactional, unique, values, wait};
 
 const PROGRESS: &str = "__highwater_progress";
 
@@ -66,6 +66,23 @@ fn rows_and_progress_are_published_together() {
 }
 
 #[test]
+fn what_takes_longer_than_a_transaction_may_is_several() {
+    let brokers = Broker::shared().bootstrap();
+    let (topic, job) = (topic(&brokers, "backlog", 1), unique("job"));
+    let mut sink = publisher(&spec(&brokers, &topic, &job, &[("transaction_timeout", "1 s")]));
+    sink.take_over().unwrap();
+    let epochs: Vec<EpochChanges> =
+        (0..500).map(|number| added(number + 1, number as i64 * 400..number as i64 * 400 + 400)).collect();
+    publish(&mut *sink, &epochs, 1_000);
+    assert_eq!(committed(&brokers, &topic).len(), 200_000);
+    let own = |record: &Stored| record.key.as_deref() == Some(&*format!("{job}/out"));
+    let records = consume(&brokers, PROGRESS, "read_committed").into_iter().filter(own).count();
+    assert!(records > 2, "the claim and {records} - 1 transactions");
+    let mut next = publisher(&spec(&brokers, &topic, &job, &[]));
+    assert_eq!(next.take_over(), Ok(Some(1_000)));
+}
+
+#[test]
 fn an_older_process_gives_way() {
     let brokers = Broker::shared().bootstrap();
     let (topic, job) = (topic(&brokers, "zombie", 1), unique("job"));
@@ -92,7 +109,7 @@ fn a_producer_that_only_the_broker_gave_up_is_replaced() {
     sink.take_over().unwrap();
     publish(&mut *sink, &[added(1, 0..2)], 1);
     // What a coordinator does when a transaction has timed out: the producer's number is another, nobody claims the sink.
-    drop(transactional(&brokers, &format!("highwater-{job}-out")));
+    drop(transactional(&brokers, &format!("highwater-{job}/out")));
     let errors = publish(&mut *sink, &[added(2, 2..4)], 2);
     assert!(errors.len() <= 1, "{errors:?}");
     publish(&mut *sink, &[added(3, 4..6)], 3);
@@ -192,7 +209,7 @@ fn a_process_that_dies_within_a_transaction_leaves_nothing_of_it() {
     publish(&mut *sink, &[added(1, 0..2)], 1);
     drop(sink);
     // Rows and the record are sent, and the process is gone before it commits.
-    let dying = transactional(&brokers, &format!("highwater-{job}-out"));
+    let dying = transactional(&brokers, &format!("highwater-{job}/out"));
     dying.begin_transaction().unwrap();
     rows(2..4).for_each(|row| send(&dying, &topic, 0, None, Some(&row)));
     send(&dying, PROGRESS, 0, Some(&format!("{job}/out")), Some("{\"epoch\":2,\"claim\":\"x\"}"));

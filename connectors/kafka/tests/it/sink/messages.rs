@@ -190,6 +190,10 @@ fn what_cannot_be_published_is_refused_before() {
         let error = KafkaSink.validate(&spec(&brokers, &missing, "job", &[])).unwrap_err();
         assert_eq!((error.code, error.message), ("unknown-topic", format!("there is no topic '{missing}'")));
     }
+    // Brokers that cannot be reached from where a job is looked at are not its mistake; those of one that is started are.
+    let nowhere = spec("127.0.0.1:1", &topic, "job", &[]);
+    KafkaSink.validate(&nowhere).unwrap();
+    assert_eq!(KafkaSink.open(&nowhere).err().unwrap().code, "broker-unreachable");
     let error = KafkaSink.validate(&SinkSpec { checkpoints: false, ..plain(&[("delivery", "exactly_once")]) });
     assert_eq!(error.unwrap_err().code, "needs-checkpoints");
 }

@@ -24,6 +24,7 @@ fn options_are_refused_with_a_remedy() {
         ("properties.enable.partition.eof", "false", "idleness"),
         ("properties.fetch.min.bytes", "many", "property 'fetch.min.bytes' cannot be 'many'"),
         ("properties.fetch.minimum", "1", "fetch.minimum"),
+        ("properties.sasl.jaas.config", "my password", "property 'sasl.jaas.config' cannot be what it is"),
         #[cfg(not(feature = "tls"))]
         ("properties.security.protocol", "SASL_SSL", "--features tls"),
         #[cfg(not(feature = "tls"))]
