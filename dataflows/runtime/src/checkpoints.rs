@@ -36,6 +36,10 @@ use crate::retry::backoff;
 use crate::signal::Signal;
 use crate::status::{Fault, LastError};
 
+/// After how long a checkpoint is written although nothing has changed: who does not write does not find out that another
+/// process has the job.
+const IDLE_MAX: Duration = Duration::from_secs(10);
+
 /// How long a wait goes on without looking whether the job has ended.
 const SLICE: Duration = Duration::from_millis(50);
 
@@ -203,6 +207,8 @@ struct Thread {
     compaction: Option<JoinHandle<()>>,
     /// The last checkpoint: its epoch, and where reading stood.
     last: Option<(Time, Positions)>,
+    /// When the last one was written.
+    written: Duration,
 }
 
 /// What became of a checkpoint.
@@ -216,7 +222,7 @@ enum Taken {
 
 impl Thread {
     fn new(with: Checkpointing, shared: Arc<Shared>) -> Self {
-        Thread { with, shared, unwritten: Vec::new(), failures: 0, compaction: None, last: None }
+        Thread { with, shared, unwritten: Vec::new(), failures: 0, compaction: None, last: None, written: Duration::ZERO }
     }
 
     fn run(mut self) {
@@ -275,7 +281,8 @@ impl Thread {
     fn take(&mut self, finished: bool) -> Taken {
         let begun = self.with.clock.elapsed();
         let opened = self.with.job.stats().epoch_opened.load(Ordering::Acquire);
-        if !finished && self.unwritten.is_empty() && self.last.as_ref().is_some_and(|(last, _)| *last == opened) {
+        let idle = !finished && begun.saturating_sub(self.written) < IDLE_MAX;
+        if idle && self.unwritten.is_empty() && self.last.as_ref().is_some_and(|(last, _)| *last == opened) {
             // No epoch was opened since, so nothing has changed.
             return Taken::Durable;
         }
@@ -293,7 +300,7 @@ impl Thread {
             self.unwritten.extend(outbox_section(&queue.name, &queue.schema, &epochs, published));
         }
         let read = self.last.as_ref().is_none_or(|(_, positions)| *positions != checkpoint.positions);
-        if !finished && !read && self.unwritten.is_empty() {
+        if idle && !read && self.unwritten.is_empty() {
             // Time has passed, that is all: whoever goes on from the checkpoint before finds the same.
             self.durable(&checkpoint);
             return Taken::Durable;
@@ -309,6 +316,7 @@ impl Thread {
             Err(error) => return self.failed(&error),
         };
         self.unwritten.clear();
+        self.written = self.with.clock.elapsed();
         self.with.fresh = false;
         {
             let mut status = self.with.status.lock();
