@@ -12,14 +12,20 @@
 //! [`EpochGate`]: crate::pump::EpochGate
 
 mod fold;
+mod relations;
 mod restore;
 mod saving;
+#[cfg(test)]
+pub(crate) mod testing;
+#[cfg(test)]
+mod tests;
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard};
 
 pub use self::fold::fold;
+pub(crate) use self::relations::SideRelations;
 pub use self::restore::Restore;
 pub(crate) use self::saving::{Keeps, Saved, Saving, is_replaying};
 use crate::{Delta, Time};
@@ -137,6 +143,10 @@ struct Collected {
     workers: Vec<Part>,
     positions: Positions,
     clock: Clock,
+    /// Of the job's end, which may come while a checkpoint of an epoch before it is being taken.
+    last_positions: Positions,
+    /// As `last_positions`.
+    last_clock: Option<Clock>,
 }
 
 /// One worker's part of what is collected.
@@ -165,8 +175,9 @@ struct Giver {
 }
 
 impl Part {
+    /// A worker that ended its feeds has not read any row since the epoch that is due.
     fn is_whole(&self) -> bool {
-        self.fed && self.givers.iter().all(|giver| giver.given || giver.ended)
+        (self.fed || self.ended.is_some()) && self.givers.iter().all(|giver| giver.given || giver.ended)
     }
 
     fn has_ended(&self) -> bool {
@@ -291,8 +302,10 @@ impl Checkpoints {
     /// Takes where a worker's feeds stand at the end of the job's last epoch.
     pub(crate) fn give_last_positions(&self, worker: usize, epoch: Time, positions: Positions) {
         let mut collected = self.lock();
-        collected.positions.extend(positions);
-        collected.workers[worker].ended = Some(epoch);
+        let collects = &mut *collected;
+        let part = &mut collects.workers[worker];
+        part.ended = Some(epoch);
+        if part.fed { &mut collects.last_positions } else { &mut collects.positions }.extend(positions);
         self.finish(collected);
     }
 
@@ -304,12 +317,17 @@ impl Checkpoints {
     /// Takes what is known of time as of the epoch that is due, or, if it `ended`, for ever.
     pub(crate) fn give_clock(&self, worker: usize, slot: Slot, clock: Clock, ended: bool) {
         let mut collected = self.lock();
-        collected.clock = clock;
         let giver = &mut collected.workers[worker].givers[slot.0];
+        let is_later = giver.given;
         if ended {
             giver.ended = true
         } else {
             giver.given = true
+        }
+        if is_later {
+            collected.last_clock = Some(clock)
+        } else {
+            collected.clock = clock
         }
         self.finish(collected);
     }
@@ -338,6 +356,11 @@ impl Checkpoints {
         });
         let states = states.collect();
         let checkpoint = Checkpoint { epoch, states, positions: collected.positions.clone(), clock: collected.clock.clone() };
+        let last = std::mem::take(&mut collected.last_positions);
+        collected.positions.extend(last);
+        if let Some(clock) = collected.last_clock.take() {
+            collected.clock = clock;
+        }
         let done = collected.done.take();
         drop(collected);
         if let Some(done) = done {

@@ -172,15 +172,21 @@ impl JobShared {
 
     /// Sets the state unless the job is over already, and tells the listeners.
     pub(crate) fn set_state(&self, state: JobState) {
-        {
+        let changes = {
             let mut current = self.state.lock().expect("a state is set without panicking");
-            if *current != JobState::Running {
-                return;
+            let changes = *current == JobState::Running;
+            if changes {
+                *current = state.clone();
             }
-            *current = state;
+            changes
+        };
+        // Of a job that has finished every operator has yet to give its last state.
+        if state != JobState::Finished {
+            self.stats.checkpoints.abandon("the job has ended");
         }
-        self.stats.checkpoints.abandon("the job has ended");
-        self.tell();
+        if changes {
+            self.tell();
+        }
     }
 
     pub(crate) fn tell(&self) {

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use highwater_plan::OutputNames;
 
-use crate::checkpoint::Positions;
+use crate::checkpoint::{Positions, SideRelations};
 use crate::delta::Parcel;
 use crate::job::{JobShared, JobState};
 use crate::operator::place::with_places;
@@ -190,6 +190,8 @@ pub(crate) struct Pump {
     until_end: bool,
     feeds: Vec<Running>,
     rejects: Vec<Option<Arc<ViewHandle>>>,
+    /// If the job is saved.
+    side_relations: Option<SideRelations>,
     /// Gone when the inputs have ended.
     rendered: Option<Rendered>,
     ended: bool,
@@ -198,6 +200,8 @@ pub(crate) struct Pump {
     closed: Time,
     /// It has not given to any epoch yet.
     first: bool,
+    /// The epoch that the job was restored from, or 0: before it is through with that again, there is nothing to be seen.
+    start: Time,
 }
 
 impl Pump {
@@ -233,11 +237,13 @@ impl Pump {
             until_end,
             feeds: feeds.into_iter().map(running).collect(),
             rejects,
+            side_relations: SideRelations::new(&shared, worker),
             rendered: Some(rendered),
             ended: false,
             mine: start,
             closed: 0,
             first: true,
+            start,
             shared,
         }
     }
@@ -446,12 +452,15 @@ impl Pump {
             return;
         }
         let through = match frontier {
-            Some(0) => return,
+            Some(frontier) if frontier <= self.start => return,
             Some(frontier) => frontier - 1,
             None => self.gate.current(),
         };
         let closed = through.min(self.gate.current());
         let over = frontier.is_none() && self.ended;
+        if let Some(relations) = &mut self.side_relations {
+            relations.save(frontier, over);
+        }
         if closed > self.closed {
             for arrangement in &mut rendered.arrangements {
                 arrangement.publish(closed);

@@ -27,11 +27,12 @@ use arrow::array::{ArrayRef, Int64Array};
 use arrow::datatypes::SchemaRef;
 use arrow::record_batch::RecordBatch;
 
+pub(crate) use self::log::LOG_KEYS;
 use self::log::Log;
 use self::snapshot::{Part, Snapshot};
 use crate::arrangement::{RowChunk, RowCodec};
 use crate::hash::worker_of;
-use crate::{Diff, Time};
+use crate::{Delta, Diff, Time};
 
 /// Rows of a batch that a read gives.
 const READ_ROWS_MAX: usize = 8_192;
@@ -248,6 +249,23 @@ impl ViewHandle {
         match &self.kind {
             Kind::Log(logs) => logs[worker].append(epoch, rows, diffs),
             Kind::Arranged { .. } => panic!("view {} is arranged, not appended to", self.name),
+        }
+    }
+
+    /// A worker's part of a side relation takes back what [`ViewHandle::save_log`] gave as of the epoch `since`, and is saved
+    /// from here on if that is `enabled`.
+    pub(crate) fn resume_log(&self, worker: usize, since: Time, had: &[Delta], enabled: bool) {
+        if let Kind::Log(logs) = &self.kind {
+            logs[worker].resume(worker, since, had, &self.schema, enabled);
+        }
+    }
+
+    /// What was appended to and dropped from a worker's part of a side relation up to an epoch, since this was asked last:
+    /// entries whose first [`LOG_KEYS`] columns are their key.
+    pub(crate) fn save_log(&self, worker: usize, through: Time) -> Vec<Delta> {
+        match &self.kind {
+            Kind::Log(logs) => logs[worker].save(through, &self.schema),
+            Kind::Arranged { .. } => Vec::new(),
         }
     }
 }

@@ -264,11 +264,20 @@ impl Run<'_> {
             if failed > ROWS_MAX {
                 return Err(DriveError::TooLarge);
             }
-            // A job that was restored begins to count anew.
-            *sum += failed as i64;
+            *sum = failed as i64;
         }
         for (source, late) in self.job.sources.iter().zip(&mut observed.late) {
-            late.extend(changes(&OutputNames::late(&source.name))?);
+            let name = OutputNames::late(&source.name);
+            late.extend(changes(&name)?);
+            // What came before a job was restored is there as well.
+            let all: Multiset = late.iter().flat_map(|change| change.rows.iter().cloned()).collect();
+            let all: Multiset = all.iter().filter(|(_, diff)| *diff > 0).map(|(row, diff)| (row.clone(), diff)).collect();
+            let there = self.view(&name)?.at(closed).map_err(|error| DriveError::Broken(format!("{name}: {error}")))?;
+            let there = there.read(&[], Some(ROWS_MAX + 1)).iter().flat_map(rows_of).map(|row| (row, 1)).collect::<Multiset>();
+            if there != all {
+                let (there, all) = (there.show(), all.show());
+                return Err(DriveError::Broken(format!("{name} has\n{there}and was given\n{all}")));
+            }
         }
         for view in &self.job.views {
             let anomalies = self.view(&view.name)?.anomalies();

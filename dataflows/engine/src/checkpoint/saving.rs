@@ -27,7 +27,7 @@ pub(crate) enum Keeps {
 
 /// Collects the tables of an operator of its own.
 #[derive(Debug, Default)]
-pub(crate) struct Saved(Vec<TableState>);
+pub(crate) struct Saved(pub(super) Vec<TableState>);
 
 impl Saved {
     /// Rows that were added and taken back.
@@ -76,7 +76,7 @@ impl Saving {
             }
         };
         if let Some(restore) = &checkpoints.restore {
-            let tables = restore.of(&id, stats.worker);
+            let tables = restore.of(&id, stats.worker, home(routes));
             replaying(|| {
                 if tables.iter().any(|table| !table.is_empty()) {
                     let mut tables = tables;
@@ -87,7 +87,9 @@ impl Saving {
             });
         }
         if checkpoints.enabled {
-            logic.gates().into_iter().for_each(|gate| gate.admitted = Some(RefCell::default()));
+            if keeps == Keeps::Inputs {
+                logic.gates().into_iter().for_each(|gate| gate.admitted = Some(RefCell::default()));
+            }
             logic.log();
         }
         let spread = match keeps {
@@ -115,7 +117,7 @@ impl Saving {
         }
         let (slot, id) = checkpoints.register(stats.worker, OperatorId { node: stats.node, name: stats.name.clone() });
         let restore = checkpoints.restore.as_ref();
-        let had = restore.and_then(|restore| restore.of(&id, stats.worker).into_iter().next()).unwrap_or_default();
+        let had = restore.and_then(|restore| restore.of(&id, stats.worker, 0).into_iter().next()).unwrap_or_default();
         let last = restore.map_or(0, |restore| restore.epoch);
         let (spread, log) = (vec![Spread::ByColumns(route.to_vec())], vec![Vec::new()]);
         let saving = Saving {
@@ -226,6 +228,11 @@ fn replaying<R>(work: impl FnOnce() -> R) -> R {
 /// Whether an operator is being given back what it had.
 pub(crate) fn is_replaying() -> bool {
     REPLAYING.get()
+}
+
+/// The worker that has all rows of an operator that only one runs.
+fn home(routes: &[Route]) -> usize {
+    routes.iter().find_map(|route| if let Route::To(worker) = route { Some(*worker) } else { None }).unwrap_or(0)
 }
 
 impl Spread {

@@ -60,8 +60,8 @@ impl EpochLogic for Grouped {
     /// The states of its groups, where they can be told in columns; otherwise the rows that make them.
     fn keeps(&self) -> Keeps {
         match self.groups.partial_types() {
-            _ if self.expires => Keeps::Unsaved("a state_ttl"),
             Some(_) => Keeps::Own,
+            None if self.expires => Keeps::Unsaved("a state_ttl of groups with an aggregate that keeps its values"),
             None => Keeps::Inputs,
         }
     }
@@ -74,12 +74,19 @@ impl EpochLogic for Grouped {
 
     fn save(&mut self, saved: &mut Saved) {
         let keys = self.groups.key_count();
-        saved.entries(0, keys, Spread::ByColumns((0..keys).collect()), self.groups.take_changed(), None);
+        let spread = Spread::ByColumns((0..keys).collect());
+        saved.entries(0, keys, spread.clone(), self.groups.take_changed(), None);
+        if let Some(lives) = self.groups.lives() {
+            lives.save(1, spread, saved);
+        }
     }
 
     fn load(&mut self, epoch: Time, tables: &mut [Vec<Delta>]) {
         match self.keeps() {
-            Keeps::Own => tables[0].iter().for_each(|delta| self.groups.load(delta)),
+            Keeps::Own => {
+                tables[0].iter().for_each(|delta| self.groups.load(delta));
+                self.groups.load_lives(epoch, tables.get(1).map_or(&[], Vec::as_slice));
+            }
             _ => self.apply(epoch, tables, None, &mut Vec::new()),
         }
     }

@@ -44,6 +44,16 @@ struct Dirty {
 }
 
 impl Dirty {
+    /// These groups go.
+    fn forget(&mut self, gone: &[u32], keys: &Keys) {
+        for number in gone {
+            if let Some(marked) = self.marked.get_mut(*number as usize) {
+                *marked = false;
+            }
+        }
+        self.gone.push(keys.columns(gone));
+    }
+
     fn mark(&mut self, numbers: &[u32]) {
         let bound = numbers.iter().max().map_or(0, |last| *last as usize + 1);
         if self.marked.len() < bound {
@@ -115,6 +125,19 @@ impl Groups {
     /// From here on groups that change are remembered.
     pub(crate) fn log(&mut self) {
         self.dirty = Some(Dirty::default());
+        self.lives.iter_mut().for_each(Lives::log);
+    }
+
+    /// When its groups were touched, if that counts.
+    pub(crate) fn lives(&mut self) -> Option<&mut Lives> {
+        self.lives.as_mut()
+    }
+
+    /// Takes back when groups were touched, all of which were loaded.
+    pub(crate) fn load_lives(&mut self, epoch: Time, touched: &[Delta]) {
+        if let Some(lives) = &mut self.lives {
+            lives.load(epoch, touched, &self.keys);
+        }
     }
 
     /// The groups that changed since this was asked last: key columns, how many rows each stands for, then each accumulator's
@@ -173,6 +196,9 @@ impl Groups {
         let Some(lives) = &mut self.lives else { return };
         let expired = lives.begin(epoch, &self.keys);
         lives.ttl.expired(expired.len());
+        if let Some(dirty) = self.dirty.as_mut().filter(|_| !expired.is_empty()) {
+            dirty.forget(&expired, &self.keys);
+        }
         for number in expired {
             self.rows[number as usize] = 0;
             self.forget(number);
@@ -272,6 +298,7 @@ impl Groups {
         }
         if let Some(lives) = &mut self.lives {
             lives.touch(&touched);
+            lives.noted(&self.keys);
             for number in &touched {
                 let rows = &mut self.rows[*number as usize];
                 if *rows < 0 {
@@ -283,8 +310,7 @@ impl Groups {
         let (columns, diffs) = self.changes(&touched, &old, &new);
         let gone: Vec<u32> = touched.into_iter().filter(|number| self.rows[*number as usize] == 0 && !always).collect();
         if let Some(dirty) = self.dirty.as_mut().filter(|_| !gone.is_empty()) {
-            gone.iter().for_each(|number| dirty.marked[*number as usize] = false);
-            dirty.gone.push(self.keys.columns(&gone));
+            dirty.forget(&gone, &self.keys);
         }
         gone.into_iter().for_each(|number| self.forget(number));
         Results { rows: diffs.len(), columns, diffs: Some(diffs), failed }

@@ -33,7 +33,7 @@ use super::epoch::EpochLogic;
 use super::late::{LateGate, Watermark};
 use super::lives::TimeToLive;
 use super::map::Mapper;
-use crate::checkpoint::Keeps;
+use crate::checkpoint::{Keeps, Saved};
 use crate::keys::{ABSENT, Keys};
 use crate::{Delta, Diff, Time};
 
@@ -112,7 +112,9 @@ impl HashJoin {
         let Table { keys, sides, expiry, .. } = &mut *table;
         let admitted = expiry.as_mut().map(|expiry| {
             expiry.begin(epoch, keys, sides, &mut Default::default());
-            expiry.admitted(changes, keys, sides, [true; 2], [&layout.kept, &layout.on]).0
+            let admitted = expiry.admitted(changes, keys, sides, [true; 2], [&layout.kept, &layout.on]).0;
+            expiry.note(&admitted, [true; 2], layout);
+            admitted
         });
         let changes = admitted.as_ref().unwrap_or(changes);
         for side in [0, 1] {
@@ -148,7 +150,21 @@ impl HashJoin {
 
 impl EpochLogic for HashJoin {
     fn keeps(&self) -> Keeps {
-        if self.ttl.is_some() { Keeps::Unsaved("a state_ttl") } else { Keeps::Inputs }
+        expire::keeps(self.ttl.as_ref(), &self.layout)
+    }
+
+    fn log(&mut self) {
+        let layout = &self.layout;
+        if let Some(ttl) = &self.ttl {
+            let table = self.tables.entry(0).or_insert_with(|| Table::new(layout, Some(ttl.clone())));
+            table.expiry.iter_mut().for_each(Expiry::log);
+        }
+    }
+
+    fn save(&mut self, saved: &mut Saved) {
+        if let Some(expiry) = self.tables.values_mut().find_map(|table| table.expiry.as_mut()) {
+            expiry.save(self.layout.types.len(), saved);
+        }
     }
 
     fn gates(&mut self) -> Vec<&mut LateGate> {
@@ -161,6 +177,16 @@ impl EpochLogic for HashJoin {
 
     fn load(&mut self, epoch: Time, tables: &mut [Vec<Delta>]) {
         let layout = &self.layout;
+        if let Some(ttl) = &self.ttl {
+            let table = self.tables.entry(0).or_insert_with(|| Table::new(layout, Some(ttl.clone())));
+            for side in [0, 1] {
+                tables[side].iter().for_each(|delta| table.insert(side, &layout.widened(side, delta), layout));
+            }
+            if let Some(expiry) = &mut table.expiry {
+                expiry.load(epoch, tables.get(2).map_or(&[], Vec::as_slice), &table.keys);
+            }
+            return;
+        }
         for side in [0, 1] {
             for delta in std::mem::take(&mut tables[side]) {
                 let delta = layout.with_keys(delta, side);

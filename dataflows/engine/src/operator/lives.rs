@@ -12,10 +12,14 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use arrow::array::{Int64Array, UInt32Array};
+use arrow::array::{AsArray, Int64Array, UInt32Array};
+use arrow::datatypes::Int64Type;
 use arrow_row::{RowConverter, Rows, SortField};
 
-use crate::keys::Keys;
+use super::groups::state_batch;
+use super::sink::consolidate;
+use crate::checkpoint::{Saved, Spread};
+use crate::keys::{ABSENT, Keys};
 use crate::stats::OperatorStats;
 use crate::{Delta, Diff, Time};
 
@@ -57,13 +61,66 @@ pub(crate) struct Lives {
     touched: Vec<u64>,
     /// No epoch has come yet: what there is was given at time 0, before any input.
     early: bool,
+    /// What was touched since the last checkpoint, if that is to be in the next one.
+    log: Option<Log>,
+}
+
+/// Touched keys that are in no checkpoint yet.
+#[derive(Default)]
+struct Log {
+    /// Of the epoch at hand.
+    numbers: Vec<u32>,
+    /// Key columns and the generation in which they were touched.
+    touched: Vec<Delta>,
 }
 
 impl Lives {
     /// No keys yet.
     pub(crate) fn new(ttl: TimeToLive) -> Self {
         let span = u64::try_from(ttl.ttl.as_millis()).unwrap_or(u64::MAX).div_ceil(GENERATIONS).max(1);
-        Lives { ttl, span, now: 0, touched: Vec::new(), early: true }
+        Lives { ttl, span, now: 0, touched: Vec::new(), early: true, log: None }
+    }
+
+    /// From here on it is remembered what is touched.
+    pub(crate) fn log(&mut self) {
+        self.log = Some(Log::default());
+    }
+
+    /// All rows of an epoch were noted; its keys are still known.
+    pub(crate) fn noted(&mut self, keys: &Keys) {
+        let Some(log) = self.log.as_mut().filter(|log| !log.numbers.is_empty()) else { return };
+        let mut numbers = std::mem::take(&mut log.numbers);
+        numbers.sort_unstable();
+        numbers.dedup();
+        let mut columns = keys.columns(&numbers);
+        columns.push(Arc::new(Int64Array::from(vec![self.now as i64; numbers.len()])));
+        log.touched.push(Delta::insert(state_batch(columns, numbers.len())));
+    }
+
+    /// Puts what was touched since the last checkpoint into a table, where keys are spread as `spread` says. A key may be there
+    /// once per generation; those in which nothing that is kept was touched last are freed.
+    pub(crate) fn save(&mut self, table: u32, spread: Spread, saved: &mut Saved) {
+        let touched = self.log.as_mut().map(|log| std::mem::take(&mut log.touched)).unwrap_or_default();
+        let Some(schema) = touched.first().map(|delta| delta.rows.schema()) else { return };
+        let generation = schema.fields().len() - 1;
+        let over = (self.now as i64).saturating_sub(GENERATIONS as i64 + 1);
+        saved.rows(table, spread, consolidate(touched, &schema), Some((generation, over)));
+    }
+
+    /// Takes back when keys were touched, as of an epoch; those that are not there are forgotten.
+    pub(crate) fn load(&mut self, epoch: Time, touched: &[Delta], keys: &Keys) {
+        (self.now, self.early) = (epoch / self.span, false);
+        self.touched = vec![0; keys.bound()];
+        let mut numbers = Vec::new();
+        for delta in touched {
+            let (generations, columns) = delta.rows.columns().split_last().expect("keys and a generation");
+            keys.find(columns, delta.len(), &mut numbers);
+            let generations = generations.as_primitive::<Int64Type>().values();
+            for (number, generation) in numbers.iter().zip(generations).filter(|(number, _)| **number != ABSENT) {
+                let touched = &mut self.touched[*number as usize];
+                *touched = (*touched).max(*generation as u64);
+            }
+        }
     }
 
     /// Goes on to an epoch, and gives the keys that it finds expired, if there may be new ones.
@@ -77,6 +134,10 @@ impl Lives {
         if std::mem::replace(&mut self.early, epoch == 0) {
             // It was made when the job began, not in 1970.
             self.touched.fill(generation);
+            if let Some(log) = &mut self.log {
+                log.numbers = keys.numbers();
+            }
+            self.noted(keys);
             return Vec::new();
         }
         let old = |number: &u32| self.touched.get(*number as usize).is_some_and(|touched| touched + GENERATIONS < generation);
@@ -85,6 +146,9 @@ impl Lives {
 
     /// Notes that rows of these keys came.
     pub(crate) fn touch(&mut self, numbers: &[u32]) {
+        if let Some(log) = &mut self.log {
+            log.numbers.extend(numbers);
+        }
         for number in numbers {
             let number = *number as usize;
             if self.touched.len() <= number {

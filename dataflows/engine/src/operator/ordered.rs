@@ -5,7 +5,9 @@
 //! partition is a [`List`] of row numbers, four bytes a row.
 
 mod list;
+mod log;
 mod rows;
 
 pub(crate) use list::List;
+pub(crate) use log::RowLog;
 pub(crate) use rows::{Encoded, Layout, RowKey, Rows};

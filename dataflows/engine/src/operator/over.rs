@@ -23,10 +23,11 @@ use self::table::{Changes, Moment, Shared, Table};
 use super::epoch::EpochLogic;
 use super::late::{LateGate, RowWindows};
 use super::lives::{Lives, TimeToLive};
+use super::ordered::RowLog;
 use super::sides::Errors;
 use super::topn::Windows;
 use super::windowed::split;
-use crate::checkpoint::Keeps;
+use crate::checkpoint::{Keeps, Saved, Spread};
 use crate::{Delta, Time};
 
 /// Adds the results of functions to rows.
@@ -127,7 +128,32 @@ impl Over {
 
 impl EpochLogic for Over {
     fn keeps(&self) -> Keeps {
-        if self.ttl.is_some() { Keeps::Unsaved("a state_ttl") } else { Keeps::Inputs }
+        if self.ttl.is_some() { Keeps::Own } else { Keeps::Inputs }
+    }
+
+    fn log(&mut self) {
+        if self.ttl.is_some() {
+            self.table(0).log();
+        }
+    }
+
+    /// With `state_ttl`: the rows that are kept, and when partitions were touched.
+    fn save(&mut self, saved: &mut Saved) {
+        let partition = self.shared.plan.partition.clone();
+        let table = self.table(0);
+        let rows = table.log.as_mut().map(RowLog::take).unwrap_or_default();
+        let spread = Spread::ByColumns((0..partition.len()).collect());
+        saved.rows(0, Spread::ByColumns(partition), rows, None);
+        if let Some(lives) = &mut table.lives {
+            lives.save(1, spread, saved);
+        }
+    }
+
+    fn load(&mut self, epoch: Time, tables: &mut [Vec<Delta>]) {
+        self.apply(epoch, tables, None, &mut Vec::new());
+        if self.ttl.is_some() {
+            self.table(0).load_lives(epoch, tables.get(1).map_or(&[], Vec::as_slice));
+        }
     }
 
     fn gates(&mut self) -> Vec<&mut LateGate> {

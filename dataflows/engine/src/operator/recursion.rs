@@ -5,6 +5,7 @@
 //! where something has to be computed. What recursion keeps are differential's arrangements: they know at which steps of which
 //! epochs a row came and went, which is what makes a retraction right in a cycle of rows that hold up each other.
 
+pub(crate) mod entry;
 pub(crate) mod keyed;
 pub(crate) mod limit;
 pub(crate) mod rows;

@@ -78,7 +78,7 @@ impl Replace {
 
 impl EpochLogic for Replace {
     fn keeps(&self) -> Keeps {
-        Keeps::Unsaved("a state_ttl")
+        Keeps::Output
     }
 
     fn apply(&mut self, _epoch: Time, inputs: &mut [Vec<Delta>], _watermarks: Option<&[i64]>, output: &mut Vec<Delta>) {

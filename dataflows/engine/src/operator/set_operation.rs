@@ -2,13 +2,14 @@
 
 use std::sync::Arc;
 
-use arrow::array::{Int64Array, RecordBatch, RecordBatchOptions};
-use arrow::datatypes::{DataType, SchemaRef};
+use arrow::array::{ArrayRef, AsArray, Int64Array, RecordBatch, RecordBatchOptions};
+use arrow::datatypes::{DataType, Int64Type, SchemaRef};
 use highwater_plan::SetOperation;
 
 use super::epoch::EpochLogic;
+use super::groups::state_batch;
 use super::lives::{Lives, TimeToLive};
-use crate::checkpoint::Keeps;
+use crate::checkpoint::{Keeps, Saved, Spread};
 use crate::keys::Keys;
 use crate::{Delta, Diff, Time};
 
@@ -24,13 +25,15 @@ pub(crate) struct SetOperator {
     counts: Vec<[Diff; 2]>,
     /// With `state_ttl`: when each row was touched last.
     lives: Option<Lives>,
+    /// With `state_ttl`: the rows whose counts changed since the last checkpoint, if that is to be in the next one.
+    log: Option<Vec<Delta>>,
 }
 
 impl SetOperator {
     /// Compares relations of the columns of `schema`.
     pub(crate) fn new(operation: SetOperation, schema: SchemaRef) -> Self {
         let types: Vec<DataType> = schema.fields().iter().map(|field| field.data_type().clone()).collect();
-        SetOperator { operation, schema, rows: Keys::new(&types), counts: Vec::new(), lives: None }
+        SetOperator { operation, schema, rows: Keys::new(&types), counts: Vec::new(), lives: None, log: None }
     }
 
     /// Rows that are not touched for so long are forgotten.
@@ -43,6 +46,7 @@ impl SetOperator {
         let Some(lives) = &mut self.lives else { return };
         let expired = lives.begin(epoch, &self.rows);
         lives.ttl.expired(expired.len());
+        self.note(&expired, true);
         for number in expired {
             self.counts[number as usize] = [0, 0];
             self.rows.remove(number);
@@ -50,9 +54,55 @@ impl SetOperator {
     }
 }
 
+impl SetOperator {
+    /// The counts of these rows have changed, or the rows go.
+    fn note(&mut self, numbers: &[u32], gone: bool) {
+        let Some(log) = self.log.as_mut().filter(|_| !numbers.is_empty()) else { return };
+        let counts = &self.counts;
+        let count = |side: usize| numbers.iter().map(move |number| counts[*number as usize][side]);
+        let mut columns = self.rows.columns(numbers);
+        columns.extend([0, 1].map(|side| -> ArrayRef { Arc::new(Int64Array::from_iter_values(count(side))) }));
+        let rows = state_batch(columns, numbers.len());
+        let diff = if gone { -1 } else { 1 };
+        log.push(Delta::with_diffs(rows, vec![diff; numbers.len()].into()));
+    }
+}
+
 impl EpochLogic for SetOperator {
     fn keeps(&self) -> Keeps {
-        if self.lives.is_some() { Keeps::Unsaved("a state_ttl") } else { Keeps::Inputs }
+        if self.lives.is_some() { Keeps::Own } else { Keeps::Inputs }
+    }
+
+    fn log(&mut self) {
+        if let Some(lives) = &mut self.lives {
+            lives.log();
+            self.log = Some(Vec::new());
+        }
+    }
+
+    /// The rows with their counts, and when they were touched.
+    fn save(&mut self, saved: &mut Saved) {
+        let keys = self.schema.fields().len();
+        let spread = Spread::ByColumns((0..keys).collect());
+        saved.entries(0, keys, spread.clone(), self.log.as_mut().map(std::mem::take).unwrap_or_default(), None);
+        if let Some(lives) = &mut self.lives {
+            lives.save(1, spread, saved);
+        }
+    }
+
+    fn load(&mut self, epoch: Time, tables: &mut [Vec<Delta>]) {
+        let Some(lives) = &mut self.lives else {
+            return self.apply(epoch, tables, None, &mut Vec::new());
+        };
+        let mut numbers = Vec::new();
+        for delta in &tables[0] {
+            let (columns, counts) = delta.rows.columns().split_at(delta.rows.num_columns() - 2);
+            self.rows.intern(columns, delta.len(), &mut numbers);
+            self.counts.resize(self.rows.bound(), [0, 0]);
+            let [left, right] = [0, 1].map(|side| counts[side].as_primitive::<Int64Type>().values());
+            numbers.iter().enumerate().for_each(|(row, number)| self.counts[*number as usize] = [left[row], right[row]]);
+        }
+        lives.load(epoch, &tables[1], &self.rows);
     }
 
     fn apply(&mut self, epoch: Time, inputs: &mut [Vec<Delta>], _: Option<&[i64]>, output: &mut Vec<Delta>) {
@@ -103,6 +153,14 @@ impl EpochLogic for SetOperator {
             let batch = batch.expect("both inputs have the columns of the output");
             output.push(Delta::with_diffs(batch, Int64Array::from(diffs.to_vec())));
         }
+        if let Some(lives) = &mut self.lives {
+            lives.noted(&self.rows);
+            let mut numbers: Vec<u32> = touched.iter().map(|(number, _)| *number).collect();
+            numbers.dedup();
+            numbers.retain(|number| self.counts[*number as usize] != [0, 0]);
+            self.note(&numbers, false);
+            self.note(&gone, true);
+        }
         gone.into_iter().for_each(|number| self.rows.remove(number));
     }
 
@@ -115,8 +173,8 @@ impl EpochLogic for SetOperator {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use arrow::array::{Array, AsArray};
-    use arrow::datatypes::{Field, Int64Type, Schema};
+    use arrow::array::Array;
+    use arrow::datatypes::{Field, Schema};
     use highwater_plan::SetKind;
     use std::collections::BTreeMap;
 
@@ -195,5 +253,23 @@ mod tests {
         assert_eq!(at(1_210, &[(Some(1), 1)], &[]), (vec![1], 1));
         assert_eq!(at(1_220, &[(Some(1), -1)], &[]), (vec![-1], 0));
         assert_eq!(counted(&stats), (1, 2));
+    }
+
+    #[test]
+    fn restored_rows_expire_as_if_nothing_had_been() {
+        use crate::checkpoint::testing::{Life, Twins};
+        use crate::operator::exchange::Route;
+        use crate::operator::lives::tests::ttl;
+        for (kind, all) in [(SetKind::Except, true), (SetKind::Intersect, false)] {
+            let schema = Arc::clone(delta(&[]).rows.schema_ref());
+            let make = || -> Box<dyn EpochLogic> {
+                Box::new(SetOperator::new(SetOperation { kind, all }, Arc::clone(&schema)).that_expire(ttl(80).0))
+            };
+            let mut twins = Twins::new(vec![Route::ByColumns(vec![0]), Route::ByColumns(vec![0])], &make);
+            let life = Life { retracts: vec![true, true], keys: 12, values: 1, apart: 30, saved_max: 12 * 10 };
+            let rows =
+                |rows: &[(i64, i64, i64)]| delta(&rows.iter().map(|(key, _, diff)| (Some(*key), *diff)).collect::<Vec<_>>());
+            assert!(life.live(&mut twins, &rows) > 150);
+        }
     }
 }

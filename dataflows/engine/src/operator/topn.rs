@@ -17,9 +17,9 @@ use self::table::{Changes, Table};
 use super::epoch::EpochLogic;
 use super::late::{LateGate, RowWindows, Watermark};
 use super::lives::{Lives, TimeToLive};
-use super::ordered::Layout;
+use super::ordered::{Layout, RowLog};
 use super::windowed::split;
-use crate::checkpoint::Keeps;
+use crate::checkpoint::{Keeps, Saved, Spread};
 use crate::{Delta, Time};
 
 /// Keeps the first rows of each partition.
@@ -33,6 +33,9 @@ pub(crate) struct TopN {
     ttl: Option<TimeToLive>,
     /// By window end; without windows there is one table, at 0.
     tables: BTreeMap<i64, Table>,
+    input: SchemaRef,
+    /// Tables remember what changes.
+    logs: bool,
 }
 
 /// What closes the windows that partitions belong to.
@@ -52,7 +55,18 @@ impl TopN {
         let layout = Layout::new(input, &spec.partition, &spec.order);
         let key_types = spec.partition.iter().map(|column| input.field(*column).data_type().clone()).collect();
         let spec = Rc::new(spec.clone());
-        TopN { spec, layout, key_types, growing, schema, windows, ttl: None, tables: BTreeMap::new() }
+        TopN {
+            spec,
+            layout,
+            key_types,
+            growing,
+            schema,
+            windows,
+            ttl: None,
+            tables: BTreeMap::new(),
+            input: Arc::clone(input),
+            logs: false,
+        }
     }
 
     /// Partitions that no row touches for so long are forgotten, if they belong to no windows.
@@ -65,7 +79,11 @@ impl TopN {
         let (spec, layout, types, growing) = (&self.spec, &self.layout, &self.key_types, self.growing);
         self.tables.entry(key).or_insert_with(|| {
             let lives = self.ttl.clone().map(Lives::new);
-            Table::new(Rc::clone(spec), Rc::clone(layout), types, growing, lives)
+            let mut table = Table::new(Rc::clone(spec), Rc::clone(layout), types, growing, lives);
+            if self.logs {
+                table.log(&self.input);
+            }
+            table
         })
     }
 
@@ -142,7 +160,34 @@ impl TopN {
 
 impl EpochLogic for TopN {
     fn keeps(&self) -> Keeps {
-        if self.ttl.is_some() { Keeps::Unsaved("a state_ttl") } else { Keeps::Inputs }
+        // Of rows that come and go all are kept; of those that only come, those that can still count.
+        if self.ttl.is_some() || self.growing { Keeps::Own } else { Keeps::Inputs }
+    }
+
+    fn log(&mut self) {
+        if self.keeps() == Keeps::Own {
+            self.logs = true;
+            self.tables.values_mut().for_each(|table| table.log(&self.input));
+        }
+    }
+
+    /// The rows that are kept, and with `state_ttl` when partitions were touched.
+    fn save(&mut self, saved: &mut Saved) {
+        let partition = &self.spec.partition;
+        let logs = self.tables.values_mut().filter_map(|table| table.log.as_mut());
+        let rows = logs.flat_map(RowLog::take).collect();
+        saved.rows(0, Spread::ByColumns(partition.clone()), rows, self.freed(0));
+        let spread = Spread::ByColumns((0..partition.len()).collect());
+        if let Some(lives) = self.tables.values_mut().next().and_then(|table| table.lives.as_mut()) {
+            lives.save(1, spread, saved);
+        }
+    }
+
+    fn load(&mut self, epoch: Time, tables: &mut [Vec<Delta>]) {
+        self.apply(epoch, tables, None, &mut Vec::new());
+        if self.ttl.is_some() {
+            self.table(0).load_lives(epoch, tables.get(1).map_or(&[], Vec::as_slice));
+        }
     }
 
     fn gates(&mut self) -> Vec<&mut LateGate> {

@@ -10,6 +10,7 @@ use super::Renderer;
 use crate::Diff;
 use crate::operator::DeltaStream;
 use crate::operator::map::Mapper;
+use crate::operator::recursion::entry::saved;
 use crate::operator::recursion::keyed::{aggregate, distinct, join};
 use crate::operator::recursion::limit::limited;
 use crate::operator::recursion::rows::{Codec, decoded, encoded, mapped};
@@ -35,7 +36,6 @@ impl<'scope> Renderer<'scope, '_> {
         if let Some(known) = self.recursions.iter().find(known) {
             return known.outputs[output].clone();
         }
-        self.shared.stats.checkpoints.refuse("a recursive query");
         let outputs = self.recursed(id, node, recursion);
         let stream = outputs[output].clone();
         self.recursions.push(Recursed { recursion: Arc::clone(recursion), inputs: node.inputs.clone(), outputs });
@@ -44,8 +44,12 @@ impl<'scope> Renderer<'scope, '_> {
 
     fn recursed(&mut self, id: NodeId, node: &Node, recursion: &Arc<Recursion>) -> Vec<DeltaStream<'scope>> {
         let job = Arc::clone(&self.shared.job);
-        let entering: Vec<_> =
-            node.inputs.iter().map(|input| encoded(self.stream(*input), Codec::new(&job.plan.nodes[*input].schema))).collect();
+        let entering = node.inputs.iter().enumerate().map(|(place, input)| {
+            let schema = &job.plan.nodes[*input].schema;
+            let stats = self.stats(id, format!("recursive input {place}"));
+            encoded(saved(self.stream(*input), schema.fields().len(), stats), Codec::new(schema))
+        });
+        let entering: Vec<_> = entering.collect();
         let held = Held::default();
         let outer = self.scope;
         let this = &*self;

@@ -57,6 +57,7 @@ impl<'scope> Renderer<'scope, '_> {
             job: gate.job,
             waiting: BTreeMap::new(),
             waiting_rows: 0,
+            log: None,
         };
         epoch_operator(self.scope, stats, vec![rows, versions], Some(self.clock.clone()), Box::new(logic))
     }

@@ -4,6 +4,8 @@
 //! the next, so that a million rows are a few hundred blocks and each row is copied a dozen times at most. A relation is
 //! bounded: the oldest block goes when there is too much, and its rows are counted.
 
+mod saved;
+
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
@@ -14,8 +16,10 @@ use arrow::datatypes::SchemaRef;
 use arrow::record_batch::RecordBatch;
 use arrow_row::{RowConverter, Rows, SortField};
 
+pub(crate) use self::saved::LOG_KEYS;
+use self::saved::Saving;
 use super::{Changed, Compacted, Equals, find};
-use crate::{Diff, Time};
+use crate::{Delta, Diff, Time};
 
 /// Rows that one worker keeps of a relation.
 const ROWS_MAX: usize = 1_000_000;
@@ -45,6 +49,10 @@ struct Blocks {
     dropped: u64,
     /// No row of a later epoch was dropped.
     since: Time,
+    /// What is in checkpoints, if there are any.
+    saving: Option<Saving>,
+    /// What came with epochs up to this one, or comes once more because it is computed anew, was restored.
+    restored: Option<Time>,
 }
 
 /// Rows in the order of their arrival.
@@ -92,16 +100,46 @@ impl Log {
 
     /// Appends rows of an epoch.
     pub(crate) fn append(&self, epoch: Time, rows: RecordBatch, diffs: Option<Int64Array>) {
-        let (rows_max, bytes_max) = (BLOCK_ROWS_MAX.min(self.rows_max / PARTS), self.bytes_max / PARTS);
-        let parts = (bytes_of(&rows) / bytes_max.max(1)).max(rows.num_rows() / rows_max.max(1)) + 1;
         let mut blocks = self.lock();
+        if blocks.restored.is_some_and(|restored| epoch <= restored) {
+            return;
+        }
+        if let Some(saving) = &mut blocks.saving {
+            saving.append(epoch, &rows, diffs.as_ref());
+        }
+        self.put(&mut blocks, epoch, &rows, diffs.as_ref());
+    }
+
+    /// What changed up to an epoch since this was asked last.
+    pub(crate) fn save(&self, through: Time, schema: &SchemaRef) -> Vec<Delta> {
+        self.lock().saving.as_mut().map(|saving| saving.take(through, schema)).unwrap_or_default()
+    }
+
+    /// Takes back what [`Log::save`] gave, of all logs of a relation, as of the epoch `since`; `enabled`: it goes on being
+    /// saved.
+    pub(crate) fn resume(&self, worker: usize, since: Time, had: &[Delta], schema: &SchemaRef, enabled: bool) {
+        let mut blocks = self.lock();
+        let mut saving = Saving::new(worker);
+        let restored = saving.restore(had, schema);
+        blocks.saving = enabled.then_some(saving);
+        for part in restored {
+            self.put(&mut blocks, part.epoch, &part.rows, part.diffs.as_ref());
+        }
+        // What was there is no change that one can follow.
+        blocks.since = blocks.since.max(since);
+        blocks.restored = Some(since).filter(|since| *since > 0);
+    }
+
+    fn put(&self, blocks: &mut Blocks, epoch: Time, rows: &RecordBatch, diffs: Option<&Int64Array>) {
+        let (rows_max, bytes_max) = (BLOCK_ROWS_MAX.min(self.rows_max / PARTS), self.bytes_max / PARTS);
+        let parts = (bytes_of(rows) / bytes_max.max(1)).max(rows.num_rows() / rows_max.max(1)) + 1;
         let mut start = 0;
         for part in 1..=parts {
             let length = rows.num_rows() * part / parts - start;
             if length == 0 {
                 continue;
             }
-            let diffs = diffs.as_ref().map(|diffs| diffs.slice(start, length));
+            let diffs = diffs.map(|diffs| diffs.slice(start, length));
             blocks.push(Block::new(rows.slice(start, length), diffs, vec![(epoch, length)]), rows_max, bytes_max);
             start += length;
             while blocks.rows > self.rows_max || blocks.bytes > self.bytes_max {
@@ -138,6 +176,9 @@ impl Blocks {
         self.rows -= block.rows.num_rows();
         self.bytes -= block.bytes;
         self.dropped += block.rows.num_rows() as u64;
+        if let Some(saving) = &mut self.saving {
+            saving.drop_oldest(block.rows.num_rows());
+        }
         self.since = block.epochs.iter().map(|(epoch, _)| *epoch).fold(self.since, Time::max);
     }
 }

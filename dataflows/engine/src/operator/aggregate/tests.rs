@@ -87,3 +87,17 @@ fn a_retraction_of_what_was_forgotten_is_ignored() {
     assert_eq!(counted(&sums.stats), (1, 3));
     assert_eq!(sums.at(1_230, &[(1, 3, 1)]), [(1, 3, 1)]);
 }
+
+#[test]
+fn restored_groups_expire_as_if_nothing_had_been() {
+    use crate::checkpoint::testing::{Life, Twins};
+    use crate::operator::exchange::Route;
+    for append_only in [false, true] {
+        let make = || -> Box<dyn EpochLogic> { Box::new(Sums::new(append_only).logic) };
+        let mut twins = Twins::new(vec![Route::ByColumns(vec![0])], &make);
+        // A group is saved once, and once for each of nine generations in which it may have been touched.
+        let life = Life { retracts: vec![!append_only], keys: 12, values: 5, apart: 30, saved_max: 12 * 10 };
+        let delta = |rows: &[(i64, i64, i64)]| Delta::concat(&rows.iter().copied().map(delta).collect::<Vec<_>>());
+        assert!(life.live(&mut twins, &delta) > 300);
+    }
+}

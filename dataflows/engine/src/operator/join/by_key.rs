@@ -54,6 +54,11 @@ impl ByKey {
         }
     }
 
+    /// When its keys were touched, if that counts, and the keys.
+    pub(super) fn expiry(&mut self) -> (Option<&mut Expiry>, &Keys) {
+        (self.expiry.as_mut(), &self.keys)
+    }
+
     /// Takes an epoch's changes of both sides.
     pub(super) fn apply(&mut self, changes: &[Vec<Delta>; 2], told: bool, given: &mut Given<'_>) {
         let form = given.form;
@@ -131,6 +136,7 @@ impl ByKey {
             expiry.ignored(ignored);
             admitted[side] = netted.into_iter().map(|(delta, _)| delta).collect();
         }
+        expiry.note(&admitted, self.stored, layout);
         Some(admitted)
     }
 

@@ -57,12 +57,20 @@ impl ByRow {
         }
     }
 
+    /// When its keys were touched, if that counts, and the keys.
+    pub(super) fn expiry(&mut self) -> (Option<&mut Expiry>, &Keys) {
+        (self.expiry.as_mut(), &self.keys)
+    }
+
     /// Takes an epoch's changes of both sides.
     pub(super) fn apply(&mut self, changes: &[Vec<Delta>; 2], told: bool, given: &mut Given<'_>) {
         let layout = &given.form.layout;
         let (keys, sides) = (&mut self.keys, &mut self.sides);
-        let admitted =
-            self.expiry.as_mut().map(|expiry| expiry.admitted(changes, keys, sides, [true; 2], [&layout.kept, &layout.on]).0);
+        let admitted = self.expiry.as_mut().map(|expiry| {
+            let admitted = expiry.admitted(changes, keys, sides, [true; 2], [&layout.kept, &layout.on]).0;
+            expiry.note(&admitted, [true; 2], layout);
+            admitted
+        });
         let changes = admitted.as_ref().unwrap_or(changes);
         let mut touched: [Touched; 2] = [0, 1].map(|_| Touched::with_hasher(fixed_hasher()));
         // First the left changes with the right rows as they were, then the right changes with the left rows as they are.

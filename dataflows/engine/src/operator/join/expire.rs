@@ -3,9 +3,13 @@
 //! A key goes as a whole: as long as one side is touched the other stays, so what is said of rows without a match stays
 //! right among what is kept.
 
-use super::side::Side;
+use super::layout::Layout;
+use super::side::{NONE, Side};
+use crate::checkpoint::{Keeps, Saved, Spread};
 use crate::keys::Keys;
+use crate::operator::groups::state_batch;
 use crate::operator::lives::{Lives, TimeToLive};
+use crate::operator::sink::consolidate;
 use crate::{Delta, Diff, Time};
 
 /// When the keys of a table were touched last.
@@ -13,6 +17,18 @@ pub(super) struct Expiry {
     lives: Lives,
     /// Keys of this epoch's rows.
     touched: Vec<u32>,
+    /// Per side what came and went since the last checkpoint, if that is to be in the next one: key columns, then, of a side
+    /// that is stored, the kept ones.
+    log: Option<[Vec<Delta>; 2]>,
+}
+
+/// How a join's state comes to be in checkpoints, if its keys are forgotten after a time or not.
+pub(super) fn keeps(ttl: Option<&TimeToLive>, layout: &Layout) -> Keeps {
+    match ttl {
+        None => Keeps::Inputs,
+        Some(_) if layout.types.is_empty() => Keeps::Unsaved("a state_ttl of a join without equal keys"),
+        Some(_) => Keeps::Own,
+    }
 }
 
 /// Changes of both sides with the numbers of their keys.
@@ -20,7 +36,71 @@ pub(super) type Numbered = ([Vec<Delta>; 2], [Vec<Vec<u32>>; 2]);
 
 impl Expiry {
     pub(super) fn new(ttl: TimeToLive) -> Self {
-        Expiry { lives: Lives::new(ttl), touched: Vec::new() }
+        Expiry { lives: Lives::new(ttl), touched: Vec::new(), log: None }
+    }
+
+    /// From here on it is remembered what changes.
+    pub(super) fn log(&mut self) {
+        self.lives.log();
+        self.log = Some(Default::default());
+    }
+
+    /// Puts the rows of both sides of a join by so many columns, and when keys were touched, into tables.
+    pub(super) fn save(&mut self, keys: usize, saved: &mut Saved) {
+        let spread = Spread::ByColumns((0..keys).collect());
+        for (side, log) in self.log.as_mut().map(std::mem::take).unwrap_or_default().into_iter().enumerate() {
+            let schema = log.first().map(|delta| delta.rows.schema());
+            let changes = schema.map_or_else(Vec::new, |schema| consolidate(log, &schema));
+            saved.rows(side as u32, spread.clone(), changes, None);
+        }
+        self.lives.save(2, spread, saved);
+    }
+
+    /// Takes back when keys were touched, whose rows were loaded.
+    pub(super) fn load(&mut self, epoch: Time, touched: &[Delta], keys: &Keys) {
+        self.lives.load(epoch, touched, keys);
+    }
+
+    /// What an epoch changes, without what is not admitted, of sides of which rows are `stored` or only counted.
+    pub(super) fn note(&mut self, changes: &[Vec<Delta>; 2], stored: [bool; 2], layout: &Layout) {
+        let Some(log) = &mut self.log else { return };
+        for side in [0, 1] {
+            for delta in &changes[side] {
+                let mut columns = delta.columns(&layout.on[side]);
+                if stored[side] {
+                    columns.extend(delta.columns(&layout.kept[side]));
+                }
+                log[side].push(Delta::of(state_batch(columns, delta.len()), delta.diffs.clone()));
+            }
+        }
+    }
+
+    /// The rows of keys that go, or how many there are on a side that is only counted.
+    fn note_gone(&mut self, gone: &[u32], keys: &Keys, sides: &[Side; 2], counts: &[Vec<Diff>; 2]) {
+        let Some(log) = &mut self.log else { return };
+        for (side, log) in log.iter_mut().enumerate() {
+            let (mut numbers, mut rows, mut diffs) = (Vec::new(), Vec::new(), Vec::new());
+            for key in gone {
+                let mut row = sides[side].first(*key);
+                while row != NONE {
+                    numbers.push(*key);
+                    rows.push(row);
+                    diffs.push(-sides[side].weight(row));
+                    row = sides[side].next(row);
+                }
+            }
+            if !rows.is_empty() {
+                let columns = [keys.columns(&numbers), sides[side].gather(&rows)].concat();
+                log.push(Delta::with_diffs(state_batch(columns, rows.len()), diffs.into()));
+                continue;
+            }
+            let counted = gone.iter().map(|key| (*key, counts[side].get(*key as usize).copied().unwrap_or(0)));
+            let (numbers, diffs): (Vec<u32>, Vec<Diff>) = counted.filter(|(_, count)| *count != 0).unzip();
+            if !numbers.is_empty() {
+                let diffs: Vec<Diff> = diffs.into_iter().map(|count| -count).collect();
+                log.push(Delta::with_diffs(state_batch(keys.columns(&numbers), numbers.len()), diffs.into()));
+            }
+        }
     }
 
     /// Goes on to an epoch: forgets keys that have expired by then. `counts`: what else is known by key.
@@ -29,6 +109,7 @@ impl Expiry {
         if expired.is_empty() {
             return;
         }
+        self.note_gone(&expired, keys, sides, counts);
         let mut rows = 0;
         for key in expired {
             let stored: usize = sides.iter_mut().map(|side| side.forget(key)).sum();
@@ -68,6 +149,7 @@ impl Expiry {
                 None => (changes[side].clone(), numbers),
             };
         }
+        self.lives.noted(keys);
         let bound = keys.bound();
         sides.iter_mut().for_each(|side| side.resize(bound));
         (admitted, all)

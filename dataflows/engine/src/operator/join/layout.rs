@@ -8,6 +8,7 @@ use arrow::datatypes::{DataType, Field, FieldRef, Schema, SchemaRef};
 use highwater_plan::{Join, JoinKind};
 
 use crate::Delta;
+use crate::operator::groups::state_batch;
 
 /// Which columns are keys, kept and given.
 pub(super) struct Layout {
@@ -95,6 +96,16 @@ impl Layout {
             valid = &valid & nulls.inner();
         }
         (delta.filter(&valid), Some(delta.filter(&!&valid)))
+    }
+
+    /// Rows of a side of which only keys, and if they are there the kept columns, were saved.
+    pub(super) fn widened(&self, side: usize, saved: &Delta) -> Delta {
+        let unread: ArrayRef = Arc::new(NullArray::new(saved.len()));
+        let mut columns = vec![unread; self.widths[side]];
+        for (column, values) in self.on[side].iter().chain(&self.kept[side]).zip(saved.rows.columns()) {
+            columns[*column] = Arc::clone(values);
+        }
+        Delta::of(state_batch(columns, saved.len()), saved.diffs.clone())
     }
 
     /// A batch of pairs: `fresh` are rows of the changed side, `stored` of the other.

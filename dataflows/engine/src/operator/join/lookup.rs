@@ -4,6 +4,8 @@
 //! remembered beside which right rows each was given, so that a retraction takes back what was given and not what would be
 //! given now; of equal left rows the last that came goes first.
 
+mod saved;
+
 use std::rc::Rc;
 use std::sync::Arc;
 
@@ -12,9 +14,10 @@ use arrow::datatypes::{DataType, SchemaRef};
 use arrow_row::{RowConverter, SortField};
 use hashbrown::HashMap;
 
+use self::saved::Log;
 use super::couples::{Couples, Pairs};
 use super::side::{NONE, Side};
-use crate::checkpoint::Keeps;
+use crate::checkpoint::{Keeps, Saved};
 use crate::keys::{ABSENT, Keys};
 use crate::operator::epoch::EpochLogic;
 use crate::{Delta, Diff, Time};
@@ -114,8 +117,20 @@ struct Found {
 impl EpochLogic for Lookup {
     fn keeps(&self) -> Keeps {
         match self.memory {
-            Some(_) => Keeps::Unsaved("a join FOR SYSTEM_TIME AS OF processing time whose left side changes"),
+            Some(_) => Keeps::Own,
             None => Keeps::Inputs,
+        }
+    }
+
+    fn log(&mut self) {
+        if let Some(memory) = &mut self.memory {
+            memory.log = Some(Log::default());
+        }
+    }
+
+    fn save(&mut self, saved: &mut Saved) {
+        if let Some(memory) = &mut self.memory {
+            memory.save(&self.couples, saved);
         }
     }
 
@@ -125,10 +140,16 @@ impl EpochLogic for Lookup {
 
     fn load(&mut self, _epoch: Time, tables: &mut [Vec<Delta>]) {
         self.take_right(std::mem::take(&mut tables[1]));
+        if let (Some(memory), Some(given)) = (&mut self.memory, tables.get(2)) {
+            memory.load(given);
+        }
     }
 
     fn apply(&mut self, epoch: Time, inputs: &mut [Vec<Delta>], _watermarks: Option<&[i64]>, output: &mut Vec<Delta>) {
         let right = std::mem::take(&mut inputs[1]);
+        if let Some(log) = self.memory.as_mut().and_then(|memory| memory.log.as_mut()) {
+            log.right.extend(right.iter().map(|delta| Delta::of(delta.rows.clone(), delta.diffs.clone())));
+        }
         self.take_right(right);
         let left = std::mem::take(&mut inputs[0]);
         match &mut self.memory {
@@ -151,6 +172,8 @@ struct Memory {
     right: RowConverter,
     rows: HashMap<Box<[u8]>, Vec<Given>, ahash::RandomState>,
     bytes: usize,
+    /// What changed since the last checkpoint, if that is to be in the next one.
+    log: Option<Log>,
 }
 
 /// Copies of a left row that were given beside the same right rows.
@@ -193,6 +216,7 @@ impl Memory {
             columns,
             rows: HashMap::with_hasher(ahash::RandomState::with_seeds(1, 2, 3, 4)),
             bytes: 0,
+            log: None,
         }
     }
 
@@ -221,6 +245,9 @@ impl Memory {
             let mut rest = diff;
             let mut given = self.rows.remove(&row).unwrap_or_default();
             self.bytes -= bytes_of(&row, &given);
+            if let Some(log) = &mut self.log {
+                log.changes(&row, &given);
+            }
             while rest != 0
                 && let Some(last) = given.last_mut()
                 && last.copies.signum() != rest.signum()

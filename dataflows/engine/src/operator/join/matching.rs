@@ -16,11 +16,12 @@ use highwater_plan::{Emit, Join, JoinKind};
 
 use super::by_key::ByKey;
 use super::by_row::ByRow;
-use super::expire::Expiry;
+use super::expire::{Expiry, keeps};
 use super::layout::Layout;
 use super::side::Side;
 use super::{BATCH_ROWS, Window};
-use crate::checkpoint::Keeps;
+use crate::checkpoint::{Keeps, Saved};
+use crate::keys::Keys;
 use crate::operator::epoch::EpochLogic;
 use crate::operator::late::LateGate;
 use crate::operator::lives::TimeToLive;
@@ -147,7 +148,31 @@ impl MatchingJoin {
 
 impl EpochLogic for MatchingJoin {
     fn keeps(&self) -> Keeps {
-        if self.ttl.is_some() { Keeps::Unsaved("a state_ttl") } else { Keeps::Inputs }
+        keeps(self.ttl.as_ref(), &self.form.layout)
+    }
+
+    fn log(&mut self) {
+        if let Some(ttl) = &self.ttl {
+            let table = self.tables.entry(0).or_insert_with(|| Table::new(&self.form, Some(ttl.clone())));
+            table.expiry().0.into_iter().for_each(Expiry::log);
+        }
+    }
+
+    fn save(&mut self, saved: &mut Saved) {
+        if let Some(expiry) = self.tables.values_mut().find_map(|table| table.expiry().0) {
+            expiry.save(self.form.layout.types.len(), saved);
+        }
+    }
+
+    fn load(&mut self, epoch: Time, tables: &mut [Vec<Delta>]) {
+        if self.ttl.is_none() {
+            return self.apply(epoch, tables, None, &mut Vec::new());
+        }
+        let layout = &self.form.layout;
+        let changes = [0, 1].map(|side| tables[side].iter().map(|delta| layout.widened(side, delta)).collect());
+        self.change(epoch, 0, changes, &mut Vec::new());
+        let (Some(expiry), keys) = self.tables.get_mut(&0).expect("just made").expiry() else { return };
+        expiry.load(epoch, tables.get(2).map_or(&[], Vec::as_slice), keys);
     }
 
     fn gates(&mut self) -> Vec<&mut LateGate> {
@@ -211,6 +236,13 @@ impl Table {
             Some(_) => Rows::ByRow(ByRow::new(form, expiry)),
         };
         Table { rows, told: !form.last, unkeyed: Vec::new() }
+    }
+
+    fn expiry(&mut self) -> (Option<&mut Expiry>, &Keys) {
+        match &mut self.rows {
+            Rows::ByKey(table) => table.expiry(),
+            Rows::ByRow(table) => table.expiry(),
+        }
     }
 
     fn apply(&mut self, changes: [Vec<Delta>; 2], mut given: Given<'_>) {

@@ -4,17 +4,21 @@
 //! version can come that they would have to see, they are given, and that is final. Of the versions that the watermark has
 //! passed only the last of each key can still be asked for.
 
+mod saved;
+
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use arrow::array::{Array, AsArray};
 use arrow::buffer::BooleanBuffer;
+use arrow::datatypes::DataType;
 use arrow_row::{RowConverter, SortField};
 use highwater_plan::Micros;
 
+pub(crate) use self::saved::Log;
 use super::couples::{Couples, Pairs};
-use crate::checkpoint::Keeps;
+use crate::checkpoint::{Keeps, Saved};
 use crate::keys::{ABSENT, Keys};
 use crate::operator::epoch::EpochLogic;
 use crate::operator::late::Watermark;
@@ -44,6 +48,8 @@ pub(crate) struct Versioned {
     /// Left rows that wait, by their batch's smallest time.
     pub(crate) waiting: BTreeMap<i64, Vec<Waiting>>,
     pub(crate) waiting_rows: usize,
+    /// What changed since the last checkpoint, if that is to be in the next one.
+    pub(crate) log: Option<Log>,
 }
 
 /// A batch of left rows, and their largest time.
@@ -62,6 +68,16 @@ struct Came {
     row: usize,
 }
 
+/// What became of a version.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Set {
+    Done,
+    /// Another of its time counts.
+    Stays,
+    /// Nobody can ask for it, as all times before some are over.
+    TooLate,
+}
+
 /// The versions of all keys.
 pub(crate) struct Versions {
     keys: Keys,
@@ -74,6 +90,7 @@ pub(crate) struct Versions {
     count: usize,
     /// Keys that get a version at a time that the watermark has not passed yet.
     agenda: BTreeMap<i64, Vec<u32>>,
+    kept_types: Vec<DataType>,
 }
 
 impl Versions {
@@ -88,18 +105,18 @@ impl Versions {
             bytes: 0,
             count: 0,
             agenda: BTreeMap::new(),
+            kept_types: couples.kept_types[1].clone(),
         }
     }
 
-    /// Sets the version of a key from `time` on; whether it can still be asked for, when all times before `passed` are
-    /// over.
-    fn set(&mut self, key: u32, time: i64, row: Option<&[u8]>, passed: i64, first_of_equal: bool) -> bool {
+    /// Sets the version of a key from `time` on.
+    fn set(&mut self, key: u32, time: i64, row: Option<&[u8]>, passed: i64, first_of_equal: bool) -> Set {
         let versions = &mut self.of[key as usize];
         let place = versions.partition_point(|(from, _)| *from < time);
         let same = versions.get(place).is_some_and(|(from, _)| *from == time);
         let next = versions.get(place + usize::from(same));
         if next.is_some_and(|(from, _)| *from <= passed) {
-            return false;
+            return Set::TooLate;
         }
         if same && first_of_equal {
             let there = versions[place].1;
@@ -108,7 +125,7 @@ impl Versions {
                 Some(row) => there != GONE && &*self.rows[there as usize] <= row,
             };
             if stays {
-                return true;
+                return Set::Stays;
             }
         }
         let versions = &mut self.of[key as usize];
@@ -137,7 +154,7 @@ impl Versions {
             };
             self.of[key as usize][place].1 = slot;
         }
-        true
+        Set::Done
     }
 
     fn release(&mut self, slot: u32) {
@@ -158,8 +175,10 @@ impl Versions {
         if place == 0 { GONE } else { versions[place - 1].1 }
     }
 
-    /// Frees what no row at or after `passed` can ask for.
-    fn forget(&mut self, passed: i64) {
+    /// Frees what no row at or after `passed` can ask for; `gone` takes its keys and times.
+    fn forget(&mut self, passed: i64, mut gone: Option<&mut Log>) {
+        let mut without = Vec::new();
+        let mut dropped: Vec<(u32, i64)> = Vec::new();
         while let Some(next) = self.agenda.first_entry() {
             if *next.key() > passed {
                 break;
@@ -167,25 +186,30 @@ impl Versions {
             for key in next.remove() {
                 // A key that is gone already may be named by more than one of its versions.
                 while self.of[key as usize].get(1).is_some_and(|(from, _)| *from <= passed) {
-                    self.drop_first(key);
+                    dropped.extend(self.drop_first(key).map(|time| (key, time)));
                 }
                 if let Some((from, GONE)) = self.of[key as usize].front()
                     && *from <= passed
                 {
-                    self.drop_first(key);
+                    dropped.extend(self.drop_first(key).map(|time| (key, time)));
                     if self.of[key as usize].is_empty() {
-                        self.keys.remove(key);
+                        without.push(key);
                     }
                 }
             }
         }
+        if let Some(log) = gone.take_if(|_| !dropped.is_empty()) {
+            log.dropped(self, &dropped);
+        }
+        without.into_iter().for_each(|key| self.keys.remove(key));
     }
 
-    fn drop_first(&mut self, key: u32) {
-        if let Some((_, slot)) = self.of[key as usize].pop_front() {
-            self.count -= 1;
-            self.release(slot);
-        }
+    /// Gives the time of what it drops.
+    fn drop_first(&mut self, key: u32) -> Option<i64> {
+        let (time, slot) = self.of[key as usize].pop_front()?;
+        self.count -= 1;
+        self.release(slot);
+        Some(time)
     }
 }
 
@@ -223,11 +247,19 @@ impl Versioned {
             came.sort_by_key(|row| row.time);
         }
         let mut missed: Vec<Vec<Missed>> = deltas.iter().map(|_| Vec::new()).collect();
+        let mut set = Vec::new();
         for Came { time, key, exists, batch, row } in &came {
             let bytes = bytes[*batch].as_ref().map_or(&[][..], |encoded| encoded.row(*row).data());
-            if !self.versions.set(*key, *time, exists.then_some(bytes), passed, self.first_of_equal) {
-                missed[*batch].push(Missed { row: *row as u32, from: *time, to: time.saturating_add(1), windows: 1 });
+            match self.versions.set(*key, *time, exists.then_some(bytes), passed, self.first_of_equal) {
+                Set::TooLate => {
+                    missed[*batch].push(Missed { row: *row as u32, from: *time, to: time.saturating_add(1), windows: 1 });
+                }
+                Set::Done => set.push((*batch, *row, *time, *exists)),
+                Set::Stays => {}
             }
+        }
+        if let Some(log) = &mut self.log {
+            log.set(&self.couples, deltas, &set);
         }
         // Keys that got no version, because all their rows were refused or have no time.
         touched.sort_unstable();
@@ -316,18 +348,43 @@ fn as_it_came(delta: &Delta) -> Delta {
 
 impl EpochLogic for Versioned {
     fn keeps(&self) -> Keeps {
-        Keeps::Unsaved("a join FOR SYSTEM_TIME AS OF event time")
+        Keeps::Own
+    }
+
+    fn log(&mut self) {
+        self.log = Some(Log::default());
+    }
+
+    fn save(&mut self, saved: &mut Saved) {
+        if let Some(log) = &mut self.log {
+            log.save(&self.couples, self.times[0], self.watermark.current, saved);
+        }
+    }
+
+    fn load(&mut self, _epoch: Time, tables: &mut [Vec<Delta>]) {
+        std::mem::take(&mut tables[0]).into_iter().for_each(|delta| self.wait(delta));
+        tables[1].iter().for_each(|delta| self.versions.load(delta));
+    }
+
+    /// What the watermark has passed was given.
+    fn resume(&mut self, _epoch: Time, _inputs: usize, watermarks: &[i64]) {
+        self.watermark.advance(Some(watermarks));
+        self.versions.forget(self.watermark.current, None);
     }
 
     fn apply(&mut self, epoch: Time, inputs: &mut [Vec<Delta>], watermarks: Option<&[i64]>, output: &mut Vec<Delta>) {
         let right = std::mem::take(&mut inputs[1]);
         self.take_right(epoch, &right);
         for delta in std::mem::take(&mut inputs[0]) {
-            match self.couples.comparable(&delta, 0).filter(|_| !self.couples.outer) {
+            let delta = match self.couples.comparable(&delta, 0).filter(|_| !self.couples.outer) {
                 // NULL keys match nothing: an inner join need not wait with them.
-                Some(comparable) => self.wait(delta.filter(&comparable)),
-                None => self.wait(delta),
+                Some(comparable) => delta.filter(&comparable),
+                None => delta,
+            };
+            if let Some(log) = &mut self.log {
+                log.waits(&delta);
             }
+            self.wait(delta);
         }
         let before = self.watermark.current;
         self.watermark.advance(watermarks);
@@ -336,7 +393,7 @@ impl EpochLogic for Versioned {
         }
         // The end of a key may come when the watermark has passed its time already: how long it is known must not hang on
         // when the watermark moves again.
-        self.versions.forget(self.watermark.current);
+        self.versions.forget(self.watermark.current, self.log.as_mut());
     }
 
     fn state(&self) -> (usize, usize) {

@@ -16,7 +16,7 @@ use super::evaluate::{Pool, Prepared};
 use super::frames::{Ordered, Ranges, finals, moved};
 use crate::keys::Keys;
 use crate::operator::lives::Lives;
-use crate::operator::ordered::{Layout, List, RowKey, Rows};
+use crate::operator::ordered::{Layout, List, RowKey, RowLog, Rows};
 use crate::{Delta, Diff};
 
 /// What all tables of an operator share.
@@ -76,7 +76,9 @@ pub(super) struct Table {
     /// With windows: it has closed, and results are given.
     pub(super) open: bool,
     /// With `state_ttl`: when each partition was touched last.
-    lives: Option<Lives>,
+    pub(super) lives: Option<Lives>,
+    /// What changed since the last checkpoint, if that is to be in the next one.
+    pub(super) log: Option<RowLog>,
 }
 
 #[derive(Default)]
@@ -163,7 +165,14 @@ impl Table {
             pool: Pool::default(),
             open: false,
             lives,
+            log: None,
         }
+    }
+
+    /// From here on it is remembered what changes.
+    pub(super) fn log(&mut self) {
+        self.log = Some(RowLog::new(SchemaRef::clone(&self.shared.input)));
+        self.lives.iter_mut().for_each(Lives::log);
     }
 
     /// How many rows it keeps.
@@ -255,12 +264,18 @@ impl Table {
                 self.times.resize(rows.bound(), 0);
             }
             self.times[row as usize] = time.unwrap_or(0);
+            if let Some(log) = &mut self.log {
+                log.add(partition, row, 1);
+            }
             self.changed.push(Change { partition, row, came: true });
             diff -= 1;
         }
         while diff < 0 && position > 0 && rows.compare(list.get(position - 1), key).is_eq() {
             position -= 1;
             let row = list.remove(position);
+            if let Some(log) = &mut self.log {
+                log.add(partition, row, -1);
+            }
             rows.drop(row);
             self.changed.push(Change { partition, row, came: false });
             diff += 1;
@@ -286,6 +301,12 @@ impl Table {
 
     /// Forgets rows that are gone and partitions that are empty.
     fn finish(&mut self, touched: Vec<u32>) {
+        if let Some(log) = &mut self.log {
+            log.note(&self.rows, &self.keys);
+        }
+        if let Some(lives) = &mut self.lives {
+            lives.noted(&self.keys);
+        }
         self.rows.sweep();
         self.forgive();
         let touched: BTreeSet<u32> = touched.into_iter().collect();

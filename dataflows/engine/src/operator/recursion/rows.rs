@@ -75,7 +75,8 @@ pub(crate) fn encoded<'scope>(input: DeltaStream<'scope>, codec: Codec) -> VecCo
     stream.as_collection()
 }
 
-/// The rows of a recursion's binding, each epoch's changes once, when the epoch is complete.
+/// The rows of a recursion's binding, each epoch's changes once, when the epoch is complete. What a restored job computes once
+/// more, up to the epoch that it was restored from, was given before.
 pub(crate) fn decoded<'scope>(
     input: VecCollection<'scope, Time, Row, Diff>,
     codec: Codec,
@@ -86,6 +87,7 @@ pub(crate) fn decoded<'scope>(
     input.inner.unary_frontier::<NoopBuilder<Parcel>, _, _, _>(Pipeline, "decode", move |_, _| {
         let mut waiting: BTreeMap<Time, Waiting> = BTreeMap::new();
         let mut average = 0;
+        let restored = stats.checkpoints.restore.as_ref().map(|restore| restore.epoch);
         move |(input, frontier), output| {
             input.for_each(|capability, data| {
                 stats.took(data.len());
@@ -101,7 +103,11 @@ pub(crate) fn decoded<'scope>(
                 if frontier.less_equal(first.key()) {
                     break;
                 }
+                let given_before = restored.is_some_and(|restored| *first.key() <= restored);
                 let Waiting { capability, mut rows } = first.remove();
+                if given_before {
+                    rows.clear();
+                }
                 consolidate(&mut rows);
                 if !rows.is_empty() {
                     let bytes: usize = rows.iter().map(|(row, _)| row.len()).sum();

@@ -1,22 +1,23 @@
 //! `GROUP BY` a key and its sessions.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
+use std::sync::Arc;
 
-use arrow::array::{ArrayRef, Int64Array, UInt32Array};
+use arrow::array::{ArrayRef, AsArray, Int64Array, UInt32Array, new_null_array};
 use arrow::buffer::BooleanBuffer;
 use arrow::compute;
-use arrow::datatypes::SchemaRef;
+use arrow::datatypes::{Int64Type, SchemaRef};
 use highwater_plan::{Aggregate, Emit, OnError, timestamp_from_micros};
 
-use super::map::{Before, Sessions};
+use super::map::{Before, Session, Sessions};
 use super::rows::SessionRows;
 use super::{LateRow, SessionSpec};
-use crate::checkpoint::Keeps;
+use crate::checkpoint::{Keeps, Saved, Spread};
 use crate::keys::Keys;
 use crate::operator::accumulate::Accumulators;
 use crate::operator::aggregate::give;
 use crate::operator::epoch::EpochLogic;
-use crate::operator::groups::{Failed, Results, equal_rows};
+use crate::operator::groups::{Failed, Results, equal_rows, state_batch};
 use crate::{Delta, Diff, Time};
 
 /// A row that is in no session.
@@ -44,6 +45,17 @@ enum Kept {
 pub(crate) struct SessionStates {
     sessions: Sessions,
     keys: Keys,
+    /// What changed since the last checkpoint, if that is to be in the next one.
+    dirty: Option<Dirty>,
+}
+
+/// Sessions that differ from what the last checkpoint has of them.
+#[derive(Default)]
+struct Dirty {
+    /// Slots that were changed; some may have ended since.
+    slots: BTreeSet<u32>,
+    /// Keys and first times that sessions had.
+    were: Vec<(Vec<ArrayRef>, Int64Array)>,
 }
 
 /// Results of sessions at one moment.
@@ -60,7 +72,7 @@ impl SessionAggregate {
         let mut accumulators = make(append_only);
         let joinable = accumulators.partial_types().is_some();
         let kept = if append_only && joinable {
-            Kept::States(SessionStates { sessions: Sessions::new(spec.assign.gap), keys: spec.keys(input) })
+            Kept::States(SessionStates { sessions: Sessions::new(spec.assign.gap), keys: spec.keys(input), dirty: None })
         } else {
             // Joining sessions takes rows from one and adds them to the other.
             accumulators = make(false);
@@ -195,6 +207,63 @@ struct Placed {
 }
 
 impl SessionStates {
+    /// Notes what the epoch has changed, before it ends.
+    fn note_changed(&mut self) {
+        let Some(dirty) = &mut self.dirty else { return };
+        let touched = self.sessions.touched();
+        if touched.is_empty() {
+            return;
+        }
+        dirty.slots.extend(touched.iter().map(|before| before.slot));
+        let were = touched.iter().filter_map(|before| Some((self.sessions.get(before.slot).key, before.bounds?.0)));
+        let (keys, firsts): (Vec<u32>, Vec<i64>) = were.unzip();
+        if !keys.is_empty() {
+            dirty.were.push((self.keys.columns(&keys), Int64Array::from(firsts)));
+        }
+    }
+
+    /// The sessions that changed since this was asked last: key columns, the times of the first and of the last row, about
+    /// how many rows there are, and the aggregates' states; of those that are gone the key and the first time.
+    fn take_changed(&mut self, accumulators: &Accumulators) -> Vec<Delta> {
+        let Some(Dirty { slots, were }) = self.dirty.as_mut().map(std::mem::take) else { return Vec::new() };
+        let slots: Vec<u32> = slots.into_iter().filter(|slot| self.sessions.is_live(*slot)).collect();
+        let numbers: Vec<u32> = slots.iter().map(|slot| self.sessions.get(*slot).key).collect();
+        let integers = |of: fn(&Session) -> i64| -> ArrayRef {
+            Arc::new(Int64Array::from_iter_values(slots.iter().map(|slot| of(self.sessions.get(*slot)))))
+        };
+        let mut columns = self.keys.columns(&numbers);
+        columns.extend([integers(|one| one.first), integers(|one| one.last), integers(|one| one.rows)]);
+        columns.extend(accumulators.partials(&slots));
+        let present = state_batch(columns, slots.len());
+        let mut changed = Vec::new();
+        for (mut columns, firsts) in were {
+            let rows = firsts.len();
+            columns.push(Arc::new(firsts));
+            let others = present.schema().fields()[columns.len()..].to_vec();
+            columns.extend(others.iter().map(|field| new_null_array(field.data_type(), rows)));
+            changed.push(Delta::with_diffs(state_batch(columns, rows), vec![-1; rows].into()));
+        }
+        if !slots.is_empty() {
+            changed.push(Delta::insert(present));
+        }
+        changed
+    }
+
+    /// Takes back sessions.
+    fn load(&mut self, delta: &Delta, accumulators: &mut Accumulators) {
+        let columns = delta.rows.columns();
+        let width = columns.len() - accumulators.partials(&[]).len() - 3;
+        let mut keys = Vec::new();
+        self.keys.intern(&columns[..width], delta.len(), &mut keys);
+        self.sessions.reserve(self.keys.bound());
+        let integers = |column: usize| columns[width + column].as_primitive::<Int64Type>().values();
+        let (firsts, lasts, rows) = (integers(0), integers(1), integers(2));
+        let insert = |(row, key): (usize, &u32)| self.sessions.insert(*key, firsts[row], lasts[row], rows[row]);
+        let slots: Vec<u32> = keys.iter().enumerate().map(insert).collect();
+        accumulators.resize(self.sessions.bound());
+        accumulators.update_partials(&slots, &columns[width + 3..]);
+    }
+
     /// Puts an epoch's rows into sessions.
     fn place(&mut self, epoch: Time, spec: &SessionSpec, deltas: Vec<Delta>, watermark: i64) -> Placed {
         let (mut entries, mut keys) = spec.entries(epoch, &deltas, &mut self.keys);
@@ -236,7 +305,35 @@ impl SessionStates {
 
 impl EpochLogic for SessionAggregate {
     fn keeps(&self) -> Keeps {
-        Keeps::Unsaved("sessions")
+        Keeps::Own
+    }
+
+    fn log(&mut self) {
+        match &mut self.kept {
+            Kept::States(states) => states.dirty = Some(Dirty::default()),
+            Kept::Rows(rows) => rows.log(),
+        }
+    }
+
+    /// The rows of sessions, or where only those are kept, their states. Which results were given as final follows from the
+    /// watermark.
+    fn save(&mut self, saved: &mut Saved) {
+        let partition = &self.spec.assign.partition;
+        match &mut self.kept {
+            Kept::States(states) => {
+                let keys = partition.len() + 1;
+                let changes = states.take_changed(&self.accumulators);
+                saved.entries(0, keys, Spread::ByColumns((0..partition.len()).collect()), changes, None);
+            }
+            Kept::Rows(rows) => saved.rows(0, Spread::ByColumns(partition.clone()), rows.take_changed(), None),
+        }
+    }
+
+    fn load(&mut self, epoch: Time, tables: &mut [Vec<Delta>]) {
+        match &mut self.kept {
+            Kept::States(states) => tables[0].iter().for_each(|delta| states.load(delta, &mut self.accumulators)),
+            Kept::Rows(_) => self.apply(epoch, tables, None, &mut Vec::new()),
+        }
     }
 
     fn apply(&mut self, epoch: Time, inputs: &mut [Vec<Delta>], watermarks: Option<&[i64]>, output: &mut Vec<Delta>) {
@@ -303,6 +400,7 @@ impl SessionAggregate {
         let free = match &mut self.kept {
             Kept::States(states) => {
                 closed.iter().for_each(|slot| states.sessions.end(*slot));
+                states.note_changed();
                 let (free, keys) = states.sessions.end_epoch(keys);
                 keys.into_iter().for_each(|key| states.keys.remove(key));
                 free

@@ -10,7 +10,7 @@ use highwater_plan::{Emit, timestamp_from_micros};
 
 use super::SessionSpec;
 use super::rows::{Change, SessionRows};
-use crate::checkpoint::Keeps;
+use crate::checkpoint::{Keeps, Saved, Spread};
 use crate::operator::epoch::EpochLogic;
 use crate::operator::window::LAST_INSTANT_MICROS;
 use crate::{Delta, Diff, Time};
@@ -83,7 +83,16 @@ impl SessionAssigner {
 
 impl EpochLogic for SessionAssigner {
     fn keeps(&self) -> Keeps {
-        Keeps::Unsaved("sessions")
+        Keeps::Own
+    }
+
+    fn log(&mut self) {
+        self.rows.log();
+    }
+
+    /// The rows of sessions that take rows: they make the sessions.
+    fn save(&mut self, saved: &mut Saved) {
+        saved.rows(0, Spread::ByColumns(self.spec.assign.partition.clone()), self.rows.take_changed(), None);
     }
 
     fn apply(&mut self, epoch: Time, inputs: &mut [Vec<Delta>], watermarks: Option<&[i64]>, output: &mut Vec<Delta>) {

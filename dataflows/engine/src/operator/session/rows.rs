@@ -1,6 +1,6 @@
 //! Sessions with their rows: joined and split by moving the fewer rows.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::rc::Rc;
 use std::sync::Arc;
 
@@ -33,6 +33,8 @@ pub(super) struct SessionRows {
     kept: Vec<Kept>,
     rows: usize,
     bytes: usize,
+    /// By how much each row's multiplicity changed since the last checkpoint, if that is to be in the next one.
+    log: Option<HashMap<Rc<[u8]>, Diff, ahash::RandomState>>,
 }
 
 /// A row's net change in an epoch.
@@ -54,7 +56,25 @@ impl SessionRows {
             kept: Vec::new(),
             rows: 0,
             bytes: 0,
+            log: None,
         }
+    }
+
+    /// From here on what changes is remembered.
+    pub(super) fn log(&mut self) {
+        self.log = Some(HashMap::default());
+    }
+
+    /// Which rows are kept that were not when this was asked last, and the other way round.
+    pub(super) fn take_changed(&mut self) -> Vec<Delta> {
+        let log = self.log.as_mut().map(std::mem::take).unwrap_or_default();
+        let changed: Vec<(Rc<[u8]>, Diff)> = log.into_iter().filter(|(_, diff)| *diff != 0).collect();
+        if changed.is_empty() {
+            return Vec::new();
+        }
+        let rows = RecordBatch::try_new(Arc::clone(&self.input), self.columns(changed.iter().map(|(row, _)| row)));
+        let diffs = Int64Array::from_iter_values(changed.iter().map(|(_, diff)| *diff));
+        vec![Delta::with_diffs(rows.expect("the input's columns"), diffs)]
     }
 
     /// Applies an epoch's rows, given the watermark of the epoch before; gives what changed in which session, and the keys
@@ -203,6 +223,9 @@ impl SessionRows {
 
     fn keep(&mut self, key: u32, time: i64, row: Rc<[u8]>, diff: Diff) {
         use std::collections::btree_map::Entry;
+        if let Some(log) = &mut self.log {
+            *log.entry(Rc::clone(&row)).or_default() += diff;
+        }
         let bytes = row.len() + 48;
         match self.kept[key as usize].entry((time, row)) {
             Entry::Vacant(entry) => {

@@ -194,3 +194,55 @@ fn random_changes_leave_what_all_rows_at_once_would_make() {
         assert_eq!(content.clone().into_iter().collect::<Vec<_>>(), at_once);
     }
 }
+
+#[test]
+fn restored_sessions_go_on_as_if_nothing_had_been() {
+    use crate::checkpoint::testing::Twins;
+    use crate::operator::exchange::Route;
+    let makes: [(&str, bool, Box<dyn Fn() -> Box<dyn EpochLogic>>); 5] = [
+        ("changes", false, Box::new(|| aggregate(Emit::Changes, false, 0).logic)),
+        ("changes of states", true, Box::new(|| aggregate(Emit::Changes, true, 3_000).logic)),
+        ("final", false, Box::new(|| aggregate(Emit::Final, false, 5_000).logic)),
+        ("final states", true, Box::new(|| aggregate(Emit::Final, true, 5_000).logic)),
+        (
+            "rows",
+            false,
+            Box::new(|| {
+                let output = schema(&[DataType::Int64, MS, DataType::Int64, MS, MS]);
+                Box::new(SessionAssigner::new(spec(0).0, &input(), output))
+            }),
+        ),
+    ];
+    for (name, growing, make) in &makes {
+        let mut random = crate::arrangement::random::Random::new(5);
+        let mut twins = Twins::new(vec![Route::ByColumns(vec![0])], &**make);
+        let (mut held, mut now, mut changes, mut restored) = (Vec::new(), 0, 0, 0);
+        for epoch in 1..600 {
+            let mut rows: Vec<(i64, i64, i64, Diff)> = Vec::new();
+            for _ in 0..random.below(5) {
+                if !growing && !held.is_empty() && random.below(3) == 0 {
+                    let (key, time, value): (i64, i64, i64) = held.swap_remove(random.below(held.len() as u64) as usize);
+                    rows.push((key, time, value, -1));
+                } else {
+                    let time = (now + random.below(40) as i64 - 15).max(0);
+                    let row = (random.below(3) as i64, time, random.below(3) as i64);
+                    held.push(row);
+                    rows.push((row.0, row.1, row.2, 1));
+                }
+            }
+            now += random.below(6) as i64;
+            let inputs = if rows.is_empty() { Vec::new() } else { vec![delta(&rows)] };
+            let watermark = random.one_in(2).then_some([(now - 10) * 1_000]);
+            changes += twins.step(epoch, &[inputs], watermark.as_ref().map(|watermark| &watermark[..])).len();
+            if random.one_in(4) {
+                twins.save(epoch);
+                assert!(twins.saved_rows() <= twins.kept_rows(), "{name}: {} of {}", twins.saved_rows(), twins.kept_rows());
+                if random.one_in(2) {
+                    twins.restore();
+                    restored += 1;
+                }
+            }
+        }
+        assert!(changes > 100 && restored > 20, "{name}: {changes} changes, restored {restored} times");
+    }
+}

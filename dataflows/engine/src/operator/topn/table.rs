@@ -7,14 +7,15 @@
 
 use std::collections::HashMap;
 use std::rc::Rc;
+use std::sync::Arc;
 
 use arrow::array::{ArrayRef, UInt32Array};
-use arrow::datatypes::DataType;
+use arrow::datatypes::{DataType, SchemaRef};
 use highwater_plan::{Ranking, TopN};
 
 use crate::keys::Keys;
 use crate::operator::lives::Lives;
-use crate::operator::ordered::{Encoded, Layout, List, RowKey, Rows};
+use crate::operator::ordered::{Encoded, Layout, List, RowKey, RowLog, Rows};
 use crate::{Delta, Diff, Time};
 
 /// Changes of the rows that count: retracted and added rows with their numbers (0 if those are not asked for).
@@ -41,7 +42,9 @@ pub(super) struct Table {
     /// Its final result was given.
     pub(super) given: bool,
     /// With `state_ttl`: when each partition was touched last.
-    lives: Option<Lives>,
+    pub(super) lives: Option<Lives>,
+    /// What changed since the last checkpoint, if that is to be in the next one.
+    pub(super) log: Option<RowLog>,
 }
 
 #[derive(Default)]
@@ -86,19 +89,42 @@ impl Table {
             shrunk: Vec::new(),
             given: false,
             lives,
+            log: None,
+        }
+    }
+
+    /// From here on it is remembered what changes; `schema`: of the input.
+    pub(super) fn log(&mut self, schema: &SchemaRef) {
+        self.log = Some(RowLog::new(Arc::clone(schema)));
+        self.lives.iter_mut().for_each(Lives::log);
+    }
+
+    /// Takes back when partitions were touched, whose rows were loaded.
+    pub(super) fn load_lives(&mut self, epoch: Time, touched: &[Delta]) {
+        if let Some(lives) = &mut self.lives {
+            lives.load(epoch, touched, &self.keys);
         }
     }
 
     /// Goes on to an epoch: forgets partitions that have expired by then.
     pub(super) fn begin(&mut self, epoch: Time) {
         let Some(lives) = &mut self.lives else { return };
-        for number in lives.begin(epoch, &self.keys) {
-            let rows = self.partitions[number as usize].list.truncate(0);
+        let expired = lives.begin(epoch, &self.keys);
+        for number in &expired {
+            let rows = self.partitions[*number as usize].list.truncate(0);
             lives.ttl.expired(rows.len());
-            rows.into_iter().for_each(|row| self.rows.drop(row));
-            self.partitions[number as usize] = Partition::default();
-            self.keys.remove(number);
+            for row in rows {
+                if let Some(log) = &mut self.log {
+                    log.add(*number, row, -1);
+                }
+                self.rows.drop(row);
+            }
+            self.partitions[*number as usize] = Partition::default();
         }
+        if let Some(log) = &mut self.log {
+            log.note(&self.rows, &self.keys);
+        }
+        expired.into_iter().for_each(|number| self.keys.remove(number));
         self.rows.sweep();
     }
 
@@ -228,6 +254,9 @@ impl Table {
         }
         *groups = groups.saturating_sub(1);
         for row in list.truncate(length) {
+            if let Some(log) = &mut self.log {
+                log.add(partition, row, -1);
+            }
             self.rows.drop(row);
         }
     }
@@ -262,6 +291,9 @@ impl Table {
             if first && !peers(position) && !(position > 0 && peers(position - 1)) {
                 *groups += 1;
             }
+            if let Some(log) = &mut self.log {
+                log.add(partition, row, diff);
+            }
             for copy in 0..diff {
                 if !first || copy > 0 {
                     rows.copy(row);
@@ -273,7 +305,11 @@ impl Table {
         let mut missing = -diff;
         if let Ok(position) = found {
             while missing > 0 && position < list.len() && rows.compare(list.get(position), key).is_eq() {
-                rows.drop(list.remove(position));
+                let row = list.remove(position);
+                if let Some(log) = &mut self.log {
+                    log.add(partition, row, -1);
+                }
+                rows.drop(row);
                 missing -= 1;
             }
         }
@@ -394,6 +430,12 @@ impl Table {
     /// Gathers changes, then forgets what is gone.
     fn finish(&mut self, changes: Option<Listed>) -> Changes {
         let changes = changes.map(|changes| self.gathered(&changes)).unwrap_or_default();
+        if let Some(log) = &mut self.log {
+            log.note(&self.rows, &self.keys);
+        }
+        if let Some(lives) = &mut self.lives {
+            lives.noted(&self.keys);
+        }
         self.rows.sweep();
         if let Some(lives) = &self.lives {
             // What was retracted and did not come either is a row that was forgotten.

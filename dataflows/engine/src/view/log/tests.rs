@@ -94,3 +94,62 @@ fn a_retraction_of_a_dropped_row_is_no_anomaly() {
     assert!(!values(&read).contains(&1));
     assert_eq!(anomalies.into_inner(), 0);
 }
+
+fn resumed(parts: &[Vec<Delta>], since: Time, limit: usize) -> Log {
+    use crate::checkpoint::{Form, Spread, TableState, fold};
+    let form = Form::Entries { keys: LOG_KEYS };
+    let table =
+        |changes: &Vec<Delta>| TableState { table: 0, form, spread: Spread::Anywhere, changes: changes.clone(), freed: None };
+    let tables: Vec<TableState> = parts.iter().map(table).collect();
+    let log = Log::with_limits(limit, 1 << 20);
+    log.resume(0, since, &fold(&tables, true), &rows(&[]).schema(), true);
+    log
+}
+
+#[test]
+fn what_was_saved_is_there_again_under_its_epochs() {
+    let schema = rows(&[]).schema();
+    let (one, other) = (Log::default(), Log::default());
+    one.resume(0, 0, &[], &schema, true);
+    other.resume(1, 0, &[], &schema, true);
+    one.append(5, rows(&[1, 2]), None);
+    one.append(9, rows(&[4]), None);
+    one.append(6, rows(&[3]), Some(Int64Array::from(vec![2])));
+    other.append(6, rows(&[7]), None);
+    let first = [one.save(6, &schema), other.save(6, &schema)].concat();
+    other.append(8, rows(&[1]), Some(Int64Array::from(vec![-1])));
+    assert_eq!(one.save(6, &schema).len(), 0, "each row is given once");
+    let second = [one.save(9, &schema), other.save(9, &schema)].concat();
+    let at_six = resumed(std::slice::from_ref(&first), 6, 100);
+    assert_eq!(all(&[at_six], Time::MAX), [1, 2, 3, 3, 7], "what came later is not in it");
+    let log = [resumed(&[first, second], 9, 100)];
+    assert_eq!((all(&log, 5), all(&log, 9)), (vec![1, 2], vec![2, 3, 3, 7, 4]), "a retraction finds its row");
+    log[0].append(11, rows(&[2]), Some(Int64Array::from(vec![-1])));
+    assert_eq!(all(&log, 11), [3, 3, 7, 4]);
+    assert_eq!(changes(&log, 8, 11).map(drop), Err(Compacted { since: 9 }), "what was there is no change");
+    assert_eq!(changes(&log, 9, 11).map(|changes| changes.len()), Ok(1));
+}
+
+#[test]
+fn rows_that_were_dropped_are_in_no_checkpoint() {
+    let schema = rows(&[]).schema();
+    let log = Log::with_limits(32, 1 << 20);
+    log.resume(3, 0, &[], &schema, true);
+    let mut parts = Vec::new();
+    for epoch in 1..=100 {
+        log.append(epoch, rows(&[epoch as i64, -(epoch as i64)]), None);
+        if epoch % 7 == 0 {
+            parts.push(log.save(epoch, &schema));
+        }
+    }
+    parts.push(log.save(100, &schema));
+    let kept = all(std::slice::from_ref(&log), 100);
+    let again = [resumed(&parts, 100, 32)];
+    assert_eq!((all(&again, 100), kept.len() <= 32), (kept, true));
+    // The restored rows are dropped like any, and so for those who are restored from them.
+    for epoch in 101..=110 {
+        again[0].append(epoch, rows(&[epoch as i64, -(epoch as i64)]), None);
+    }
+    parts.push(again[0].save(110, &schema));
+    assert_eq!(all(&[resumed(&parts, 110, 32)], 110), all(&again, 110));
+}

@@ -27,3 +27,17 @@ fn a_partition_begins_anew_and_ignores_what_it_forgot() {
     assert_eq!(at(1_320, &[([1, 3, 5], -1)]), (vec![(vec![1, 3, 5, 5], -1)], 0));
     assert_eq!(counted(&stats), (2, 2));
 }
+
+#[test]
+fn restored_partitions_expire_as_if_nothing_had_been() {
+    use crate::checkpoint::testing::{Life, Twins};
+    use crate::operator::exchange::Route;
+    let all = Frame { units: FrameUnits::Rows, start: FrameBound::Unbounded, end: FrameBound::Offset(0) };
+    let make = || -> Box<dyn EpochLogic> { Box::new(operator(&[(sum(), all)]).that_expire(ttl(80).0)) };
+    let mut twins = Twins::new(vec![Route::ByColumns(vec![0])], &make);
+    let life = Life { retracts: vec![true], keys: 8, values: 20, apart: 40, saved_max: 8 * 20 + 8 * 9 };
+    let rows = |rows: &[(i64, i64, i64)]| {
+        delta(&rows.iter().map(|(key, value, diff)| ([*key, *value, value % 7], *diff)).collect::<Vec<_>>())
+    };
+    assert!(life.live(&mut twins, &rows) > 300);
+}

@@ -45,3 +45,25 @@ fn rows_that_were_forgotten_are_not_taken_back() {
     assert_eq!(at(&mut top, 1_220, &[([1, 40, 0], -1), ([1, 40, 0], 1)]), []);
     assert_eq!(counted(&stats), (2, 2));
 }
+
+#[test]
+fn restored_partitions_go_on_and_what_cannot_count_is_not_saved() {
+    use crate::checkpoint::testing::{Life, Twins};
+    use crate::operator::exchange::Route;
+    for ranking in [Ranking::RowNumber, Ranking::Rank, Ranking::DenseRank] {
+        for (growing, expires) in [(true, false), (true, true), (false, true)] {
+            let make = || -> Box<dyn EpochLogic> {
+                let top = operator(&spec(ranking, 1, 2, true), growing);
+                Box::new(if expires { top.that_expire(ttl(80).0) } else { top })
+            };
+            let mut twins = Twins::new(vec![Route::ByColumns(vec![0])], &make);
+            // Of ranks there are as many rows as have equal order values: here six distinct ones at most.
+            let kept = if growing { 6 * 3 } else { 30 * 3 };
+            let life = Life { retracts: vec![!growing], keys: 6, values: 30, apart: 40, saved_max: 6 * kept + 6 * 9 };
+            let rows = |rows: &[(i64, i64, i64)]| {
+                delta(&rows.iter().map(|(key, value, diff)| ([*key, value / 3, value % 3], *diff)).collect::<Vec<_>>())
+            };
+            assert!(life.live(&mut twins, &rows) > 30, "{ranking:?}");
+        }
+    }
+}

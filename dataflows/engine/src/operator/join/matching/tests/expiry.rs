@@ -103,3 +103,30 @@ fn check(kind: JoinKind, residual: bool, growing: bool) {
     logic.apply(epoch + 1_000, &mut [vec![], vec![]], None, &mut Vec::new());
     assert_eq!(logic.state().0, 0, "{kind:?}: all keys have expired");
 }
+
+#[test]
+fn restored_keys_expire_as_if_nothing_had_been() {
+    use crate::checkpoint::testing::{Life, Twins};
+    use crate::operator::exchange::Route;
+    for kind in KINDS.into_iter().chain([JoinKind::Inner]) {
+        for (residual, growing) in [(false, false), (true, false), (false, true)] {
+            if kind == JoinKind::Inner && residual {
+                continue;
+            }
+            let make = || -> Box<dyn EpochLogic> {
+                let (join, mapper, condition) = parts(kind, residual, false);
+                let (schemas, only, ttl) = ([&schema(), &schema()], [growing; 2], ttl(80).0);
+                match kind {
+                    JoinKind::Inner => Box::new(HashJoin::new(&join, schemas, only, mapper, None).that_expires(ttl)),
+                    _ => Box::new(MatchingJoin::new(&join, schemas, only, mapper, condition, None).that_expires(ttl)),
+                }
+            };
+            let mut twins = Twins::new(vec![Route::ByColumns(vec![0]), Route::ByColumns(vec![0])], &make);
+            let life = Life { retracts: vec![!growing; 2], keys: 12, values: 3, apart: 30, saved_max: 12 * 3 * 2 + 12 * 9 };
+            let rows = |rows: &[(i64, i64, i64)]| {
+                delta(&rows.iter().map(|(key, value, diff)| ((Some(*key), *value), *diff)).collect::<Vec<_>>())
+            };
+            assert!(life.live(&mut twins, &rows) > 100, "{kind:?}");
+        }
+    }
+}
