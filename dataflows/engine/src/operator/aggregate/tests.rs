@@ -99,7 +99,7 @@ fn restored_groups_expire_as_if_nothing_had_been() {
     // The state of a largest value that may go does not travel: then the group's rows are saved.
     let cases = [(AggregateFunction::Sum, false), (AggregateFunction::Sum, true), (AggregateFunction::Max, false)];
     for (function, append_only) in cases {
-        let make = || -> Box<dyn EpochLogic> { Box::new(Sums::of(function.clone(), append_only).logic) };
+        let make = || -> Box<dyn EpochLogic> { Box::new(Sums::of(function, append_only).logic) };
         let mut twins = Twins::new(vec![Route::ByColumns(vec![0])], &make);
         // A group is saved once or with five rows, and for each of nine generations in which it may have been touched.
         let life = Life { retracts: vec![!append_only], keys: 12, values: 5, apart: 30, saved_max: 12 * (5 + 9) };

@@ -30,9 +30,11 @@ pub(in crate::operator::over) struct RowStates {
 /// What is known of a row.
 struct State {
     place: u32,
-    /// Result, state and reasons.
-    given: Option<(Box<[u8]>, Box<[u8]>, Option<String>)>,
+    given: Option<Outcome>,
 }
+
+/// A result, the state to go on from, and why the result cannot be represented.
+type Outcome = (Box<[u8]>, Box<[u8]>, Option<String>);
 
 /// A row as it is to be saved.
 struct Line {
@@ -94,7 +96,7 @@ impl Table {
         columns.push(Arc::new(BooleanArray::from_iter(lines.iter().map(|line| Some(line.state.given.is_some())))));
         let reasons = |line: &Line| line.state.given.as_ref().and_then(|given| given.2.clone());
         columns.push(Arc::new(lines.iter().map(reasons).collect::<StringArray>()));
-        let decoded = |converter: &RowConverter, of: fn(&(Box<[u8]>, Box<[u8]>, Option<String>)) -> &[u8]| -> Vec<ArrayRef> {
+        let decoded = |converter: &RowConverter, of: fn(&Outcome) -> &[u8]| -> Vec<ArrayRef> {
             let given = lines.iter().filter_map(|line| line.state.given.as_ref());
             let parser = converter.parser();
             let values = converter.convert_rows(given.map(|given| parser.parse(of(given)))).expect("bytes of this converter");
