@@ -11,6 +11,7 @@ pub(crate) mod groups;
 pub(crate) mod hold;
 pub(crate) mod join;
 pub(crate) mod late;
+pub(crate) mod ledger;
 pub(crate) mod lives;
 pub(crate) mod map;
 pub(crate) mod ordered;

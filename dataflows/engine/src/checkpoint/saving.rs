@@ -172,7 +172,7 @@ impl Saving {
                 if !logic.keeps_input(port as u32) {
                     continue;
                 }
-                log.extend(input.iter().map(|delta| Delta::of(delta.rows.clone(), delta.diffs.clone())));
+                log.extend(input.iter().map(|delta| logic.kept_of(port as u32, delta)));
             }
         }
     }

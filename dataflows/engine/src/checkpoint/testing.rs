@@ -15,6 +15,9 @@ use crate::{Delta, Diff, Time};
 /// Makes an operator that has nothing yet.
 pub(crate) type Make<'a> = dyn Fn() -> Box<dyn EpochLogic> + 'a;
 
+/// Makes a change of rows of a key and a value.
+pub(crate) type Rows<'a> = dyn Fn(&[(i64, i64, Diff)]) -> Delta + 'a;
+
 /// The twins.
 pub(crate) struct Twins<'a> {
     make: &'a Make<'a>,
@@ -136,7 +139,7 @@ pub(crate) struct Life {
 
 impl Life {
     /// Lives it; gives how many changes there were in all.
-    pub(crate) fn live(&self, twins: &mut Twins<'_>, delta: &dyn Fn(&[(i64, i64, Diff)]) -> Delta) -> usize {
+    pub(crate) fn live(&self, twins: &mut Twins<'_>, delta: &Rows<'_>) -> usize {
         let mut random = crate::arrangement::random::Random::new(11);
         let mut held: Vec<Vec<(i64, i64)>> = vec![Vec::new(); self.retracts.len()];
         let (mut epoch, mut changes, mut restored) = (10_000, 0, 0);

@@ -61,8 +61,9 @@ impl EpochLogic for Grouped {
     fn keeps(&self) -> Keeps {
         match self.groups.partial_types() {
             Some(_) => Keeps::Own,
-            None if self.expires => Keeps::Unsaved("a state_ttl of groups with an aggregate that keeps its values"),
-            None => Keeps::Inputs,
+            None if !self.expires => Keeps::Inputs,
+            None if self.groups.can_keep_rows() => Keeps::Own,
+            None => Keeps::Unsaved("a state_ttl of groups of rows that cannot be told apart"),
         }
     }
 
@@ -75,7 +76,10 @@ impl EpochLogic for Grouped {
     fn save(&mut self, saved: &mut Saved) {
         let keys = self.groups.key_count();
         let spread = Spread::ByColumns((0..keys).collect());
-        saved.entries(0, keys, spread.clone(), self.groups.take_changed(), None);
+        match self.groups.partial_types() {
+            Some(_) => saved.entries(0, keys, spread.clone(), self.groups.take_changed(), None),
+            None => saved.rows(0, Spread::ByColumns(self.groups.key_columns().to_vec()), self.groups.take_rows(), None),
+        }
         if let Some(lives) = self.groups.lives() {
             lives.save(1, spread, saved);
         }
@@ -84,7 +88,10 @@ impl EpochLogic for Grouped {
     fn load(&mut self, epoch: Time, tables: &mut [Vec<Delta>]) {
         match self.keeps() {
             Keeps::Own => {
-                tables[0].iter().for_each(|delta| self.groups.load(delta));
+                match self.groups.partial_types() {
+                    Some(_) => tables[0].iter().for_each(|delta| self.groups.load(delta)),
+                    None => self.groups.load_rows(&tables[0]),
+                }
                 self.groups.load_lives(epoch, tables.get(1).map_or(&[], Vec::as_slice));
             }
             _ => self.apply(epoch, tables, None, &mut Vec::new()),

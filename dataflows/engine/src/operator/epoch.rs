@@ -66,6 +66,11 @@ pub(crate) trait EpochLogic {
         true
     }
 
+    /// The rows of a change that it [keeps](Keeps::Inputs).
+    fn kept_of(&self, _input: u32, change: &Delta) -> Delta {
+        Delta::of(change.rows.clone(), change.diffs.clone())
+    }
+
     /// Rows of a table of [inputs](Keeps::Inputs) that it keeps no longer: see [`crate::checkpoint::TableState::freed`].
     fn freed(&self, _table: u32) -> Option<(usize, i64)> {
         None

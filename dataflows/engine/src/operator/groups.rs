@@ -12,6 +12,7 @@ use arrow::datatypes::{DataType, Field, Int64Type, Schema, SchemaRef};
 use highwater_plan::Aggregate;
 
 use super::accumulate::Accumulators;
+use super::ledger::Ledger;
 use super::lives::{Lives, TimeToLive, netted};
 use crate::keys::Keys;
 use crate::{Delta, Diff, Time};
@@ -31,6 +32,9 @@ pub(crate) struct Groups {
     read: Vec<usize>,
     /// What changed since the last checkpoint, if that is to be in the next one.
     dirty: Option<Dirty>,
+    input: SchemaRef,
+    /// With `state_ttl` and checkpoints: the rows of groups whose states do not travel.
+    ledger: Option<Ledger>,
 }
 
 /// Groups that differ from what the last checkpoint has of them.
@@ -113,6 +117,8 @@ impl Groups {
             lives: None,
             read: read_columns(aggregate),
             dirty: None,
+            input: Arc::clone(input),
+            ledger: None,
         }
     }
 
@@ -126,6 +132,33 @@ impl Groups {
     pub(crate) fn log(&mut self) {
         self.dirty = Some(Dirty::default());
         self.lives.iter_mut().for_each(Lives::log);
+        self.keep_ledger();
+    }
+
+    /// From here on the rows of groups are kept, if they can expire and their states do not travel.
+    fn keep_ledger(&mut self) {
+        if self.ledger.is_none() && self.lives.is_some() && self.partial_types().is_none() {
+            self.ledger = Some(Ledger::new(&self.input));
+        }
+    }
+
+    /// Whether the rows of groups can be kept beside their states.
+    pub(crate) fn can_keep_rows(&self) -> bool {
+        Ledger::can_keep(&self.input)
+    }
+
+    /// The rows that came and went since this was asked last, of groups whose states do not travel.
+    pub(crate) fn take_rows(&mut self) -> Vec<Delta> {
+        self.ledger.as_mut().map(Ledger::take).unwrap_or_default()
+    }
+
+    /// Takes back what [`Groups::take_rows`] gave.
+    pub(crate) fn load_rows(&mut self, deltas: &[Delta]) {
+        self.keep_ledger();
+        let mut numbers = Vec::new();
+        // As they are: a row that is there less than not at all was not of its group, and counts.
+        deltas.iter().for_each(|delta| self.accumulate(delta, &mut numbers));
+        self.take_rows();
     }
 
     /// When its groups were touched, if that counts.
@@ -199,6 +232,9 @@ impl Groups {
         if let Some(dirty) = self.dirty.as_mut().filter(|_| !expired.is_empty()) {
             dirty.forget(&expired, &self.keys);
         }
+        if let Some(ledger) = &mut self.ledger {
+            ledger.forget(&expired);
+        }
         for number in expired {
             self.rows[number as usize] = 0;
             self.forget(number);
@@ -236,6 +272,11 @@ impl Groups {
         self.rows.reserve(groups);
     }
 
+    /// The columns that are the key.
+    pub(crate) fn key_columns(&self) -> &[usize] {
+        &self.key_columns
+    }
+
     /// How many columns are the key.
     pub(crate) fn key_count(&self) -> usize {
         self.key_columns.len()
@@ -248,7 +289,7 @@ impl Groups {
 
     /// About how many bytes they take.
     pub(crate) fn bytes(&self) -> usize {
-        let lives = self.lives.as_ref().map_or(0, Lives::bytes);
+        let lives = self.lives.as_ref().map_or(0, Lives::bytes) + self.ledger.as_ref().map_or(0, Ledger::bytes);
         self.keys.bytes() + self.rows.capacity() * 9 + self.accumulators.bytes() + lives
     }
 
@@ -312,6 +353,9 @@ impl Groups {
         if let Some(dirty) = self.dirty.as_mut().filter(|_| !gone.is_empty()) {
             dirty.forget(&gone, &self.keys);
         }
+        if let Some(ledger) = &mut self.ledger {
+            ledger.forget(&gone);
+        }
         gone.into_iter().for_each(|number| self.forget(number));
         Results { rows: diffs.len(), columns, diffs: Some(diffs), failed }
     }
@@ -352,6 +396,9 @@ impl Groups {
     fn update(&mut self, delta: &Delta, numbers: &[u32]) {
         if let Some(dirty) = &mut self.dirty {
             dirty.mark(numbers);
+        }
+        if let Some(ledger) = &mut self.ledger {
+            ledger.add(delta, numbers);
         }
         if let Some(partial) = &self.partial {
             let rows = delta.rows.column(partial.rows).as_primitive::<Int64Type>().values();

@@ -150,7 +150,7 @@ impl HashJoin {
 
 impl EpochLogic for HashJoin {
     fn keeps(&self) -> Keeps {
-        expire::keeps(self.ttl.as_ref(), &self.layout)
+        if self.ttl.is_some() { Keeps::Own } else { Keeps::Inputs }
     }
 
     fn log(&mut self) {
@@ -165,6 +165,12 @@ impl EpochLogic for HashJoin {
         if let Some(expiry) = self.tables.values_mut().find_map(|table| table.expiry.as_mut()) {
             expiry.save(self.layout.types.len(), saved);
         }
+    }
+
+    /// Rows whose keys are NULL are not kept, unless NULLs are equal.
+    fn kept_of(&self, input: u32, change: &Delta) -> Delta {
+        let change = Delta::of(change.rows.clone(), change.diffs.clone());
+        self.layout.with_keys(change, input as usize)
     }
 
     fn gates(&mut self) -> Vec<&mut LateGate> {

@@ -96,6 +96,15 @@ impl RowWindows {
         }
     }
 
+    /// The column and the greatest time of rows whose windows are all over, which end at or before `closed`.
+    pub(crate) fn freed(&self, closed: i64) -> (usize, i64) {
+        let after = match self {
+            RowWindows::Assign(assign) => assign.kind.size(),
+            RowWindows::Bound { kind, .. } => kind.closes_after(),
+        };
+        (self.column(), closed.saturating_sub(after))
+    }
+
     /// The start of the window that ends at `end`.
     fn start_of(&self, end: i64) -> i64 {
         match self {
@@ -205,13 +214,9 @@ impl LateGate {
         }
     }
 
-    /// The column and the greatest time of rows whose windows are all over, which end at or before `closed`.
+    /// [`RowWindows::freed`].
     pub(crate) fn freed(&self, closed: i64) -> Option<(usize, i64)> {
-        let after = match &self.windows {
-            RowWindows::Assign(assign) => assign.kind.size(),
-            RowWindows::Bound { kind, .. } => kind.closes_after(),
-        };
-        Some((self.windows.column(), closed.saturating_sub(after)))
+        Some(self.windows.freed(closed))
     }
 
     fn all_open(&self, extent: Option<(i64, i64)>, closed: i64) -> bool {

@@ -62,6 +62,10 @@ impl Over {
         self
     }
 
+    fn closes_by_time(&self) -> bool {
+        matches!(self.closing, Some(Closing::Time(_)))
+    }
+
     fn table(&mut self, key: i64) -> &mut Table {
         let shared = &self.shared;
         self.tables.entry(key).or_insert_with(|| Table::new(Rc::clone(shared), self.ttl.clone().map(Lives::new)))
@@ -126,20 +130,33 @@ impl Over {
     }
 }
 
+impl Windows {
+    fn moment(&self) -> Moment {
+        let watermark = self.watermark.current;
+        Moment { watermark, closed: watermark.saturating_sub(self.lateness) }
+    }
+}
+
 impl EpochLogic for Over {
     fn keeps(&self) -> Keeps {
-        if self.ttl.is_some() { Keeps::Own } else { Keeps::Inputs }
+        if self.ttl.is_some() || self.closes_by_time() { Keeps::Own } else { Keeps::Inputs }
     }
 
     fn log(&mut self) {
-        if self.ttl.is_some() {
-            self.table(0).log();
+        match self.closes_by_time() {
+            true => self.table(0).log_states(),
+            false if self.ttl.is_some() => self.table(0).log(),
+            false => {}
         }
     }
 
-    /// With `state_ttl`: the rows that are kept, and when partitions were touched.
+    /// With `state_ttl` the rows that are kept, and when partitions were touched. By time, the rows that are kept and what
+    /// they were given.
     fn save(&mut self, saved: &mut Saved) {
         let partition = self.shared.plan.partition.clone();
+        if self.closes_by_time() {
+            return saved.rows(0, Spread::ByColumns(partition), self.table(0).take_states(), None);
+        }
         let table = self.table(0);
         let rows = table.log.as_mut().map(RowLog::take).unwrap_or_default();
         let spread = Spread::ByColumns((0..partition.len()).collect());
@@ -150,10 +167,22 @@ impl EpochLogic for Over {
     }
 
     fn load(&mut self, epoch: Time, tables: &mut [Vec<Delta>]) {
+        if self.closes_by_time() {
+            return tables[0].iter().for_each(|delta| self.table(0).load_states(delta));
+        }
         self.apply(epoch, tables, None, &mut Vec::new());
         if self.ttl.is_some() {
             self.table(0).load_lives(epoch, tables.get(1).map_or(&[], Vec::as_slice));
         }
+    }
+
+    fn resume(&mut self, epoch: Time, inputs: usize, watermarks: &[i64]) {
+        let Some(Closing::Time(times)) = &mut self.closing else {
+            return self.apply(epoch, &mut vec![Vec::new(); inputs], Some(watermarks), &mut Vec::new());
+        };
+        times.watermark.advance(Some(watermarks));
+        let moment = times.moment();
+        self.table(0).resume(moment);
     }
 
     fn gates(&mut self) -> Vec<&mut LateGate> {
@@ -161,7 +190,6 @@ impl EpochLogic for Over {
     }
 
     fn freed(&self, _table: u32) -> Option<(usize, i64)> {
-        // By time, what rows were given goes on into those after them.
         let Some(Closing::Window(windows)) = &self.closing else { return None };
         windows.gate.freed(windows.watermark.current.saturating_sub(windows.lateness))
     }
@@ -177,8 +205,7 @@ impl EpochLogic for Over {
                 let split = |delta| times.gate.split(epoch, delta, times.watermark.current);
                 let deltas: Vec<Delta> = times.gate.at_once(deltas).into_iter().map(split).collect();
                 times.watermark.advance(watermarks);
-                let watermark = times.watermark.current;
-                let moment = Moment { watermark, closed: watermark.saturating_sub(times.lateness) };
+                let moment = times.moment();
                 self.table(0).apply(&deltas, Some(moment))
             }
             None if deltas.is_empty() => return,

@@ -32,6 +32,9 @@ pub(super) struct State {
     told: u64,
     /// The epoch of each feed's batches.
     pub(super) receipts: BTreeMap<(usize, usize), Time>,
+    /// Feeds of a restored job that have not said again what they are, and the last epoch in which one did.
+    silent: usize,
+    said: Time,
 }
 
 impl Stage {
@@ -61,6 +64,12 @@ impl Stage {
         let wanted = self.steps.iter().filter(|(_, step)| **step < steps);
         let epochs: Option<Vec<Time>> = wanted.map(|(batch, _)| state.receipts.get(batch).copied()).collect();
         epochs.map(|epochs| epochs.into_iter().max().unwrap_or(1))
+    }
+
+    /// The epoch in which the last feed of a restored job said again what it is, if all have.
+    pub(super) fn restated(&self) -> Option<Time> {
+        let state = self.state();
+        (state.silent == 0).then_some(state.said)
     }
 
     /// Wakes those who wait.
@@ -155,6 +164,8 @@ impl ScriptedFeed {
         position: Option<Position>,
     ) -> Self {
         let Position { next, given, watermark, said } = position.clone().unwrap_or_default();
+        let restored = position.is_some() && said.is_some();
+        stage.state().silent += usize::from(restored);
         ScriptedFeed {
             index,
             source,
@@ -168,7 +179,7 @@ impl ScriptedFeed {
             given,
             pause: false,
             said,
-            restored: position.is_some() && said.is_some(),
+            restored,
             stage,
         }
     }
@@ -212,7 +223,14 @@ impl Feed for ScriptedFeed {
     fn poll(&mut self, _rows_max: usize) -> FeedPoll {
         if let Some(state) = self.said.filter(|_| std::mem::take(&mut self.restored)) {
             let place = Place { number: self.given, partition: self.index as u32 };
-            return FeedPoll::Ready(FeedBatch { deltas: Vec::new(), rejects: Vec::new(), state, receipts: Vec::new(), place });
+            let stage = Arc::clone(&self.stage);
+            let receipt: Receipt = Box::new(move |epoch| {
+                let mut state = stage.state();
+                (state.silent, state.said) = (state.silent - 1, state.said.max(epoch));
+                drop(state);
+                stage.tell();
+            });
+            return FeedPoll::Ready(FeedBatch { deltas: Vec::new(), rejects: Vec::new(), state, receipts: vec![receipt], place });
         }
         let batches = self.batches.len() + usize::from(self.finishes && !self.ends_with_rows);
         if self.next >= batches {

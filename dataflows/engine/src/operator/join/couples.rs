@@ -72,6 +72,15 @@ impl Couples {
         }
     }
 
+    /// The rows of a side that can match at all.
+    pub(super) fn comparable_of(&self, delta: &Delta, side: usize) -> Delta {
+        let delta = Delta::of(delta.rows.clone(), delta.diffs.clone());
+        match self.comparable(&delta, side) {
+            Some(comparable) => delta.filter(&comparable),
+            None => delta,
+        }
+    }
+
     /// Which rows of a side can match at all: NULL keys match nothing, unless NULLs are equal. `None`: all.
     pub(super) fn comparable(&self, delta: &Delta, side: usize) -> Option<BooleanBuffer> {
         let nulls = || self.on[side].iter().filter_map(|column| delta.rows.column(*column).nulls());

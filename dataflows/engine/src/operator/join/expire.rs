@@ -5,7 +5,7 @@
 
 use super::layout::Layout;
 use super::side::{NONE, Side};
-use crate::checkpoint::{Keeps, Saved, Spread};
+use crate::checkpoint::{Saved, Spread};
 use crate::keys::Keys;
 use crate::operator::groups::state_batch;
 use crate::operator::lives::{Lives, TimeToLive};
@@ -20,15 +20,6 @@ pub(super) struct Expiry {
     /// Per side what came and went since the last checkpoint, if that is to be in the next one: key columns, then, of a side
     /// that is stored, the kept ones.
     log: Option<[Vec<Delta>; 2]>,
-}
-
-/// How a join's state comes to be in checkpoints, if its keys are forgotten after a time or not.
-pub(super) fn keeps(ttl: Option<&TimeToLive>, layout: &Layout) -> Keeps {
-    match ttl {
-        None => Keeps::Inputs,
-        Some(_) if layout.types.is_empty() => Keeps::Unsaved("a state_ttl of a join without equal keys"),
-        Some(_) => Keeps::Own,
-    }
 }
 
 /// Changes of both sides with the numbers of their keys.

@@ -138,6 +138,10 @@ impl EpochLogic for Lookup {
         input == 1
     }
 
+    fn kept_of(&self, input: u32, change: &Delta) -> Delta {
+        self.couples.comparable_of(change, input as usize)
+    }
+
     fn load(&mut self, _epoch: Time, tables: &mut [Vec<Delta>]) {
         self.take_right(std::mem::take(&mut tables[1]));
         if let (Some(memory), Some(given)) = (&mut self.memory, tables.get(2)) {
@@ -148,7 +152,7 @@ impl EpochLogic for Lookup {
     fn apply(&mut self, epoch: Time, inputs: &mut [Vec<Delta>], _watermarks: Option<&[i64]>, output: &mut Vec<Delta>) {
         let right = std::mem::take(&mut inputs[1]);
         if let Some(log) = self.memory.as_mut().and_then(|memory| memory.log.as_mut()) {
-            log.right.extend(right.iter().map(|delta| Delta::of(delta.rows.clone(), delta.diffs.clone())));
+            log.right.extend(right.iter().map(|delta| self.couples.comparable_of(delta, 1)));
         }
         self.take_right(right);
         let left = std::mem::take(&mut inputs[0]);

@@ -16,7 +16,7 @@ use highwater_plan::{Emit, Join, JoinKind};
 
 use super::by_key::ByKey;
 use super::by_row::ByRow;
-use super::expire::{Expiry, keeps};
+use super::expire::Expiry;
 use super::layout::Layout;
 use super::side::Side;
 use super::{BATCH_ROWS, Window};
@@ -148,7 +148,7 @@ impl MatchingJoin {
 
 impl EpochLogic for MatchingJoin {
     fn keeps(&self) -> Keeps {
-        keeps(self.ttl.as_ref(), &self.form.layout)
+        if self.ttl.is_some() { Keeps::Own } else { Keeps::Inputs }
     }
 
     fn log(&mut self) {
@@ -173,6 +173,12 @@ impl EpochLogic for MatchingJoin {
         self.change(epoch, 0, changes, &mut Vec::new());
         let (Some(expiry), keys) = self.tables.get_mut(&0).expect("just made").expiry() else { return };
         expiry.load(epoch, tables.get(2).map_or(&[], Vec::as_slice), keys);
+    }
+
+    /// Rows whose keys are NULL are not kept, unless NULLs are equal.
+    fn kept_of(&self, input: u32, change: &Delta) -> Delta {
+        let change = Delta::of(change.rows.clone(), change.diffs.clone());
+        self.form.layout.with_keys(change, input as usize)
     }
 
     fn gates(&mut self) -> Vec<&mut LateGate> {

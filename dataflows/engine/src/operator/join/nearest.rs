@@ -267,6 +267,16 @@ impl EpochLogic for NearestJoin {
         Keeps::Inputs
     }
 
+    /// Rows that match nothing are not kept.
+    fn kept_of(&self, input: u32, change: &Delta) -> Delta {
+        let side = input as usize;
+        let kept = self.couples.comparable_of(change, side);
+        match kept.rows.column(self.compared[side]).logical_nulls() {
+            Some(nulls) if nulls.null_count() > 0 => kept.filter(nulls.inner()),
+            _ => kept,
+        }
+    }
+
     fn apply(&mut self, epoch: Time, inputs: &mut [Vec<Delta>], _watermarks: Option<&[i64]>, output: &mut Vec<Delta>) {
         let mut before = Before::with_hasher(ahash::RandomState::with_seeds(1, 2, 3, 4));
         for delta in std::mem::take(&mut inputs[0]) {

@@ -199,6 +199,11 @@ impl Rows {
         }
     }
 
+    /// Whether a row, of which there is still something to be read, has copies.
+    pub(crate) fn is_kept(&self, number: u32) -> bool {
+        self.slots[number as usize].copies > 0
+    }
+
     /// Frees what was given up.
     pub(crate) fn sweep(&mut self) {
         for number in self.dropped.drain(..) {

@@ -3,6 +3,7 @@
 mod expire;
 mod forget;
 mod renew;
+mod saved;
 
 use std::collections::{BTreeSet, HashMap};
 use std::rc::Rc;
@@ -12,6 +13,7 @@ use arrow::datatypes::{DataType, SchemaRef};
 use arrow_row::{RowConverter, SortField};
 use highwater_plan::{self as plan, FrameBound, FrameUnits, Micros, OverClosing};
 
+use self::saved::RowStates;
 use super::evaluate::{Pool, Prepared};
 use super::frames::{Ordered, Ranges, finals, moved};
 use crate::keys::Keys;
@@ -65,6 +67,8 @@ pub(super) struct Table {
     given: Vec<Option<Given>>,
     /// Per row its time in microseconds, if times close.
     times: Vec<i64>,
+    /// Per row its place among equal ones: the one before it has a smaller one.
+    places: Vec<u32>,
     /// Reasons why results cannot be represented, by row.
     failing: HashMap<u32, Vec<&'static str>>,
     /// Rows that were retracted before they came, by partition and bytes.
@@ -79,6 +83,8 @@ pub(super) struct Table {
     pub(super) lives: Option<Lives>,
     /// What changed since the last checkpoint, if that is to be in the next one.
     pub(super) log: Option<RowLog>,
+    /// The same, with what rows were given, where times close.
+    states: Option<RowStates>,
 }
 
 #[derive(Default)]
@@ -158,6 +164,7 @@ impl Table {
             partitions: Vec::new(),
             given: Vec::new(),
             times: Vec::new(),
+            places: Vec::new(),
             failing: HashMap::new(),
             owed: HashMap::new(),
             changed: Vec::new(),
@@ -166,6 +173,7 @@ impl Table {
             open: false,
             lives,
             log: None,
+            states: None,
         }
     }
 
@@ -256,14 +264,23 @@ impl Table {
         }
         let rows = &mut self.rows;
         let mut position = list.partition_point(|row| rows.compare(row, key).is_le());
+        let before = position.checked_sub(1).map(|before| list.get(before)).filter(|row| rows.compare(*row, key).is_eq());
+        let place = before.map_or(0, |before| self.places[before as usize] + 1);
+        let mut went = Vec::new();
         while diff > 0 {
             let row = rows.add(key);
             list.insert(position, row);
             if self.given.len() < rows.bound() {
                 self.given.resize_with(rows.bound(), || None);
                 self.times.resize(rows.bound(), 0);
+                self.places.resize(rows.bound(), 0);
             }
             self.times[row as usize] = time.unwrap_or(0);
+            // Copies are put before each other.
+            self.places[row as usize] = place + (diff - 1) as u32;
+            if let Some(states) = &mut self.states {
+                states.note_new(partition, row);
+            }
             if let Some(log) = &mut self.log {
                 log.add(partition, row, 1);
             }
@@ -277,6 +294,7 @@ impl Table {
                 log.add(partition, row, -1);
             }
             rows.drop(row);
+            went.push(row);
             self.changed.push(Change { partition, row, came: false });
             diff += 1;
         }
@@ -289,6 +307,7 @@ impl Table {
             // Nothing came or went, but the partition may have to be forgotten.
             self.changed.push(Change { partition, row: u32::MAX, came: false });
         }
+        went.into_iter().for_each(|row| self.note_change(partition, row));
     }
 
     fn final_at(&self, partition: u32, watermark: i64) -> usize {
@@ -307,6 +326,7 @@ impl Table {
         if let Some(lives) = &mut self.lives {
             lives.noted(&self.keys);
         }
+        self.note_states();
         self.rows.sweep();
         self.forgive();
         let touched: BTreeSet<u32> = touched.into_iter().collect();

@@ -1,6 +1,7 @@
 //! Results of rows around a row, with retractions.
 
 mod expiry;
+mod saved;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;

@@ -13,12 +13,13 @@ impl Table {
         let reach = self.reach();
         let free = self.free(number, closed, reach, moment);
         let due = if free < self.ordered(number).len() { Some(self.next_due(number, reach, moment)) } else { None };
-        let partition = &mut self.partitions[number as usize];
-        for row in partition.list.drain_front(free) {
+        for row in self.partitions[number as usize].list.drain_front(free) {
+            self.note_change(number, row);
             self.given[row as usize] = None;
             self.failing.remove(&row);
             self.rows.drop(row);
         }
+        let partition = &mut self.partitions[number as usize];
         partition.given -= free.min(partition.given);
         partition.closed = closed.saturating_sub(free);
         if let Some(old) = std::mem::replace(&mut partition.due, due) {

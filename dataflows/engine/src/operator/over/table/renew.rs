@@ -37,7 +37,9 @@ impl Table {
             let Partition { list, given, .. } = &self.partitions[*partition as usize];
             let came = counts.get(partition).map_or(0, |counts| counts.0);
             if moment.is_some() && self.shared.plan.emit == Emit::Final && given + came > *finals {
-                for row in list.iter_from(*finals).take(given + came - finals) {
+                let rows: Vec<u32> = list.iter_from(*finals).take(given + came - finals).collect();
+                for row in rows {
+                    self.note_change(*partition, row);
                     if let Some(given) = self.given[row as usize].take() {
                         listed.give(*partition, row, given.output, -1, self.failing.remove(&row));
                     }
@@ -190,6 +192,7 @@ impl Table {
                 let output = outputs.row(place).data();
                 let state: Box<[u8]> = states.as_ref().map_or(Box::from([]), |states| Box::from(states.row(place).data()));
                 let wrong = failed.remove(&place);
+                self.note_change(partition, row);
                 let old = self.given[row as usize].take();
                 if let Some(mut given) = old {
                     if *given.output == *output && self.failing.get(&row) == wrong.as_ref() {
