@@ -189,6 +189,7 @@ fn open(registry: &Registry, source: &SourceDecl) -> Result<Box<dyn Source>, Dia
         options: source.options.clone(),
         keeps_origin: source.keeps_late_rows,
         workers: 1,
+        log: None,
     })
 }
 

@@ -286,6 +286,7 @@ fn spec(source: &highwater_plan::Source, workers: usize) -> SourceSpec {
         options: source.options.clone(),
         keeps_origin: source.keeps_late_rows,
         workers,
+        log: None,
     }
 }
 

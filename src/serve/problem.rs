@@ -60,7 +60,9 @@ codes! {
     TooManySubscribers 429 "too-many-subscribers" "There are as many subscribers as allowed" "Try again later, or raise --limit-subscribers or --limit-subscribers-per-view.";
     Internal 500 "internal" "Something went wrong that should not" "The service's log has more; please report it.";
     TooManyConnections 503 "too-many-connections" "There are as many connections as allowed" "Try again later, or raise --limit-connections.";
+    NotKept 503 "not-kept" "The rows could not be kept so that a restart finds them" "Nothing was taken: send the same body again after `Retry-After` seconds. The detail says what is wrong.";
     Overloaded 503 "overloaded" "Too many request bodies are being received" "Try again after `Retry-After` seconds.";
+    NoRoom 507 "no-room" "The disk that keeps accepted rows is full" "Nothing was taken. Make room where the checkpoints are, then send the same body again.";
     QueryTimeout 504 "query-timeout" "The statement was not done in time" "Ask for less, or allow more (`timeout_ms`).";
     EpochTimeout 504 "epoch-timeout" "The epoch was not closed in time" "Wait longer (`timeout_ms`), or see `GET /v1/jobs/{name}` for what is behind.";
 }

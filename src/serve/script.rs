@@ -149,6 +149,8 @@ fn refused(text: &str, error: ScriptError) -> Problem {
             Problem::new(Code::QueueFull, detail).with("queued_rows", rows.into()).retry_after(1)
         }
         ScriptError::Push(PushFailure::Refused(PushError::Malformed(_))) => Problem::new(Code::InvalidRows, detail),
+        ScriptError::Push(PushFailure::Refused(PushError::NoRoom(_))) => Problem::new(Code::NoRoom, detail),
+        ScriptError::Push(PushFailure::Refused(PushError::NotKept(_))) => Problem::new(Code::NotKept, detail).retry_after(1),
         ScriptError::Push(PushFailure::Refused(PushError::Closed)) | ScriptError::Over(_) => Problem::new(Code::JobOver, detail),
         ScriptError::Queued(_) => Problem::new(Code::EpochTimeout, detail),
     }

@@ -134,6 +134,8 @@ fn refused(failure: PushFailure) -> Problem {
             Problem::new(Code::QueueFull, error.to_string()).with("queued_rows", rows.into()).retry_after(1)
         }
         PushFailure::Refused(PushError::Malformed(detail)) => Problem::new(Code::BadBody, detail),
+        PushFailure::Refused(PushError::NoRoom(detail)) => Problem::new(Code::NoRoom, detail),
+        PushFailure::Refused(PushError::NotKept(detail)) => Problem::new(Code::NotKept, detail).retry_after(1),
         PushFailure::Refused(error @ PushError::Closed) => Problem::new(Code::JobOver, error.to_string()),
     }
 }

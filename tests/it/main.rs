@@ -12,6 +12,7 @@ mod kafka;
 mod lateness;
 mod md5;
 mod processing_time;
+mod pushed;
 mod row_errors;
 mod rows;
 mod serve;

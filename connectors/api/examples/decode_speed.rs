@@ -101,6 +101,7 @@ fn spec(schema: Schema, used: Vec<usize>, kind: &str, events: &str) -> SourceSpe
         options: Options::from_pairs([("connector", "nexmark"), ("events", events), ("type", kind)]),
         keeps_origin: false,
         workers: 1,
+        log: None,
     }
 }
 

@@ -133,6 +133,7 @@ mod tests {
             options: Options::from_pairs([("connector", "datagen")]),
             keeps_origin: false,
             workers: 1,
+            log: None,
         };
         let error = Registry::builtin().open_source(&spec).err().expect("rows are made up").to_string();
         assert!(error.contains("source 's' has no metadata 'offset'"), "{error}");

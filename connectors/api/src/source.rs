@@ -7,6 +7,7 @@ mod nexmark;
 mod pace;
 
 use std::fmt;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -74,6 +75,18 @@ pub struct SourceSpec {
     /// A connector that can split itself at will makes so many partitions: one for each worker that reads, or as many as
     /// there were when the job was saved.
     pub workers: usize,
+    /// Where the source may keep what it accepts from clients; `None`: nowhere that outlives the process.
+    pub log: Option<SourceLog>,
+}
+
+/// A directory of a source's own, in which it keeps what it accepted from the time that the job's checkpoints do not cover.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SourceLog {
+    /// The directory; it need not be there. It has what belongs to the job's checkpoints, or nothing.
+    pub directory: PathBuf,
+    /// The epoch of the checkpoint that the job goes on from, if the log is of that run of the job. Otherwise nobody goes on from
+    /// what is accepted until [`Source::saved`] is told.
+    pub resumed: Option<u64>,
 }
 
 impl SourceSpec {
@@ -128,6 +141,9 @@ pub trait Source: Send + Sync {
     fn rows(&self) -> Option<u64> {
         None
     }
+
+    /// Told after each durable checkpoint: the job, if it is started again, goes on from there.
+    fn saved(&self) {}
 
     /// Told after each durable checkpoint up to where each partition is read in it: what comes before is never read again, and
     /// may be let go of or shown to others. Does not wait; what goes wrong is logged, since nothing depends on it.
@@ -266,6 +282,8 @@ impl Reject {
 pub trait PushHandle: Send + Sync {
     /// Decodes a body and queues its rows as one unit: they become visible at one epoch.
     ///
+    /// With a [log](SourceSpec::log) a body that was taken is on the disk; so many bodies share a flush as wait for it.
+    ///
     /// `done` is called with that epoch once the dataflow has taken the rows. A body with the `idempotency_key` of an
     /// earlier one is not queued again; `done` gets the earlier one's epoch.
     fn push(&self, request: PushRequest, done: Receipt) -> Result<PushSummary, PushError>;
@@ -277,6 +295,11 @@ pub trait PushHandle: Send + Sync {
 
     /// Rows and bytes that wait to be taken.
     fn depth(&self) -> Backlog;
+
+    /// Bodies (as rows) and bytes in the log that [`SourceSpec::log`] asked for; `None` without one.
+    fn kept(&self) -> Option<Backlog> {
+        None
+    }
 }
 
 /// A pushed body.
@@ -326,6 +349,12 @@ pub enum PushError {
     /// The body as a whole is not of its format.
     #[error("{0}")]
     Malformed(String),
+    /// The disk has no room for it; nothing was taken.
+    #[error("{0}")]
+    NoRoom(String),
+    /// It cannot be kept so that it outlives the process; nothing was taken.
+    #[error("{0}")]
+    NotKept(String),
     /// The source has ended.
     #[error("the source has ended")]
     Closed,

@@ -84,6 +84,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         options: Options::from_pairs(pairs),
         keeps_origin: false,
         workers: 1,
+        log: None,
     };
     let source = KafkaSource.open(&spec).map_err(|error| error.to_string())?;
     let thread = std::thread::current();

@@ -32,6 +32,7 @@ use crate::clock::Clock;
 use crate::ingest::Stood;
 use crate::open::OpenSource;
 use crate::outbox::Outbox;
+use crate::pushed::Pushed;
 use crate::retry::backoff;
 use crate::signal::Signal;
 use crate::status::{Fault, LastError};
@@ -132,6 +133,7 @@ pub(crate) struct Checkpointing {
     pub(crate) fresh: bool,
     pub(crate) interval: Duration,
     pub(crate) queues: Vec<Queue>,
+    pub(crate) pushed: Pushed,
     pub(crate) sources: Arc<Vec<OpenSource>>,
     pub(crate) status: Arc<CheckpointStatus>,
     pub(crate) fault: Arc<Fault>,
@@ -204,6 +206,8 @@ struct Thread {
     /// Of checkpoints that could not be written: they are part of the next one.
     unwritten: Vec<Section>,
     failures: u32,
+    /// What other runs of the job left is deleted.
+    swept: bool,
     compaction: Option<JoinHandle<()>>,
     /// The last checkpoint: its epoch, and where reading stood.
     last: Option<(Time, Positions)>,
@@ -222,7 +226,16 @@ enum Taken {
 
 impl Thread {
     fn new(with: Checkpointing, shared: Arc<Shared>) -> Self {
-        Thread { with, shared, unwritten: Vec::new(), failures: 0, compaction: None, last: None, written: Duration::ZERO }
+        Thread {
+            with,
+            shared,
+            unwritten: Vec::new(),
+            failures: 0,
+            swept: false,
+            compaction: None,
+            last: None,
+            written: Duration::ZERO,
+        }
     }
 
     fn run(mut self) {
@@ -329,6 +342,9 @@ impl Thread {
         }
         self.durable(&checkpoint);
         self.tell_sources(&checkpoint);
+        if !std::mem::replace(&mut self.swept, true) {
+            self.with.pushed.sweep();
+        }
         self.compact();
         Taken::Durable
     }
@@ -416,13 +432,17 @@ impl Thread {
         let meta = serde_json::to_value(self.with.names.dropped()).expect("names are JSON");
         let epoch = self.with.writer.manifest().epoch;
         let stored = Stored { epoch, meta, sections: Vec::new(), keep: Keep::None };
-        if let Err(error) = self.with.writer.commit(stored) {
-            tracing::error!(job = self.with.job.name(), %error, "the job is dropped, but its checkpoints do not say so");
+        match self.with.writer.commit(stored) {
+            Ok(_) => self.with.pushed.remove(),
+            Err(error) => {
+                tracing::error!(job = self.with.job.name(), %error, "the job is dropped, but its checkpoints do not say so");
+            }
         }
     }
 
     /// Tells sources up to where they need not keep what was read.
     fn tell_sources(&self, checkpoint: &Checkpoint) {
+        self.with.sources.iter().for_each(|source| source.opened.saved());
         let mut read: BTreeMap<usize, Vec<(PartitionId, Offset)>> = BTreeMap::new();
         for ((source, partition), position) in &checkpoint.positions {
             if let Ok(Stood { offset: Some(offset), .. }) = position.parse() {

@@ -22,6 +22,7 @@ use crate::discovery::{Discovery, Growing};
 use crate::open::Opening;
 use crate::outbox::Outbox;
 use crate::publishing::Publishing;
+use crate::pushed::Pushed;
 use crate::running::RunningJob;
 use crate::savepoints::RestoreFrom;
 use crate::signal::Signal;
@@ -70,6 +71,7 @@ struct Kept {
     writer: Arc<Writer>,
     names: Names,
     fresh: bool,
+    pushed: Pushed,
 }
 
 /// The runtime could not start.
@@ -167,7 +169,7 @@ impl Runtime {
             fault: Arc::clone(&fault),
             signal: Arc::clone(&signal),
             clock: Arc::clone(&self.clock),
-            checkpoints: kept.is_some(),
+            pushed: kept.as_ref().map(|kept| &kept.pushed),
             resumed: restored.as_mut().map(|restored| std::mem::take(&mut restored.resumed)),
         };
         let opened = opening.open(&job).map_err(CreateError::Diagnostics)?;
@@ -236,7 +238,7 @@ impl Runtime {
         config: &CheckpointConfig,
         store: &Store,
     ) -> Result<(Kept, Option<Restored>), CheckpointError> {
-        let names = Names::new(job, text, options.until_end);
+        let mut names = Names::new(job, text, options.until_end);
         let own = store.job(name)?;
         // Whoever had it before can write no more from here on: what is newest stays so.
         let with = highwater_store::Options::default();
@@ -262,8 +264,14 @@ impl Runtime {
             }
             restored
         });
+        // What another job's sources accepted is not this one's.
+        let own = restored.as_ref().filter(|_| !adopts).and_then(|restored| Some((restored.run.clone()?, restored.epoch)));
+        let begun = || format!("{:020}-{}", writer.owner().claim, writer.owner().since_ms);
+        let (run, resumed) = own.map_or_else(|| (begun(), None), |(run, epoch)| (run, Some(epoch)));
+        names.set_run(&run);
+        let pushed = Pushed::new(&store.job(name)?, run, resumed);
         let (location, writer, fresh) = (config.location.clone(), Arc::new(writer), restored.is_none());
-        Ok((Kept { location, interval: config.interval, writer, names, fresh }, restored))
+        Ok((Kept { location, interval: config.interval, writer, names, fresh, pushed }, restored))
     }
 
     fn start_threads(
@@ -296,6 +304,7 @@ impl Runtime {
             fresh: kept.fresh,
             interval: kept.interval,
             queues,
+            pushed: kept.pushed,
             sources: Arc::clone(&running.sources),
             status: Arc::clone(status),
             fault: Arc::clone(&running.fault),

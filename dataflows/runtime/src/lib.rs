@@ -28,6 +28,7 @@ mod congestion;
 mod discovery;
 mod outbox;
 mod publishing;
+mod pushed;
 
 mod batch;
 mod event_time;

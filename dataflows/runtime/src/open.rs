@@ -9,7 +9,7 @@ use std::sync::{Arc, PoisonError, RwLock};
 use arrow::datatypes::DataType;
 use highwater_connectors::Registry;
 use highwater_connectors::sink::{Delivery, SinkSpec, SinkTarget};
-use highwater_connectors::source::{Offset, PartitionId, PushHandle, Source, SourceError, SourceSpec, Waker};
+use highwater_connectors::source::{Offset, PartitionId, PushHandle, Source, SourceError, SourceLog, SourceSpec, Waker};
 use highwater_engine::{EpochSink, FeedSpec, Time};
 use highwater_plan::{Diagnostic, Job, SourceKind};
 
@@ -21,6 +21,7 @@ use crate::ingest::{Partition, SourceContext, SourceFeed, Stood};
 use crate::options::SourceOptions;
 use crate::outbox::{Outbox, OutboxSink};
 use crate::publishing::Publishing;
+use crate::pushed::Pushed;
 use crate::signal::Signal;
 use crate::sinks::{SinkStatus, WriterSink};
 use crate::status::{Fault, PartitionInfo, PartitionStatus};
@@ -41,8 +42,8 @@ pub(crate) struct Opening<'a> {
     pub(crate) signal: Arc<Signal>,
     /// Tells the time.
     pub(crate) clock: Arc<dyn Clock>,
-    /// Whether the job has checkpoints.
-    pub(crate) checkpoints: bool,
+    /// Where sources keep what they accept, if the job has checkpoints.
+    pub(crate) pushed: Option<&'a Pushed>,
     /// What it goes on from.
     pub(crate) resumed: Option<Resumed>,
 }
@@ -130,7 +131,12 @@ impl Opening<'_> {
         check_watermark(statement)?;
         opened.warnings.extend(idle_timeout_without_watermark(statement, &options));
         let workers = self.wakers.len();
-        let source = self.registry.open_source(&spec_of(statement, self.split_for(&statement.name)))?;
+        let log = self.log_of(statement)?;
+        let spec = SourceSpec { log, ..spec_of(statement, self.split_for(&statement.name)) };
+        let source = self.registry.open_source(&spec)?;
+        if self.pushed.is_some() && spec.log.is_none() && source.push_handle().is_some() {
+            opened.warnings.push(not_kept(statement));
+        }
         let cannot_read = |error: SourceError| cannot_read(statement, error);
         let partitions = source.partitions().map_err(cannot_read)?;
         if self.resumed.is_some() {
@@ -186,6 +192,12 @@ impl Opening<'_> {
         Ok(())
     }
 
+    fn log_of(&self, source: &highwater_plan::Source) -> Result<Option<SourceLog>, Diagnostic> {
+        let log = self.pushed.map(|pushed| pushed.log(&source.name)).transpose();
+        log.map(Option::flatten)
+            .map_err(|error| Diagnostic::error("source-unavailable", error.to_string()).at(source.options.span.or(source.span)))
+    }
+
     /// In how many partitions a source that can be split at will is: as many as there are workers, or were when the job was
     /// saved.
     fn split_for(&self, source: &str) -> usize {
@@ -199,7 +211,7 @@ impl Opening<'_> {
     }
 
     fn sink_spec(&self, sink: &highwater_plan::Sink) -> SinkSpec {
-        sink_spec(self.job, sink, self.checkpoints, self.resumed.is_some())
+        sink_spec(self.job, sink, self.pushed.is_some(), self.resumed.is_some())
     }
 
     fn open_sink(&self, number: usize, sink: &highwater_plan::Sink, opened: &mut Opened) -> Result<(), Diagnostic> {
@@ -269,7 +281,19 @@ fn spec_of(source: &highwater_plan::Source, workers: usize) -> SourceSpec {
         options: source.options.clone(),
         keeps_origin: source.keeps_late_rows,
         workers,
+        log: None,
     }
+}
+
+fn not_kept(source: &highwater_plan::Source) -> Diagnostic {
+    let message = format!(
+        "rows pushed to '{}' survive this process from the next checkpoint on, not from when they are accepted: the checkpoints \
+         are not in a directory of this machine",
+        source.name
+    );
+    Diagnostic::warning("not-durable", message)
+        .at(source.options.span.or(source.span))
+        .help("keep the checkpoints in a directory, or let clients send again what was accepted since the last one")
 }
 
 fn check_watermark(source: &highwater_plan::Source) -> Result<(), Diagnostic> {

@@ -2,6 +2,8 @@
 
 use std::collections::BTreeMap;
 
+use std::path::PathBuf;
+
 use crate::blobs::{Blobs, Created};
 use crate::error::{Result, StoreError};
 use crate::file::{self, IndexEntry};
@@ -52,6 +54,13 @@ impl JobStore {
     /// The job's name.
     pub fn name(&self) -> &str {
         &self.name
+    }
+
+    /// A folder for what belongs to the job and is no checkpoint: `<store>/<what>/<job>`, if the store is a directory of this
+    /// machine. The store itself neither makes it nor looks into it.
+    pub fn folder_beside(&self, what: &str) -> Option<PathBuf> {
+        let part = self.folder.strip_prefix("jobs/").unwrap_or(&self.folder);
+        self.blobs.folder().map(|store| store.join(what).join(part))
     }
 
     /// All checkpoints and savepoints, newest first. Damaged ones are among them, and say what is wrong.

@@ -70,6 +70,7 @@ pub use self::compact::{Compacted, Fold, Folder};
 pub use self::error::{Result, StoreError};
 pub use self::job::{JobStore, ManifestInfo};
 pub use self::manifest::{FileRef, Kind, Manifest, Owner};
+pub use self::names::to_part;
 pub use self::policy::{Policy, Span};
 pub use self::read::{Progress, ReadOptions, Sections};
 pub use self::section::Section;

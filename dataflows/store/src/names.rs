@@ -9,7 +9,9 @@ use crate::error::{Result, StoreError};
 const BYTES_MAX: usize = 200;
 
 /// The part of a path that stands for a name; `what` says whose, for errors.
-pub(crate) fn to_part(name: &str, what: &str) -> Result<String> {
+///
+/// Errors: no name, or one that is too long.
+pub fn to_part(name: &str, what: &str) -> Result<String> {
     if name.is_empty() {
         return Err(StoreError::Name { what: format!("a {what} must have a name") });
     }

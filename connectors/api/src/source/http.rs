@@ -3,20 +3,27 @@
 //! A body is decoded on the thread that brought it, so that its sender learns at once which rows were refused, and queued
 //! as one unit: all its rows belong to one epoch. When the dataflow is behind, the queue fills up and pushes are refused
 //! ([`PushError::Full`]): the sender waits, not this process's memory. A body that is sent twice with the same idempotency
-//! key is taken once. The queue is not kept across restarts: a receipt means that the rows are in the dataflow.
+//! key is taken once.
+//!
+//! With a [log](super::SourceLog) a body is on the disk before it is queued: who is told that it was taken finds its rows after a
+//! restart, and its key known. Bodies are numbered, and their numbers are the source's offsets: a job that goes on from a
+//! checkpoint is given what was accepted after it, and the log lets go of what a durable checkpoint has.
 
+mod keep;
 mod keys;
+mod log;
 mod queue;
 
-use std::sync::{Arc, Mutex, MutexGuard};
-use std::time::Instant;
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 
 use arrow::array::Int64Array;
 use arrow::error::ArrowError;
 use arrow::record_batch::RecordBatch;
 use highwater_plan::{Diagnostic, Field, OptionReader};
 
-use self::keys::{Keys, Known};
+use self::keep::{Pending, now, pack};
+use self::keys::{Kept, Keys, Known};
+use self::log::{Content, Found, Log, Replay};
 use self::queue::{Body, Queue};
 use super::{
     Backlog, COMMON_FIELDS, Offset, PartitionId, PartitionReader, Polled, PushError, PushFormat, PushHandle, PushRequest,
@@ -44,7 +51,11 @@ struct Http {
     csv: Format,
     queue_rows_max: u64,
     queue_bytes_max: u64,
+    /// Locked before the state, never while it is held.
+    log: Option<Mutex<Log>>,
     state: Mutex<State>,
+    /// Told when the state has become another one for those who push.
+    changed: Condvar,
 }
 
 struct State {
@@ -52,6 +63,15 @@ struct State {
     keys: Keys,
     waker: Option<Waker>,
     closed: bool,
+    /// The number of the next body.
+    next: u64,
+    /// What the log held when it was opened, until reading begins.
+    found: Option<Found>,
+    /// What is kept now belongs to a job that goes on after this process.
+    saved: bool,
+    /// Bodies that are to be kept with the next flush.
+    pending: Vec<Pending>,
+    flushing: bool,
 }
 
 impl SourceConnector for HttpSource {
@@ -70,8 +90,17 @@ impl SourceConnector for HttpSource {
         json.decoder(&spec.decoder_spec(), &spec.options)?;
         let keys_max = reader.parsed::<usize>("idempotency_keys_max", "a number")?.unwrap_or(100_000);
         let retention = reader.duration("idempotency_retention")?.unwrap_or(std::time::Duration::from_secs(3_600));
+        let opened = spec.log.as_ref().map(|log| Log::open(&log.directory)).transpose();
+        let (log, found) = opened
+            .map_err(|error| {
+                let message = format!("source '{}' cannot be pushed to: {error}", spec.name);
+                Diagnostic::error("source-unavailable", message).at(spec.options.span)
+            })?
+            .unzip();
         Ok(Box::new(Opened(Arc::new(Http {
             spec: spec.clone(),
+            log: log.map(Mutex::new),
+            changed: Condvar::new(),
             json,
             csv,
             queue_rows_max: reader.parsed("queue_rows_max", "a number of rows")?.unwrap_or(100_000),
@@ -81,6 +110,11 @@ impl SourceConnector for HttpSource {
                 keys: Keys::new(keys_max, retention),
                 waker: None,
                 closed: false,
+                next: 1,
+                found,
+                saved: spec.log.as_ref().is_some_and(|log| log.resumed.is_some()),
+                pending: Vec::new(),
+                flushing: false,
             }),
         }))))
     }
@@ -92,6 +126,7 @@ struct Opened(Arc<Http>);
 impl Drop for Opened {
     fn drop(&mut self) {
         self.0.state().closed = true;
+        self.0.changed.notify_all();
     }
 }
 
@@ -101,13 +136,24 @@ impl Source for Opened {
     }
 
     fn read(&self, _: &PartitionId, offset: Option<&Offset>, waker: Waker) -> Result<Box<dyn PartitionReader>, SourceError> {
-        let mut state = self.0.state();
-        state.waker = Some(waker);
-        // Bodies are counted on, so that offsets of one partition never repeat.
-        if let Some(taken) = offset.and_then(|offset| offset.0.parse().ok()) {
-            state.queue.resume(taken);
-        }
-        Ok(Box::new(Reader(self.0.clone())))
+        let after = match offset {
+            None => 0,
+            Some(offset) => offset.0.parse().map_err(|_| {
+                SourceError::fatal(format!("source '{}': '{}' is no number of a body", self.0.spec.name, offset.0))
+            })?,
+        };
+        self.0.state().waker = Some(waker);
+        let replay = self.0.resume(after)?;
+        Ok(Box::new(Reader { http: self.0.clone(), replay }))
+    }
+
+    fn saved(&self) {
+        self.0.state().saved = true;
+        self.0.changed.notify_all();
+    }
+
+    fn committed(&self, positions: &[(PartitionId, Offset)]) {
+        positions.iter().filter_map(|(_, offset)| offset.0.parse().ok()).for_each(|upto| self.0.release(upto));
     }
 
     fn bounded(&self) -> bool {
@@ -119,19 +165,29 @@ impl Source for Opened {
     }
 }
 
-struct Reader(Arc<Http>);
+struct Reader {
+    http: Arc<Http>,
+    /// What was accepted before the restart comes first.
+    replay: Option<Replay>,
+}
 
 impl PartitionReader for Reader {
     fn poll(&mut self, rows_max: usize) -> Result<Polled, SourceError> {
-        let bodies = self.0.state().queue.take(rows_max);
+        if let Some(replay) = &mut self.replay {
+            match self.http.replayed(replay, rows_max)? {
+                Some(polled) => return Ok(polled),
+                None => self.replay = None,
+            }
+        }
+        let bodies = self.http.state().queue.take(rows_max);
         match bodies {
-            Some(bodies) => queue::batch(bodies, &self.0.spec).map(Polled::Batch),
+            Some(bodies) => queue::batch(bodies, &self.http.spec).map(Polled::Batch),
             None => Ok(Polled::Pending(None)),
         }
     }
 
     fn backlog(&self) -> Option<Backlog> {
-        Some(self.0.state().queue.depth())
+        Some(self.http.state().queue.depth())
     }
 }
 
@@ -184,7 +240,23 @@ impl Http {
             duplicate: false,
         };
         let bytes = request.body.len() as u64;
-        Ok((Body { rows: decoded.rows, diffs: decoded.diffs, rejects, bytes, receipt: None }, summary))
+        Ok((Body { rows: decoded.rows, diffs: decoded.diffs, rejects, bytes, receipt: None, number: 0 }, summary))
+    }
+
+    /// Rows that are columns already, all of the source's.
+    fn body_of(&self, rows: RecordBatch, diffs: Int64Array) -> Result<Body, PushError> {
+        let malformed = |error: ArrowError| PushError::Malformed(error.to_string());
+        let rows = RecordBatch::try_new(self.spec.schema.clone(), rows.columns().to_vec()).map_err(malformed)?;
+        let rows = if self.spec.keeps_origin { rows } else { rows.project(&self.spec.used).map_err(malformed)? };
+        let bytes = rows.get_array_memory_size() as u64;
+        Ok(Body { rows, diffs: Some(diffs), rejects: Vec::new(), bytes, receipt: None, number: 0 })
+    }
+
+    /// Answers a body that is known as the first time.
+    fn answer_again(&self, state: MutexGuard<'_, State>, known: &Known, done: Receipt) -> Result<PushSummary, PushError> {
+        self.wait_kept(state, known.kept())?;
+        known.wait(done);
+        Ok(PushSummary { duplicate: true, ..known.summary() })
     }
 }
 
@@ -192,71 +264,57 @@ impl PushHandle for Http {
     fn push(&self, request: PushRequest, done: Receipt) -> Result<PushSummary, PushError> {
         let key = request.idempotency_key.clone();
         {
-            let mut state = self.state();
-            if state.closed {
-                return Err(PushError::Closed);
-            }
-            if let Some(known) = key.as_deref().and_then(|key| state.keys.find(key, Instant::now())) {
-                return Ok(answer_again(state, known, done));
+            let mut state = self.when_saved(self.state())?;
+            if let Some(known) = key.as_deref().and_then(|key| state.keys.find(key, now())) {
+                return self.answer_again(state, &known, done);
             }
             // Before the work of decoding: a full queue refuses without it.
             self.full(&state, 1, request.body.len() as u64)?;
         }
         let (mut body, summary) = self.decode(&request)?;
-        let mut state = self.state();
-        if state.closed {
-            return Err(PushError::Closed);
-        }
-        if let Some(known) = key.as_deref().and_then(|key| state.keys.find(key, Instant::now())) {
-            return Ok(answer_again(state, known, done));
+        let record = self.record(Content::Pushed(request.format), key.as_deref(), &summary, request.body)?;
+        let mut state = self.when_saved(self.state())?;
+        if let Some(known) = key.as_deref().and_then(|key| state.keys.find(key, now())) {
+            return self.answer_again(state, &known, done);
         }
         self.full(&state, summary.accepted, body.bytes)?;
-        let known = key.map(|key| state.keys.insert(key, summary.clone(), Instant::now()));
-        body.receipt = Some(match known {
+        let known = key.map(|key| {
+            let kept = Kept::default();
+            (state.keys.insert(&key, summary.clone(), now(), Arc::clone(&kept)), kept)
+        });
+        body.receipt = Some(match &known {
             None => done,
-            Some(known) => {
+            Some((known, _)) => {
                 known.wait(done);
+                let known = Arc::clone(known);
                 Receipt(Box::new(move |epoch| known.settle(epoch)))
             }
         });
-        state.queue.push(body);
-        let waker = state.waker.clone();
-        drop(state);
-        if let Some(waker) = waker {
-            waker();
-        }
+        self.keep(state, body, known, record)?;
         Ok(summary)
     }
 
     fn push_rows(&self, rows: RecordBatch, diffs: Int64Array, done: Receipt) -> Result<(), PushError> {
-        let malformed = |error: ArrowError| PushError::Malformed(error.to_string());
-        let rows = RecordBatch::try_new(self.spec.schema.clone(), rows.columns().to_vec()).map_err(malformed)?;
-        let rows = if self.spec.keeps_origin { rows } else { rows.project(&self.spec.used).map_err(malformed)? };
-        let bytes = rows.get_array_memory_size() as u64;
-        let mut state = self.state();
-        if state.closed {
-            return Err(PushError::Closed);
-        }
-        self.full(&state, rows.num_rows() as u64, bytes)?;
-        state.queue.push(Body { rows, diffs: Some(diffs), rejects: Vec::new(), bytes, receipt: Some(done) });
-        let waker = state.waker.clone();
-        drop(state);
-        if let Some(waker) = waker {
-            waker();
-        }
-        Ok(())
+        let content = match &self.log {
+            Some(_) => pack(&rows, &diffs).map_err(|error| PushError::Malformed(error.to_string()))?,
+            None => Vec::new(),
+        };
+        let record = self.record(Content::Rows, None, &PushSummary::default(), content)?;
+        let mut body = self.body_of(rows, diffs)?;
+        body.receipt = Some(done);
+        let state = self.when_saved(self.state())?;
+        self.full(&state, body.rows.num_rows() as u64, body.bytes)?;
+        self.keep(state, body, None, record)
     }
 
     fn depth(&self) -> Backlog {
         self.state().queue.depth()
     }
-}
 
-/// Answers a body that is known as the first time.
-fn answer_again(state: MutexGuard<'_, State>, known: Known, done: Receipt) -> PushSummary {
-    drop(state);
-    known.wait(done);
-    PushSummary { duplicate: true, ..known.summary() }
+    fn kept(&self) -> Option<Backlog> {
+        let log = self.log.as_ref()?;
+        Some(log.lock().unwrap_or_else(PoisonError::into_inner).size())
+    }
 }
 
 /// Rows and rejects of a body.

@@ -218,6 +218,7 @@ pub(crate) fn source_spec(brokers: &str, topic: &str, more: &[(&str, &str)]) -> 
         options: Options::from_pairs(pairs.into_iter().chain(more.iter().copied())),
         keeps_origin: false,
         workers: 1,
+        log: None,
     }
 }
 

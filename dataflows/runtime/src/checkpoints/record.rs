@@ -49,6 +49,9 @@ pub(crate) struct Meta {
     /// Whether the job was dropped: nothing goes on from here.
     #[serde(default)]
     pub(crate) dropped: bool,
+    /// Since when the job goes on from its own checkpoints: what its sources accepted meanwhile is kept under this name.
+    #[serde(default)]
+    pub(crate) run: Option<String>,
 }
 
 impl Meta {
@@ -108,6 +111,7 @@ pub(crate) struct Names {
     outputs: BTreeSet<String>,
     text: String,
     until_end: bool,
+    run: Option<String>,
 }
 
 impl Names {
@@ -121,7 +125,13 @@ impl Names {
             outputs: views.chain(sinks).collect(),
             text: text.to_owned(),
             until_end,
+            run: None,
         }
+    }
+
+    /// Names what the checkpoints to come belong to.
+    pub(crate) fn set_run(&mut self, run: &str) {
+        self.run = Some(run.to_owned());
     }
 
     /// What the manifest says of a job that was dropped.
@@ -136,6 +146,7 @@ impl Names {
             until_end: self.until_end,
             finished: false,
             dropped: true,
+            run: self.run.clone(),
         }
     }
 
@@ -162,6 +173,7 @@ impl Names {
             until_end: self.until_end,
             finished,
             dropped: false,
+            run: self.run.clone(),
         }
     }
 

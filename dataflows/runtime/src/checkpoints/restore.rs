@@ -22,6 +22,8 @@ pub(crate) struct Restored {
     pub(crate) outboxes: BTreeMap<String, Vec<EpochChanges>>,
     /// The checkpoint's epoch.
     pub(crate) epoch: Time,
+    /// What the checkpoint belongs to.
+    pub(crate) run: Option<String>,
 }
 
 /// Reads the state that `manifest` names, for a job on so many workers; `None` if that job was dropped.
@@ -63,5 +65,6 @@ pub(crate) fn restore(
         resumed: Resumed { epoch: manifest.epoch, positions },
         outboxes: outboxes.collect::<Result<_, CheckpointError>>()?,
         epoch: manifest.epoch,
+        run: meta.run,
     }))
 }

@@ -20,6 +20,7 @@ fn spec(columns: &[(&str, DataType)], pairs: &[(&str, &str)]) -> SourceSpec {
         options: Options::from_pairs(pairs.iter().copied().chain([("connector", "datagen"), ("rate", "max")])),
         keeps_origin: false,
         workers: 4,
+        log: None,
     }
 }
 

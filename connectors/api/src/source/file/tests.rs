@@ -23,6 +23,7 @@ fn spec(path: &Path, pairs: &[(&str, &str)]) -> SourceSpec {
         options,
         keeps_origin: true,
         workers: 1,
+        log: None,
     }
 }
 

@@ -25,6 +25,8 @@ pub(super) struct Body {
     pub(super) bytes: u64,
     /// Told when the rows are in the dataflow.
     pub(super) receipt: Option<Receipt>,
+    /// Bodies are numbered in the order in which they were taken, from 1 on.
+    pub(super) number: u64,
 }
 
 /// Bodies in the order in which they came.
@@ -32,7 +34,6 @@ pub(super) struct Body {
 pub(super) struct Queue {
     bodies: VecDeque<Body>,
     depth: Backlog,
-    taken: u64,
 }
 
 /// Bodies that make up a batch.
@@ -42,16 +43,29 @@ pub(super) struct Taken {
     offset: u64,
 }
 
-impl Queue {
-    /// Counts bodies from here on.
-    pub(super) fn resume(&mut self, taken: u64) {
-        self.taken = self.taken.max(taken);
+impl Taken {
+    /// `None` of no bodies.
+    pub(super) fn new(bodies: Vec<Body>) -> Option<Taken> {
+        let offset = bodies.last()?.number;
+        Some(Taken { bodies, offset })
     }
+}
 
-    /// Appends a body.
-    pub(super) fn push(&mut self, body: Body) {
+impl Queue {
+    /// Counts a body that is about to be pushed.
+    pub(super) fn expect(&mut self, body: &Body) {
         self.depth.rows += body.rows.num_rows() as u64;
         self.depth.bytes += body.bytes;
+    }
+
+    /// Counts a body no longer.
+    pub(super) fn forgo(&mut self, body: &Body) {
+        self.depth.rows -= body.rows.num_rows() as u64;
+        self.depth.bytes -= body.bytes;
+    }
+
+    /// Appends a body that is expected.
+    pub(super) fn push(&mut self, body: Body) {
         self.bodies.push_back(body);
     }
 
@@ -71,12 +85,8 @@ impl Queue {
             rows += next.rows.num_rows();
             bodies.extend(self.bodies.pop_front());
         }
-        for body in &bodies {
-            self.depth.rows -= body.rows.num_rows() as u64;
-            self.depth.bytes -= body.bytes;
-        }
-        self.taken += bodies.len() as u64;
-        (!bodies.is_empty()).then_some(Taken { bodies, offset: self.taken })
+        bodies.iter().for_each(|body| self.forgo(body));
+        Taken::new(bodies)
     }
 }
 

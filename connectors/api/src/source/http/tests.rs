@@ -1,5 +1,7 @@
 //! Pushed bodies: what is taken, refused, and told.
 
+mod kept;
+
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use arrow::array::AsArray;
@@ -8,8 +10,8 @@ use highwater_plan::Options;
 
 use super::*;
 
-fn open(pairs: &[(&str, &str)], keeps_origin: bool) -> Box<dyn Source> {
-    let spec = SourceSpec {
+fn spec(pairs: &[(&str, &str)], keeps_origin: bool) -> SourceSpec {
+    SourceSpec {
         name: "rows".into(),
         schema: Arc::new(Schema::new(vec![Column::new("id", DataType::Int64, false), Column::new("s", DataType::Utf8, true)])),
         used: vec![0],
@@ -19,8 +21,12 @@ fn open(pairs: &[(&str, &str)], keeps_origin: bool) -> Box<dyn Source> {
         options: Options::from_pairs(pairs.iter().copied().chain([("connector", "http")])),
         keeps_origin,
         workers: 2,
-    };
-    HttpSource.open(&spec).expect("good options")
+        log: None,
+    }
+}
+
+fn open(pairs: &[(&str, &str)], keeps_origin: bool) -> Box<dyn Source> {
+    HttpSource.open(&spec(pairs, keeps_origin)).expect("good options")
 }
 
 fn read(source: &dyn Source, waker: Waker) -> Box<dyn PartitionReader> {
@@ -136,10 +142,9 @@ fn the_same_key_is_taken_once() {
 #[test]
 fn keys_are_forgotten_with_time() {
     let mut keys = Keys::new(10, std::time::Duration::from_secs(60));
-    let start = Instant::now();
-    keys.insert("a".into(), PushSummary::default(), start);
-    assert!(keys.find("a", start + std::time::Duration::from_secs(59)).is_some());
-    assert!(keys.find("a", start + std::time::Duration::from_secs(60)).is_none());
+    keys.insert("a", PushSummary::default(), 1_000, Kept::default());
+    assert!(keys.find("a", 60_999).is_some());
+    assert!(keys.find("a", 61_000).is_none());
 }
 
 #[test]

@@ -44,6 +44,7 @@ fn spec(schema: Schema, used: &[usize], pairs: &[(&str, &str)]) -> SourceSpec {
         options: Options::from_pairs(pairs.iter().copied().chain([("connector", "nexmark")])),
         keeps_origin: true,
         workers: 1,
+        log: None,
     }
 }
 

@@ -1,0 +1,58 @@
+//! Where sources keep what they accept from clients between two checkpoints: a directory per run of a job and source.
+//!
+//! A run begins with nothing, or with another job's savepoint, and goes on with each start from its own checkpoints. What was
+//! accepted belongs to it: a job that begins anew has an empty directory, and the old ones are deleted when its first checkpoint
+//! is durable, since until then a start would go on from the old one.
+
+use std::io::ErrorKind;
+use std::path::{Path, PathBuf};
+
+use highwater_connectors::source::SourceLog;
+use highwater_engine::Time;
+use highwater_store::{JobStore, StoreError, to_part};
+
+/// The directories of a job.
+#[derive(Debug, Clone)]
+pub(crate) struct Pushed {
+    /// That of the job; `None`: its checkpoints are not in a directory.
+    folder: Option<PathBuf>,
+    run: String,
+    resumed: Option<Time>,
+}
+
+impl Pushed {
+    /// Of a run of a job; `resumed`: the epoch of its own checkpoint that it goes on from.
+    pub(crate) fn new(store: &JobStore, run: String, resumed: Option<Time>) -> Self {
+        Pushed { folder: store.folder_beside("pushed"), run, resumed }
+    }
+
+    /// Where a source may keep what it accepts, if anywhere.
+    pub(crate) fn log(&self, source: &str) -> Result<Option<SourceLog>, StoreError> {
+        let Some(folder) = &self.folder else { return Ok(None) };
+        let directory = folder.join(to_part(&self.run, "run")?).join(to_part(source, "source")?);
+        Ok(Some(SourceLog { directory, resumed: self.resumed }))
+    }
+
+    /// Deletes what other runs left.
+    pub(crate) fn sweep(&self) {
+        let Some(folder) = &self.folder else { return };
+        let Ok(runs) = std::fs::read_dir(folder) else { return };
+        for run in runs.flatten().filter(|run| run.file_name().to_str() != Some(&self.run)) {
+            delete(&run.path());
+        }
+    }
+
+    /// Deletes all of a job that was dropped.
+    pub(crate) fn remove(&self) {
+        self.folder.iter().for_each(|folder| delete(folder));
+    }
+}
+
+fn delete(folder: &Path) {
+    match std::fs::remove_dir_all(folder) {
+        Err(error) if error.kind() != ErrorKind::NotFound => {
+            tracing::warn!(folder = %folder.display(), %error, "accepted rows that nobody needs are not deleted");
+        }
+        _ => {}
+    }
+}
