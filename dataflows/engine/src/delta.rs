@@ -8,7 +8,7 @@ use std::sync::Arc;
 use arrow::array::{Array, ArrayRef, Int64Array, UInt32Array};
 use arrow::buffer::BooleanBuffer;
 use arrow::compute;
-use arrow::record_batch::RecordBatch;
+use arrow::record_batch::{RecordBatch, RecordBatchOptions};
 use highwater_plan::{Micros, Origin};
 use timely::Accountable;
 use timely::bytes::arc::Bytes;
@@ -164,7 +164,11 @@ impl Delta {
 
     /// The updates at these positions, without their origin.
     pub fn take(&self, positions: &UInt32Array) -> Delta {
-        let rows = compute::take_record_batch(&self.rows, positions).expect("positions are within the batch");
+        let take = |column: &ArrayRef| compute::take(column, positions, None).expect("positions are within the batch");
+        // Rows may have no columns.
+        let options = RecordBatchOptions::new().with_row_count(Some(positions.len()));
+        let columns = self.rows.columns().iter().map(take).collect();
+        let rows = RecordBatch::try_new_with_options(self.rows.schema(), columns, &options).expect("columns of the batch");
         let diffs = self.diffs.as_ref().map(|diffs| {
             let taken = compute::take(diffs, positions, None).expect("positions are within the batch");
             Int64Array::from(taken.to_data())
@@ -264,6 +268,14 @@ mod tests {
     use arrow::datatypes::{Field, Schema};
 
     use super::*;
+
+    #[test]
+    fn rows_without_columns_are_taken_as_well() {
+        let options = RecordBatchOptions::new().with_row_count(Some(3));
+        let rows = RecordBatch::try_new_with_options(Arc::new(Schema::empty()), Vec::new(), &options).unwrap();
+        let taken = Delta::with_diffs(rows, vec![1, 2, 3].into()).take(&UInt32Array::from(vec![2, 0]));
+        assert_eq!((taken.len(), taken.diff(0), taken.diff(1)), (2, 3, 1));
+    }
 
     #[test]
     fn what_is_known_of_a_column_is_not_taken_for_another() {
