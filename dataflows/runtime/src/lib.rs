@@ -52,6 +52,6 @@ pub use jobs::{CreateError, CreateOptions, NoSuchJob, Runtime, RuntimeConfig, Ru
 pub use open::sink_spec;
 pub use reads::{ReadError, Snapshot, ViewRead};
 pub use running::{PushFailure, RunningJob, SourceInfo};
-pub use savepoints::{CheckpointStore, KeptCheckpoint, RestoreFrom, SavedJob, SavepointError};
+pub use savepoints::{CheckpointStore, KeptCheckpoint, RestoreFrom, SavedJob, SavedOrWhyNot, SavepointError};
 pub use sinks::SinkInfo;
 pub use status::{LastError, PartitionInfo, PartitionState};

@@ -99,9 +99,12 @@ pub struct SavedJob {
     pub until_end: bool,
 }
 
+/// A saved job, or what is wrong with it.
+pub type SavedOrWhyNot = Result<SavedJob, CheckpointError>;
+
 impl Runtime {
     /// By name the jobs whose checkpoints this process keeps, running or not, that were not dropped; or what is wrong with one.
-    pub fn saved_jobs(&self) -> Result<Vec<(String, Result<SavedJob, CheckpointError>)>, CheckpointError> {
+    pub fn saved_jobs(&self) -> Result<Vec<(String, SavedOrWhyNot)>, CheckpointError> {
         let Some(store) = self.store() else { return Ok(Vec::new()) };
         let mut saved = Vec::new();
         for name in store.jobs()? {
