@@ -63,6 +63,9 @@ pub struct JobOptions {
     pub restore: RestoreFrom,
 }
 
+/// A job that runs, or why it does not.
+pub type JobOrWhyNot = Result<Arc<RunningJob>, JobError>;
+
 /// A job could not be created.
 #[derive(Debug, thiserror::Error)]
 pub enum JobError {
@@ -120,7 +123,7 @@ impl Highwater {
 
     /// Goes on with the jobs that were saved and not dropped, each from its newest checkpoint; by name, and for those that
     /// cannot, why.
-    pub fn bring_back(&self) -> Result<Vec<(String, Result<Arc<RunningJob>, JobError>)>, CheckpointError> {
+    pub fn bring_back(&self) -> Result<Vec<(String, JobOrWhyNot)>, CheckpointError> {
         let mut jobs = Vec::new();
         for (name, saved) in self.runtime.saved_jobs()? {
             let running = saved.map_err(JobError::Checkpoints).and_then(|saved| {
