@@ -74,7 +74,12 @@ impl Process {
 }
 
 fn agent() -> ureq::Agent {
-    ureq::Agent::config_builder().http_status_as_error(false).timeout_global(Some(PATIENCE)).max_idle_connections(0).build().into()
+    ureq::Agent::config_builder()
+        .http_status_as_error(false)
+        .timeout_global(Some(PATIENCE))
+        .max_idle_connections(0)
+        .build()
+        .into()
 }
 
 /// What the service answers to a body, if it does.
@@ -103,7 +108,8 @@ fn what_was_accepted_is_there_after_a_kill_and_once() {
         }
         // Rows that are changed by SQL are kept, too.
         let sql = format!("INSERT INTO goods VALUES ({round}, 'a'); UPDATE goods SET name = 'b' WHERE id = {round};");
-        let mut answer = agent().post(format!("{}/v1/query", process.url)).content_type("application/sql").send(sql.as_bytes()).unwrap();
+        let mut answer =
+            agent().post(format!("{}/v1/query", process.url)).content_type("application/sql").send(sql.as_bytes()).unwrap();
         assert!(answer.status().is_success(), "{}", answer.body_mut().read_to_string().unwrap());
         drop(process);
         process = Process::start(directory.path(), hour, &["--workers", "2"]);

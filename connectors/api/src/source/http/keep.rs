@@ -136,7 +136,13 @@ impl Http {
     }
 
     /// What is kept of a body; `None` without a log.
-    pub(super) fn record(&self, content: Content, key: Option<&str>, summary: &PushSummary, body: Vec<u8>) -> Result<Option<Unsealed>, PushError> {
+    pub(super) fn record(
+        &self,
+        content: Content,
+        key: Option<&str>,
+        summary: &PushSummary,
+        body: Vec<u8>,
+    ) -> Result<Option<Unsealed>, PushError> {
         if self.log.is_none() {
             return Ok(None);
         }
@@ -228,7 +234,8 @@ impl Http {
 
 /// Rows and their signs as an Arrow stream.
 pub(super) fn pack(rows: &RecordBatch, diffs: &Int64Array) -> Result<Vec<u8>, ArrowError> {
-    let fields = rows.schema().fields().iter().cloned().chain([Arc::new(Field::new(DIFF, DataType::Int64, true))]).collect::<Vec<_>>();
+    let fields =
+        rows.schema().fields().iter().cloned().chain([Arc::new(Field::new(DIFF, DataType::Int64, true))]).collect::<Vec<_>>();
     let columns = rows.columns().iter().cloned().chain([Arc::new(diffs.clone()) as ArrayRef]).collect();
     let batch = RecordBatch::try_new(Arc::new(Schema::new(fields)), columns)?;
     let mut writer = StreamWriter::try_new(Vec::new(), batch.schema_ref())?;

@@ -22,8 +22,8 @@ use std::io::{self, ErrorKind, Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-pub(super) use self::record::{Content, Entry, Unsealed};
 use self::record::group;
+pub(super) use self::record::{Content, Entry, Unsealed};
 use self::segment::{HEAD, Next, Records, is_cut_off};
 use crate::source::Backlog;
 
@@ -113,14 +113,8 @@ impl Log {
             }
         }
         let generation = read_owner(&mut owner).map_err(failed("reading", &path))? + 1;
-        let mut log = Log {
-            directory: directory.to_path_buf(),
-            owner,
-            generation,
-            segments: VecDeque::new(),
-            open: None,
-            broken: None,
-        };
+        let mut log =
+            Log { directory: directory.to_path_buf(), owner, generation, segments: VecDeque::new(), open: None, broken: None };
         log.write_owner().map_err(failed("writing", &path))?;
         let found = log.scan();
         log.owner.unlock().map_err(failed("unlocking", &path))?;
@@ -370,7 +364,9 @@ fn read_owner(file: &mut File) -> io::Result<u64> {
     if text.is_empty() {
         return Ok(0);
     }
-    text.trim().parse().map_err(|_| io::Error::new(ErrorKind::InvalidData, format!("it holds '{}', which is no number", text.trim())))
+    text.trim()
+        .parse()
+        .map_err(|_| io::Error::new(ErrorKind::InvalidData, format!("it holds '{}', which is no number", text.trim())))
 }
 
 /// Makes names in a directory durable.

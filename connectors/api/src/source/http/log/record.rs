@@ -73,7 +73,8 @@ impl Unsealed {
     /// `None`: a body of more than 4 GiB.
     pub(crate) fn new(entry: &Entry) -> Option<Unsealed> {
         let summary = &entry.summary;
-        let summary = serde_json::to_vec(&(summary.accepted, summary.rejected, &summary.reasons)).expect("numbers and texts are JSON");
+        let summary =
+            serde_json::to_vec(&(summary.accepted, summary.rejected, &summary.reasons)).expect("numbers and texts are JSON");
         let key = entry.key.as_deref().unwrap_or_default().as_bytes();
         let length = u32::try_from(FIXED + key.len() + summary.len() + entry.body.len()).ok()?;
         let mut bytes = Vec::with_capacity(FRAME + length as usize);

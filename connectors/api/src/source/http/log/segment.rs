@@ -36,8 +36,13 @@ impl Records {
     pub(super) fn open(path: &Path) -> Result<Records, LogError> {
         let file = File::open(path).map_err(failed("opening", path))?;
         let bytes = file.metadata().map_err(failed("reading", path))?.len();
-        let mut records =
-            Records { path: path.to_path_buf(), file: BufReader::with_capacity(1 << 18, file), at: 0, bytes, payload: Vec::new() };
+        let mut records = Records {
+            path: path.to_path_buf(),
+            file: BufReader::with_capacity(1 << 18, file),
+            at: 0,
+            bytes,
+            payload: Vec::new(),
+        };
         let mut head = [0; HEAD.len()];
         match records.file.read_exact(&mut head) {
             Ok(()) => {}

@@ -59,10 +59,8 @@ fn what_was_accepted_after_the_checkpoint_comes_again_and_once() {
             let text = "id,s\n4,a\nx,b\n";
             assert_eq!(push.push(request(PushFormat::Csv, text, Some("k4")), tell(&told)).expect("taken").rejected, 1);
             let schema = spec(&[], false).schema;
-            let columns: Vec<arrow::array::ArrayRef> = vec![
-                Arc::new(Int64Array::from(vec![5, 6])),
-                Arc::new(arrow::array::StringArray::from(vec![Some("p"), None])),
-            ];
+            let columns: Vec<arrow::array::ArrayRef> =
+                vec![Arc::new(Int64Array::from(vec![5, 6])), Arc::new(arrow::array::StringArray::from(vec![Some("p"), None]))];
             let rows = RecordBatch::try_new(schema, columns).expect("columns of the schema");
             push.push_rows(rows, Int64Array::from(vec![1, -1]), tell(&told)).expect("taken");
             assert_eq!(push.kept().expect("a log").rows, 5);
