@@ -1,6 +1,8 @@
 //! `highwater checkpoints`: what is kept of jobs, below a directory or in an object store; `highwater savepoint`: one more of a
 //! running service.
 
+use std::io::Write;
+
 use highwater_runtime::{CheckpointStore, KeptCheckpoint};
 use serde_json::Value;
 
@@ -55,12 +57,15 @@ pub(super) fn checkpoints(args: &CheckpointsArgs) -> Result<(), Failure> {
                 Some(job) => vec![job.clone()],
                 None => store.jobs().map_err(failed)?,
             };
+            let mut text = String::new();
             for job in jobs {
-                println!("{job}");
+                text.push_str(&format!("{job}\n"));
                 for kept in store.list(&job).map_err(failed)? {
-                    println!("  {}", line(&kept));
+                    text.push_str(&format!("  {}\n", line(&kept)));
                 }
             }
+            // Whoever reads it may have had enough.
+            let _ = std::io::stdout().write_all(text.as_bytes());
             Ok(())
         }
         What::Delete { location, job, name } => {
