@@ -1,8 +1,9 @@
-//! Benchmarks that people run: `highwater bench nexmark`, `recompute`, `sharing` and `state`.
+//! Benchmarks that people run: `highwater bench nexmark`, `checkpoints`, `recompute`, `sharing` and `state`.
 //!
 //! They run real jobs through the whole house (SQL, ingestion, operators, sinks or views) and measure from outside: what is
 //! timed is what a user would wait for.
 
+pub mod checkpoints;
 pub mod nexmark;
 pub mod recompute;
 pub mod sharing;

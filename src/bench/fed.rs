@@ -7,7 +7,7 @@ use std::time::Duration;
 use highwater_connectors::Registry;
 use highwater_connectors::source::Receipt;
 use highwater_engine::JobState;
-use highwater_runtime::{CreateOptions, RunningJob, Runtime, RuntimeConfig};
+use highwater_runtime::{CheckpointConfig, CreateOptions, RunningJob, Runtime, RuntimeConfig};
 
 use super::BenchError;
 use super::memory::{Fed, Prepared};
@@ -22,10 +22,15 @@ pub(super) struct FedJob {
 impl FedJob {
     /// Compiles and starts a job.
     pub(super) fn create(sql: &str, workers: usize) -> Result<Self, BenchError> {
+        Self::create_kept(sql, workers, None)
+    }
+
+    /// As [`FedJob::create`], with checkpoints: a job that was there goes on.
+    pub(super) fn create_kept(sql: &str, workers: usize, checkpoints: Option<CheckpointConfig>) -> Result<Self, BenchError> {
         let fed = Fed::default();
         let mut registry = Registry::default();
         registry.add_source(Arc::new(fed.clone()));
-        let runtime = Runtime::start(RuntimeConfig { workers, registry, checkpoints: None }).map_err(failed)?;
+        let runtime = Runtime::start(RuntimeConfig { workers, registry, checkpoints }).map_err(failed)?;
         let job = crate::app::compile(sql).map_err(failed)?;
         let job = runtime.create("bench", sql, job, CreateOptions::default()).map_err(failed)?;
         Ok(FedJob { runtime, job, fed })
@@ -57,6 +62,17 @@ impl FedJob {
             return Err(BenchError(format!("the job did not get to epoch {epoch}: {:?}", self.job.state())));
         }
         Ok(())
+    }
+
+    /// The job.
+    pub(super) fn job(&self) -> &RunningJob {
+        &self.job
+    }
+
+    /// How many rows a view has that is readable now.
+    pub(super) fn rows(&self, view: &str) -> Result<usize, BenchError> {
+        let read = self.job.read_view(view, None, Duration::from_secs(60), &[], None).map_err(failed)?;
+        Ok(read.batches.iter().map(|batch| batch.num_rows()).sum())
     }
 
     /// The job's counters.

@@ -18,7 +18,7 @@ use highwater_runtime::{CreateOptions, Runtime, RuntimeConfig};
 use serde::Serialize;
 
 use super::BenchError;
-use super::memory::{Memory, prepare};
+use super::memory::{Laps, Memory, Prepared, prepare};
 use super::process;
 
 /// The queries there are, with their jobs.
@@ -290,18 +290,31 @@ fn spec(source: &highwater_plan::Source, workers: usize) -> SourceSpec {
     }
 }
 
+/// The batches of a job's sources, by source and partition.
+pub(super) type Batches = HashMap<String, Arc<Vec<Vec<Prepared>>>>;
+
 /// A registry whose `nexmark` gives batches that are ready.
 fn prepared(job: &Job, workers: usize) -> Result<Registry, BenchError> {
+    Ok(giving(prepared_batches(job, workers)?, Laps::ONE))
+}
+
+/// Reads all sources of a job to their end.
+pub(super) fn prepared_batches(job: &Job, workers: usize) -> Result<Batches, BenchError> {
     let builtin = Registry::builtin();
     let mut batches = HashMap::new();
     for source in &job.sources {
         let opened = builtin.open_source(&spec(source, workers)).map_err(failed)?;
         batches.insert(source.name.clone(), Arc::new(prepare(opened.as_ref()).map_err(failed)?));
     }
+    Ok(batches)
+}
+
+/// A registry whose `nexmark` gives these batches.
+pub(super) fn giving(batches: Batches, laps: Laps) -> Registry {
     let mut registry = Registry::default();
-    builtin.sinks_into(&mut registry);
-    registry.add_source(Arc::new(Memory { name: "nexmark", batches }));
-    Ok(registry)
+    Registry::builtin().sinks_into(&mut registry);
+    registry.add_source(Arc::new(Memory { name: "nexmark", batches, laps }));
+    registry
 }
 
 /// Reads all sources to their end, for the time that this takes.

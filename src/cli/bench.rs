@@ -2,8 +2,12 @@
 
 use std::io::Write;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use clap::{Args, Subcommand, ValueEnum};
+use highwater::bench::checkpoints::{
+    CHECKPOINTS_MIN, COST_MAX_PERCENT, CheckpointsBench, CheckpointsResult, RestoreBench, RestoreResult,
+};
 use highwater::bench::nexmark::{EventSource, Layout, NexmarkBench, NexmarkResult};
 use highwater::bench::recompute::{RecomputeBench, RecomputeResult};
 use highwater::bench::sharing::{SharingBench, SharingResult};
@@ -22,6 +26,8 @@ pub(crate) struct BenchArgs {
 enum Bench {
     /// Nexmark queries at full speed: events/s, state, peak memory, epoch latency.
     Nexmark(NexmarkArgs),
+    /// What checkpoints cost, and how long a restore takes.
+    Checkpoints(CheckpointsArgs),
     /// The time to apply a change against the time to compute everything again.
     Recompute(RecomputeArgs),
     /// What it saves that the views of a job keep a table that they all join only once.
@@ -68,6 +74,48 @@ enum SourceArg {
     Json,
     /// The generator.
     Generator,
+}
+
+#[derive(Debug, Args)]
+struct CheckpointsArgs {
+    /// Queries, separated by commas; q3, q4, q5, q7, q8 and a tumbling count if absent.
+    #[arg(long, value_delimiter = ',')]
+    queries: Vec<String>,
+    /// Events that are made ready before the clock starts; they are given again and again, as events that go on.
+    #[arg(long, default_value_t = 2_000_000, value_parser = clap::value_parser!(u64).range(1..))]
+    events: u64,
+    /// Worker threads.
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=256))]
+    workers: u16,
+    /// From one checkpoint to the next.
+    #[arg(long, default_value = "1s", value_parser = super::interval, value_name = "TIME")]
+    interval: Duration,
+    /// How many intervals a run without checkpoints lasts, about.
+    #[arg(long, default_value_t = 6, value_parser = clap::value_parser!(u32).range(1..))]
+    intervals: u32,
+    /// How often each query runs without checkpoints and with them, in turn, and how often the job is restored.
+    #[arg(long, default_value_t = 5, value_parser = positive)]
+    repeats: usize,
+    /// A directory to keep checkpoints in while this runs; default the system's for temporary files.
+    #[arg(long, value_name = "DIR")]
+    location: Option<PathBuf>,
+    /// Megabytes of state of the job that is restored, as operators count them.
+    #[arg(long, default_value_t = 256, value_parser = clap::value_parser!(u64).range(1..=1_000_000))]
+    state_mb: u64,
+    /// Measure only the one or the other.
+    #[arg(long, value_enum)]
+    only: Option<CheckpointsPart>,
+    /// Print one JSON object per query, then one per restore.
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum CheckpointsPart {
+    /// What checkpoints cost.
+    Cost,
+    /// How long a restore takes, on one worker and on two.
+    Restore,
 }
 
 #[derive(Debug, Args)]
@@ -134,6 +182,7 @@ pub(crate) fn run(args: &BenchArgs) -> Result<(), Failure> {
     let mut out = std::io::stdout().lock();
     match &args.bench {
         Bench::Nexmark(args) => nexmark(args, &mut out),
+        Bench::Checkpoints(args) => checkpoints(args, &mut out),
         Bench::Recompute(args) => recompute(args, &mut out),
         Bench::Sharing(args) => sharing(args, &mut out),
         Bench::State(args) => state(args, &mut out),
@@ -187,6 +236,135 @@ fn print_nexmark(out: &mut impl Write, result: &NexmarkResult) -> std::io::Resul
         result.peak_bytes_added as f64 / 1e6,
         result.epoch_us_p50 as f64 / 1e3,
         result.epoch_us_p99 as f64 / 1e3,
+    )
+}
+
+fn checkpoints(args: &CheckpointsArgs, out: &mut impl Write) -> Result<(), Failure> {
+    let known = NexmarkBench::all();
+    if let Some(unknown) = args.queries.iter().find(|query| !known.contains(&query.as_str())) {
+        return Err(Failure::Usage(format!("unknown query '{unknown}'; there are {}", known.join(", "))));
+    }
+    if args.only != Some(CheckpointsPart::Restore) {
+        checkpoints_cost(args, out)?;
+    }
+    if args.only != Some(CheckpointsPart::Cost) {
+        checkpoints_restore(args, out)?;
+    }
+    Ok(())
+}
+
+fn checkpoints_cost(args: &CheckpointsArgs, out: &mut impl Write) -> Result<(), Failure> {
+    let bench = CheckpointsBench {
+        queries: args.queries.clone(),
+        events: args.events,
+        length: args.interval.saturating_mul(args.intervals),
+        workers: usize::from(args.workers),
+        interval: args.interval,
+        repeats: args.repeats,
+        location: args.location.clone(),
+    };
+    if !args.json {
+        let _ = writeln!(
+            out,
+            "{:<8}{:>14}{:>14}{:>8}{:>9}{:>7}{:>12}{:>12}{:>10}{:>10}{:>12}{:>10}",
+            "query",
+            "events/s",
+            "with",
+            "cost",
+            "seconds",
+            "saved",
+            "rows",
+            "changed MB",
+            "file MB",
+            "took ms",
+            "file/changed",
+            "ms/MB"
+        );
+    }
+    let results = bench.run(|result| {
+        let _ = if args.json { print_json(out, result) } else { print_checkpoints(out, result) };
+    });
+    results.map(drop).map_err(|error| Failure::Job(error.to_string()))
+}
+
+fn print_checkpoints(out: &mut impl Write, result: &CheckpointsResult) -> std::io::Result<()> {
+    writeln!(
+        out,
+        "{:<8}{:>14.0}{:>14.0}{:>7.1}%{:>9.2}{:>7.1}{:>12.0}{:>12.3}{:>10.3}{:>10.2}{:>12.2}{:>10.2}",
+        result.query,
+        result.without,
+        result.with,
+        result.cost_percent,
+        result.seconds,
+        result.checkpoints,
+        result.changed_rows,
+        result.changed_bytes / 1e6,
+        result.file_bytes / 1e6,
+        result.took_ms,
+        result.bytes_per_byte(),
+        result.ms_per_mb(),
+    )?;
+    writeln!(
+        out,
+        "{:<8}{:>14}{:>14}  million events/s in the slowest and the fastest run",
+        "",
+        span(result.without_range),
+        span(result.with_range)
+    )?;
+    if result.cost_percent > COST_MAX_PERCENT {
+        writeln!(out, "{:<8}MORE than the {COST_MAX_PERCENT}% that checkpoints may cost", "")?;
+    }
+    if result.checkpoints < CHECKPOINTS_MIN {
+        writeln!(out, "{:<8}too few checkpoints to say much: give it more --intervals", "")?;
+    }
+    Ok(())
+}
+
+fn span((least, most): (f64, f64)) -> String {
+    format!("{:.2}-{:.2}", least / 1e6, most / 1e6)
+}
+
+fn checkpoints_restore(args: &CheckpointsArgs, out: &mut impl Write) -> Result<(), Failure> {
+    let bench = RestoreBench {
+        state_bytes: args.state_mb * 1_000_000,
+        workers: vec![1, 2],
+        repeats: args.repeats,
+        interval: args.interval,
+        location: args.location.clone(),
+    };
+    if !args.json {
+        let _ = writeln!(
+            out,
+            "{:<8}{:>12}{:>10}{:>10}{:>10}{:>12}{:>12}{:>12}{:>10}",
+            "workers", "rows", "state MB", "file MB", "seconds", "state MB/s", "file MB/s", "read MB/s", "peak+ MB"
+        );
+    }
+    let results = bench.run(|result| {
+        let _ = if args.json { print_json(out, result) } else { print_restore(out, result) };
+    });
+    results.map_err(|error| Failure::Job(error.to_string()))?;
+    if !args.json {
+        let _ = writeln!(
+            out,
+            "read MB/s: one thread that reads the same files; they are in the system's memory, here and in restores"
+        );
+    }
+    Ok(())
+}
+
+fn print_restore(out: &mut impl Write, result: &RestoreResult) -> std::io::Result<()> {
+    writeln!(
+        out,
+        "{:<8}{:>12}{:>10.1}{:>10.1}{:>10.3}{:>12.1}{:>12.1}{:>12.0}{:>10.1}",
+        result.workers,
+        result.rows,
+        result.state_bytes as f64 / 1e6,
+        result.file_bytes as f64 / 1e6,
+        result.seconds,
+        result.state_bytes_per_second / 1e6,
+        result.file_bytes_per_second / 1e6,
+        result.read_bytes_per_second / 1e6,
+        result.peak_bytes_added as f64 / 1e6,
     )
 }
 

@@ -70,6 +70,8 @@ pub struct CheckpointInfo {
     pub rows: u64,
     /// See `rows`.
     pub bytes: u64,
+    /// Those bytes before they were compressed.
+    pub raw_bytes: u64,
     /// Bytes of all files that the last one needs.
     pub total_bytes: u64,
     /// From asking for the last one until it was durable.
@@ -337,7 +339,9 @@ impl Thread {
             status.count += 1;
             status.rows = rows;
             status.total_bytes = written.bytes();
-            status.bytes = if changed { written.files.last().map_or(0, |file| file.bytes) } else { 0 };
+            let file = written.files.last().filter(|_| changed);
+            status.bytes = file.map_or(0, |file| file.bytes);
+            status.raw_bytes = file.map_or(0, |file| file.raw_bytes);
             status.took = self.with.clock.elapsed().saturating_sub(begun);
         }
         self.durable(&checkpoint);

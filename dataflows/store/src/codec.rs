@@ -47,20 +47,31 @@ pub(crate) struct Expected {
     pub(crate) batches: u64,
 }
 
-/// Writes a section's rows. Fails if Arrow cannot write a type.
-pub(crate) fn encode(section: &Section) -> Result<Encoded, String> {
-    let mut encoded = Encoded { payload: Vec::new(), raw_bytes: 0, rows: section.rows(), batches: section.batches.len() as u64 };
+/// Writes a section's rows, in pieces that can be read by themselves: a piece ends with the first batch after so many bytes.
+/// Fails if Arrow cannot write a type.
+pub(crate) fn encode(section: &Section, piece_bytes: u64) -> Result<Vec<Encoded>, String> {
     let fault = |error: arrow::error::ArrowError| error.to_string();
-    let mut writer = StreamWriter::try_new(Vec::new(), &section.schema).map_err(fault)?;
-    for batch in &section.batches {
-        writer.write(batch).map_err(fault)?;
-        if writer.get_ref().len() >= BLOCK_BYTES {
-            encoded.push(writer.get_mut());
+    let mut pieces = Vec::new();
+    let mut batches = section.batches.iter().peekable();
+    while batches.peek().is_some() || pieces.is_empty() {
+        let mut encoded = Encoded { payload: Vec::new(), raw_bytes: 0, rows: 0, batches: 0 };
+        let mut writer = StreamWriter::try_new(Vec::new(), &section.schema).map_err(fault)?;
+        for batch in batches.by_ref() {
+            writer.write(batch).map_err(fault)?;
+            encoded.rows += batch.num_rows() as u64;
+            encoded.batches += 1;
+            if writer.get_ref().len() >= BLOCK_BYTES {
+                encoded.push(writer.get_mut());
+            }
+            if encoded.raw_bytes + writer.get_ref().len() as u64 >= piece_bytes {
+                break;
+            }
         }
+        writer.finish().map_err(fault)?;
+        encoded.push(writer.get_mut());
+        pieces.push(encoded);
     }
-    writer.finish().map_err(fault)?;
-    encoded.push(writer.get_mut());
-    Ok(encoded)
+    Ok(pieces)
 }
 
 impl Encoded {
@@ -194,7 +205,7 @@ mod tests {
     #[test]
     fn a_stream_that_somebody_changed_before_it_was_summed_does_no_harm() {
         let section = section();
-        let encoded = encode(&section).unwrap();
+        let encoded = encode(&section, u64::MAX).unwrap().pop().unwrap();
         let whole = stream(&encoded.payload);
         let expected = Expected { raw_bytes: encoded.raw_bytes, rows: encoded.rows, batches: encoded.batches };
         assert_eq!(decode(&payload(whole.clone()), &expected).unwrap(), (section.schema.clone(), section.batches.clone()));
@@ -215,6 +226,23 @@ mod tests {
             refused += u32::from(decode(&payload(changed), &expected).is_err());
         }
         assert!(refused > 1_000, "{refused}");
+    }
+
+    #[test]
+    fn a_large_section_is_written_in_pieces() {
+        let section = section();
+        let none = Section { batches: Vec::new(), ..section.clone() };
+        for (section, piece_bytes, pieces) in [(&section, 1, 2), (&section, 1 << 20, 1), (&none, 1, 1)] {
+            let encoded = encode(section, piece_bytes).unwrap();
+            assert_eq!(encoded.len(), pieces);
+            let read = encoded.iter().flat_map(|piece| {
+                let expected = Expected { raw_bytes: piece.raw_bytes, rows: piece.rows, batches: piece.batches };
+                let (schema, batches) = decode(&piece.payload, &expected).unwrap();
+                assert_eq!(schema, section.schema);
+                batches
+            });
+            assert_eq!(read.collect::<Vec<_>>(), section.batches);
+        }
     }
 
     #[test]

@@ -28,6 +28,9 @@ const TRAILER_BYTES: u64 = 32;
 /// How much of a file's end is read at first: enough for the index of most.
 const TAIL_BYTES: u64 = 64 << 10;
 
+/// A section of more bytes than this, before compression, becomes several of its key: they are read by several threads.
+const PIECE_BYTES: u64 = 16 << 20;
+
 /// What the index says of a section.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -63,19 +66,20 @@ impl FileWriter {
     pub(crate) fn push(&mut self, section: &Section) -> Result<()> {
         section.check()?;
         let refuse = |what| StoreError::refused(format!("section `{}` cannot be written: {what}", section.key));
-        let encoded = codec::encode(section).map_err(refuse)?;
-        let offset = self.upload.bytes();
-        self.upload.write(&encoded.payload)?;
-        self.entries.push(IndexEntry {
-            key: section.key.clone(),
-            meta: section.meta.clone(),
-            offset,
-            bytes: encoded.payload.len() as u64,
-            raw_bytes: encoded.raw_bytes,
-            rows: encoded.rows,
-            batches: encoded.batches,
-            checksum: checksum(&encoded.payload),
-        });
+        for encoded in codec::encode(section, PIECE_BYTES).map_err(refuse)? {
+            let offset = self.upload.bytes();
+            self.upload.write(&encoded.payload)?;
+            self.entries.push(IndexEntry {
+                key: section.key.clone(),
+                meta: section.meta.clone(),
+                offset,
+                bytes: encoded.payload.len() as u64,
+                raw_bytes: encoded.raw_bytes,
+                rows: encoded.rows,
+                batches: encoded.batches,
+                checksum: checksum(&encoded.payload),
+            });
+        }
         Ok(())
     }
 

@@ -11,8 +11,8 @@ const DEPTH_MAX: usize = 64;
 
 /// A table of rows under a key: the piece of a checkpoint that can be read by itself.
 ///
-/// A section is read into memory as a whole, so large state should be cut into several keys (by range of hash, say): some tens of
-/// megabytes each restore fastest and in bounded memory.
+/// A section of many batches is written in pieces of some tens of megabytes, which are read as sections of the same key, by
+/// several threads. A batch is never cut, so large state should come in batches of some thousand rows.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Section {
     /// What it is found by. Several sections may share a key; they are given in the order in which they were written.

@@ -1,6 +1,7 @@
 //! Adds up what checkpoint after checkpoint changed in a table.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
+use std::hash::{BuildHasherDefault, Hasher};
 
 use arrow::array::{Array, ArrayRef, AsArray, UInt32Array};
 use arrow::datatypes::Int64Type;
@@ -9,33 +10,152 @@ use highwater_plan::Micros;
 
 use super::{Form, TableState};
 use crate::Delta;
+use crate::hash::{hash_bytes, hash_columns};
 use crate::operator::sink::consolidate;
 
 /// What all these changes of a table come to, oldest first: of one form and schema. `complete`: nothing came before them, so
 /// that what they come to is the table's content.
 ///
 /// Shape: rows with multiplicities, each distinct row once; of entries one row per key, or, unless `complete`, its removal.
-/// Cost:  a pass over all changes, and a sort of none.
+/// Cost:  a hash per row. Only rows that are changed again are compared, and only batches that have such are copied.
 pub fn fold<'a>(changes: impl IntoIterator<Item = &'a TableState>, complete: bool) -> Vec<Delta> {
+    let (deltas, form, freed) = gather(changes);
+    without(freed, settle(deltas, form, complete, true))
+}
+
+/// What a table has after all these changes, oldest first, which began with nothing: [`fold`] for those who need not have each
+/// row only once. Where rows were only added, nothing is hashed.
+///
+/// Shape: rows with positive multiplicities, an equal row perhaps again; of entries one row per key.
+pub(super) fn content<'a>(changes: impl IntoIterator<Item = &'a TableState>) -> Vec<Delta> {
+    let (deltas, form, freed) = gather(changes);
+    without(freed, settle(deltas, form, true, false))
+}
+
+/// Adds changes up. `once`: each distinct row is given once.
+fn settle(deltas: Vec<Delta>, form: Form, complete: bool, once: bool) -> Vec<Delta> {
+    let Some(first) = deltas.first() else { return deltas };
+    let schema = first.rows.schema();
+    let compared = |open: Vec<Delta>| match form {
+        _ if open.is_empty() => open,
+        Form::Rows => consolidate(open, &schema),
+        Form::Entries { keys } => last_of_each(&open, keys, complete),
+    };
+    let (columns, once, removals) = match form {
+        Form::Rows => (schema.fields().len(), once, !once),
+        Form::Entries { keys } => (keys, true, complete),
+    };
+    if columns == 0 {
+        return compared(deltas);
+    }
+    if !once && deltas.iter().all(only_adds) {
+        return in_larger(deltas);
+    }
+    let hash = |delta: &Delta| {
+        let mut hashes = Vec::new();
+        hash_columns(&delta.rows.columns()[..columns], delta.len(), &mut hashes);
+        hashes
+    };
+    let hashes: Vec<Vec<u64>> = deltas.iter().map(hash).collect();
+    // Of rows that say what became of others; all rows of such a hash are compared.
+    let (mut contested, mut seen) = (Hashes::default(), Hashes::default());
+    if once {
+        seen.reserve(hashes.iter().map(Vec::len).sum());
+    }
+    for (delta, hashes) in deltas.iter().zip(&hashes) {
+        for (row, hash) in hashes.iter().enumerate() {
+            let diff = delta.diff(row);
+            if diff == 0 || (removals && diff < 0) || (once && !seen.insert(*hash)) {
+                contested.insert(*hash);
+            }
+        }
+    }
+    drop(seen);
+    let (mut settled, mut open) = (Vec::new(), Vec::new());
+    for (delta, hashes) in deltas.into_iter().zip(hashes) {
+        let (these, rest): (Vec<u32>, Vec<u32>) =
+            (0..delta.len() as u32).partition(|row| contested.contains(&hashes[*row as usize]));
+        if these.is_empty() {
+            settled.push(delta);
+            continue;
+        }
+        settled.push(delta.take(&UInt32Array::from(rest)));
+        open.push(delta.take(&UInt32Array::from(these)));
+    }
+    settled.retain(|delta| !delta.is_empty());
+    settled.extend(compared(open));
+    in_larger(settled)
+}
+
+/// All changes, and which rows are no longer needed.
+fn gather<'a>(changes: impl IntoIterator<Item = &'a TableState>) -> (Vec<Delta>, Form, Option<(usize, i64)>) {
     let (mut deltas, mut form, mut freed) = (Vec::new(), Form::Rows, None);
     for table in changes {
-        deltas.extend(table.changes.iter().cloned());
+        deltas.extend(table.changes.iter().filter(|delta| !delta.is_empty()).cloned());
         form = table.form;
         freed = later(freed, table.freed);
     }
-    deltas.retain(|delta| !delta.is_empty());
-    let Some(first) = deltas.first() else { return deltas };
-    let schema = first.rows.schema();
-    let folded = match form {
-        Form::Rows => consolidate(deltas, &schema),
-        Form::Entries { keys } => last_of_each(&deltas, keys, complete),
-    };
-    let Some((column, bound)) = freed else { return folded };
-    let kept = folded.into_iter().map(|delta| {
+    (deltas, form, freed)
+}
+
+/// Without the rows that are no longer needed.
+fn without(freed: Option<(usize, i64)>, deltas: Vec<Delta>) -> Vec<Delta> {
+    let Some((column, bound)) = freed else { return deltas };
+    let kept = deltas.into_iter().map(|delta| {
         let needed = needed(delta.rows.column(column), bound);
-        delta.take(&needed)
+        if needed.len() == delta.len() { delta } else { delta.take(&needed) }
     });
     kept.filter(|delta| !delta.is_empty()).collect()
+}
+
+fn only_adds(delta: &Delta) -> bool {
+    delta.diff_values().is_none_or(|diffs| diffs.iter().all(|diff| *diff > 0))
+}
+
+/// Puts small batches together: what a job got in many epochs, it is given back in few batches.
+fn in_larger(deltas: Vec<Delta>) -> Vec<Delta> {
+    const ROWS: usize = 8_192;
+    let (mut larger, mut small, mut rows) = (Vec::new(), Vec::new(), 0);
+    for delta in deltas {
+        if rows + delta.len() > ROWS && !small.is_empty() {
+            larger.push(together(&mut small));
+            rows = 0;
+        }
+        rows += delta.len();
+        small.push(delta);
+    }
+    if !small.is_empty() {
+        larger.push(together(&mut small));
+    }
+    larger
+}
+
+/// Empties a list that is not empty.
+fn together(small: &mut Vec<Delta>) -> Delta {
+    let one = if small.len() == 1 { small.pop() } else { None };
+    let all = std::mem::take(small);
+    one.unwrap_or_else(|| Delta::concat(&all))
+}
+
+/// Hashes, which are spread well enough as they are.
+type Hashes = HashSet<u64, BuildHasherDefault<AsItIs>>;
+
+/// Hashes a hash.
+#[derive(Default)]
+struct AsItIs(u64);
+
+impl Hasher for AsItIs {
+    fn finish(&self) -> u64 {
+        self.0
+    }
+
+    fn write(&mut self, bytes: &[u8]) {
+        self.0 = hash_bytes(self.0, bytes);
+    }
+
+    fn write_u64(&mut self, hash: u64) {
+        self.0 = hash;
+    }
 }
 
 /// Workers free at the same watermark, and a later checkpoint has freed what an earlier one did.
@@ -83,6 +203,7 @@ fn last_of_each(deltas: &[Delta], keys: usize, complete: bool) -> Vec<Delta> {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeMap;
     use std::sync::Arc;
 
     use arrow::array::{ArrayRef, Int64Array, RecordBatch};
@@ -97,14 +218,22 @@ mod tests {
         TableState { table: 0, form, spread: Spread::Anywhere, changes: vec![delta], freed }
     }
 
-    fn folded(changes: &[TableState]) -> Vec<(i64, i64, i64)> {
-        let mut rows = Vec::new();
-        for delta in fold(changes, true) {
+    fn rows(deltas: Vec<Delta>) -> Vec<(i64, i64, i64)> {
+        let mut rows: BTreeMap<(i64, i64), i64> = BTreeMap::new();
+        for delta in deltas {
             let column = |at: usize| delta.rows.column(at).as_primitive::<Int64Type>().clone();
-            rows.extend((0..delta.len()).map(|row| (column(0).value(row), column(1).value(row), delta.diff(row))));
+            for row in 0..delta.len() {
+                *rows.entry((column(0).value(row), column(1).value(row))).or_default() += delta.diff(row);
+            }
         }
-        rows.sort_unstable();
-        rows
+        rows.into_iter().map(|((key, value), diff)| (key, value, diff)).collect()
+    }
+
+    /// What changes come to, which is also what the table has.
+    fn folded(changes: &[TableState]) -> Vec<(i64, i64, i64)> {
+        let folded = rows(fold(changes, true));
+        assert_eq!(rows(content(changes)), folded);
+        folded
     }
 
     #[test]
@@ -126,5 +255,52 @@ mod tests {
         assert_eq!((rest[0].len(), (0..3).map(|row| rest[0].diff(row)).sum::<i64>()), (3, 1), "a removal is kept");
         let unit = Form::Entries { keys: 0 };
         assert_eq!(folded(&[table(unit, &[(1, 1, 1)], None), table(unit, &[(1, 2, 1)], None)]), [(1, 2, 1)]);
+    }
+
+    #[test]
+    fn the_content_is_what_changes_come_to() {
+        let mut state = 7u64;
+        let mut random = |below: u64| {
+            state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+            ((state >> 33) % below) as i64
+        };
+        for _ in 0..300 {
+            let (mut kept, mut changes) = (BTreeMap::new(), Vec::new());
+            let form = if random(2) == 0 { Form::Rows } else { Form::Entries { keys: 1 } };
+            for _ in 0..1 + random(7) {
+                let mut rows = Vec::new();
+                for _ in 0..random(20) {
+                    let (key, value) = (random(30), random(3));
+                    let had: i64 = *kept.get(&(key, value)).unwrap_or(&0);
+                    match random(3) {
+                        0 if form == Form::Rows && had == 0 => continue,
+                        0 => rows.push((key, value, -1)),
+                        _ => rows.push((key, value, 1)),
+                    }
+                    *kept.entry((key, value)).or_default() += rows[rows.len() - 1].2;
+                }
+                let freed = (random(4) == 0).then_some((0, random(10)));
+                changes.push(table(form, &rows, freed));
+            }
+            let content = folded(&changes);
+            assert!(content.iter().all(|row| row.2 > 0), "{content:?}");
+            if form == Form::Rows && changes.iter().all(|table| table.freed.is_none()) {
+                kept.retain(|_, times| *times != 0);
+                assert_eq!(content, kept.into_iter().map(|((key, value), times)| (key, value, times)).collect::<Vec<_>>());
+            }
+        }
+    }
+
+    #[test]
+    fn batches_that_nothing_was_taken_from_are_not_copied() {
+        let many: Vec<(i64, i64, i64)> = (0..9_000).map(|key| (key, 1, 1)).collect();
+        let first = table(Form::Rows, &many, None);
+        let second = table(Form::Rows, &[(9_001, 1, 1), (9_001, 1, -1), (9_002, 1, 1)], None);
+        let had = content([&first, &second]);
+        assert_eq!(
+            had[0].rows.column(0).to_data().buffers()[0].as_ptr(),
+            first.changes[0].rows.column(0).to_data().buffers()[0].as_ptr()
+        );
+        assert_eq!(had.iter().map(Delta::len).sum::<usize>(), 9_001);
     }
 }

@@ -34,7 +34,7 @@ impl SideRelations {
             let Some(view) = shared.views.iter().find(|view| view.name() == name) else { continue };
             let (slot, id) = checkpoints.register(worker, OperatorId { node, name: format!("rows of {name}") });
             let restore = checkpoints.restore.as_ref();
-            let had = restore.and_then(|restore| restore.of(&id, worker, 0).into_iter().next()).unwrap_or_default();
+            let had = restore.and_then(|restore| restore.take(&id, worker, 0).into_iter().next()).unwrap_or_default();
             view.resume_log(worker, since, &had, checkpoints.enabled);
             relations.push((slot, id, Arc::clone(view)));
         }

@@ -1,15 +1,18 @@
 //! What a job starts from: the state of checkpoints, for any number of workers.
 
 use std::collections::{BTreeMap, HashMap};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Mutex, PoisonError};
 
 use arrow::array::UInt32Array;
 
-use super::{Checkpoint, Clock, OperatorId, Positions, Spread, TableState, fold};
+use super::fold::content;
+use super::{Checkpoint, Clock, OperatorId, Positions, Spread, TableState};
 use crate::hash::{hash_columns, worker_of};
 use crate::{Delta, Time};
 
 /// A job's state as of an epoch.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Default)]
 pub struct Restore {
     /// The next epoch comes after it.
     pub epoch: Time,
@@ -17,60 +20,109 @@ pub struct Restore {
     pub clock: Clock,
     /// Per source and partition where reading it stood.
     pub positions: Positions,
-    workers: usize,
-    tables: HashMap<OperatorId, BTreeMap<u32, (Spread, Vec<Delta>)>>,
+    tables: Mutex<HashMap<OperatorId, Tables>>,
+}
+
+/// An operator's tables.
+type Tables = BTreeMap<u32, Table>;
+
+/// A table, cut for the workers.
+#[derive(Debug)]
+struct Table {
+    /// One worker has all.
+    at_home: bool,
+    parts: Vec<Vec<Delta>>,
 }
 
 impl Restore {
     /// The state after the last of these checkpoints, which follow each other from the job's beginning, for a job on so many
     /// workers. `None` if there are none.
+    ///
+    /// Cost:  a hash per row of tables from which something was taken back; tables are put together by as many threads as there
+    ///        are cores.
     pub fn new(checkpoints: &[Checkpoint], workers: usize) -> Option<Self> {
         let last = checkpoints.last()?;
-        let mut changes: HashMap<&OperatorId, BTreeMap<u32, Vec<&TableState>>> = HashMap::new();
+        let mut changes: BTreeMap<(&OperatorId, u32), Vec<&TableState>> = BTreeMap::new();
         for state in checkpoints.iter().flat_map(|checkpoint| &checkpoint.states) {
-            let tables = changes.entry(&state.operator).or_default();
-            state.tables.iter().for_each(|table| tables.entry(table.table).or_default().push(table));
+            state.tables.iter().for_each(|table| changes.entry((&state.operator, table.table)).or_default().push(table));
         }
-        let tables = changes.into_iter().map(|(operator, tables)| {
-            let folded = tables.into_iter().map(|(number, changes)| {
-                let spread = changes[0].spread.clone();
-                (number, (spread, fold(changes, true)))
-            });
-            (operator.clone(), folded.collect())
-        });
-        Some(Restore {
-            epoch: last.epoch,
-            clock: last.clock.clone(),
-            positions: last.positions.clone(),
-            workers,
-            tables: tables.collect(),
-        })
+        let mut tables: HashMap<OperatorId, Tables> = HashMap::new();
+        let put_together = |changes: &Vec<&TableState>| {
+            let spread = &changes[0].spread;
+            Table { at_home: *spread == Spread::One, parts: cut(spread, content(changes.iter().copied()), workers) }
+        };
+        let changes: Vec<_> = changes.into_iter().collect();
+        for (&((operator, number), _), table) in changes.iter().zip(in_parallel(&changes, |(_, changes)| put_together(changes))) {
+            tables.entry(operator.clone()).or_default().insert(number, table);
+        }
+        let (epoch, clock, positions) = (last.epoch, last.clock.clone(), last.positions.clone());
+        Some(Restore { epoch, clock, positions, tables: Mutex::new(tables) })
     }
 
-    /// What a worker's part of an operator keeps, by table. `home`: the worker that has all of what one worker has.
-    pub(crate) fn of(&self, operator: &OperatorId, worker: usize, home: usize) -> Vec<Vec<Delta>> {
-        let Some(tables) = self.tables.get(operator) else { return Vec::new() };
-        let mut parts = vec![Vec::new(); tables.keys().next_back().map_or(0, |last| *last as usize + 1)];
-        for (number, (spread, deltas)) in tables {
-            if *spread == Spread::One && worker != home {
-                continue;
+    /// What a worker's part of an operator keeps, by table. `home`: the worker that has all of what one worker has. It is given
+    /// once: whoever takes it need not keep it twice.
+    pub(crate) fn take(&self, operator: &OperatorId, worker: usize, home: usize) -> Vec<Vec<Delta>> {
+        let mut tables = self.tables.lock().unwrap_or_else(PoisonError::into_inner);
+        let Some(tables) = tables.get_mut(operator) else { return Vec::new() };
+        let mut taken = vec![Vec::new(); tables.keys().next_back().map_or(0, |last| *last as usize + 1)];
+        for (number, Table { at_home, parts }) in tables {
+            let part = std::mem::take(&mut parts[worker]);
+            if !*at_home || worker == home {
+                taken[*number as usize] = part;
             }
-            let mine = deltas.iter().map(|delta| self.part(spread, delta, worker));
-            parts[*number as usize] = mine.filter(|delta| !delta.is_empty()).collect();
         }
-        parts
+        taken
     }
+}
 
-    fn part(&self, spread: &Spread, delta: &Delta, worker: usize) -> Delta {
-        let mut hashes = Vec::new();
-        match spread {
-            Spread::Everywhere | Spread::One => return delta.clone(),
-            Spread::ByColumns(columns) => hash_columns(&delta.columns(columns), delta.len(), &mut hashes),
-            Spread::Anywhere => hash_columns(delta.rows.columns(), delta.len(), &mut hashes),
+/// The results of `work` on all items, in their order.
+fn in_parallel<T: Sync, R: Send>(items: &[T], work: impl Fn(&T) -> R + Sync) -> Vec<R> {
+    let threads = std::thread::available_parallelism().map_or(1, usize::from).min(items.len());
+    let next = AtomicUsize::new(0);
+    let some = || {
+        let mut done = Vec::new();
+        while let Some((index, item)) = Some(next.fetch_add(1, Ordering::Relaxed)).and_then(|at| Some((at, items.get(at)?))) {
+            done.push((index, work(item)));
         }
-        let mine = |row: &u32| worker_of(hashes[*row as usize], self.workers) == worker;
-        delta.take(&UInt32Array::from_iter_values((0..delta.len() as u32).filter(mine)))
+        done
+    };
+    let mut done = std::thread::scope(|scope| {
+        let others: Vec<_> = (1..threads).map(|_| scope.spawn(some)).collect();
+        let mut done = some();
+        for other in others {
+            done.extend(other.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)));
+        }
+        done
+    });
+    done.sort_unstable_by_key(|(index, _)| *index);
+    done.into_iter().map(|(_, result)| result).collect()
+}
+
+/// The rows of a table that each worker has.
+fn cut(spread: &Spread, deltas: Vec<Delta>, workers: usize) -> Vec<Vec<Delta>> {
+    if workers == 1 || matches!(spread, Spread::Everywhere | Spread::One) {
+        return vec![deltas; workers];
     }
+    let mut parts = vec![Vec::new(); workers];
+    let (mut hashes, mut rows) = (Vec::new(), vec![Vec::new(); workers]);
+    for delta in deltas {
+        match spread {
+            Spread::ByColumns(columns) => hash_columns(&delta.columns(columns), delta.len(), &mut hashes),
+            _ => hash_columns(delta.rows.columns(), delta.len(), &mut hashes),
+        }
+        for (row, hash) in hashes.iter().enumerate() {
+            rows[worker_of(*hash, workers)].push(row as u32);
+        }
+        for (part, rows) in parts.iter_mut().zip(&mut rows) {
+            let rows = std::mem::take(rows);
+            match rows.len() {
+                0 => {}
+                all if all == delta.len() => part.push(delta.clone()),
+                _ => part.push(delta.take(&UInt32Array::from(rows))),
+            }
+        }
+    }
+    parts
 }
 
 #[cfg(test)]
@@ -91,7 +143,7 @@ mod tests {
         let states = vec![OperatorState { operator: operator.clone(), worker: 0, tables }];
         let checkpoint = Checkpoint { epoch: 1, states, positions: Positions::new(), clock: Clock::default() };
         let restore = Restore::new(&[checkpoint], workers).unwrap();
-        let rows = |worker| restore.of(&operator, worker, 1).iter().flatten().map(Delta::len).sum();
+        let rows = |worker| restore.take(&operator, worker, 1).iter().flatten().map(Delta::len).sum();
         (0..workers).map(rows).collect()
     }
 

@@ -76,7 +76,7 @@ impl Saving {
             }
         };
         if let Some(restore) = &checkpoints.restore {
-            let tables = restore.of(&id, stats.worker, home(routes));
+            let tables = restore.take(&id, stats.worker, home(routes));
             replaying(|| {
                 if tables.iter().any(|table| !table.is_empty()) {
                     let mut tables = tables;
@@ -117,7 +117,7 @@ impl Saving {
         }
         let (slot, id) = checkpoints.register(stats.worker, OperatorId { node: stats.node, name: stats.name.clone() });
         let restore = checkpoints.restore.as_ref();
-        let had = restore.and_then(|restore| restore.of(&id, stats.worker, 0).into_iter().next()).unwrap_or_default();
+        let had = restore.and_then(|restore| restore.take(&id, stats.worker, 0).into_iter().next()).unwrap_or_default();
         let last = restore.map_or(0, |restore| restore.epoch);
         let (spread, log) = (vec![Spread::ByColumns(route.to_vec())], vec![Vec::new()]);
         let saving = Saving {

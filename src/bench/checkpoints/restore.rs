@@ -1,0 +1,219 @@
+//! How long it takes until a job with much state is there again.
+//!
+//! A job keeps a table of orders, joins it with customers and counts per customer: state of an upserted table, of both sides
+//! of a join, of groups, and a view of as many rows as there are groups. Some orders are changed after they were saved. Then
+//! the job is created again and again from its last checkpoint, on each number of workers.
+
+use std::fs::File;
+use std::io::Read;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
+
+use arrow::array::{ArrayRef, Int64Array, RecordBatch, StringArray};
+use serde::Serialize;
+
+use super::Scratch;
+use crate::bench::fed::FedJob;
+use crate::bench::memory::Prepared;
+use crate::bench::{BenchError, process};
+
+const JOB: &str = "CREATE TABLE customers (id BIGINT PRIMARY KEY, region VARCHAR) WITH (connector = 'http');
+CREATE TABLE orders (id BIGINT PRIMARY KEY, customer BIGINT, amount BIGINT, note VARCHAR) WITH (connector = 'http');
+CREATE MATERIALIZED VIEW customers_orders AS
+SELECT customer, COUNT(*) AS orders, SUM(amount) AS revenue, MAX(amount) AS largest FROM orders GROUP BY customer;
+CREATE MATERIALIZED VIEW revenue AS
+SELECT region, note, COUNT(*) AS orders, SUM(amount) AS revenue
+FROM orders JOIN customers ON orders.customer = customers.id
+GROUP BY region, note;";
+
+/// Rows of a batch.
+const BATCH_ROWS: usize = 8_192;
+
+/// Orders that are given before the job has to have taken them.
+const STEP_ROWS: usize = 64 * BATCH_ROWS;
+
+/// Orders per customer.
+const ORDERS: usize = 4;
+
+/// Of so many orders one is changed once all are saved.
+const CHANGED: usize = 20;
+
+/// What an order comes to in the operators' own count of their state, about.
+const ORDER_BYTES: u64 = 300;
+
+/// What to run.
+#[derive(Debug, Clone)]
+pub struct RestoreBench {
+    /// About how much the job keeps, as operators count it.
+    pub state_bytes: u64,
+    /// Numbers of worker threads.
+    pub workers: Vec<usize>,
+    /// How often the job is restored; the median counts.
+    pub repeats: usize,
+    /// From one checkpoint to the next while the job is loaded.
+    pub interval: Duration,
+    /// As in [`super::CheckpointsBench`].
+    pub location: Option<PathBuf>,
+}
+
+/// Restoring on one number of workers.
+#[derive(Debug, Clone, Serialize)]
+pub struct RestoreResult {
+    /// Worker threads.
+    pub workers: usize,
+    /// Orders that the job keeps.
+    pub rows: usize,
+    /// Bytes of state, as operators count it, once restored.
+    pub state_bytes: u64,
+    /// Bytes of the files that the checkpoint needs.
+    pub file_bytes: u64,
+    /// Seconds from creating the job until its views were readable: the median.
+    pub seconds: f64,
+    /// Bytes of files per second: the median.
+    pub file_bytes_per_second: f64,
+    /// Bytes of state per second: the median.
+    pub state_bytes_per_second: f64,
+    /// How fast one thread reads the same files, which the system has in memory.
+    pub read_bytes_per_second: f64,
+    /// Resident set that restoring added at its peak, in bytes: the most.
+    pub peak_bytes_added: u64,
+}
+
+impl RestoreBench {
+    /// Loads and saves a job once, and restores it on each number of workers; `report` is called after each.
+    pub fn run(&self, mut report: impl FnMut(&RestoreResult)) -> Result<Vec<RestoreResult>, BenchError> {
+        let directory = Scratch::create(self.location.as_deref())?;
+        let rows = (self.state_bytes / ORDER_BYTES).max(1) as usize;
+        let file_bytes = self.load(rows, &directory)?;
+        let mut results = Vec::new();
+        for &workers in &self.workers {
+            let result = self.restore(workers, rows, file_bytes, &directory)?;
+            report(&result);
+            results.push(result);
+        }
+        Ok(results)
+    }
+
+    /// Gives the bytes of the files that the last checkpoint needs.
+    fn load(&self, rows: usize, directory: &Scratch) -> Result<u64, BenchError> {
+        let workers = self.workers.first().copied().unwrap_or(1);
+        let job = FedJob::create_kept(JOB, workers, Some(directory.config(self.interval)))?;
+        let customers = rows.div_ceil(ORDERS);
+        let all: Vec<usize> = (0..customers).collect();
+        job.give(all.chunks(BATCH_ROWS).map(|ids| ("customers", customer_batch(ids))))?;
+        for start in (0..rows).step_by(STEP_ROWS) {
+            let ids: Vec<usize> = (start..rows.min(start + STEP_ROWS)).collect();
+            job.give(ids.chunks(BATCH_ROWS).map(|ids| ("orders", order_batch(ids, customers, 0))))?;
+        }
+        saved(&job)?;
+        let changed: Vec<usize> = (0..rows).step_by(CHANGED).collect();
+        job.give(changed.chunks(BATCH_ROWS).map(|ids| ("orders", order_batch(ids, customers, 1))))?;
+        saved(&job)?;
+        let bytes = job.job().checkpoints().map_or(0, |info| info.total_bytes);
+        job.shutdown();
+        Ok(bytes)
+    }
+
+    fn restore(&self, workers: usize, rows: usize, file_bytes: u64, directory: &Scratch) -> Result<RestoreResult, BenchError> {
+        let (mut times, mut speeds) = (Vec::new(), Vec::new());
+        let (mut state_bytes, mut peak_bytes_added) = (0, 0);
+        for _ in 0..self.repeats.max(1) {
+            speeds.push(read_speed(&directory.0).map_err(|error| BenchError(format!("cannot read the checkpoint: {error}")))?);
+            process::reset_peak();
+            let before = process::resident_bytes();
+            let started = Instant::now();
+            // None is due while this is timed.
+            let job = FedJob::create_kept(JOB, workers, Some(directory.config(Duration::from_secs(3_600))))?;
+            let restored = job.job().checkpoints().and_then(|info| info.restored);
+            let restored = restored.ok_or_else(|| BenchError("the job was not restored".into()))?;
+            let closed = job.job().wait_closed(restored + 1, Duration::from_secs(3_600));
+            times.push(started.elapsed().as_secs_f64());
+            peak_bytes_added = peak_bytes_added.max(process::peak_bytes().saturating_sub(before));
+            if closed <= restored {
+                return Err(BenchError(format!("the job did not go on: {:?}", job.job().state())));
+            }
+            let found = job.rows("customers_orders")?;
+            if found != rows.div_ceil(ORDERS) {
+                return Err(BenchError(format!("the restored view has {found} rows instead of {}", rows.div_ceil(ORDERS))));
+            }
+            let operators = job.stats().operators();
+            state_bytes = operators.iter().map(|operator| operator.state_bytes.load(Ordering::Relaxed)).sum();
+            job.shutdown();
+        }
+        let (seconds, read_bytes_per_second) = (median(times), median(speeds));
+        Ok(RestoreResult {
+            workers,
+            rows,
+            state_bytes,
+            file_bytes,
+            seconds,
+            file_bytes_per_second: file_bytes as f64 / seconds,
+            state_bytes_per_second: state_bytes as f64 / seconds,
+            read_bytes_per_second,
+            peak_bytes_added,
+        })
+    }
+}
+
+fn median(mut values: Vec<f64>) -> f64 {
+    values.sort_unstable_by(f64::total_cmp);
+    values[values.len() / 2]
+}
+
+fn saved(job: &FedJob) -> Result<(), BenchError> {
+    match job.job().settle(Duration::from_secs(3_600)) {
+        true => Ok(()),
+        false => Err(BenchError(format!("the job was not saved: {}", job.job().problems().join("; ")))),
+    }
+}
+
+/// Bytes per second of reading all files of a directory, one after the other.
+fn read_speed(directory: &Path) -> std::io::Result<f64> {
+    let mut buffer = vec![0; 1 << 20];
+    let (mut bytes, mut seconds) = (0, 0.0);
+    let mut folders = vec![directory.to_owned()];
+    while let Some(folder) = folders.pop() {
+        for entry in std::fs::read_dir(folder)? {
+            let entry = entry?;
+            if entry.file_type()?.is_dir() {
+                folders.push(entry.path());
+                continue;
+            }
+            let mut file = File::open(entry.path())?;
+            let started = Instant::now();
+            loop {
+                match file.read(&mut buffer)? {
+                    0 => break,
+                    read => bytes += read,
+                }
+            }
+            seconds += started.elapsed().as_secs_f64();
+        }
+    }
+    Ok(bytes as f64 / f64::max(seconds, 1e-9))
+}
+
+fn ints(ids: &[usize], of: impl Fn(usize) -> usize) -> ArrayRef {
+    Arc::new(Int64Array::from_iter_values(ids.iter().map(|id| of(*id) as i64)))
+}
+
+fn customer_batch(ids: &[usize]) -> Prepared {
+    let regions: ArrayRef = Arc::new(StringArray::from_iter_values(ids.iter().map(|id| format!("region {}", id % 8))));
+    Prepared::insert(
+        RecordBatch::try_from_iter([("id", ints(ids, |id| id)), ("region", regions)]).expect("columns of one length"),
+    )
+}
+
+/// Made-up orders, a function of their number and of how often they were changed.
+fn order_batch(ids: &[usize], customers: usize, turn: usize) -> Prepared {
+    let notes: ArrayRef = Arc::new(StringArray::from_iter_values(ids.iter().map(|id| format!("paid by card {}", id % 16))));
+    let columns = [
+        ("id", ints(ids, |id| id)),
+        ("customer", ints(ids, |id| id.wrapping_mul(7_919) % customers)),
+        ("amount", ints(ids, |id| (id.wrapping_mul(0x9e37_79b9) >> 7).wrapping_add(turn * 31) % 1_000_000)),
+        ("note", notes),
+    ];
+    Prepared::insert(RecordBatch::try_from_iter(columns).expect("columns of one length"))
+}
