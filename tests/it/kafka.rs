@@ -126,7 +126,9 @@ fn from_kafka_to_kafka_exactly_once_through_kills() {
              format = 'changelog', delivery = 'exactly_once');"
         );
     }
-    std::fs::write(folder.path().join("job.sql"), source(", epoch_rows_max = '500'") + VIEWS + &sinks).unwrap();
+    // Small epochs make a run long enough to be killed in, on however fast a machine.
+    let slow = format!(", epoch_rows_max = '{}'", (messages / 4_000).max(5));
+    std::fs::write(folder.path().join("job.sql"), source(&slow) + VIEWS + &sinks).unwrap();
     let mut random = StdRng::seed_from_u64(11);
     let (mut kills, mut midway, started) = (0, 0, Instant::now());
     let newest = || {
@@ -136,7 +138,8 @@ fn from_kafka_to_kafka_exactly_once_through_kills() {
     loop {
         assert!(started.elapsed() < PATIENCE * 10, "{kills} kills");
         let workers = random.gen_range(1..=3).to_string();
-        let arguments = ["job.sql", "--checkpoints", "state", "--checkpoint-interval", "100ms", "--workers", &workers];
+        let arguments =
+            ["job.sql", "--name", "job", "--checkpoints", "state", "--checkpoint-interval", "100ms", "--workers", &workers];
         let before = newest();
         // Every second one is killed at any time, the others soon after a checkpoint, on however slow a machine.
         let any_time = kills % 2 == 0;
@@ -156,7 +159,8 @@ fn from_kafka_to_kafka_exactly_once_through_kills() {
     assert!(midway > 0, "of {kills} kills none came between two checkpoints");
     // It had finished; going on from there gives the views, and nothing new to anybody.
     let dumps = ["--dump", "windows=windows.dump", "--dump", "joined=joined.dump"];
-    let said = finish(highwater(folder.path(), &[&["job.sql", "--checkpoints", "state"][..], &dumps[..]].concat()));
+    let said =
+        finish(highwater(folder.path(), &[&["job.sql", "--name", "job", "--checkpoints", "state"][..], &dumps[..]].concat()));
     assert!(said.contains("restored"), "{said}");
     for view in ["windows", "joined"] {
         let read = |file: String| {
