@@ -271,3 +271,34 @@ fn one_process_at_a_time_has_a_job() {
     assert!(new.settle(PATIENCE));
     assert_eq!(sold(&new), [r#"{"item":"pen","n":2}"#]);
 }
+
+/// Two joins and two groupings that differ in the names of their columns alone: each has state of its own.
+const TWINS: &str = "
+    CREATE TABLE orders (id BIGINT PRIMARY KEY, item VARCHAR, n BIGINT) WITH (connector = 'http');
+    CREATE MATERIALIZED VIEW sold AS SELECT item, sum(n) AS n FROM orders GROUP BY item;
+    CREATE MATERIALIZED VIEW again AS SELECT item AS what, sum(n) AS much FROM orders GROUP BY item;
+    CREATE MATERIALIZED VIEW pairs AS SELECT a.id, b.id AS other FROM orders a JOIN orders b ON a.item = b.item;
+    CREATE MATERIALIZED VIEW twins AS SELECT a.id AS one, b.id AS two FROM orders a JOIN orders b ON a.item = b.item;
+";
+
+#[test]
+fn what_differs_in_names_alone_is_restored_apart_and_a_view_that_is_gone_is_a_change() {
+    let directory = tempfile::tempdir().unwrap();
+    let first = keeping(directory.path(), 2);
+    let job = first.create_job("shop", TWINS, JobOptions::default()).unwrap();
+    push(&job, "{\"id\":1,\"item\":\"pen\",\"n\":1}\n{\"id\":2,\"item\":\"pen\",\"n\":5}\n");
+    assert!(job.settle(PATIENCE));
+    first.runtime().shutdown();
+    drop((first, job));
+
+    let second = keeping(directory.path(), 3);
+    let without = TWINS.lines().filter(|line| !line.contains("VIEW twins")).collect::<Vec<_>>().join("\n");
+    let refused = second.create_job("shop", &without, JobOptions::default()).err().unwrap().to_string();
+    assert!(refused.contains("view twins is gone"), "{refused}");
+    let job = second.create_job("shop", TWINS, JobOptions::default()).unwrap();
+    push(&job, r#"{"id":1,"item":"ink","n":3}"#);
+    let rows = |view: &str| crate::rows::of_view(&job, view).len();
+    assert_eq!(sold(&job), [r#"{"item":"ink","n":3}"#, r#"{"item":"pen","n":5}"#]);
+    assert_eq!((rows("again"), rows("pairs"), rows("twins")), (2, 2, 2));
+    second.runtime().shutdown();
+}

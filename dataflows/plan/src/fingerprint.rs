@@ -4,17 +4,25 @@
 //! A source goes by its name and by how its rows come to be, not by where they are read from: a broker that has moved is the
 //! same source.
 
+use std::collections::HashMap;
 use std::fmt::Write;
 
 use sha2::{Digest, Sha256};
 
 use crate::{Job, Node, Op, Plan, Settings, Source};
 
-/// Per node of a job's plan its name: 32 hexadecimal digits.
+/// Per node of a job's plan its name: 32 hexadecimal digits, and behind them which one it is of nodes that differ in nothing
+/// but the names of their columns. No two are equal.
 pub fn fingerprints(job: &Job) -> Vec<String> {
     let settings = settings(&job.settings);
     let sources: Vec<String> = job.sources.iter().map(source).collect();
-    of_plan(&job.plan, &sources, &settings)
+    let mut met: HashMap<String, usize> = HashMap::new();
+    let numbered = |name: String| {
+        let same = met.entry(name.clone()).or_default();
+        *same += 1;
+        if *same == 1 { name } else { format!("{name}-{same}") }
+    };
+    of_plan(&job.plan, &sources, &settings).into_iter().map(numbered).collect()
 }
 
 fn of_plan(plan: &Plan, sources: &[String], settings: &str) -> Vec<String> {

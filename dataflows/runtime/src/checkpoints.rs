@@ -91,17 +91,17 @@ pub enum CheckpointError {
     Unreadable(String),
     /// The job is not the one that was saved.
     #[error(
-        "the checkpoint of epoch {epoch} is of another version of job '{job}', which had not: {}; give the job another name to \
-         start it from nothing, or start it anew with --fresh",
-        .new.join(", ")
+        "the checkpoint of epoch {epoch} is of another version of job '{job}': {}; give the job another name to start it from \
+         nothing, or start it anew with --fresh",
+        .differences.join(", ")
     )]
     Changed {
         /// The job.
         job: String,
         /// The checkpoint.
         epoch: Time,
-        /// What is new.
-        new: Vec<String>,
+        /// What is new, and what is gone.
+        differences: Vec<String>,
     },
 }
 

@@ -192,13 +192,16 @@ impl Names {
         format!("{}/{table}/{}", self.of_nodes[operator.node], operator.name)
     }
 
-    /// What makes the job another one than that which `meta` was kept of: it has operators, views or sinks that the other had
-    /// not, so that nothing is known of what they would hold.
-    pub(crate) fn new_since(&self, meta: &Meta) -> Vec<String> {
-        let outputs = self.outputs.difference(&meta.outputs).cloned();
-        let operators = self.of_nodes.iter().filter(|name| !meta.operators.contains(*name)).count();
-        let operators = (operators > 0).then(|| format!("{operators} operators"));
-        outputs.chain(operators).collect()
+    /// What makes the job another one than that which `meta` was kept of: operators, views and sinks of which either has some
+    /// that the other has not. What only the job has, nothing is known of; and without those that only the other had, what is
+    /// left may be rendered in another way: a table that two joins shared is one join's own.
+    pub(crate) fn differs_from(&self, meta: &Meta) -> Vec<String> {
+        let new = self.outputs.difference(&meta.outputs).map(|name| format!("{name} is new"));
+        let gone = meta.outputs.difference(&self.outputs).map(|name| format!("{name} is gone"));
+        let operators: BTreeSet<String> = self.of_nodes.iter().cloned().collect();
+        let [added, removed] = [operators.difference(&meta.operators).count(), meta.operators.difference(&operators).count()];
+        let operators = (added + removed > 0).then(|| format!("{added} operators are new and {removed} are gone"));
+        new.chain(gone).chain(operators).collect()
     }
 
     /// What the sources had said of time.

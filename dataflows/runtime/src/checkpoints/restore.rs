@@ -36,9 +36,9 @@ pub(crate) fn restore(
     workers: usize,
 ) -> Result<Option<Restored>, CheckpointError> {
     let Some(meta) = Meta::read(manifest)? else { return Ok(None) };
-    let new = names.new_since(&meta);
-    if !new.is_empty() {
-        return Err(CheckpointError::Changed { job: name.to_owned(), epoch: manifest.epoch, new });
+    let differences = names.differs_from(&meta);
+    if !differences.is_empty() {
+        return Err(CheckpointError::Changed { job: name.to_owned(), epoch: manifest.epoch, differences });
     }
     let mut positions = BTreeMap::new();
     let mut read = BTreeMap::new();
