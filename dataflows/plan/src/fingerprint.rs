@@ -85,3 +85,32 @@ fn digest(text: &str) -> String {
         name
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use arrow::datatypes::{DataType, Field, Schema};
+
+    use super::*;
+    use crate::{Properties, StateBound};
+
+    fn node(column: &str, data_type: DataType) -> Node {
+        let properties = Properties { append_only: true, time: vec![None], unique_key: None, state: StateBound::Stateless };
+        let schema = Arc::new(Schema::new(vec![Field::new(column, data_type, true)]));
+        Node { op: Op::Union, inputs: Vec::new(), schema, properties, span: None }
+    }
+
+    #[test]
+    fn no_two_nodes_have_one_name_and_names_of_columns_are_no_difference() {
+        let mut plan = Plan::default();
+        for (column, data_type) in [("a", DataType::Int64), ("b", DataType::Int64), ("a", DataType::Utf8)] {
+            plan.push(node(column, data_type));
+        }
+        let settings = Settings::default();
+        let job = Job { sources: Vec::new(), plan, views: Vec::new(), sinks: Vec::new(), settings, warnings: Vec::new() };
+        let names = fingerprints(&job);
+        assert_eq!(names[1], format!("{}-2", names[0]));
+        assert!(!names[2].contains('-') && names[2] != names[0]);
+    }
+}
