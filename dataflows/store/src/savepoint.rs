@@ -53,6 +53,10 @@ impl JobStore {
         let kind = Kind::Savepoint { name: name.into() };
         let savepoint = Manifest { kind, sequence, created_ms: (options.now_ms)(), ..manifest.clone() };
         let place = Place::Savepoint(name.into());
+        // What is there before may equal what would be put, if both are made within a millisecond.
+        if self.savepoint_names()?.iter().any(|taken| taken == name) {
+            return Err(StoreError::Taken { job: self.name().into(), name: name.into() });
+        }
         match self.put(&place, &savepoint)? {
             Created::Done => Ok(savepoint),
             Created::Exists if self.load(&place).is_ok_and(|found| found == savepoint) => Ok(savepoint),
