@@ -61,6 +61,8 @@ pub struct JobOptions {
     pub until_end: bool,
     /// What it begins with, if checkpoints are kept.
     pub restore: RestoreFrom,
+    /// It may go on from what was saved of another version of it: what is equal is taken over, the rest made anew.
+    pub upgrade: bool,
 }
 
 /// A job that runs, or why it does not.
@@ -111,7 +113,7 @@ impl Highwater {
             return Err(JobError::Exists(name.to_string()));
         }
         let job = plan(&self.registry, text).map_err(JobError::Text)?;
-        let options = CreateOptions { until_end: options.until_end, restore: options.restore };
+        let options = CreateOptions { until_end: options.until_end, restore: options.restore, upgrade: options.upgrade };
         self.runtime.create(name, text, job, options).map_err(|error| match error {
             CreateError::Exists(name) => JobError::Exists(name),
             CreateError::Checkpoints(error) => JobError::Checkpoints(error),
@@ -127,7 +129,7 @@ impl Highwater {
         let mut jobs = Vec::new();
         for (name, saved) in self.runtime.saved_jobs()? {
             let running = saved.map_err(JobError::Checkpoints).and_then(|saved| {
-                let options = JobOptions { until_end: saved.until_end, restore: RestoreFrom::Newest };
+                let options = JobOptions { until_end: saved.until_end, ..JobOptions::default() };
                 self.create_job(&name, &saved.text, options)
             });
             jobs.push((name, running));

@@ -44,7 +44,7 @@ pub(super) fn explain(args: &ExplainArgs) -> Result<(), Failure> {
     Ok(())
 }
 
-fn compile(path: &PathBuf) -> Result<highwater_plan::Job, Failure> {
+pub(super) fn compile(path: &PathBuf) -> Result<highwater_plan::Job, Failure> {
     let text = read_job(path)?;
     let job = Highwater::check(&catalog::registry(), &text).map_err(|error| match error {
         JobError::Text(diagnostics) => wrong_text(path, &text, &diagnostics),

@@ -136,7 +136,7 @@ fn count(n: u64) -> String {
     }
 }
 
-fn bytes(n: u64) -> String {
+pub(super) fn bytes(n: u64) -> String {
     match n {
         0..=9_999 => format!("{n} B"),
         10_000..=999_999 => format!("{:.1} kB", n as f64 / 1e3),

@@ -29,6 +29,7 @@ mod discovery;
 mod outbox;
 mod publishing;
 mod pushed;
+mod upgrade;
 
 mod batch;
 mod event_time;
@@ -55,3 +56,4 @@ pub use running::{PushFailure, RunningJob, SourceInfo};
 pub use savepoints::{CheckpointStore, KeptCheckpoint, RestoreFrom, SavedJob, SavedOrWhyNot, SavepointError};
 pub use sinks::SinkInfo;
 pub use status::{LastError, PartitionInfo, PartitionState};
+pub use upgrade::{StatePart, Upgrade};

@@ -1,12 +1,16 @@
 //! Checkpoints from outside: which jobs a store has, their checkpoints and savepoints, and how one is made, kept and deleted.
 
+use std::sync::Arc;
 use std::time::Duration;
 
+use highwater_connectors::Registry;
 use highwater_engine::Time;
+use highwater_plan::Job;
 use highwater_store::{Kind, ManifestInfo, Store};
 
 use crate::checkpoints::{CheckpointError, Meta};
 use crate::jobs::{NoSuchJob, Runtime};
+use crate::upgrade::Upgrade;
 
 /// How long a savepoint waits for its checkpoint, and for what its sinks have to publish.
 const SAVEPOINT_WAIT: Duration = Duration::from_secs(60);
@@ -82,6 +86,18 @@ impl CheckpointStore {
     /// A job's checkpoints and savepoints, newest first.
     pub fn list(&self, job: &str) -> Result<Vec<KeptCheckpoint>, CheckpointError> {
         list(&self.0, job)
+    }
+
+    /// What would become of the state of a job, as of a savepoint or checkpoint or else the newest, if `new` went on from it.
+    pub fn upgrade(&self, job: &str, at: Option<&str>, new: &Arc<Job>, registry: &Registry) -> Result<Upgrade, CheckpointError> {
+        let store = self.0.job(job)?;
+        let manifest = match at {
+            Some(name) => Some(store.at(name)?),
+            None => store.latest()?,
+        };
+        let saved = manifest.map(|manifest| Ok::<_, CheckpointError>((Meta::read(&manifest)?, manifest))).transpose()?;
+        let Some((Some(meta), manifest)) = saved else { return Err(CheckpointError::NoState(job.to_owned())) };
+        Upgrade::of(&meta, &store.contents(&manifest)?, new, registry)
     }
 
     /// Deletes a savepoint.
