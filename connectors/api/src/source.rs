@@ -130,12 +130,7 @@ pub trait Source: Send + Sync {
 
     /// Reads a partition from where the options say that reading starts up to `until`, where a reader stood once, and as fast
     /// as it can; then the reader has [finished](Polled::Finished). Only asked of sources that [repeat](Source::repeats).
-    fn again(
-        &self,
-        partition: &PartitionId,
-        until: &Offset,
-        waker: Waker,
-    ) -> Result<Box<dyn PartitionReader>, SourceError> {
+    fn again(&self, partition: &PartitionId, until: &Offset, waker: Waker) -> Result<Box<dyn PartitionReader>, SourceError> {
         let _ = (until, waker);
         Err(SourceError::fatal(format!("partition '{partition}' cannot be read again")))
     }

@@ -25,8 +25,8 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard};
 
 pub use self::fold::fold;
-pub(crate) use self::relations::SideRelations;
 pub use self::relations::LOG_COLUMNS;
+pub(crate) use self::relations::SideRelations;
 pub use self::restore::Restore;
 pub(crate) use self::saving::{Keeps, Saved, Saving, is_replaying};
 use crate::{Delta, Time};

@@ -31,8 +31,8 @@ mod watermark;
 mod words;
 
 pub use checkpoint::{
-    Checkpoint, CheckpointDone, Clock, Form, KeptFrom, KeptOperator, LOG_COLUMNS, OperatorId, OperatorState, Positions, Restore, Spread, TableState,
-    fold,
+    Checkpoint, CheckpointDone, Clock, Form, KeptFrom, KeptOperator, LOG_COLUMNS, OperatorId, OperatorState, Positions, Restore,
+    Spread, TableState, fold,
 };
 pub use delta::{Delta, OriginRows};
 pub use engine::{Engine, EngineConfig, EngineError};

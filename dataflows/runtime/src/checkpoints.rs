@@ -27,7 +27,7 @@ use highwater_store::{Checkpoint as Stored, Fold, Keep, Policy, Section, StoreEr
 
 pub(crate) use self::record::{Meta, Names};
 use self::record::{fold_sections, outbox_section};
-pub(crate) use self::restore::{Restored, Restoring};
+pub(crate) use self::restore::{Restored, Restoring, sizes};
 use crate::clock::Clock;
 use crate::ingest::Stood;
 use crate::open::OpenSource;

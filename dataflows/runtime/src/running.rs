@@ -16,8 +16,8 @@ use crate::open::OpenSource;
 use crate::publishing::PublishingThread;
 use crate::signal::Signal;
 use crate::sinks::{SinkInfo, SinkStatus};
-use crate::upgrade::Upgrade;
 use crate::status::{Fault, LastError, PartitionInfo};
+use crate::upgrade::Upgrade;
 
 /// A job that was created and not yet dropped; it may have finished or failed.
 pub struct RunningJob {

@@ -8,7 +8,7 @@ use highwater_engine::Time;
 use highwater_plan::Job;
 use highwater_store::{Kind, ManifestInfo, Store};
 
-use crate::checkpoints::{CheckpointError, Meta};
+use crate::checkpoints::{CheckpointError, Meta, sizes};
 use crate::jobs::{NoSuchJob, Runtime};
 use crate::upgrade::Upgrade;
 
@@ -97,7 +97,7 @@ impl CheckpointStore {
         };
         let saved = manifest.map(|manifest| Ok::<_, CheckpointError>((Meta::read(&manifest)?, manifest))).transpose()?;
         let Some((Some(meta), manifest)) = saved else { return Err(CheckpointError::NoState(job.to_owned())) };
-        Upgrade::of(&meta, &store.contents(&manifest)?, new, registry)
+        Upgrade::of(&meta, &sizes(&store, &manifest)?, new, registry)
     }
 
     /// Deletes a savepoint.

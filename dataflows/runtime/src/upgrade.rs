@@ -17,6 +17,7 @@ mod feed;
 pub(crate) mod rebuild;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::slice;
 use std::sync::Arc;
 
 use highwater_connectors::Registry;
@@ -60,7 +61,7 @@ impl Upgrade {
         let listed = |parts: &[StatePart], what: &str| {
             let names: Vec<&str> = parts.iter().take(3).map(|part| part.what.as_str()).collect();
             let more = if parts.len() > 3 { format!(" and {} more", parts.len() - 3) } else { String::new() };
-            (!names.is_empty()).then(|| format!("{what} is {}{more}", names.join(", ")))
+            (!names.is_empty()).then(|| format!("{what}: {}{more}", names.join(", ")))
         };
         let all = [listed(&self.rebuilt, "new"), listed(&self.dropped, "gone")];
         all.into_iter().flatten().chain(self.refused.iter().cloned()).collect()
@@ -159,7 +160,7 @@ impl Change {
             let (rows, bytes) = (size.map(|size| size.0), size.map(|size| size.1));
             StatePart { what: meta.what.clone(), from: None, rows, bytes }
         };
-        let mut wanted = BTreeSet::new();
+        let (mut wanted, inputs) = (BTreeSet::new(), Excerpt::inputs(job));
         for kept in names.kept() {
             let key = names.operator(&kept.operator);
             let of = &names.operators()[&key];
@@ -170,12 +171,11 @@ impl Change {
                 }
                 wanted.insert(key);
             } else if kept.from != KeptFrom::Rows {
-                let inputs = match kept.from {
-                    KeptFrom::Output => vec![kept.operator.node],
-                    _ => Excerpt::inputs(job)[kept.operator.node].clone(),
-                };
+                let read = &inputs[kept.operator.node];
+                let reads =
+                    if kept.from == KeptFrom::Output || read.is_empty() { slice::from_ref(&kept.operator.node) } else { read };
                 let from: BTreeSet<&str> =
-                    inputs.iter().filter_map(|input| made_of.get(input)).flatten().map(String::as_str).collect();
+                    reads.iter().filter_map(|input| made_of.get(input)).flatten().map(String::as_str).collect();
                 let from = if from.is_empty() { "nothing that was read".into() } else { listed(from.into_iter()) };
                 self.report.rebuilt.push(StatePart { what: of.what.clone(), from: Some(from), rows: None, bytes: None });
             }

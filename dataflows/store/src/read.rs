@@ -161,7 +161,11 @@ impl JobStore {
         let mut contents = Vec::new();
         for file in &manifest.files {
             let entries = self.index(file).map_err(|error| self.offering(error, Some(manifest.sequence)))?;
-            contents.extend(entries.into_iter().map(|entry| SectionInfo { key: entry.key, rows: entry.rows, bytes: entry.bytes }));
+            contents.extend(entries.into_iter().map(|entry| SectionInfo {
+                key: entry.key,
+                rows: entry.rows,
+                bytes: entry.bytes,
+            }));
         }
         Ok(contents)
     }

@@ -18,7 +18,7 @@ use timely::dataflow::operators::{Capability, InputCapability};
 use timely::progress::frontier::MutableAntichain;
 
 use crate::alarm::Alarm;
-use crate::checkpoint::{KeptFrom, Keeps, Saved, Saving};
+use crate::checkpoint::{Keeps, KeptFrom, Saved, Saving};
 use crate::delta::Parcel;
 use crate::operator::DeltaStream;
 use crate::operator::clock::{ClockStream, TickStream};

@@ -181,8 +181,11 @@ impl Names {
 
     /// What the manifest says once some of every source was read.
     pub(crate) fn meta_after_reading(&self) -> Meta {
-        let partition =
-            |source: &SourceMeta| PartitionMeta { source: source.name.clone(), partition: String::new(), position: String::new() };
+        let partition = |source: &SourceMeta| PartitionMeta {
+            source: source.name.clone(),
+            partition: String::new(),
+            position: String::new(),
+        };
         let (operators, outputs) = (self.operators.clone(), self.outputs.clone());
         let partitions = self.sources.iter().map(partition).collect();
         Meta { operators, outputs, sources: self.sources.clone(), partitions, dropped: false, ..self.dropped() }
@@ -257,12 +260,15 @@ impl Names {
         let schema = section.key.strip_prefix(SOURCE).and_then(|key| self.relations.get(key.strip_prefix("0/")?));
         let Some(schema) = schema.filter(|_| section.schema.fields().len() > LOG_COLUMNS) else { return Ok(section) };
         let had = &section.schema.fields()[LOG_COLUMNS..section.schema.fields().len() - 1];
-        if had.iter().map(|field| (field.name(), field.data_type())).eq(schema.fields().iter().map(|field| (field.name(), field.data_type()))) {
+        if had
+            .iter()
+            .map(|field| (field.name(), field.data_type()))
+            .eq(schema.fields().iter().map(|field| (field.name(), field.data_type())))
+        {
             return Ok(section);
         }
-        let place = |field: &Arc<Field>| {
-            had.iter().position(|had| had.name() == field.name() && had.data_type() == field.data_type())
-        };
+        let place =
+            |field: &Arc<Field>| had.iter().position(|had| had.name() == field.name() && had.data_type() == field.data_type());
         let places: Vec<Option<usize>> = schema.fields().iter().map(place).collect();
         let own = schema.fields().iter().map(|field| Arc::new(field.as_ref().clone().with_nullable(true)));
         let keys = section.schema.fields()[..LOG_COLUMNS].iter().cloned();
@@ -319,7 +325,8 @@ impl Names {
             return Err(CheckpointError::Unreadable(format!("section '{}' is of nothing", section.key)));
         };
         let found = self.kept.iter().find(|kept| {
-            kept.operator.name == operator && self.operator(&kept.operator).split_once('/').is_some_and(|(known, _)| known == name)
+            kept.operator.name == operator
+                && self.operator(&kept.operator).split_once('/').is_some_and(|(known, _)| known == name)
         });
         let Some(node) = found.map(|kept| kept.operator.node) else { return Ok(None) };
         let number =
@@ -386,6 +393,11 @@ const OUTBOX: &str = "outbox/";
 
 /// What stands in place of a node's name before relations of sources.
 const SOURCE: &str = "source/";
+
+/// Whether a section of this key has rows that are to be published.
+pub(crate) fn is_outbox(key: &str) -> bool {
+    key.starts_with(OUTBOX)
+}
 
 /// The sink that a section has rows of that are to be published.
 pub(crate) fn outbox_of(section: &Section) -> Option<&str> {

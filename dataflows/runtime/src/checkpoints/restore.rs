@@ -7,10 +7,10 @@ use highwater_connectors::Registry;
 use highwater_connectors::sink::EpochChanges;
 use highwater_engine::{Checkpoint, Delta, Engine, OperatorState, Restore, Time};
 use highwater_plan::Job;
-use highwater_store::{JobStore, Manifest, ReadOptions, Section};
+use highwater_store::{JobStore, Manifest, ReadOptions, Section, SectionInfo};
 
 use super::CheckpointError;
-use super::record::{Meta, Names, fold_sections, outbox_epochs, outbox_of, rows_of_table};
+use super::record::{Meta, Names, fold_sections, is_outbox, outbox_epochs, outbox_of, rows_of_table};
 use crate::clock::Clock;
 use crate::ingest::Stood;
 use crate::open::Resumed;
@@ -124,7 +124,7 @@ impl Restoring<'_> {
         if self.names.is_of(meta) {
             return Ok(None);
         }
-        let sizes = self.store.contents(manifest)?;
+        let sizes = sizes(self.store, manifest)?;
         let change = Change::new(self.job, self.names, meta, self.registry, &sizes);
         let (job, epoch) = (self.name.to_owned(), manifest.epoch);
         if !self.upgrade {
@@ -162,6 +162,24 @@ impl Restoring<'_> {
         let rebuilt = rebuilding.run()?;
         Ok(Rebuilt { epoch: rebuilt.epoch.max(saved.epoch), ..rebuilt })
     }
+}
+
+/// How large the sections of a checkpoint are; of what is to be published only what has not been.
+pub(crate) fn sizes(store: &JobStore, manifest: &Manifest) -> Result<Vec<SectionInfo>, CheckpointError> {
+    let mut sizes = store.contents(manifest)?;
+    let mut queued: BTreeMap<String, Vec<Section>> = BTreeMap::new();
+    for section in store.read(manifest, ReadOptions::default().only(is_outbox))? {
+        let section = section?;
+        queued.entry(section.key.clone()).or_default().push(section);
+    }
+    for (key, sections) in queued {
+        let bytes: u64 = sizes.iter().filter(|size| size.key == key).map(|size| size.bytes).sum();
+        let (all, left) = (sections.iter().map(Section::rows).sum::<u64>(), fold_sections(&key, true, &sections)?);
+        let rows = left.map_or(0, |left| left.rows());
+        sizes.retain(|size| size.key != key);
+        sizes.push(SectionInfo { key, rows, bytes: (bytes * rows).checked_div(all).unwrap_or(0) });
+    }
+    Ok(sizes)
 }
 
 /// Sections that a change of the job needs once more; none if it was not changed.

@@ -11,7 +11,9 @@ use arrow::compute::cast;
 use arrow::datatypes::{Schema, SchemaRef};
 use highwater_connectors::Registry;
 use highwater_connectors::source::{PartitionId, Source, SourceError, Waker};
-use highwater_engine::{Checkpoint, Clock, Delta, Engine, EpochSink, FeedSpec, JobHandle, JobSpec, JobState, OperatorState, Time};
+use highwater_engine::{
+    Checkpoint, Clock, Delta, Engine, EpochSink, FeedSpec, JobHandle, JobSpec, JobState, OperatorState, Time,
+};
 use highwater_plan::Job;
 
 use super::feed::{ExcerptFeed, Progress, Until};

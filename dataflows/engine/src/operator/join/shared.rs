@@ -23,7 +23,7 @@ use arrow::datatypes::{DataType, Schema, SchemaRef};
 use super::Fresh;
 use super::layout::Layout;
 use super::side::Side;
-use crate::checkpoint::{KeptFrom, Keeps};
+use crate::checkpoint::{Keeps, KeptFrom};
 use crate::keys::Keys;
 use crate::operator::epoch::EpochLogic;
 use crate::operator::map::Mapper;
