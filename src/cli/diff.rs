@@ -1,5 +1,6 @@
 //! `highwater diff`: what becomes of a job's state when its text is changed, before anything is done.
 
+use std::collections::BTreeMap;
 use std::io::Write;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -8,7 +9,7 @@ use highwater::catalog;
 use highwater_runtime::{CheckpointStore, StatePart, Upgrade};
 
 use super::Failure;
-use super::check::compile;
+use super::check::compile_like;
 use super::progress::bytes;
 use super::run::job_name;
 
@@ -53,13 +54,15 @@ pub(super) fn diff(args: &DiffArgs) -> Result<(), Failure> {
     let failed = |error: highwater_runtime::CheckpointError| Failure::Job(error.to_string());
     let upgrade = match (&args.checkpoints, args.jobs.as_slice()) {
         (None, [old, new]) => {
-            let (old, new) = (Arc::new(compile(old)?), Arc::new(compile(new)?));
+            let [old, new] = [old, new].map(|text| compile_like(text, &BTreeMap::new()).map(Arc::new));
+            let (old, new) = (old?, new?);
             Upgrade::between(&old, &new, &registry).map_err(failed)?
         }
         (Some(location), [new]) => {
             let store = CheckpointStore::open(location).map_err(failed)?;
             let name = args.name.clone().unwrap_or_else(|| job_name(new));
-            store.upgrade(&name, args.at.as_deref(), &Arc::new(compile(new)?), &registry).map_err(failed)?
+            let new = compile_like(new, &store.planned_rows(&name, args.at.as_deref()))?;
+            store.upgrade(&name, args.at.as_deref(), &Arc::new(new), &registry).map_err(failed)?
         }
         (None, _) => {
             let usage = "two texts are compared, an old one and a new one; or one with what --checkpoints DIR has";

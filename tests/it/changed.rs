@@ -314,3 +314,39 @@ fn what_cannot_be_made_anew_is_refused_and_nothing_is_lost() {
     assert_eq!(written(&world.path("pages_out.jsonl")), [(r#"{"n":1,"page":"a"}"#.to_owned(), 1)]);
     stop(second, job);
 }
+
+#[test]
+fn a_source_that_has_grown_makes_no_other_job() {
+    let world = World::new();
+    let rows = |name: &str, count: usize| {
+        let lines: String = (0..count).map(|number| format!("{{\"k\":{},\"v\":{number}}}\n", number % 50)).collect();
+        std::fs::write(world.path(name), lines).unwrap();
+    };
+    [("a", 3000), ("b", 300), ("c", 30)].into_iter().for_each(|(name, count)| rows(name, count));
+    let source = |name: &str| {
+        let path = world.path(name).display().to_string();
+        format!("CREATE SOURCE {name} (k BIGINT, v BIGINT) WITH (connector = 'file', path = '{path}', format = 'json');")
+    };
+    let sql = format!(
+        "{}{}{} CREATE MATERIALIZED VIEW joined AS
+         SELECT a.k, count(*) AS n FROM a JOIN b ON a.k = b.k JOIN c ON b.k = c.k GROUP BY a.k;",
+        source("a"),
+        source("b"),
+        source("c")
+    );
+    let first = world.start(1);
+    let job = first.create_job("joins", &sql, JobOptions { until_end: true, ..JobOptions::default() }).unwrap();
+    assert_eq!(job.wait_over(Some(PATIENCE)), highwater_engine::JobState::Finished);
+    let before = of_view(&job, "joined");
+    stop(first, job);
+
+    // By their sizes now the joins would be in another order, and their state another one.
+    [("a", 30), ("c", 60_000)].into_iter().for_each(|(name, count)| rows(name, count));
+    let second = world.start(1);
+    assert!(second.create_job("other", &sql, JobOptions { until_end: true, ..JobOptions::default() }).is_ok());
+    rows("a", 3000);
+    let job = second.create_job("joins", &sql, JobOptions { until_end: true, ..JobOptions::default() }).unwrap();
+    assert_eq!(job.wait_over(Some(PATIENCE)), highwater_engine::JobState::Finished);
+    assert!(of_view(&job, "joined").len() >= before.len());
+    stop(second, job);
+}

@@ -6,6 +6,7 @@
 #[cfg(test)]
 mod tests;
 
+use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::{Duration, UNIX_EPOCH};
 
@@ -64,6 +65,8 @@ pub struct CreateOptions {
     pub restore: RestoreFrom,
     /// It may go on from what was saved of another version of it: [`crate::Upgrade`].
     pub upgrade: bool,
+    /// How many rows its sources were thought to give when it was planned; kept for [`Runtime::planned_rows`].
+    pub planned_rows: BTreeMap<String, u64>,
 }
 
 /// Where a job's checkpoints go.
@@ -254,6 +257,7 @@ impl Runtime {
         store: &Store,
     ) -> Result<(Kept, Option<Restored>), CheckpointError> {
         let mut names = Names::new(job, kept_operators(job)?, text, options.until_end);
+        names.set_planned_rows(&options.planned_rows);
         let own = store.job(name)?;
         // Whoever had it before can write no more from here on: what is newest stays so.
         let with = highwater_store::Options::default();

@@ -1,5 +1,6 @@
 //! Checkpoints from outside: which jobs a store has, their checkpoints and savepoints, and how one is made, kept and deleted.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -88,6 +89,12 @@ impl CheckpointStore {
         list(&self.0, job)
     }
 
+    /// By which sizes of its sources a job was planned that goes on from there: it is to be planned alike, or its operators are
+    /// others. Nothing of a job that is not kept.
+    pub fn planned_rows(&self, job: &str, at: Option<&str>) -> BTreeMap<String, u64> {
+        planned_rows(&self.0, job, at)
+    }
+
     /// What would become of the state of a job, as of a savepoint or checkpoint or else the newest, if `new` went on from it.
     pub fn upgrade(&self, job: &str, at: Option<&str>, new: &Arc<Job>, registry: &Registry) -> Result<Upgrade, CheckpointError> {
         let store = self.0.job(job)?;
@@ -118,7 +125,27 @@ pub struct SavedJob {
 /// A saved job, or what is wrong with it.
 pub type SavedOrWhyNot = Result<SavedJob, CheckpointError>;
 
+/// What cannot be read is said by whoever restores it.
+fn planned_rows(store: &Store, job: &str, at: Option<&str>) -> BTreeMap<String, u64> {
+    let kept = store.job(job).and_then(|store| match at {
+        Some(name) => store.at(name).map(Some),
+        None => store.latest(),
+    });
+    let meta = kept.ok().flatten().and_then(|manifest| Meta::read(&manifest).ok().flatten());
+    meta.map(|meta| meta.planned_rows).unwrap_or_default()
+}
+
 impl Runtime {
+    /// By which sizes of its sources a job was planned that will go on from what is kept: see [`CheckpointStore::planned_rows`].
+    pub fn planned_rows(&self, job: &str, restore: &RestoreFrom) -> BTreeMap<String, u64> {
+        let Some(store) = self.store() else { return BTreeMap::new() };
+        match restore {
+            RestoreFrom::Newest => planned_rows(store, job, None),
+            RestoreFrom::Nothing => BTreeMap::new(),
+            RestoreFrom::Named { job: other, name } => planned_rows(store, other.as_deref().unwrap_or(job), Some(name)),
+        }
+    }
+
     /// By name the jobs whose checkpoints this process keeps, running or not, that were not dropped; or what is wrong with one.
     pub fn saved_jobs(&self) -> Result<Vec<(String, SavedOrWhyNot)>, CheckpointError> {
         let Some(store) = self.store() else { return Ok(Vec::new()) };

@@ -45,6 +45,8 @@ pub(crate) struct Meta {
     pub(crate) outputs: BTreeSet<String>,
     /// The job's sources.
     pub(crate) sources: Vec<SourceMeta>,
+    /// How many rows they were thought to give when the job was planned.
+    pub(crate) planned_rows: BTreeMap<String, u64>,
     /// Where reading stands.
     pub(crate) partitions: Vec<PartitionMeta>,
     /// What the sources said of time, in the order of their statements.
@@ -124,6 +126,7 @@ pub(crate) struct Names {
     text: String,
     until_end: bool,
     run: Option<String>,
+    planned_rows: BTreeMap<String, u64>,
 }
 
 impl Names {
@@ -154,12 +157,18 @@ impl Names {
             text: text.to_owned(),
             until_end,
             run: None,
+            planned_rows: BTreeMap::new(),
         }
     }
 
     /// Names what the checkpoints to come belong to.
     pub(crate) fn set_run(&mut self, run: &str) {
         self.run = Some(run.to_owned());
+    }
+
+    /// Says by which sizes of sources the job was planned.
+    pub(crate) fn set_planned_rows(&mut self, rows: &BTreeMap<String, u64>) {
+        self.planned_rows.clone_from(rows);
     }
 
     /// What the manifest says of a job that was dropped.
@@ -170,6 +179,7 @@ impl Names {
             operators: BTreeMap::new(),
             outputs: BTreeSet::new(),
             sources: Vec::new(),
+            planned_rows: BTreeMap::new(),
             partitions: Vec::new(),
             watermarks: Vec::new(),
             until_end: self.until_end,
@@ -210,6 +220,7 @@ impl Names {
             operators: self.operators.clone(),
             outputs: self.outputs.clone(),
             sources: self.sources.clone(),
+            planned_rows: self.planned_rows.clone(),
             partitions: checkpoint.positions.iter().map(partition).collect(),
             watermarks: clock.watermarks.iter().enumerate().map(watermark).collect(),
             until_end: self.until_end,
