@@ -61,7 +61,7 @@ impl World {
 
     fn start(&self, workers: usize) -> Arc<Highwater> {
         let location = self.path("state").display().to_string();
-        let checkpoints = CheckpointConfig { location, interval: Duration::from_millis(50) };
+        let checkpoints = CheckpointConfig { location, interval: Duration::from_millis(50), record: None };
         Highwater::builder().workers(workers).checkpoints(Some(checkpoints)).start().unwrap()
     }
 

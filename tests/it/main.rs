@@ -14,6 +14,7 @@ mod lateness;
 mod md5;
 mod processing_time;
 mod pushed;
+mod replay;
 mod row_errors;
 mod rows;
 mod serve;

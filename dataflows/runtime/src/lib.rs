@@ -17,6 +17,7 @@
 mod evaluate;
 mod jobs;
 mod reads;
+mod replay;
 mod running;
 mod savepoints;
 
@@ -26,6 +27,7 @@ mod options;
 mod checkpoints;
 mod congestion;
 mod discovery;
+mod journal;
 mod outbox;
 mod publishing;
 mod pushed;
@@ -50,8 +52,10 @@ mod testing;
 pub use checkpoints::{CheckpointConfig, CheckpointError, CheckpointInfo};
 pub use evaluate::{EvaluateError, Evaluated};
 pub use jobs::{CreateError, CreateOptions, NoSuchJob, Runtime, RuntimeConfig, RuntimeError};
+pub use journal::JournalError;
 pub use open::sink_spec;
 pub use reads::{ReadError, Snapshot, ViewRead};
+pub use replay::{ReplayError, ReplayOptions, Replayed};
 pub use running::{PushFailure, RunningJob, SourceInfo};
 pub use savepoints::{CheckpointStore, KeptCheckpoint, RestoreFrom, SavedJob, SavedOrWhyNot, SavepointError};
 pub use sinks::SinkInfo;
