@@ -24,6 +24,7 @@ use crate::open::Opening;
 use crate::outbox::Outbox;
 use crate::publishing::Publishing;
 use crate::pushed::Pushed;
+use crate::restoring::{RestoreInfo, Restores};
 use crate::running::RunningJob;
 use crate::savepoints::RestoreFrom;
 use crate::signal::Signal;
@@ -52,6 +53,7 @@ pub struct Runtime {
     checkpoints: Option<(CheckpointConfig, Store)>,
     clock: Arc<dyn Clock>,
     jobs: RwLock<Vec<Arc<RunningJob>>>,
+    restores: Restores,
     /// Held while jobs are created or dropped, one after the other; `jobs` is only locked for a moment.
     changing: Mutex<()>,
 }
@@ -122,6 +124,7 @@ impl Runtime {
             checkpoints,
             clock: Arc::new(SystemClock::new()),
             jobs: RwLock::default(),
+            restores: Restores::default(),
             changing: Mutex::default(),
         }))
     }
@@ -283,8 +286,10 @@ impl Runtime {
             registry: &self.registry,
             clock: &self.clock,
             upgrade: options.upgrade,
+            progress: self.restores.begin(name, &*self.clock),
         };
         let restored = manifest.map(|manifest| restoring.read(&manifest)).transpose()?.flatten();
+        drop(restoring);
         let mut restored = restored.map(|mut restored| {
             if adopts {
                 // What the other job's sinks had still to publish, they publish.
@@ -350,6 +355,11 @@ impl Runtime {
     /// The jobs there are, oldest first.
     pub fn jobs(&self) -> Vec<Arc<RunningJob>> {
         self.jobs.read().expect("the list is changed without panicking").clone()
+    }
+
+    /// The jobs that are being restored: they are not among [`Runtime::jobs`] yet.
+    pub fn restoring(&self) -> Vec<RestoreInfo> {
+        self.restores.list(&*self.clock)
     }
 
     /// The job of this name.

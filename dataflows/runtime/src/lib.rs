@@ -17,6 +17,7 @@
 mod evaluate;
 mod jobs;
 mod reads;
+mod restoring;
 mod running;
 mod savepoints;
 
@@ -52,6 +53,7 @@ pub use evaluate::{EvaluateError, Evaluated};
 pub use jobs::{CreateError, CreateOptions, NoSuchJob, Runtime, RuntimeConfig, RuntimeError};
 pub use open::sink_spec;
 pub use reads::{ReadError, Snapshot, ViewRead};
+pub use restoring::RestoreInfo;
 pub use running::{PushFailure, RunningJob, SourceInfo};
 pub use savepoints::{CheckpointStore, KeptCheckpoint, RestoreFrom, SavedJob, SavedOrWhyNot, SavepointError};
 pub use sinks::SinkInfo;

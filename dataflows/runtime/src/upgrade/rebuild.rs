@@ -26,11 +26,9 @@ use crate::event_time::EventTime;
 use crate::ingest::{Partition, SourceContext, SourceFeed, Stood};
 use crate::open::spec_of;
 use crate::options::SourceOptions;
+use crate::restoring::RestoreProgress;
 use crate::signal::Signal;
 use crate::status::{Fault, PartitionStatus};
-
-/// How often it is said how far it is.
-const TOLD_EVERY: Duration = Duration::from_secs(5);
 
 /// How long a wait goes on without looking whether there is something to say.
 const SLICE: Duration = Duration::from_millis(50);
@@ -51,6 +49,8 @@ pub(crate) struct Rebuilding<'a> {
     pub(crate) sources: &'a [SourceMeta],
     /// The rows that are kept under the names of [`Change::given`] and [`Origin::Table`].
     pub(crate) kept: BTreeMap<String, Vec<Delta>>,
+    /// Told how far it is.
+    pub(crate) progress: &'a RestoreProgress<'a>,
 }
 
 /// What an excerpt came to.
@@ -116,16 +116,7 @@ impl Rebuilding<'_> {
             JobState::Dropped => Some(Err("it was stopped".into())),
             _ => None,
         };
-        let begun = self.clock.elapsed();
-        let mut next = begun + TOLD_EVERY;
-        let mut say = || {
-            let now = self.clock.elapsed();
-            if now >= next {
-                let (seconds, rows) = ((now - begun).as_secs(), rows_of(handle));
-                tracing::warn!(job = self.name, rows, seconds, "what was changed is being rebuilt");
-                next = now + TOLD_EVERY;
-            }
-        };
+        let say = || self.progress.rebuilding(rows_of(handle));
         loop {
             let in_all = || over().or_else(|| progress.is_done().then_some(Ok(())));
             if let Some(done) = for_a_while(signal, in_all) {
