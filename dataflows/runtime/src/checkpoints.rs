@@ -26,7 +26,7 @@ use highwater_engine::{Checkpoint, JobHandle, JobState, Positions, Time};
 use highwater_store::{Checkpoint as Stored, Fold, Keep, Policy, Section, StoreError, Writer};
 
 pub(crate) use self::record::{Meta, Names};
-use self::record::{fold_sections, outbox_section};
+use self::record::{fold_sections, is_outbox, outbox_section};
 pub(crate) use self::restore::{Restored, Restoring, sizes};
 use crate::clock::Clock;
 use crate::ingest::Stood;
@@ -237,6 +237,8 @@ struct Thread {
     /// What other runs of the job left is deleted.
     swept: bool,
     compaction: Option<JoinHandle<()>>,
+    /// Up to which epoch each sink was published when that was last saved.
+    published: BTreeMap<String, Time>,
     /// The last checkpoint: its epoch, and where reading stood.
     last: Option<(Time, Positions)>,
     /// When the last one was written.
@@ -261,6 +263,7 @@ impl Thread {
             failures: 0,
             swept: false,
             compaction: None,
+            published: BTreeMap::new(),
             last: None,
             written: Duration::ZERO,
         }
@@ -338,11 +341,16 @@ impl Thread {
         self.unwritten.extend(self.with.names.sections(&checkpoint));
         for queue in &self.with.queues {
             let (epochs, published) = queue.outbox.save(checkpoint.epoch);
-            self.unwritten.extend(outbox_section(&queue.name, &queue.schema, &epochs, published));
+            if !epochs.is_empty() || self.published.insert(queue.name.clone(), published) != Some(published) {
+                self.unwritten.extend(outbox_section(&queue.name, &queue.schema, &epochs, published));
+            }
         }
         let read = self.last.as_ref().is_none_or(|(_, positions)| *positions != checkpoint.positions);
-        if idle && !read && self.unwritten.is_empty() {
-            // Time has passed, that is all: whoever goes on from the checkpoint before finds the same.
+        let says_nothing = |section: &Section| section.rows() == 0 && !is_outbox(&section.key);
+        if idle && !read && self.unwritten.iter().all(says_nothing) {
+            // Time has passed, that is all: whoever goes on from the checkpoint before finds the same. What the watermark has freed
+            // meanwhile is said once more by each checkpoint that comes.
+            self.unwritten.clear();
             self.durable(&checkpoint);
             return Taken::Durable;
         }
