@@ -1,0 +1,173 @@
+//! The formats of messages: those of lines, and those whose schema stands elsewhere.
+
+use std::sync::Arc;
+
+use highwater_plan::{Diagnostic, Field, OptionReader, Options};
+use highwater_schemas::{Kind as Language, Schema};
+
+use super::avro::{self, resolve::Misfit};
+use super::schemas::{REGISTRY_FIELDS, Subjects, Whence};
+use super::{DecoderSpec, Format, KINDS, Kind, column, raw};
+
+/// The options of formats that messages have besides [`FORMAT_FIELDS`](super::FORMAT_FIELDS).
+pub fn message_fields() -> Vec<Field> {
+    [FIELDS, REGISTRY_FIELDS].concat()
+}
+
+const FIELDS: &[Field] = &[
+    Field { key: "key.format", about: "json, avro or raw: how the key of a message without a value names the row it deletes" },
+    Field { key: "avro.schema", about: "the schema of all messages, as JSON, if there is no registry" },
+    Field { key: "avro.schema_file", about: "a file with the schema of all messages, if there is no registry" },
+    Field { key: "raw.endianness", about: "big-endian (the default) or little-endian: how numbers stand in raw messages" },
+];
+
+/// How messages are decoded whose format is not one of lines.
+#[derive(Debug, Clone)]
+pub(crate) struct Messages {
+    pub(crate) values: Option<Whence>,
+    /// `None`: as JSON.
+    pub(crate) keys: Option<Whence>,
+    pub(crate) little: bool,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum KeyFormat {
+    Json,
+    Avro,
+    Raw,
+}
+
+impl Format {
+    /// Reads the options of messages' format; `reader` knows [`message_fields`], too.
+    pub fn of_messages(reader: &OptionReader<'_>) -> Result<Format, Diagnostic> {
+        const MESSAGES: &[(&str, Kind)] = &[
+            ("avro", Kind::Avro { changes: false }),
+            ("debezium-avro", Kind::Avro { changes: true }),
+            ("raw", Kind::Raw),
+        ];
+        let format = Format::read(reader, &[KINDS, MESSAGES].concat())?;
+        let subjects = Subjects::from_options(reader)?;
+        let fixed = fixed(reader)?;
+        if !matches!(format.kind, Kind::Avro { .. })
+            && let Some(field) = message_fields().iter().find(|field| {
+                let of_avro = field.key.starts_with("avro.") || field.key.starts_with("schema_registry");
+                of_avro && reader.optional(field.key).is_some()
+            })
+        {
+            return Err(reader.invalid(field.key, "format = 'avro' or 'debezium-avro' beside it"));
+        }
+        let little = reader.choice("raw.endianness", &[("big-endian", false), ("little-endian", true)])?;
+        if little.is_some() && format.kind != Kind::Raw {
+            return Err(reader.invalid("raw.endianness", "format = 'raw' beside it"));
+        }
+        let keys = [("json", KeyFormat::Json), ("avro", KeyFormat::Avro), ("raw", KeyFormat::Raw)];
+        let key = reader.choice("key.format", &keys)?;
+        let values = match (format.kind, &subjects, fixed) {
+            (Kind::Avro { .. }, Some(_), Some((key, _))) => {
+                return Err(reader.invalid(key, "either a schema or schema_registry: the registry has the schemas"));
+            }
+            (Kind::Avro { .. }, Some(subjects), None) => Some(Whence::Registry(subjects.clone())),
+            (Kind::Avro { .. }, None, Some((_, schema))) => Some(Whence::Fixed(schema)),
+            (Kind::Avro { .. }, None, None) => {
+                return Err(reader.invalid(
+                    "format",
+                    "beside it schema_registry = 'http://host:port', or the schema itself: avro.schema or avro.schema_file",
+                ));
+            }
+            _ => None,
+        };
+        let keys = match (key, format.kind, &values) {
+            (None, Kind::Avro { .. }, Some(registry @ Whence::Registry(_))) => Some(registry.clone()),
+            (Some(KeyFormat::Avro), Kind::Avro { .. }, Some(registry @ Whence::Registry(_))) => Some(registry.clone()),
+            (Some(KeyFormat::Avro), ..) => {
+                return Err(reader.invalid("key.format", "json: keys are Avro beside values that are, with a schema_registry"));
+            }
+            (Some(KeyFormat::Raw), kind, _) if kind != Kind::Raw => {
+                return Err(reader.invalid("key.format", "json or avro: keys are raw beside values that are"));
+            }
+            (Some(KeyFormat::Json), Kind::Raw, _) => return Err(reader.invalid("key.format", "raw, as the values are")),
+            _ => None,
+        };
+        Ok(Format { messages: Some(Arc::new(Messages { values, keys, little: little.unwrap_or(false) })), ..format })
+    }
+
+    /// Looks whether the columns fit what is known of the messages of `topics`: the schema, or the latest ones in the
+    /// registry, which is asked and waited for. Errors are of the statement, at the place of `options`.
+    pub fn check(&self, spec: &DecoderSpec, topics: &[&str], options: &Options) -> Result<(), Diagnostic> {
+        let place = |key: &str| options.entry(key).and_then(|entry| entry.value_span).or(options.span);
+        match (self.kind, &self.messages) {
+            (Kind::Raw, _) => raw_columns(spec, options),
+            (Kind::Avro { changes }, Some(messages)) => {
+                let target = avro::target(spec, &self.rules());
+                let resolved = |schema: &Schema, what: &str| {
+                    let plan = avro::resolve(schema, &target, changes);
+                    plan.map(drop).map_err(|misfit| mismatch(what, misfit).at(options.span))
+                };
+                match &messages.values {
+                    Some(Whence::Fixed(schema)) => resolved(schema, "the messages' schema"),
+                    Some(Whence::Registry(subjects)) => {
+                        for topic in topics {
+                            let subject = subjects.value(topic);
+                            let latest = subjects.latest(&subject).map_err(|why| {
+                                let message = format!("the schema of subject '{subject}' is not told: {why}");
+                                Diagnostic::error("registry-refused", message)
+                                    .at(place("schema_registry"))
+                                    .help("check schema_registry.user and password (or token), and what that user may read")
+                            })?;
+                            if let Some((id, schema)) = latest
+                                && schema.kind == Language::Avro
+                            {
+                                resolved(&schema, &format!("schema {id} of subject '{subject}'"))?;
+                            }
+                        }
+                        Ok(())
+                    }
+                    None => Ok(()),
+                }
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
+fn mismatch(what: &str, misfit: Misfit) -> Diagnostic {
+    let Misfit { column, what: why, help } = misfit;
+    let message = match column.as_str() {
+        "" => format!("{what}: {why}"),
+        column => format!("{what} does not fit column '{column}': {why}"),
+    };
+    Diagnostic::error("schema-mismatch", message).help(help)
+}
+
+/// The schema that all messages have, and the option that says so.
+fn fixed(reader: &OptionReader<'_>) -> Result<Option<(&'static str, Arc<Schema>)>, Diagnostic> {
+    let (key, text) = match (reader.optional("avro.schema"), reader.optional("avro.schema_file")) {
+        (Some(_), Some(_)) => return Err(reader.invalid("avro.schema_file", "either a schema or a file with one")),
+        (Some(text), None) => ("avro.schema", text.to_owned()),
+        (None, Some(path)) => {
+            let text = std::fs::read_to_string(path);
+            let text = text.map_err(|error| reader.invalid("avro.schema_file", format!("a file that can be read: {error}")))?;
+            ("avro.schema_file", text)
+        }
+        (None, None) => return Ok(None),
+    };
+    if let Err(what) = avro::schema::Schema::parse(&[], &text) {
+        return Err(reader.invalid(key, format!("a schema of Avro: {what}")));
+    }
+    Ok(Some((key, Arc::new(Schema { kind: Language::Avro, text, references: Vec::new() }))))
+}
+
+fn raw_columns(spec: &DecoderSpec, options: &Options) -> Result<(), Diagnostic> {
+    let wrong = |message: String, help: &str| Err(Diagnostic::error("invalid-schema", message).at(options.span).help(help));
+    match &spec.schema.fields()[..] {
+        [field] if raw::fits(field.data_type()) => Ok(()),
+        [field] => wrong(
+            format!("column '{}' has type {}, which no raw message is", field.name(), column::sql_type(field.data_type())),
+            "declare it as BYTEA, VARCHAR, BOOLEAN or a type of numbers",
+        ),
+        fields => wrong(
+            format!("a message in format 'raw' is one column, and {} are declared", fields.len()),
+            "declare one beside those that take METADATA",
+        ),
+    }
+}
