@@ -12,7 +12,7 @@ mod value;
 use std::ops::Range;
 
 pub(crate) use cursor::Fault;
-pub(crate) use keys::{Keys, Spelling};
+pub(crate) use keys::Keys;
 pub(crate) use value::null;
 
 use self::changelog::Envelope;
