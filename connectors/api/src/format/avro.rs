@@ -116,3 +116,6 @@ pub(crate) fn resolve(schema: &highwater_schemas::Schema, target: &Target, chang
     })?;
     if changes { Plan::changes(schema, target) } else { Plan::rows(schema, target) }
 }
+
+#[cfg(test)]
+mod tests;

@@ -48,6 +48,8 @@ impl Scalar {
                 parsed || is_text(column) || is_bytes(column)
             }
             Scalar::Bytes => is_text(column) || is_bytes(column),
+            // What is written of a BIGINT UNSIGNED, which Avro does not have.
+            Scalar::Decimal(0) if matches!(column, T::Int64 | T::UInt64) => true,
             Scalar::Decimal(_) => matches!(column, T::Decimal128(..)),
             Scalar::Date => matches!(column, T::Date32 | T::Int32 | T::Int64),
             Scalar::Time(_) => matches!(column, T::Time32(_) | T::Time64(_) | T::Int32 | T::Int64),
@@ -203,6 +205,8 @@ pub(crate) fn put_decimal(column: &mut Column, digits: &[u8], scale: i32) -> Res
         Values::Decimal { values, precision, scale: own } => {
             rescaled(value, scale, *precision, *own).map(|value| values.push(value))
         }
+        Values::I64(values) if scale == 0 => value.try_into().ok().map(|value| values.push(value)),
+        Values::U64(values) if scale == 0 => value.try_into().ok().map(|value| values.push(value)),
         _ => None,
     };
     let shown = || {
