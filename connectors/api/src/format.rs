@@ -1,7 +1,7 @@
 //! Formats: bytes to Arrow and back.
 //!
-//! A [`Format`] is what a statement's options say: which of JSON, CSV, changes as JSON, and for messages Avro and raw bytes, and
-//! the details. It makes [`Decoder`]s, which are fed one record at a time (a line, a message) and give back columns; a record that does not decode
+//! A [`Format`] is what a statement's options say: which of JSON, CSV, changes as JSON, and for messages Avro, Protobuf and raw bytes,
+//! and the details. It makes [`Decoder`]s, which are fed one record at a time (a line, a message) and give back columns; a record that does not decode
 //! is an error with its reason and disturbs no other. [`encode`] is the way out: NDJSON and CSV.
 
 pub mod encode;
@@ -13,6 +13,7 @@ mod decimal;
 mod decoder;
 mod json;
 mod messages;
+mod protobuf;
 mod raw;
 mod rows;
 mod scalar;
@@ -73,6 +74,7 @@ enum Kind {
     Json(Meaning),
     Csv,
     Avro { changes: bool },
+    Protobuf,
     Raw,
 }
 
@@ -182,7 +184,7 @@ impl Format {
     pub fn record_end(&self, text: &[u8]) -> Option<usize> {
         match self.kind {
             Kind::Csv => csv::record_end(text, self.csv.delimiter),
-            Kind::Json(_) | Kind::Avro { .. } | Kind::Raw => memchr::memchr(b'\n', text),
+            Kind::Json(_) | Kind::Avro { .. } | Kind::Protobuf | Kind::Raw => memchr::memchr(b'\n', text),
         }
     }
 

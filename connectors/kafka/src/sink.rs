@@ -118,8 +118,7 @@ fn answered(result: Result<(), SchemaError>, spec: &SinkSpec) -> Result<(), Diag
 fn read(spec: &SinkSpec) -> Result<(KafkaOptions, Encoder), Diagnostic> {
     let divided = Divided::new(&spec.options, &[("properties.bootstrap.servers", "brokers")]);
     let of_messages = sink_message_fields();
-    let reader =
-        OptionReader::new(&divided.options, "connector 'kafka'", &[CLIENT_FIELDS, FIELDS, &of_messages, COMMON_FIELDS])?;
+    let reader = OptionReader::new(&divided.options, "connector 'kafka'", &[CLIENT_FIELDS, FIELDS, &of_messages, COMMON_FIELDS])?;
     let topic = reader.required("topic")?.to_owned();
     let key = key_columns(&reader, spec)?;
     let (form, language) = form(&reader, spec, key.as_deref())?;
@@ -262,9 +261,7 @@ fn form(reader: &OptionReader<'_>, spec: &SinkSpec, key: Option<&[usize]>) -> Re
         (Form::Upsert, None) => refused(
             &match language {
                 Language::Json => "format 'upsert' needs a key, and no columns are known to identify a row".to_owned(),
-                _ => format!(
-                    "format '{name}' needs a key where rows are taken back, and no columns are known to identify a row"
-                ),
+                _ => format!("format '{name}' needs a key where rows are taken back, and no columns are known to identify a row"),
             },
             match language {
                 Language::Json => "name them with key = '...', or say changelog",

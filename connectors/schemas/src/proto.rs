@@ -117,8 +117,7 @@ impl Messages {
     }
 
     fn new(set: &FileDescriptorSet, root: &str) -> Result<Messages, String> {
-        let mut messages =
-            Messages { messages: Vec::new(), enums: Vec::new(), names: HashMap::new(), top: Vec::new() };
+        let mut messages = Messages { messages: Vec::new(), enums: Vec::new(), names: HashMap::new(), top: Vec::new() };
         let mut enums = HashMap::new();
         for file in &set.file {
             for message in &file.message_type {

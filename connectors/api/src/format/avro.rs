@@ -66,7 +66,8 @@ impl AvroDecoder {
     /// Decodes a message.
     pub(crate) fn decode(&mut self, message: &[u8]) -> Result<(), String> {
         let (target, changes) = (&self.target, self.changes);
-        let (plan, start) = self.values.of(message, |schema| resolve(schema, target, changes).map_err(|misfit| misfit.to_string()))?;
+        let (plan, start) =
+            self.values.of(message, |schema| resolve(schema, target, changes).map_err(|misfit| misfit.to_string()))?;
         let rows = self.rows.len();
         read::read(plan, message, start, &mut self.rows).map_err(|fault| {
             self.rows.truncate(rows);

@@ -13,6 +13,7 @@ use super::avro::AvroDecoder;
 use super::column::{Column, Unsupported};
 use super::csv::CsvDecoder;
 use super::json::JsonDecoder;
+use super::protobuf::ProtobufDecoder;
 use super::raw::RawDecoder;
 use super::schemas::Readiness;
 use super::{DecoderSpec, Format, Kind};
@@ -35,6 +36,7 @@ enum Inner {
     Json(JsonDecoder),
     Csv(CsvDecoder),
     Avro(AvroDecoder),
+    Protobuf(ProtobufDecoder),
     Raw(RawDecoder),
 }
 
@@ -61,6 +63,10 @@ impl Decoder {
                 let values = messages.values.clone().expect("Avro has schemas from somewhere");
                 Inner::Avro(AvroDecoder::new(&spec, changes, format.rules(), values, messages.keys.clone())?)
             }
+            Kind::Protobuf => {
+                let messages = format.messages.as_ref().expect("only the options of messages make this kind");
+                Inner::Protobuf(ProtobufDecoder::new(&spec, format.rules(), messages)?)
+            }
             Kind::Raw => {
                 let little = format.messages.as_ref().is_some_and(|messages| messages.little);
                 Inner::Raw(RawDecoder::new(&spec, format.rules(), little)?)
@@ -76,6 +82,7 @@ impl Decoder {
             Inner::Json(decoder) => decoder.rows(),
             Inner::Csv(decoder) => decoder.rows(),
             Inner::Avro(decoder) => decoder.rows(),
+            Inner::Protobuf(decoder) => decoder.rows(),
             Inner::Raw(decoder) => decoder.rows(),
         }
     }
@@ -87,6 +94,7 @@ impl Decoder {
         match &self.inner {
             Inner::Json(_) | Inner::Csv(_) | Inner::Raw(_) => Readiness::Ready,
             Inner::Avro(decoder) => decoder.readiness(value, key, waker),
+            Inner::Protobuf(decoder) => decoder.readiness(value, waker),
         }
     }
 
@@ -94,7 +102,7 @@ impl Decoder {
     pub fn takes_blank(&self) -> bool {
         match &self.inner {
             Inner::Json(_) | Inner::Csv(_) => false,
-            Inner::Avro(_) | Inner::Raw(_) => true,
+            Inner::Avro(_) | Inner::Protobuf(_) | Inner::Raw(_) => true,
         }
     }
 
@@ -103,7 +111,7 @@ impl Decoder {
         self.header = Some(record.to_vec());
         match &mut self.inner {
             Inner::Csv(decoder) => decoder.set_header(record),
-            Inner::Json(_) | Inner::Avro(_) | Inner::Raw(_) => Ok(()),
+            Inner::Json(_) | Inner::Avro(_) | Inner::Protobuf(_) | Inner::Raw(_) => Ok(()),
         }
     }
 
@@ -117,6 +125,7 @@ impl Decoder {
             Inner::Json(decoder) => decoder.decode(record)?,
             Inner::Csv(decoder) => decoder.decode(record)?,
             Inner::Avro(decoder) => decoder.decode(record)?,
+            Inner::Protobuf(decoder) => decoder.decode(record)?,
             Inner::Raw(decoder) => decoder.decode(record)?,
         }
         let added = self.rows() - before;
@@ -134,6 +143,7 @@ impl Decoder {
         match &mut self.inner {
             Inner::Json(decoder) => decoder.delete(key)?,
             Inner::Avro(decoder) => decoder.delete(key)?,
+            Inner::Protobuf(decoder) => decoder.delete(key)?,
             Inner::Raw(decoder) => decoder.delete(key)?,
             Inner::Csv(_) => return Err("a message without a value deletes nothing in format 'csv'".into()),
         }
@@ -150,6 +160,7 @@ impl Decoder {
             Inner::Json(decoder) => decoder.take(),
             Inner::Csv(decoder) => (decoder.take(), None),
             Inner::Avro(decoder) => decoder.take(),
+            Inner::Protobuf(decoder) => decoder.take(),
             Inner::Raw(decoder) => decoder.take(),
         };
         let arrays = columns.iter_mut().map(Column::take).collect::<Result<Vec<ArrayRef>, _>>()?;

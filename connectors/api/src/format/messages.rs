@@ -7,7 +7,7 @@ use highwater_schemas::{Kind as Language, Schema};
 
 use super::avro::{self, resolve::Misfit};
 use super::schemas::{REGISTRY_FIELDS, Subjects, Whence};
-use super::{DecoderSpec, Format, KINDS, Kind, column, raw};
+use super::{DecoderSpec, Format, KINDS, Kind, column, protobuf, raw};
 
 /// The options of formats that messages have besides [`FORMAT_FIELDS`](super::FORMAT_FIELDS).
 pub fn message_fields() -> Vec<Field> {
@@ -18,6 +18,11 @@ const FIELDS: &[Field] = &[
     Field { key: "key.format", about: "json, avro or raw: how the key of a message without a value names the row it deletes" },
     Field { key: "avro.schema", about: "the schema of all messages, as JSON, if there is no registry" },
     Field { key: "avro.schema_file", about: "a file with the schema of all messages, if there is no registry" },
+    Field {
+        key: "protobuf.descriptor_file",
+        about: "a set of descriptors, as protoc --descriptor_set_out --include_imports writes it",
+    },
+    Field { key: "protobuf.message", about: "the name of the message; needed if there are several" },
     Field { key: "raw.endianness", about: "big-endian (the default) or little-endian: how numbers stand in raw messages" },
 ];
 
@@ -27,6 +32,9 @@ pub(crate) struct Messages {
     pub(crate) values: Option<Whence>,
     /// `None`: as JSON.
     pub(crate) keys: Option<Whence>,
+    /// What a file has of messages of Protobuf.
+    pub(crate) protobuf: Option<Arc<highwater_schemas::Messages>>,
+    pub(crate) protobuf_message: Option<String>,
     pub(crate) little: bool,
 }
 
@@ -43,23 +51,27 @@ impl Format {
         const MESSAGES: &[(&str, Kind)] = &[
             ("avro", Kind::Avro { changes: false }),
             ("debezium-avro", Kind::Avro { changes: true }),
+            ("protobuf", Kind::Protobuf),
             ("raw", Kind::Raw),
         ];
         let format = Format::read(reader, &[KINDS, MESSAGES].concat())?;
+        let is_avro = matches!(format.kind, Kind::Avro { .. });
+        for field in message_fields().iter().filter(|field| reader.optional(field.key).is_some()) {
+            let (fits, needs) = match field.key.split('.').next() {
+                Some("avro") => (is_avro, "avro or debezium-avro"),
+                Some("protobuf") => (format.kind == Kind::Protobuf, "protobuf"),
+                Some("schema_registry") => (is_avro || format.kind == Kind::Protobuf, "avro, debezium-avro or protobuf"),
+                Some("raw") => (format.kind == Kind::Raw, "raw"),
+                _ => (true, ""),
+            };
+            if !fits {
+                return Err(reader.invalid(field.key, format!("a format beside it that it is for: {needs}")));
+            }
+        }
         let subjects = Subjects::from_options(reader)?;
         let fixed = fixed(reader)?;
-        if !matches!(format.kind, Kind::Avro { .. })
-            && let Some(field) = message_fields().iter().find(|field| {
-                let of_avro = field.key.starts_with("avro.") || field.key.starts_with("schema_registry");
-                of_avro && reader.optional(field.key).is_some()
-            })
-        {
-            return Err(reader.invalid(field.key, "format = 'avro' or 'debezium-avro' beside it"));
-        }
+        let protobuf = descriptors(reader)?;
         let little = reader.choice("raw.endianness", &[("big-endian", false), ("little-endian", true)])?;
-        if little.is_some() && format.kind != Kind::Raw {
-            return Err(reader.invalid("raw.endianness", "format = 'raw' beside it"));
-        }
         let keys = [("json", KeyFormat::Json), ("avro", KeyFormat::Avro), ("raw", KeyFormat::Raw)];
         let key = reader.choice("key.format", &keys)?;
         let values = match (format.kind, &subjects, fixed) {
@@ -72,6 +84,18 @@ impl Format {
                 return Err(reader.invalid(
                     "format",
                     "beside it schema_registry = 'http://host:port', or the schema itself: avro.schema or avro.schema_file",
+                ));
+            }
+            (Kind::Protobuf, Some(_), _) if protobuf.is_some() => {
+                return Err(
+                    reader.invalid("protobuf.descriptor_file", "either a file or schema_registry: the registry has the schemas")
+                );
+            }
+            (Kind::Protobuf, Some(subjects), _) => Some(Whence::Registry(subjects.clone())),
+            (Kind::Protobuf, None, _) if protobuf.is_none() => {
+                return Err(reader.invalid(
+                    "format",
+                    "beside it schema_registry = 'http://host:port', or the messages' types: protobuf.descriptor_file",
                 ));
             }
             _ => None,
@@ -88,44 +112,60 @@ impl Format {
             (Some(KeyFormat::Json), Kind::Raw, _) => return Err(reader.invalid("key.format", "raw, as the values are")),
             _ => None,
         };
-        Ok(Format { messages: Some(Arc::new(Messages { values, keys, little: little.unwrap_or(false) })), ..format })
+        let messages = Messages {
+            values,
+            keys,
+            protobuf,
+            protobuf_message: reader.optional("protobuf.message").map(str::to_owned),
+            little: little.unwrap_or(false),
+        };
+        Ok(Format { messages: Some(Arc::new(messages)), ..format })
     }
 
     /// Looks whether the columns fit what is known of the messages of `topics`: the schema, or the latest ones in the
     /// registry, which is asked and waited for. Errors are of the statement, at the place of `options`.
     pub fn check(&self, spec: &DecoderSpec, topics: &[&str], options: &Options) -> Result<(), Diagnostic> {
-        let place = |key: &str| options.entry(key).and_then(|entry| entry.value_span).or(options.span);
-        match (self.kind, &self.messages) {
-            (Kind::Raw, _) => raw_columns(spec, options),
-            (Kind::Avro { changes }, Some(messages)) => {
-                let target = avro::target(spec, &self.rules());
-                let resolved = |schema: &Schema, what: &str| {
-                    let plan = avro::resolve(schema, &target, changes);
-                    plan.map(drop).map_err(|misfit| mismatch(what, misfit).at(options.span))
-                };
-                match &messages.values {
-                    Some(Whence::Fixed(schema)) => resolved(schema, "the messages' schema"),
-                    Some(Whence::Registry(subjects)) => {
-                        for topic in topics {
-                            let subject = subjects.value(topic);
-                            let latest = subjects.latest(&subject).map_err(|why| {
-                                let message = format!("the schema of subject '{subject}' is not told: {why}");
-                                Diagnostic::error("registry-refused", message)
-                                    .at(place("schema_registry"))
-                                    .help("check schema_registry.user and password (or token), and what that user may read")
-                            })?;
-                            if let Some((id, schema)) = latest
-                                && schema.kind == Language::Avro
-                            {
-                                resolved(&schema, &format!("schema {id} of subject '{subject}'"))?;
-                            }
-                        }
-                        Ok(())
-                    }
-                    None => Ok(()),
-                }
-            }
-            _ => Ok(()),
+        let Some(messages) = &self.messages else { return Ok(()) };
+        if self.kind == Kind::Raw {
+            return raw_columns(spec, options);
+        }
+        let target = avro::target(spec, &self.rules());
+        let name = messages.protobuf_message.as_deref();
+        if let Some(all) = &messages.protobuf {
+            let checked = protobuf::check(all, name, &target);
+            return checked.map_err(|misfit| mismatch("the file of descriptors", misfit).at(options.span));
+        }
+        let resolved = |schema: &Schema, what: &str| {
+            let plan = match (self.kind, schema.kind) {
+                (Kind::Avro { changes }, Language::Avro) => avro::resolve(schema, &target, changes).map(drop),
+                (Kind::Protobuf, Language::Protobuf) => match highwater_schemas::Messages::compile(schema) {
+                    Ok(all) if name.is_some() || all.names().len() == 1 => protobuf::check(&all, name, &target),
+                    // Which message it is, each says.
+                    Ok(_) => Ok(()),
+                    Err(what) => Err(Misfit {
+                        column: String::new(),
+                        what: format!("it is not understood: {what}"),
+                        help: "register one that protoc takes".to_owned(),
+                    }),
+                },
+                // Each message says what it is.
+                _ => Ok(()),
+            };
+            plan.map_err(|misfit| mismatch(what, misfit).at(options.span))
+        };
+        match &messages.values {
+            Some(Whence::Fixed(schema)) => resolved(schema, "the messages' schema"),
+            Some(Whence::Registry(subjects)) => topics.iter().try_for_each(|topic| {
+                let subject = subjects.value(topic);
+                let latest = subjects.latest(&subject).map_err(|why| {
+                    let place = options.entry("schema_registry").and_then(|entry| entry.value_span).or(options.span);
+                    Diagnostic::error("registry-refused", format!("the schema of subject '{subject}' is not told: {why}"))
+                        .at(place)
+                        .help("check schema_registry.user and password (or token), and what that user may read")
+                })?;
+                latest.map_or(Ok(()), |(id, schema)| resolved(&schema, &format!("schema {id} of subject '{subject}'")))
+            }),
+            None => Ok(()),
         }
     }
 }
@@ -155,6 +195,17 @@ fn fixed(reader: &OptionReader<'_>) -> Result<Option<(&'static str, Arc<Schema>)
         return Err(reader.invalid(key, format!("a schema of Avro: {what}")));
     }
     Ok(Some((key, Arc::new(Schema { kind: Language::Avro, text, references: Vec::new() }))))
+}
+
+/// The messages of a file of descriptors.
+fn descriptors(reader: &OptionReader<'_>) -> Result<Option<Arc<highwater_schemas::Messages>>, Diagnostic> {
+    const KEY: &str = "protobuf.descriptor_file";
+    let Some(path) = reader.optional(KEY) else { return Ok(None) };
+    let bytes = std::fs::read(path).map_err(|error| reader.invalid(KEY, format!("a file that can be read: {error}")))?;
+    let all = highwater_schemas::Messages::from_descriptor_set(&bytes);
+    let all = all
+        .map_err(|what| reader.invalid(KEY, format!("what protoc --descriptor_set_out --include_imports has written: {what}")))?;
+    Ok(Some(Arc::new(all)))
 }
 
 fn raw_columns(spec: &DecoderSpec, options: &Options) -> Result<(), Diagnostic> {

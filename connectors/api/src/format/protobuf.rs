@@ -15,7 +15,7 @@ use super::avro::resolve::{Misfit, Target};
 use super::column::{Column, Unsupported};
 use super::json;
 use super::rows::Rows;
-use super::schemas::{Plans, Readiness, Whence};
+use super::schemas::{Plans, Readiness};
 use super::text::Rules;
 use crate::source::Waker;
 
@@ -47,30 +47,20 @@ struct Met {
 const PATH_MAX: usize = 32;
 
 impl ProtobufDecoder {
-    /// Of messages that are all the same.
-    pub(crate) fn fixed(spec: &DecoderSpec, rules: Rules, messages: &Messages, name: &str) -> Result<ProtobufDecoder, Unsupported> {
+    pub(crate) fn new(spec: &DecoderSpec, rules: Rules, messages: &super::messages::Messages) -> Result<Self, Unsupported> {
         let target = super::avro::target(spec, &rules);
-        let plan = messages.find(name).ok_or_else(|| Misfit {
-            column: String::new(),
-            what: format!("there is no message '{name}'"),
-            help: format!("there are: {}", messages.names().join(", ")),
-        });
-        // Whether they fit was looked at when the source was opened.
-        let plan = plan.and_then(|id| Plan::new(messages, id, &target));
-        let rows = Rows::new(spec, None, rules, false)?;
-        let plan = plan.unwrap_or_else(|misfit| Plan::refusing(misfit.to_string()));
-        Ok(ProtobufDecoder { rows, target, name: None, source: Source::Fixed(Box::new(plan)) })
-    }
-
-    /// Of messages whose schemas are in a registry.
-    pub(crate) fn registered(
-        spec: &DecoderSpec,
-        rules: Rules,
-        whence: Whence,
-        name: Option<String>,
-    ) -> Result<ProtobufDecoder, Unsupported> {
-        let target = super::avro::target(spec, &rules);
-        let source = Source::Registry(Plans::new(whence, Kind::Protobuf));
+        let name = messages.protobuf_message.clone();
+        let source = match (&messages.protobuf, &messages.values) {
+            (Some(all), _) => {
+                let plan = expected(all, name.as_deref()).and_then(|id| Plan::new(all, id, &target));
+                // Whether it fits is looked at when the source is opened.
+                Source::Fixed(Box::new(plan.unwrap_or_else(|misfit| Plan::refusing(misfit.to_string()))))
+            }
+            (None, whence) => {
+                let whence = whence.clone().expect("messages of Protobuf have schemas from somewhere");
+                Source::Registry(Plans::new(whence, Kind::Protobuf))
+            }
+        };
         Ok(ProtobufDecoder { rows: Rows::new(spec, None, rules, false)?, target, name, source })
     }
 
@@ -162,10 +152,23 @@ fn path(message: &[u8], start: usize) -> Result<(Vec<usize>, usize), String> {
     Ok((path, cursor.at()))
 }
 
-/// The message that all messages of a schema are, as far as that can be told: the one that is named, or the first.
-pub(crate) fn expected(messages: &Messages, name: Option<&str>) -> Option<usize> {
-    match name {
-        Some(name) => messages.find(name),
-        None => messages.at(&[0]),
+/// The message that all of a schema are: the one that is named, or the only one.
+pub(crate) fn expected(messages: &Messages, name: Option<&str>) -> Result<usize, Misfit> {
+    let misfit = |what: String| {
+        let help = format!("say protobuf.message = '...': one of {}", messages.names().join(", "));
+        Misfit { column: String::new(), what, help }
+    };
+    match (name, &messages.names()[..]) {
+        (Some(name), _) => messages.find(name).ok_or_else(|| misfit(format!("there is no message '{name}'"))),
+        (None, [_]) => messages.at(&[0]).ok_or_else(|| misfit("there is no message".to_owned())),
+        (None, names) => Err(misfit(format!("there are {} messages", names.len()))),
     }
 }
+
+/// Looks whether the columns of `spec` fit the messages of a schema.
+pub(crate) fn check(messages: &Messages, name: Option<&str>, target: &Target) -> Result<(), Misfit> {
+    Plan::new(messages, expected(messages, name)?, target).map(drop)
+}
+
+#[cfg(test)]
+mod tests;

@@ -35,10 +35,9 @@ impl RawDecoder {
 
     pub(crate) fn decode(&mut self, message: &[u8]) -> Result<(), String> {
         let (before, little) = (self.rows.len(), self.little);
-        let pushed = self.rows.push(
-            |fields, _, _| fields.columns.first_mut().map_or(Ok(()), |column| put(column, message, little)),
-            |_| Ok(1),
-        );
+        let pushed = self
+            .rows
+            .push(|fields, _, _| fields.columns.first_mut().map_or(Ok(()), |column| put(column, message, little)), |_| Ok(1));
         pushed.inspect_err(|_| self.rows.truncate(before))
     }
 
@@ -79,7 +78,10 @@ fn put(column: &mut Column, message: &[u8], little: bool) -> Result<(), String> 
             return scalar::put_bytes(column, message).map_err(within);
         }
         Values::Bool(values) => match message {
-            [byte] => Some(values.append(*byte != 0)),
+            [byte] => {
+                values.append(*byte != 0);
+                Some(())
+            }
             _ => None,
         },
         Values::I8(values) => number(message, little).map(|bytes| values.push(i8::from_be_bytes(bytes))),

@@ -94,7 +94,10 @@ impl Rows {
     }
 
     /// Appends the deletion of the row whose key `read` puts into the columns; the others have placeholders.
-    pub(crate) fn delete<E>(&mut self, read: impl FnOnce(&mut Fields, usize, &Rules, &[usize]) -> Result<(), E>) -> Result<(), E> {
+    pub(crate) fn delete<E>(
+        &mut self,
+        read: impl FnOnce(&mut Fields, usize, &Rules, &[usize]) -> Result<(), E>,
+    ) -> Result<(), E> {
         let rules = Rules { key_only: true, ..self.rules };
         read(&mut self.fields, self.len, &rules, &self.key)?;
         self.count(-1);

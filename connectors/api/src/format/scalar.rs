@@ -95,6 +95,12 @@ fn done(column: &mut Column, pushed: Option<()>, value: impl std::fmt::Display) 
     }
 }
 
+#[inline]
+fn push<T>(values: &mut Vec<T>, value: T) -> Option<()> {
+    values.push(value);
+    Some(())
+}
+
 #[cold]
 fn unfit(column: &Column, value: impl std::fmt::Display) -> String {
     match &column.values {
@@ -106,7 +112,10 @@ fn unfit(column: &Column, value: impl std::fmt::Display) -> String {
 /// Appends a truth value.
 pub(crate) fn put_bool(column: &mut Column, value: bool) -> Result<(), String> {
     let pushed = match &mut column.values {
-        Values::Bool(values) => Some(values.append(value)),
+        Values::Bool(values) => {
+            values.append(value);
+            Some(())
+        }
         _ => None,
     };
     done(column, pushed, value)
@@ -143,9 +152,9 @@ fn push_int(values: &mut Values, value: i64, rules: &Rules) -> Option<()> {
 pub(crate) fn put_unsigned(column: &mut Column, value: u64, rules: &Rules) -> Result<(), String> {
     let pushed = match (&mut column.values, i64::try_from(value)) {
         (values, Ok(value)) => push_int(values, value, rules),
-        (Values::U64(values), _) => Some(values.push(value)),
-        (Values::F64(values), _) => Some(values.push(value as f64)),
-        (Values::F32(values), _) => Some(values.push(value as f32)),
+        (Values::U64(values), _) => push(values, value),
+        (Values::F64(values), _) => push(values, value as f64),
+        (Values::F32(values), _) => push(values, value as f32),
         (Values::Decimal { values, precision, scale }, _) => {
             rescaled(value.into(), 0, *precision, *scale).map(|value| values.push(value))
         }
@@ -157,8 +166,8 @@ pub(crate) fn put_unsigned(column: &mut Column, value: u64, rules: &Rules) -> Re
 /// Appends a number of single precision.
 pub(crate) fn put_float(column: &mut Column, value: f32) -> Result<(), String> {
     let pushed = match &mut column.values {
-        Values::F32(values) => Some(values.push(value)),
-        Values::F64(values) => Some(values.push(value.into())),
+        Values::F32(values) => push(values, value),
+        Values::F64(values) => push(values, value.into()),
         _ => None,
     };
     done(column, pushed, value)
@@ -167,7 +176,7 @@ pub(crate) fn put_float(column: &mut Column, value: f32) -> Result<(), String> {
 /// Appends a number of double precision.
 pub(crate) fn put_double(column: &mut Column, value: f64) -> Result<(), String> {
     let pushed = match &mut column.values {
-        Values::F64(values) => Some(values.push(value)),
+        Values::F64(values) => push(values, value),
         _ => None,
     };
     done(column, pushed, value)
@@ -245,8 +254,8 @@ fn rescaled(value: i128, from: i32, precision: u8, to: i8) -> Option<i128> {
 /// Appends days since 1970-01-01.
 pub(crate) fn put_date(column: &mut Column, days: i64) -> Result<(), String> {
     let pushed = match (&mut column.values, i32::try_from(days)) {
-        (Values::Date(values) | Values::I32(values), Ok(days)) => Some(values.push(days)),
-        (Values::I64(values), _) => Some(values.push(days)),
+        (Values::Date(values) | Values::I32(values), Ok(days)) => push(values, days),
+        (Values::I64(values), _) => push(values, days),
         _ => None,
     };
     done(column, pushed, format_args!("day {days}"))
@@ -254,13 +263,12 @@ pub(crate) fn put_date(column: &mut Column, days: i64) -> Result<(), String> {
 
 /// Appends units since midnight.
 pub(crate) fn put_time(column: &mut Column, value: i64, unit: TimeUnit) -> Result<(), String> {
-    let of_day = |to: TimeUnit| {
-        converted(value, unit, to).filter(|units| (0..time::units_per_second(to) * 86_400).contains(units))
-    };
+    let of_day =
+        |to: TimeUnit| converted(value, unit, to).filter(|units| (0..time::units_per_second(to) * 86_400).contains(units));
     let pushed = match &mut column.values {
         Values::Time64(values, to) => of_day(*to).map(|units| values.push(units)),
         Values::Time32(values, to) => of_day(*to).and_then(|units| units.try_into().ok()).map(|units| values.push(units)),
-        Values::I64(values) => Some(values.push(value)),
+        Values::I64(values) => push(values, value),
         Values::I32(values) => value.try_into().ok().map(|value| values.push(value)),
         _ => None,
     };
@@ -272,7 +280,7 @@ pub(crate) fn put_time(column: &mut Column, value: i64, unit: TimeUnit) -> Resul
 pub(crate) fn put_timestamp(column: &mut Column, value: i64, unit: TimeUnit) -> Result<(), String> {
     let pushed = match &mut column.values {
         Values::Timestamp(values, to) => converted(value, unit, *to).map(|value| values.push(value)),
-        Values::I64(values) => Some(values.push(value)),
+        Values::I64(values) => push(values, value),
         _ => None,
     };
     done(column, pushed, value)
@@ -281,7 +289,7 @@ pub(crate) fn put_timestamp(column: &mut Column, value: i64, unit: TimeUnit) -> 
 /// Appends a length of time.
 pub(crate) fn put_interval(column: &mut Column, months: i32, days: i32, nanos: i64) -> Result<(), String> {
     let pushed = match &mut column.values {
-        Values::Interval(values) => Some(values.push(IntervalMonthDayNano::new(months, days, nanos))),
+        Values::Interval(values) => push(values, IntervalMonthDayNano::new(months, days, nanos)),
         _ => None,
     };
     done(column, pushed, "an interval")

@@ -30,6 +30,11 @@ impl<'a> Cursor<'a> {
         Cursor { bytes, at, items: bytes.len() + ITEMS_FREE }
     }
 
+    /// Bytes before the position.
+    pub(crate) fn at(&self) -> usize {
+        self.at
+    }
+
     #[cold]
     fn truncated(&self) -> Fault {
         Fault::new(self.at, "the message ends within a value")
@@ -212,12 +217,11 @@ pub(crate) fn read_key(plan: &Plan, bytes: &[u8], start: usize, rows: &mut Rows)
     })
 }
 
-/// The operation of a change, and where its rows begin.
-fn parts<'a>(
-    plan: &Plan,
-    envelope: &Envelope,
-    cursor: &mut Cursor<'a>,
-) -> Result<(Option<&'a str>, Option<usize>, Option<usize>), Fault> {
+/// The operation of a change, and where the row before and the row after begin.
+type Parts<'a> = (Option<&'a str>, Option<usize>, Option<usize>);
+
+/// Finds the parts of a change.
+fn parts<'a>(plan: &Plan, envelope: &Envelope, cursor: &mut Cursor<'a>) -> Result<Parts<'a>, Fault> {
     let (mut op, mut before, mut after) = (None, None, None);
     let schema = &plan.schema;
     let begin = |part: &Optional, id: TypeId, cursor: &mut Cursor<'a>| -> Result<Option<usize>, Fault> {

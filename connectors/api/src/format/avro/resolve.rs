@@ -74,7 +74,10 @@ pub(crate) enum Node {
     Float,
     Double,
     Bytes(Scalar),
-    Fixed { size: usize, scalar: Scalar },
+    Fixed {
+        size: usize,
+        scalar: Scalar,
+    },
     Enum(Vec<String>),
     Array(Box<Node>),
     /// Values; keys are text.
@@ -303,13 +306,7 @@ impl Resolver<'_> {
         }
     }
 
-    fn record(
-        &self,
-        name: &str,
-        fields: &[super::schema::Field],
-        children: &[FieldRef],
-        path: &str,
-    ) -> Result<Record, Misfit> {
+    fn record(&self, name: &str, fields: &[super::schema::Field], children: &[FieldRef], path: &str) -> Result<Record, Misfit> {
         let names: Vec<&str> = children.iter().map(|child| child.name().as_str()).collect();
         let mut filled = vec![false; children.len()];
         let mut steps = Vec::with_capacity(fields.len());

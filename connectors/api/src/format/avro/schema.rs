@@ -32,12 +32,19 @@ pub(crate) enum Type {
     Double,
     /// `bytes` and `string`.
     Bytes(Scalar),
-    Fixed { size: usize, scalar: Scalar, uuid: bool },
+    Fixed {
+        size: usize,
+        scalar: Scalar,
+        uuid: bool,
+    },
     Enum(Vec<String>),
     Array(TypeId),
     Map(TypeId),
     Union(Vec<TypeId>),
-    Record { name: String, fields: Vec<Field> },
+    Record {
+        name: String,
+        fields: Vec<Field>,
+    },
     /// A name whose type is not read yet.
     Pending,
 }
@@ -229,7 +236,9 @@ impl Parser {
         let kind = json.get("type").ok_or_else(|| format!("the field '{name}' has no \"type\""))?;
         // What a type means may stand beside it, too.
         let kind = match kind {
-            Value::String(_) if json.get("logicalType").is_some() => self.complex(kind.as_str().unwrap_or_default(), json, namespace, depth + 1),
+            Value::String(_) if json.get("logicalType").is_some() => {
+                self.complex(kind.as_str().unwrap_or_default(), json, namespace, depth + 1)
+            }
             kind => self.read(kind, namespace, depth + 1),
         };
         Ok(Field { name: name.to_owned(), kind: kind? })
@@ -269,7 +278,8 @@ fn meaning_of_int(json: &Value, long: bool) -> Scalar {
 
 fn decimal(json: &Value) -> Option<Scalar> {
     let scale = json.get("scale").map_or(Some(0), Value::as_i64)?;
-    (logical(json) == "decimal").then_some(Scalar::Decimal(i32::try_from(scale).ok().filter(|scale| (0..=1_000).contains(scale))?))
+    (logical(json) == "decimal")
+        .then_some(Scalar::Decimal(i32::try_from(scale).ok().filter(|scale| (0..=1_000).contains(scale))?))
 }
 
 fn fixed(json: &Value, size: &Value) -> Result<Type, String> {

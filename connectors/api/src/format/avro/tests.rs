@@ -53,7 +53,10 @@ fn refused(schema: &str, fields: Vec<Field>) -> String {
 fn json(batch: &RecordBatch) -> Vec<Value> {
     let mut text = Vec::new();
     encode::ndjson(batch, &mut text).expect("it has JSON");
-    text.split(|byte| *byte == b'\n').filter(|line| !line.is_empty()).map(|line| serde_json::from_slice(line).expect("JSON")).collect()
+    text.split(|byte| *byte == b'\n')
+        .filter(|line| !line.is_empty())
+        .map(|line| serde_json::from_slice(line).expect("JSON"))
+        .collect()
 }
 
 fn record(fields: &str) -> String {
@@ -129,16 +132,13 @@ fn what_another_library_writes_is_read() {
 
 #[test]
 fn old_and_new_schemas_fill_the_same_columns() {
-    let columns = || {
-        vec![field("id", DataType::Int64), field("Name", DataType::Utf8), Field::new("n", DataType::Int32, false)]
-    };
+    let columns = || vec![field("id", DataType::Int64), field("Name", DataType::Utf8), Field::new("n", DataType::Int32, false)];
     let spec = DecoderSpec { defaults: vec![None, None, Some("7".into())], ..spec(columns(), &[]) };
     let old = record(r#"{"name":"id","type":"int"},{"name":"gone","type":"string"}"#);
     let mut reader = decoder(&old, &[], &spec);
     assert_eq!(json(&read_all(&mut reader, &[vec![2, 2, b'x']]).rows), [serde_json::json!({"id": 1, "Name": null, "n": 7})]);
-    let new = record(
-        r#"{"name":"n","type":["null","long"]},{"name":"NAME","type":["null","string"]},{"name":"id","type":"long"}"#,
-    );
+    let new =
+        record(r#"{"name":"n","type":["null","long"]},{"name":"NAME","type":["null","string"]},{"name":"id","type":"long"}"#);
     let mut reader = decoder(&new, &[], &spec);
     assert_eq!(
         json(&read_all(&mut reader, &[vec![2, 10, 2, 2, b'a', 4]]).rows),

@@ -196,7 +196,7 @@ enum Values {
     Text(StringArray),
     Bytes(BinaryArray),
     List(ListArray, Box<Writer>),
-    Map(MapArray, StringArray, Box<Writer>),
+    Map(Box<(MapArray, StringArray, Writer)>),
     Record(Vec<Writer>),
 }
 
@@ -238,7 +238,7 @@ impl Writer {
             ShapeKind::Map(value) => {
                 let map = array.as_map();
                 let keys = cast(map.keys(), &DataType::Utf8)?;
-                Values::Map(map.clone(), keys.as_string().clone(), Box::new(Writer::new(value, map.values())?))
+                Values::Map(Box::new((map.clone(), keys.as_string().clone(), Writer::new(value, map.values())?)))
             }
             ShapeKind::Record(_, fields) => {
                 let children = fields.iter().zip(array.as_struct().columns());
@@ -274,7 +274,8 @@ impl Writer {
                 }
                 out.push(0);
             }
-            Values::Map(array, keys, values) => {
+            Values::Map(map) => {
+                let (array, keys, values) = &**map;
                 let (start, end) = (array.value_offsets()[row] as usize, array.value_offsets()[row + 1] as usize);
                 if start < end {
                     long((end - start) as i64, out);

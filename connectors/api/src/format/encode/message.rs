@@ -156,7 +156,7 @@ impl Encoding {
     pub fn writer<'a>(&'a self, batch: &'a RecordBatch) -> Result<MessageWriter<'a>, ArrowError> {
         Ok(MessageWriter(match self {
             Encoding::Json => Rows::Json(RowWriter::new(batch)?),
-            Encoding::Avro(avro) => Rows::Avro(Writer::record(&avro.shape, batch.columns())?, avro),
+            Encoding::Avro(avro) => Rows::Avro(Box::new(Writer::record(&avro.shape, batch.columns())?), avro),
             Encoding::Raw => {
                 let column = batch.columns().first().ok_or_else(|| ArrowError::SchemaError("no column".to_owned()))?;
                 let plainer = match column.data_type() {
@@ -204,7 +204,7 @@ enum Rows<'a> {
     /// Objects.
     Json(RowWriter<'a>),
     /// Records.
-    Avro(Writer, &'a AvroEncoding),
+    Avro(Box<Writer>, &'a AvroEncoding),
     /// Values of a column.
     Raw(ArrayRef),
 }
@@ -248,7 +248,14 @@ impl MessageWriter<'_> {
     }
 
     /// Appends a change: the row before, the row after, both with their writers, the operation and the time.
-    pub fn write_change(&self, before: Option<(&Self, usize)>, after: Option<(&Self, usize)>, op: char, ms: u64, out: &mut Vec<u8>) {
+    pub fn write_change(
+        &self,
+        before: Option<(&Self, usize)>,
+        after: Option<(&Self, usize)>,
+        op: char,
+        ms: u64,
+        out: &mut Vec<u8>,
+    ) {
         match &self.0 {
             Rows::Avro(..) => {
                 self.write_prefix(out);

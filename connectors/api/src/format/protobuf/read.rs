@@ -143,6 +143,20 @@ pub(crate) fn read(plan: &Plan, bytes: &[u8], start: usize, rows: &mut Rows) -> 
     )
 }
 
+/// Where a value stands: in which bytes, at which of them, in how many messages.
+#[derive(Clone, Copy)]
+struct Place<'a> {
+    bytes: &'a [u8],
+    at: usize,
+    depth: usize,
+}
+
+impl Place<'_> {
+    fn within(self) -> Self {
+        Place { depth: self.depth + 1, ..self }
+    }
+}
+
 struct Reader<'a> {
     rules: &'a Rules,
     refuses_unknown: bool,
@@ -176,7 +190,7 @@ impl Reader<'_> {
             };
             let (Some(column), Some(wire)) = (slot.column, wire) else { continue };
             let column = &mut columns[column];
-            self.field(slot, wire, column, bytes, row, at, depth).map_err(|fault| fault.within(column.field.name()))?;
+            self.field(slot, wire, column, row, Place { bytes, at, depth }).map_err(|fault| fault.within(column.field.name()))?;
         }
         self.messages(record, bytes, columns, row, first, depth)?;
         for slot in record.fields() {
@@ -194,28 +208,19 @@ impl Reader<'_> {
     }
 
     /// A field's value, once of perhaps several times.
-    fn field(
-        &mut self,
-        slot: &Slot,
-        wire: Wire<'_>,
-        column: &mut Column,
-        bytes: &[u8],
-        row: usize,
-        at: usize,
-        depth: usize,
-    ) -> Result<(), Fault> {
+    fn field(&mut self, slot: &Slot, wire: Wire<'_>, column: &mut Column, row: usize, place: Place<'_>) -> Result<(), Fault> {
         match &slot.node {
             Node::Skip => Ok(()),
             Node::List(node) => {
                 let Values::List { item, .. } = &mut column.values else { unreachable!("a list was resolved against one") };
-                self.items(node, wire, item, bytes, at, depth)
+                self.items(node, wire, item, place)
             }
             Node::Map(key, value) => {
                 let Values::Map { item, .. } = &mut column.values else { unreachable!("a map was resolved against one") };
-                self.entry(key, value, wire, item, bytes, at, depth)
+                self.entry((key, value), wire, item, place)
             }
             Node::Record(_) | Node::Timestamp | Node::Duration | Node::Wrapped(_) => {
-                let Wire::Bytes(_, range) = wire else { return Err(wrong(at)) };
+                let Wire::Bytes(_, range) = wire else { return Err(wrong(place.at)) };
                 self.pieces.push((slot.column.expect("the caller looked"), range));
                 Ok(())
             }
@@ -223,7 +228,7 @@ impl Reader<'_> {
                 if column.len > row {
                     column.truncate(row);
                 }
-                self.value(node, wire, column, bytes, at, depth)
+                self.value(node, wire, column, place)
             }
         }
     }
@@ -249,11 +254,12 @@ impl Reader<'_> {
             let column = &mut columns[at];
             debug_assert_eq!(column.len, row, "messages are put into columns here alone");
             let read = if more.is_empty() {
-                self.value(&slot.node, Wire::Bytes(&bytes[range.clone()], range.clone()), column, bytes, range.start, depth)
+                let place = Place { bytes, at: range.start, depth };
+                self.value(&slot.node, Wire::Bytes(&bytes[range.clone()], range), column, place)
             } else {
                 let whole: Vec<u8> = std::iter::once(range.clone()).chain(more).flat_map(|range| bytes[range].to_vec()).collect();
                 let wire = Wire::Bytes(&whole, 0..whole.len());
-                self.value(&slot.node, wire, column, &whole, range.start, depth)
+                self.value(&slot.node, wire, column, Place { bytes: &whole, at: range.start, depth })
             };
             read.map_err(|fault| fault.within(column.field.name()))?;
         }
@@ -262,51 +268,40 @@ impl Reader<'_> {
     }
 
     /// One item of a list, or several in one piece.
-    fn items(
-        &mut self,
-        node: &Node,
-        wire: Wire<'_>,
-        item: &mut Column,
-        bytes: &[u8],
-        at: usize,
-        depth: usize,
-    ) -> Result<(), Fault> {
+    fn items(&mut self, node: &Node, wire: Wire<'_>, item: &mut Column, place: Place<'_>) -> Result<(), Fault> {
         let kind = match node {
             Node::Number(kind) => *kind,
             Node::Enum(_) => FieldKind::Int,
-            node => return self.value(node, wire, item, bytes, at, depth),
+            node => return self.value(node, wire, item, place),
         };
-        let Wire::Bytes(_, range) = wire else { return self.value(node, wire, item, bytes, at, depth) };
-        let mut cursor = Cursor::new(bytes, range);
+        let Wire::Bytes(_, range) = wire else { return self.value(node, wire, item, place) };
+        let mut cursor = Cursor::new(place.bytes, range);
         while cursor.at < cursor.end {
             let wire = match kind {
                 FieldKind::Double | FieldKind::Fixed64 | FieldKind::Sfixed64 => Wire::Fixed64(cursor.array()?),
                 FieldKind::Float | FieldKind::Fixed32 | FieldKind::Sfixed32 => Wire::Fixed32(cursor.array()?),
                 _ => Wire::Varint(cursor.varint()?),
             };
-            self.value(node, wire, item, bytes, at, depth)?;
+            self.value(node, wire, item, place)?;
         }
         Ok(())
     }
 
     fn entry(
         &mut self,
-        key_node: &Node,
-        value_node: &Node,
+        (key_node, value_node): (&Node, &Node),
         wire: Wire<'_>,
         entries: &mut Column,
-        bytes: &[u8],
-        at: usize,
-        depth: usize,
+        place: Place<'_>,
     ) -> Result<(), Fault> {
-        let Wire::Bytes(_, range) = wire else { return Err(wrong(at)) };
+        let Wire::Bytes(_, range) = wire else { return Err(wrong(place.at)) };
         let row = entries.len;
         let Values::Struct(fields) = &mut entries.values else { unreachable!("a map's entries are structs") };
         let [key, value] = &mut fields.columns[..] else { unreachable!("a map's entry is a key and a value") };
         key.truncate(row);
         value.truncate(row);
-        let mut cursor = Cursor::new(bytes, range);
-        while let Some((number, wire)) = cursor.field(depth)? {
+        let mut cursor = Cursor::new(place.bytes, range);
+        while let Some((number, wire)) = cursor.field(place.depth)? {
             let (column, node) = match number {
                 1 => (&mut *key, key_node),
                 2 => (&mut *value, value_node),
@@ -314,27 +309,19 @@ impl Reader<'_> {
             };
             let Some(wire) = wire else { continue };
             column.truncate(row);
-            self.value(node, wire, column, bytes, at, depth + 1)?;
+            self.value(node, wire, column, place.within())?;
         }
         for (column, node) in [(key, key_node), (value, value_node)] {
             if column.len == row {
-                zero(node, column, self.rules).map_err(|what| Fault::new(at, what))?;
+                zero(node, column, self.rules).map_err(|what| Fault::new(place.at, what))?;
             }
         }
         entries.pushed();
         Ok(())
     }
 
-    fn value(
-        &mut self,
-        node: &Node,
-        wire: Wire<'_>,
-        column: &mut Column,
-        bytes: &[u8],
-        at: usize,
-        depth: usize,
-    ) -> Result<(), Fault> {
-        let rules = self.rules;
+    fn value(&mut self, node: &Node, wire: Wire<'_>, column: &mut Column, place: Place<'_>) -> Result<(), Fault> {
+        let (Place { bytes, at, depth }, rules) = (place, self.rules);
         let put = match (node, wire) {
             (Node::Number(kind), wire) => return number(*kind, wire, column, at, rules),
             (Node::Bytes(scalar::Scalar::Text), Wire::Bytes(text, _)) => scalar::put_text(column, text, rules),
@@ -358,7 +345,7 @@ impl Reader<'_> {
                 while let Some((number, wire)) = cursor.field(depth)? {
                     if let (1, Some(wire)) = (number, wire) {
                         column.truncate(row);
-                        self.value(inner, wire, column, bytes, at, depth + 1)?;
+                        self.value(inner, wire, column, place.within())?;
                     }
                 }
                 if column.len == row { zero(inner, column, rules) } else { Ok(()) }
@@ -375,7 +362,8 @@ impl Reader<'_> {
                 let (Values::List { offsets, item } | Values::Map { offsets, item }) = &mut column.values else {
                     unreachable!("lists and maps were resolved against them")
                 };
-                let end = i32::try_from(item.len).map_err(|_| format!("the batch's arrays have more than 2^31 items, {start}"))?;
+                let end =
+                    i32::try_from(item.len).map_err(|_| format!("the batch's arrays have more than 2^31 items, {start}"))?;
                 offsets.push(end);
                 column.pushed();
                 Ok(())

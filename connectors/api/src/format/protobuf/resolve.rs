@@ -27,7 +27,6 @@ pub(crate) struct Record {
     high: HashMap<u32, usize>,
     /// Columns that no field fills.
     pub(crate) missing: Vec<usize>,
-    pub(crate) columns: usize,
 }
 
 /// A field and its column.
@@ -82,7 +81,7 @@ impl Plan {
 
     /// Reads nothing.
     pub(crate) fn refusing(why: String) -> Plan {
-        let record = Record { fields: Vec::new(), low: Vec::new(), high: HashMap::new(), missing: Vec::new(), columns: 0 };
+        let record = Record { fields: Vec::new(), low: Vec::new(), high: HashMap::new(), missing: Vec::new() };
         Plan { record, refused: Some(why), refuses_unknown: false }
     }
 }
@@ -91,7 +90,7 @@ impl Plan {
 const LOW: u32 = 256;
 
 impl Record {
-    fn new(slots: Vec<(u32, Slot)>, missing: Vec<usize>, columns: usize) -> Record {
+    fn new(slots: Vec<(u32, Slot)>, missing: Vec<usize>) -> Record {
         let (mut low, mut high) = (Vec::new(), HashMap::new());
         let mut fields = Vec::with_capacity(slots.len());
         for (number, slot) in slots {
@@ -104,7 +103,7 @@ impl Record {
             }
             fields.push(slot);
         }
-        Record { fields, low, high, missing, columns }
+        Record { fields, low, high, missing }
     }
 
     /// The field of a number.
@@ -169,7 +168,7 @@ impl Resolver<'_> {
             }
             missing.extend(*used);
         }
-        Ok(Record::new(slots, missing, columns.iter().filter(|(_, used)| used.is_some()).count()))
+        Ok(Record::new(slots, missing))
     }
 
     fn field(&self, field: &Field, column: &Column, path: &str) -> Result<Node, Misfit> {
@@ -238,10 +237,13 @@ impl Resolver<'_> {
                 return Ok(Node::Timestamp);
             }
             Some("Duration") if matches!(data_type, DataType::Interval(IntervalUnit::MonthDayNano)) => return Ok(Node::Duration),
-            Some(name) if name.ends_with("Value") && message.fields.len() == 1 && message.fields[0].name == "value" => {
-                if !matches!(data_type, DataType::Struct(_)) {
-                    return Ok(Node::Wrapped(Box::new(self.value(message.fields[0].kind, column, path)?)));
-                }
+            Some(name)
+                if name.ends_with("Value")
+                    && message.fields.len() == 1
+                    && message.fields[0].name == "value"
+                    && !matches!(data_type, DataType::Struct(_)) =>
+            {
+                return Ok(Node::Wrapped(Box::new(self.value(message.fields[0].kind, column, path)?)));
             }
             _ => {}
         }
@@ -259,10 +261,7 @@ impl Resolver<'_> {
 
     fn misfit(&self, kind: FieldKind, around: &str, column: &Column, path: &str, remedy: &str) -> Misfit {
         let name = match kind {
-            FieldKind::Message(id) if around == "map" => {
-                let _ = id;
-                String::new()
-            }
+            FieldKind::Message(_) if around == "map" => String::new(),
             FieldKind::Message(id) => format!("message {}", self.messages.message(id).name),
             FieldKind::Enum(id) => format!("enum {}", self.messages.enumeration(id).name),
             FieldKind::Int => "int32 or int64".to_owned(),
