@@ -28,7 +28,7 @@ const FIELDS: &[Field] = &[
     Field { key: "key", about: "columns, separated by commas, that the messages' keys have; default those that identify a row" },
     Field {
         key: "format",
-        about: "json (rows), changelog (rows with op and epoch), upsert (rows by key, nothing for a deleted one), debezium, avro (rows, by key if they change), debezium-avro or raw (one column as it is); default what of JSON fits the rows",
+        about: "json (rows), changelog (rows with op and epoch), upsert (rows by key, nothing for a deleted one), debezium, debezium-avro, avro or protobuf (rows, by key if they change), or raw (one column as it is); default what of JSON fits the rows",
     },
     Field { key: "partitioner", about: "murmur2 (as Java's producers, the default), crc32, fnv1a or random" },
     Field {
@@ -177,10 +177,12 @@ fn key_columns(reader: &OptionReader<'_>, spec: &SinkSpec) -> Result<Option<Vec<
 enum Language {
     Json,
     Avro,
+    Protobuf,
     Raw,
 }
 
-type Written<Columns> = (Columns, Encoding);
+/// The columns of keys, and those of values if these are not all, each with how they are written.
+type KeyAndValue = (Option<(Vec<usize>, Encoding)>, (Option<Vec<usize>>, Encoding));
 
 impl Language {
     /// How keys and values are written, and of which columns.
@@ -191,18 +193,20 @@ impl Language {
         topic: &str,
         key: Option<Vec<usize>>,
         form: Form,
-    ) -> Result<(Option<Written<Vec<usize>>>, Written<Option<Vec<usize>>>), Diagnostic> {
+    ) -> Result<KeyAndValue, Diagnostic> {
         let of_key = |key: &[usize]| spec.schema.project(key).expect("the key is of these columns");
-        let needs = |language: &str| {
-            let beside = |field: &Field| reader.optional(field.key).is_some();
-            let option = sink_message_fields().into_iter().find(beside);
-            option.map_or(Ok(()), |option| Err(reader.invalid(option.key, format!("a format of {language} beside it"))))
-        };
-        match self {
-            Language::Json => {
-                needs("Avro")?;
-                Ok((key.map(|key| (key, Encoding::Json)), (None, Encoding::Json)))
+        for field in sink_message_fields().iter().filter(|field| reader.optional(field.key).is_some()) {
+            let fits = match (self, field.key.split('.').next()) {
+                (Language::Avro, prefix) => prefix != Some("protobuf"),
+                (Language::Protobuf, prefix) => prefix != Some("avro"),
+                (Language::Json | Language::Raw, _) => false,
+            };
+            if !fits {
+                return Err(reader.invalid(field.key, "a format of Avro or Protobuf beside it that it is for"));
             }
+        }
+        match self {
+            Language::Json => Ok((key.map(|key| (key, Encoding::Json)), (None, Encoding::Json))),
             Language::Avro => {
                 let avro = |columns: &Schema, part: Part| {
                     Encoding::avro(reader, &spec.options, columns.fields(), &spec.name, topic, part)
@@ -211,8 +215,11 @@ impl Language {
                 let keys = key.map(|key| Ok((avro(&of_key(&key), Part::Key)?, key))).transpose()?;
                 Ok((keys.map(|(encoding, key)| (key, encoding)), (None, avro(&spec.schema, part)?)))
             }
+            Language::Protobuf => {
+                let value = Encoding::protobuf(reader, &spec.options, spec.schema.fields(), &spec.name, topic)?;
+                Ok((key.map(|key| (key, Encoding::Json)), (None, value)))
+            }
             Language::Raw => {
-                needs("Avro")?;
                 let others = |key: &Vec<usize>| (0..spec.schema.fields().len()).filter(|at| !key.contains(at)).collect();
                 let beside: Option<Vec<usize>> = key.as_ref().map(others).filter(|others: &Vec<usize>| !others.is_empty());
                 let columns = match &beside {
@@ -240,6 +247,7 @@ fn form(reader: &OptionReader<'_>, spec: &SinkSpec, key: Option<&[usize]>) -> Re
         ("debezium", (Form::Debezium, Language::Json)),
         ("avro", (fitting, Language::Avro)),
         ("debezium-avro", (Form::Debezium, Language::Avro)),
+        ("protobuf", (fitting, Language::Protobuf)),
         ("raw", (fitting, Language::Raw)),
     ];
     let default = match (spec.append_only, key) {
@@ -265,7 +273,7 @@ fn form(reader: &OptionReader<'_>, spec: &SinkSpec, key: Option<&[usize]>) -> Re
             },
             match language {
                 Language::Json => "name them with key = '...', or say changelog",
-                _ => "name them with key = '...', or say debezium-avro",
+                Language::Avro | Language::Protobuf | Language::Raw => "name them with key = '...', or say debezium-avro",
             },
         ),
         // Two rows of the result with one key would replace each other.

@@ -46,6 +46,10 @@ pub struct Field {
     pub number: u32,
     /// What its values are.
     pub kind: FieldKind,
+    /// Whether integers have 64 bits, not 32.
+    pub wide: bool,
+    /// Whether a message without it is none, as proto2 has it.
+    pub required: bool,
     /// Whether it may come any number of times: a list, or a map.
     pub repeated: bool,
     /// Whether numbers of a list are written one after another in one piece.
@@ -215,6 +219,8 @@ impl Messages {
             name: field.name().to_owned(),
             number: u32::try_from(field.number()).map_err(|_| "its number is negative".to_owned())?,
             kind,
+            wide: matches!(field.r#type(), Type::Int64 | Type::Uint64 | Type::Sint64 | Type::Fixed64 | Type::Sfixed64),
+            required: field.label() == Label::Required,
             repeated,
             packed: repeated && packed && !number,
             presence,
@@ -255,6 +261,17 @@ impl Messages {
             // Entries of maps are declared in a message, too, and are counted.
             self.messages[id].nested.get(*at).copied()
         })
+    }
+
+    /// The path that [`Messages::at`] takes to a message that stands in the file itself.
+    pub fn path(&self, id: usize) -> Option<Vec<usize>> {
+        fn below(all: &Messages, among: &[usize], id: usize) -> Option<Vec<usize>> {
+            among.iter().enumerate().find_map(|(at, one)| match *one == id {
+                true => Some(vec![at]),
+                false => below(all, &all.messages[*one].nested, id).map(|path| [vec![at], path].concat()),
+            })
+        }
+        below(self, &self.top, id)
     }
 
     /// The names of the messages that stand in the file itself.
@@ -334,6 +351,10 @@ mod tests {
         let money = messages.message(messages.find("Money").expect("of its last name"));
         assert_eq!(money.fields[0].default.as_deref(), Some("7"));
         assert!(money.fields[0].presence && !money.fields[1].packed);
+        for path in [&[0][..], &[1], &[0, 0]] {
+            assert_eq!(messages.path(messages.at(path).expect("it is there")).as_deref(), Some(path));
+        }
+        assert_eq!(messages.path(messages.find("Money").expect("it is there")), None, "it stands in another file");
         assert!(messages.at(&[2]).is_none() && messages.at(&[0, 7]).is_none() && messages.find("Nobody").is_none());
     }
 

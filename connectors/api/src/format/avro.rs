@@ -119,4 +119,4 @@ pub(crate) fn resolve(schema: &highwater_schemas::Schema, target: &Target, chang
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

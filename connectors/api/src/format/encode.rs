@@ -5,6 +5,7 @@
 
 pub(crate) mod avro;
 mod message;
+pub(crate) mod protobuf;
 mod value;
 
 use arrow::error::ArrowError;
@@ -12,7 +13,7 @@ use arrow::record_batch::RecordBatch;
 
 use self::value::Writer;
 
-pub use message::{AvroEncoding, Encoding, MessageWriter, Part, SchemaError, sink_message_fields};
+pub use message::{AvroEncoding, Encoding, MessageWriter, Part, ProtobufEncoding, SchemaError, sink_message_fields};
 
 /// Appends a line of JSON for each row, with the columns' names as they are.
 pub fn ndjson(batch: &RecordBatch, out: &mut Vec<u8>) -> Result<(), ArrowError> {

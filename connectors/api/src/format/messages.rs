@@ -198,7 +198,7 @@ fn fixed(reader: &OptionReader<'_>) -> Result<Option<(&'static str, Arc<Schema>)
 }
 
 /// The messages of a file of descriptors.
-fn descriptors(reader: &OptionReader<'_>) -> Result<Option<Arc<highwater_schemas::Messages>>, Diagnostic> {
+pub(crate) fn descriptors(reader: &OptionReader<'_>) -> Result<Option<Arc<highwater_schemas::Messages>>, Diagnostic> {
     const KEY: &str = "protobuf.descriptor_file";
     let Some(path) = reader.optional(KEY) else { return Ok(None) };
     let bytes = std::fs::read(path).map_err(|error| reader.invalid(KEY, format!("a file that can be read: {error}")))?;

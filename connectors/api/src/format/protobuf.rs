@@ -120,7 +120,7 @@ impl Met {
                         let own = &self.messages.message(id).name;
                         match name {
                             Some(name) if self.messages.find(name) != Some(id) => {
-                                Err(format!("the message is a {own}, not a {name}"))
+                                Err(format!("the message is '{own}', not '{name}'"))
                             }
                             _ => Plan::new(&self.messages, id, target).map_err(|misfit| misfit.to_string()),
                         }

@@ -35,7 +35,7 @@ fn names(reading: &Reading) -> Vec<Option<String>> {
     columns.flat_map(|column| column.iter().map(|name| name.map(str::to_owned)).collect::<Vec<_>>()).collect()
 }
 
-fn avro<'a>(registry: &'a str) -> Vec<(&'a str, &'a str)> {
+fn avro(registry: &str) -> Vec<(&str, &str)> {
     vec![("format", "avro"), ("schema_registry", registry)]
 }
 
@@ -166,7 +166,7 @@ fn what_a_statement_says_wrong_is_told_when_it_is_made() {
     assert!(KafkaSource.open(&source_spec(&brokers, &topic, &elsewhere)).is_ok(), "nothing is known of this subject");
     assert!(told(&[("format", "avro")]).contains("schema_registry = 'http://host:port'"));
     assert!(told(&[("format", "avro"), ("schema_registry", "localhost")]).contains("expected http://host:port"));
-    assert!(told(&[("format", "json"), ("schema_registry", &url)]).contains("format = 'avro'"));
+    assert!(told(&[("format", "json"), ("schema_registry", &url)]).contains("avro, debezium-avro or protobuf"));
     assert!(told(&[("format", "avro"), ("schema_registry.user", "x")]).contains("where the registry is"));
     assert!(told(&[("format", "raw")]).contains("a message in format 'raw' is one column, and 2 are declared"));
     registry.require("Bearer secret");
@@ -241,6 +241,43 @@ fn changes_of_debezium_go_out_and_come_back() {
     let mut got = Reading::of(&*source, "0", None);
     got.until(Stand::AtEnd);
     assert_eq!((got.ids, got.diffs), (vec![1, 2, 2, 1], vec![1, 1, 1, -1]), "{:?}", got.rejects);
+}
+
+#[test]
+fn messages_of_protobuf_go_out_and_come_back() {
+    let (brokers, registry) = (Broker::shared().bootstrap(), SchemaRegistry::start());
+    let topic = topic(&brokers, "protobuf", 1);
+    let url = registry.url();
+    let options = [("format", "protobuf"), ("schema_registry", url.as_str())];
+    let sink = spec(&brokers, &topic, "protobuf-round", &options);
+    publish(&sink, &[epoch(1, &[(1, "a", 1), (-2, "", 1)])]);
+    let subject = format!("{topic}-value");
+    let text = "syntax = \"proto3\";\n\nmessage out {\n  optional int64 id = 1;\n  optional string name = 2;\n}\n";
+    assert_eq!(registry.versions(&subject), [text]);
+
+    // Somebody makes the next version: what is written goes into its fields, whatever their numbers.
+    let next = "syntax = \"proto3\"; import \"more.proto\"; message First { More more = 1; } message Row { string name = 7; sint64 id = 9; }";
+    registry.add("more", "PROTOBUF", "syntax = \"proto3\"; message More {}", Value::Null);
+    let more = json!([{ "name": "more.proto", "subject": "more", "version": 1 }]);
+    registry.add(&subject, "PROTOBUF", next, more);
+    let named = [options.as_slice(), &[("protobuf.message", "Row")]].concat();
+    publish(&spec(&brokers, &topic, "protobuf-next", &named), &[epoch(1, &[(-3, "c", 1)])]);
+    let error = KafkaSink.validate(&sink).expect_err("the first message is another");
+    assert!(error.message.contains("message First has no such field"), "{}", error.message);
+
+    let source = open(&brokers, &topic, &options);
+    let mut got = Reading::of(&*source, "0", None);
+    got.until(Stand::AtEnd);
+    assert_eq!((&got.ids, &got.rejects), (&vec![1, -2, -3], &Vec::<String>::new()));
+    assert_eq!(names(&got), ["a", "", "c"].map(|name| Some(name.to_owned())));
+    drop(got);
+
+    // A source that wants one message rejects the others.
+    let one = open(&brokers, &topic, &named);
+    let mut got = Reading::of(&*one, "0", None);
+    got.until(Stand::AtEnd);
+    assert_eq!((&got.ids, got.rejects.len()), (&vec![-3], 2));
+    assert!(got.rejects[0].contains("the message is 'out', not 'Row'"), "{:?}", got.rejects);
 }
 
 #[test]

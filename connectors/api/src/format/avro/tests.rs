@@ -267,7 +267,7 @@ fn changes_are_those_of_debezium() {
 }
 
 /// Rows of every type, as many as there are seeds, with nulls.
-fn batch(seeds: &[(i64, String, Option<bool>)]) -> RecordBatch {
+pub(crate) fn batch(seeds: &[(i64, String, Option<bool>)]) -> RecordBatch {
     let n = seeds.len();
     let numbers = || seeds.iter().map(|(number, ..)| *number);
     let nullable = |index: usize| seeds[index].2.is_some();

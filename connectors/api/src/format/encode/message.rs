@@ -3,14 +3,16 @@
 use std::sync::{Arc, OnceLock};
 
 use arrow::array::{Array, ArrayRef, AsArray};
-use arrow::datatypes::{DataType, Fields, SchemaRef};
+use arrow::datatypes::{DataType, FieldRef, Fields, SchemaRef};
 use arrow::error::ArrowError;
 use arrow::record_batch::RecordBatch;
 use highwater_plan::{Diagnostic, Field, OptionReader, Options};
-use highwater_schemas::{Kind, RegistryError, Schema};
+use highwater_schemas::{Kind, Messages, RegistryError, Schema};
 
 use super::RowWriter;
 use super::avro::{self, Shape, Unwritable, Writer};
+use super::protobuf;
+use crate::format::messages::descriptors;
 use crate::format::schemas::{REGISTRY_FIELDS, Subjects};
 use crate::format::{column, raw};
 
@@ -20,6 +22,8 @@ pub fn sink_message_fields() -> Vec<Field> {
 }
 
 const FIELDS: &[Field] = &[
+    Field { key: "protobuf.descriptor_file", about: "a set of descriptors that has the message to write" },
+    Field { key: "protobuf.message", about: "the name of the message; default the first of the schema" },
     Field { key: "avro.record_name", about: "the name of the schema's record, with its namespace; default the sink's" },
     Field {
         key: "schema_registry.register",
@@ -34,6 +38,8 @@ pub enum Encoding {
     Json,
     /// Records of Avro.
     Avro(Arc<AvroEncoding>),
+    /// Messages of Protobuf.
+    Protobuf(Arc<ProtobufEncoding>),
     /// The only column, as it is.
     Raw,
 }
@@ -109,6 +115,52 @@ impl Encoding {
         Ok(Encoding::Avro(Arc::new(AvroEncoding { shape, schema, registry, id: OnceLock::new() })))
     }
 
+    /// Messages of Protobuf with these columns: of the type that a file of descriptors has, or the latest schema of the topic's
+    /// subject, or of one that is made of the columns and registered.
+    pub fn protobuf(
+        reader: &OptionReader<'_>,
+        options: &Options,
+        columns: &Fields,
+        name: &str,
+        topic: &str,
+    ) -> Result<Encoding, Diagnostic> {
+        let columns: Vec<FieldRef> = columns.iter().cloned().collect();
+        let message = reader.optional("protobuf.message").map(str::to_owned);
+        let refused = |what: SchemaError| {
+            Diagnostic::error("schema-mismatch", what.message).at(options.span).help("change the columns, or the schema")
+        };
+        let subjects = Subjects::from_options(reader)?;
+        let encoding = match (descriptors(reader)?, subjects) {
+            (Some(_), Some(_)) => {
+                return Err(reader.invalid("protobuf.descriptor_file", "either a file or schema_registry"));
+            }
+            (None, None) => {
+                return Err(reader.invalid(
+                    "format",
+                    "beside it schema_registry = 'http://host:port', or the message's type: protobuf.descriptor_file",
+                ));
+            }
+            (Some(all), None) => {
+                let plan = ProtobufPlan::new(&all, message.as_deref(), &columns, "the file of descriptors", None);
+                let plan = OnceLock::from(plan.map_err(refused)?);
+                ProtobufEncoding { columns, message, derived: None, registry: None, plan }
+            }
+            (None, Some(subjects)) => {
+                let register = reader.flag("schema_registry.register", true)?;
+                let own = message.clone().unwrap_or_else(|| in_letters(name));
+                let derived = protobuf::derived(&own, &columns).map_err(|Unwritable { column, what, help }| {
+                    Diagnostic::error("unsupported-type", format!("column '{column}' cannot be written as Protobuf: {what}"))
+                        .at(options.span)
+                        .help(help)
+                })?;
+                let registry = Registration { subject: subjects.value(topic), subjects, register };
+                let derived = Schema { kind: Kind::Protobuf, text: derived, references: Vec::new() };
+                ProtobufEncoding { columns, message, derived: Some(derived), registry: Some(registry), plan: OnceLock::new() }
+            }
+        };
+        Ok(Encoding::Protobuf(Arc::new(encoding)))
+    }
+
     /// The only one of these columns. Errors: there are several, or it has a type that no raw message is.
     pub fn raw(options: &Options, columns: &SchemaRef) -> Result<Encoding, Diagnostic> {
         let wrong = |message: String, help: &str| Err(Diagnostic::error("invalid-schema", message).at(options.span).help(help));
@@ -128,26 +180,38 @@ impl Encoding {
 
     /// Looks whether the registry would take the schema; changes nothing.
     pub fn check(&self) -> Result<(), SchemaError> {
-        let Encoding::Avro(avro) = self else { return Ok(()) };
+        let avro = match self {
+            Encoding::Avro(avro) => avro,
+            Encoding::Protobuf(protobuf) => return protobuf.latest().map(drop),
+            Encoding::Json | Encoding::Raw => return Ok(()),
+        };
         let Some(Registration { subjects, subject, register }) = &avro.registry else { return Ok(()) };
         let registry = subjects.schemas.registry();
         if !register {
-            return registry.find(subject, &avro.schema).map(drop).map_err(|error| avro.refused(subject, error));
+            return registry.find(subject, &avro.schema).map(drop).map_err(|error| refused(&avro.schema, subject, error));
         }
-        let objections = registry.objections(subject, &avro.schema).map_err(|error| avro.refused(subject, error))?;
-        if objections.is_empty() { Ok(()) } else { Err(avro.refused(subject, RegistryError::Refused(objections.join("; ")))) }
+        let objections = registry.objections(subject, &avro.schema).map_err(|error| refused(&avro.schema, subject, error))?;
+        if objections.is_empty() {
+            Ok(())
+        } else {
+            Err(refused(&avro.schema, subject, RegistryError::Refused(objections.join("; "))))
+        }
     }
 
     /// Makes sure that the schema has an id: asks the registry, and waits for it. Not before that are there messages.
     pub fn register(&self) -> Result<(), SchemaError> {
-        let Encoding::Avro(avro) = self else { return Ok(()) };
+        let avro = match self {
+            Encoding::Avro(avro) => avro,
+            Encoding::Protobuf(protobuf) => return protobuf.register(),
+            Encoding::Json | Encoding::Raw => return Ok(()),
+        };
         let Some(Registration { subjects, subject, register }) = &avro.registry else { return Ok(()) };
         if avro.id.get().is_some() {
             return Ok(());
         }
         let registry = subjects.schemas.registry();
         let id = if *register { registry.register(subject, &avro.schema) } else { registry.find(subject, &avro.schema) };
-        let id = id.map_err(|error| avro.refused(subject, error))?;
+        let id = id.map_err(|error| refused(&avro.schema, subject, error))?;
         avro.id.get_or_init(|| id);
         Ok(())
     }
@@ -157,6 +221,10 @@ impl Encoding {
         Ok(MessageWriter(match self {
             Encoding::Json => Rows::Json(RowWriter::new(batch)?),
             Encoding::Avro(avro) => Rows::Avro(Box::new(Writer::record(&avro.shape, batch.columns())?), avro),
+            Encoding::Protobuf(protobuf) => {
+                let plan = protobuf.plan.get().expect("schemas are registered before anything is written");
+                Rows::Protobuf(protobuf::Writer::new(&plan.shape, batch.columns())?, plan)
+            }
             Encoding::Raw => {
                 let column = batch.columns().first().ok_or_else(|| ArrowError::SchemaError("no column".to_owned()))?;
                 let plainer = match column.data_type() {
@@ -170,24 +238,109 @@ impl Encoding {
     }
 }
 
-impl AvroEncoding {
-    fn refused(&self, subject: &str, error: RegistryError) -> SchemaError {
-        match error {
-            RegistryError::Unreachable(message) => SchemaError { message, fatal: false },
-            RegistryError::Forbidden(message) => SchemaError { message, fatal: true },
-            RegistryError::Unknown(why) => {
-                let message = format!(
-                    "subject '{subject}' does not have the schema of the sink's columns: {why}; register it, or say \
-                     schema_registry.register = 'true': {}",
-                    self.schema.text
-                );
-                SchemaError { message, fatal: true }
-            }
-            RegistryError::Refused(why) => SchemaError {
-                message: format!("subject '{subject}' does not take the schema of the sink's columns: {why}"),
-                fatal: true,
-            },
+/// Messages of Protobuf, and their type.
+#[derive(Debug)]
+pub struct ProtobufEncoding {
+    columns: Vec<FieldRef>,
+    /// Which message, if the statement says so.
+    message: Option<String>,
+    /// A schema of the columns, if the registry has none.
+    derived: Option<Schema>,
+    registry: Option<Registration>,
+    plan: OnceLock<ProtobufPlan>,
+}
+
+#[derive(Debug)]
+struct ProtobufPlan {
+    shape: protobuf::Shape,
+    /// What stands in front of each message.
+    prefix: Vec<u8>,
+}
+
+impl ProtobufPlan {
+    /// `id`: of the schema in a registry, if it is in one.
+    fn new(
+        all: &Messages,
+        message: Option<&str>,
+        columns: &[FieldRef],
+        what: &str,
+        id: Option<u32>,
+    ) -> Result<ProtobufPlan, SchemaError> {
+        let fatal = |message: String| SchemaError { message, fatal: true };
+        let found = match message {
+            Some(name) => all.find(name).ok_or_else(|| fatal(format!("{what} has no message '{name}'")))?,
+            None => all.at(&[0]).ok_or_else(|| fatal(format!("{what} has no message")))?,
+        };
+        let shape = protobuf::Shape::of(all, found, columns).map_err(|Unwritable { column, what: why, help }| {
+            fatal(format!("{what} does not fit column '{column}': {why}; {help}"))
+        })?;
+        let mut prefix = Vec::new();
+        if let Some(id) = id {
+            let path =
+                all.path(found).ok_or_else(|| fatal(format!("{what} imports the message, and does not have it itself")))?;
+            prefix.push(0);
+            prefix.extend_from_slice(&id.to_be_bytes());
+            protobuf::path(&path, &mut prefix);
         }
+        Ok(ProtobufPlan { shape, prefix })
+    }
+}
+
+impl ProtobufEncoding {
+    /// How messages of the subject's latest schema are written, if it has one.
+    fn latest(&self) -> Result<Option<ProtobufPlan>, SchemaError> {
+        let Some(Registration { subjects, subject, register }) = &self.registry else { return Ok(None) };
+        match subjects.schemas.registry().latest(subject) {
+            Ok(latest) => self.plan(&latest.schema, latest.id, &format!("schema {} of subject '{subject}'", latest.id)).map(Some),
+            Err(RegistryError::Unknown(_)) if *register => Ok(None),
+            Err(error) => Err(refused(self.derived.as_ref().expect("it is made beside a registry"), subject, error)),
+        }
+    }
+
+    fn plan(&self, schema: &Schema, id: u32, what: &str) -> Result<ProtobufPlan, SchemaError> {
+        let fatal = |message: String| SchemaError { message, fatal: true };
+        if schema.kind != Kind::Protobuf {
+            return Err(fatal(format!("{what} is {:?}, not Protobuf", schema.kind)));
+        }
+        let all = Messages::compile(schema).map_err(|why| fatal(format!("{what} is not understood: {why}")))?;
+        ProtobufPlan::new(&all, self.message.as_deref(), &self.columns, what, Some(id))
+    }
+
+    fn register(&self) -> Result<(), SchemaError> {
+        let Some(Registration { subjects, subject, .. }) = &self.registry else { return Ok(()) };
+        if self.plan.get().is_some() {
+            return Ok(());
+        }
+        let plan = match self.latest()? {
+            Some(plan) => plan,
+            None => {
+                let derived = self.derived.as_ref().expect("it is made beside a registry");
+                let id =
+                    subjects.schemas.registry().register(subject, derived).map_err(|error| refused(derived, subject, error))?;
+                self.plan(derived, id, "the schema of the columns")?
+            }
+        };
+        self.plan.get_or_init(|| plan);
+        Ok(())
+    }
+}
+
+fn refused(schema: &Schema, subject: &str, error: RegistryError) -> SchemaError {
+    match error {
+        RegistryError::Unreachable(message) => SchemaError { message, fatal: false },
+        RegistryError::Forbidden(message) => SchemaError { message, fatal: true },
+        RegistryError::Unknown(why) => {
+            let message = format!(
+                "subject '{subject}' does not have the schema of the sink's columns: {why}; register it, or say \
+                 schema_registry.register = 'true': {}",
+                schema.text
+            );
+            SchemaError { message, fatal: true }
+        }
+        RegistryError::Refused(why) => SchemaError {
+            message: format!("subject '{subject}' does not take the schema of the sink's columns: {why}"),
+            fatal: true,
+        },
     }
 }
 
@@ -205,6 +358,8 @@ enum Rows<'a> {
     Json(RowWriter<'a>),
     /// Records.
     Avro(Box<Writer>, &'a AvroEncoding),
+    /// Messages.
+    Protobuf(protobuf::Writer<'a>, &'a ProtobufPlan),
     /// Values of a column.
     Raw(ArrayRef),
 }
@@ -230,12 +385,14 @@ impl MessageWriter<'_> {
 
     /// Appends what stands in front of a message.
     fn write_prefix(&self, out: &mut Vec<u8>) {
-        if let Rows::Avro(_, encoding) = &self.0
-            && encoding.registry.is_some()
-        {
-            let id = encoding.id.get().expect("schemas are registered before anything is written");
-            out.push(0);
-            out.extend_from_slice(&id.to_be_bytes());
+        match &self.0 {
+            Rows::Avro(_, encoding) if encoding.registry.is_some() => {
+                let id = encoding.id.get().expect("schemas are registered before anything is written");
+                out.push(0);
+                out.extend_from_slice(&id.to_be_bytes());
+            }
+            Rows::Protobuf(_, plan) => out.extend_from_slice(&plan.prefix),
+            Rows::Avro(..) | Rows::Json(_) | Rows::Raw(_) => {}
         }
     }
 
@@ -243,6 +400,7 @@ impl MessageWriter<'_> {
         match &self.0 {
             Rows::Json(writer) => writer.write_object(row, out),
             Rows::Avro(writer, _) => writer.write(row, out),
+            Rows::Protobuf(writer, _) => writer.write(row, out),
             Rows::Raw(column) => write_raw(column, row, out),
         }
     }
@@ -269,7 +427,7 @@ impl MessageWriter<'_> {
                 avro::long(1, out);
                 avro::long(i64::try_from(ms).unwrap_or(i64::MAX), out);
             }
-            Rows::Json(_) | Rows::Raw(_) => {
+            Rows::Json(_) | Rows::Protobuf(..) | Rows::Raw(_) => {
                 let part = |part: Option<(&Self, usize)>, out: &mut Vec<u8>| match part {
                     Some((writer, row)) => writer.write_bare(row, out),
                     None => out.extend_from_slice(b"null"),
