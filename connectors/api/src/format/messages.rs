@@ -6,7 +6,7 @@ use highwater_plan::{Diagnostic, Field, OptionReader, Options};
 use highwater_schemas::{Kind as Language, Schema};
 
 use super::avro::{self, resolve::Misfit};
-use super::schemas::{REGISTRY_FIELDS, Subjects, Whence};
+use super::schemas::{Latest, REGISTRY_FIELDS, Subjects, Whence};
 use super::{DecoderSpec, Format, KINDS, Kind, column, protobuf, raw};
 
 /// The options of formats that messages have besides [`FORMAT_FIELDS`](super::FORMAT_FIELDS).
@@ -155,16 +155,27 @@ impl Format {
         };
         match &messages.values {
             Some(Whence::Fixed(schema)) => resolved(schema, "the messages' schema"),
-            Some(Whence::Registry(subjects)) => topics.iter().try_for_each(|topic| {
-                let subject = subjects.value(topic);
-                let latest = subjects.latest(&subject).map_err(|why| {
-                    let place = options.entry("schema_registry").and_then(|entry| entry.value_span).or(options.span);
-                    Diagnostic::error("registry-refused", format!("the schema of subject '{subject}' is not told: {why}"))
-                        .at(place)
-                        .help("check schema_registry.user and password (or token), and what that user may read")
-                })?;
-                latest.map_or(Ok(()), |(id, schema)| resolved(&schema, &format!("schema {id} of subject '{subject}'")))
-            }),
+            Some(Whence::Registry(subjects)) => {
+                for topic in topics {
+                    let subject = subjects.value(topic);
+                    let latest = subjects.latest(&subject).map_err(|why| {
+                        let place = options.entry("schema_registry").and_then(|entry| entry.value_span).or(options.span);
+                        Diagnostic::error("registry-refused", format!("the schema of subject '{subject}' is not told: {why}"))
+                            .at(place)
+                            .help("check schema_registry.user and password (or token), and what that user may read")
+                    })?;
+                    match latest {
+                        Latest::Known(id, schema) => resolved(&schema, &format!("schema {id} of subject '{subject}'"))?,
+                        Latest::None => {}
+                        // That it does not answer is no mistake of a statement: whoever reads waits for it.
+                        Latest::Silent(why) => {
+                            tracing::warn!(subject, "the columns are not compared with the schema yet: {why}");
+                            break;
+                        }
+                    }
+                }
+                Ok(())
+            }
             None => Ok(()),
         }
     }

@@ -91,19 +91,25 @@ impl Subjects {
         self.key.clone().unwrap_or_else(|| format!("{topic}-key"))
     }
 
-    /// The latest schema of a subject, if there is one and the registry tells. That it does not answer is no mistake of a
-    /// statement: whoever reads waits for it.
-    pub(crate) fn latest(&self, subject: &str) -> Result<Option<(u32, Schema)>, String> {
+    /// The latest schema of a subject, if there is one; `Err`: the registry does not tell this user.
+    pub(crate) fn latest(&self, subject: &str) -> Result<Latest, String> {
         match self.schemas.registry().latest(subject) {
-            Ok(latest) => Ok(Some((latest.id, latest.schema))),
-            Err(RegistryError::Unreachable(why)) => {
-                tracing::warn!(subject, "the columns are not compared with the schema yet: {why}");
-                Ok(None)
-            }
-            Err(RegistryError::Unknown(_)) => Ok(None),
+            Ok(latest) => Ok(Latest::Known(latest.id, latest.schema)),
+            Err(RegistryError::Unreachable(why)) => Ok(Latest::Silent(why)),
+            Err(RegistryError::Unknown(_)) => Ok(Latest::None),
             Err(RegistryError::Forbidden(why) | RegistryError::Refused(why)) => Err(why),
         }
     }
+}
+
+/// What a registry says of a subject.
+pub(crate) enum Latest {
+    /// The id and the schema of its latest version.
+    Known(u32, Schema),
+    /// There is no such subject.
+    None,
+    /// Nothing: it does not answer.
+    Silent(String),
 }
 
 /// Whether a message can be decoded now.

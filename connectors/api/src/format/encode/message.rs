@@ -178,6 +178,15 @@ impl Encoding {
         }
     }
 
+    /// The schema that is made of the columns, if one is.
+    pub fn schema(&self) -> Option<&str> {
+        match self {
+            Encoding::Avro(avro) => Some(&avro.schema.text),
+            Encoding::Protobuf(protobuf) => protobuf.derived.as_ref().map(|schema| schema.text.as_str()),
+            Encoding::Json | Encoding::Raw => None,
+        }
+    }
+
     /// Looks whether the registry would take the schema; changes nothing.
     pub fn check(&self) -> Result<(), SchemaError> {
         let avro = match self {
