@@ -194,46 +194,53 @@ impl Language {
         key: Option<Vec<usize>>,
         form: Form,
     ) -> Result<KeyAndValue, Diagnostic> {
-        let of_key = |key: &[usize]| spec.schema.project(key).expect("the key is of these columns");
+        let languages = [("json", Language::Json), ("avro", Language::Avro), ("raw", Language::Raw)];
+        let of_keys = reader.choice("key.format", &languages)?;
         for field in sink_message_fields().iter().filter(|field| reader.optional(field.key).is_some()) {
-            let fits = match (self, field.key.split('.').next()) {
-                (Language::Avro, prefix) => prefix != Some("protobuf"),
-                (Language::Protobuf, prefix) => prefix != Some("avro"),
-                (Language::Json | Language::Raw, _) => false,
+            let fits = match (field.key.split('.').next(), self) {
+                (Some("key"), _) => key.is_some(),
+                (Some("protobuf"), language) => language == Language::Protobuf,
+                (Some("avro"), language) => language == Language::Avro || of_keys == Some(Language::Avro),
+                (_, language) => matches!(language, Language::Avro | Language::Protobuf) || of_keys == Some(Language::Avro),
             };
             if !fits {
-                return Err(reader.invalid(field.key, "a format of Avro or Protobuf beside it that it is for"));
+                let needs =
+                    if field.key == "key.format" { "a key beside it: key = '...'" } else { "a format beside it that it is for" };
+                return Err(reader.invalid(field.key, needs));
             }
         }
-        match self {
-            Language::Json => Ok((key.map(|key| (key, Encoding::Json)), (None, Encoding::Json))),
+        let avro =
+            |columns: &Schema, part: Part| Encoding::avro(reader, &spec.options, columns.fields(), &spec.name, topic, part);
+        let project = |columns: &[usize]| spec.schema.project(columns).expect("they are of these columns");
+        let (of_values, value) = match self {
+            Language::Json => (None, Encoding::Json),
             Language::Avro => {
-                let avro = |columns: &Schema, part: Part| {
-                    Encoding::avro(reader, &spec.options, columns.fields(), &spec.name, topic, part)
-                };
                 let part = if form == Form::Debezium { Part::Change } else { Part::Row };
-                let keys = key.map(|key| Ok((avro(&of_key(&key), Part::Key)?, key))).transpose()?;
-                Ok((keys.map(|(encoding, key)| (key, encoding)), (None, avro(&spec.schema, part)?)))
+                (None, avro(&spec.schema, part)?)
             }
-            Language::Protobuf => {
-                let value = Encoding::protobuf(reader, &spec.options, spec.schema.fields(), &spec.name, topic)?;
-                Ok((key.map(|key| (key, Encoding::Json)), (None, value)))
-            }
+            Language::Protobuf => (None, Encoding::protobuf(reader, &spec.options, spec.schema.fields(), &spec.name, topic)?),
             Language::Raw => {
                 let others = |key: &Vec<usize>| (0..spec.schema.fields().len()).filter(|at| !key.contains(at)).collect();
                 let beside: Option<Vec<usize>> = key.as_ref().map(others).filter(|others: &Vec<usize>| !others.is_empty());
-                let columns = match &beside {
-                    Some(columns) => of_key(columns).into(),
-                    None => spec.schema.clone(),
-                };
+                let columns = beside.as_deref().map_or_else(|| spec.schema.clone(), |columns| project(columns).into());
                 let value = Encoding::raw(&spec.options, &columns)?;
-                let keys = key.map(|key| match key[..] {
-                    [_] => Ok((Encoding::raw(&spec.options, &of_key(&key).into())?, key)),
-                    _ => Ok((Encoding::Json, key)),
-                });
-                Ok((keys.transpose()?.map(|(encoding, key)| (key, encoding)), (beside, value)))
+                (beside, value)
             }
-        }
+        };
+        let key = key.map(|key| {
+            let default = match (self, &key[..]) {
+                (Language::Avro, _) => Language::Avro,
+                (Language::Raw, [_]) => Language::Raw,
+                _ => Language::Json,
+            };
+            let encoding = match of_keys.unwrap_or(default) {
+                Language::Avro => avro(&project(&key), Part::Key)?,
+                Language::Raw => Encoding::raw(&spec.options, &project(&key).into())?,
+                Language::Json | Language::Protobuf => Encoding::Json,
+            };
+            Ok((key, encoding))
+        });
+        Ok((key.transpose()?, (of_values, value)))
     }
 }
 

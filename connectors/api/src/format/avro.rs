@@ -14,7 +14,6 @@ use self::resolve::{Misfit, Plan, Target};
 use self::schema::Schema;
 use super::DecoderSpec;
 use super::column::{Column, Unsupported};
-use super::json;
 use super::rows::Rows;
 use super::schemas::{Plans, Readiness, Whence};
 use super::text::Rules;
@@ -28,7 +27,7 @@ pub(crate) struct AvroDecoder {
     changes: bool,
     target: Target,
     values: Plans<Plan>,
-    /// How keys are decoded; `None`: as JSON.
+    /// How keys are decoded, if they are Avro.
     keys: Option<Plans<Plan>>,
 }
 
@@ -75,9 +74,13 @@ impl AvroDecoder {
         })
     }
 
-    /// Deletes a key's row.
-    pub(crate) fn delete(&mut self, key: &[u8]) -> Result<(), String> {
-        let Some(keys) = &mut self.keys else { return json::delete(&mut self.rows, key) };
+    /// Deletes a key's row; `None`: keys are not Avro.
+    pub(crate) fn delete(&mut self, key: &[u8]) -> Option<Result<(), String>> {
+        self.keys.is_some().then(|| self.delete_by_record(key))
+    }
+
+    fn delete_by_record(&mut self, key: &[u8]) -> Result<(), String> {
+        let keys = self.keys.as_mut().expect("the caller looked");
         let (target, columns) = (&self.target, self.rows.key());
         let (plan, start) = keys.of(key, |schema| {
             let target = Target { key_only: Some(columns.to_vec()), refuses_unknown: false, ..target.clone() };
@@ -88,6 +91,10 @@ impl AvroDecoder {
             self.rows.truncate(rows);
             format!("key: {fault}")
         })
+    }
+
+    pub(crate) fn rows_mut(&mut self) -> &mut Rows {
+        &mut self.rows
     }
 
     pub(crate) fn take(&mut self) -> (&mut [Column], Option<Vec<i64>>) {

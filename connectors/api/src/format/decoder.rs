@@ -12,9 +12,9 @@ use highwater_plan::Origin;
 use super::avro::AvroDecoder;
 use super::column::{Column, Unsupported};
 use super::csv::CsvDecoder;
-use super::json::JsonDecoder;
+use super::json::{self, JsonDecoder};
 use super::protobuf::ProtobufDecoder;
-use super::raw::RawDecoder;
+use super::raw::{self, RawDecoder};
 use super::schemas::Readiness;
 use super::{DecoderSpec, Format, Kind};
 use crate::source::Waker;
@@ -137,15 +137,25 @@ impl Decoder {
 
     /// Deletes the row of a key, as a message without a value does: a row with the diff -1 of which only the key counts.
     ///
-    /// `key` is an object or record with the columns of the primary key, or the value of the only one. Errors: the reason; a key
+    /// `key` is an object or record with the columns of the primary key, or the value of the only one, as the options say. Errors: the reason; a key
     /// that is incomplete, a table without one, a format without deletions.
     pub fn delete(&mut self, key: &[u8]) -> Result<(), String> {
-        match &mut self.inner {
-            Inner::Json(decoder) => decoder.delete(key)?,
-            Inner::Avro(decoder) => decoder.delete(key)?,
-            Inner::Protobuf(decoder) => decoder.delete(key)?,
-            Inner::Raw(decoder) => decoder.delete(key)?,
+        let messages = self.format.messages.as_deref();
+        let of_avro = match &mut self.inner {
+            Inner::Avro(decoder) => decoder.delete(key),
+            _ => None,
+        };
+        let rows = match &mut self.inner {
             Inner::Csv(_) => return Err("a message without a value deletes nothing in format 'csv'".into()),
+            Inner::Json(decoder) => decoder.rows_mut(),
+            Inner::Avro(decoder) => decoder.rows_mut(),
+            Inner::Protobuf(decoder) => decoder.rows_mut(),
+            Inner::Raw(decoder) => decoder.rows_mut(),
+        };
+        match (of_avro, messages) {
+            (Some(deleted), _) => deleted?,
+            (None, Some(messages)) if messages.raw_keys => raw::delete(rows, key, messages.little)?,
+            (None, _) => json::delete(rows, key)?,
         }
         if let Some(records) = &mut self.records {
             records.push(key, 1, true);

@@ -71,9 +71,8 @@ impl JsonDecoder {
         })
     }
 
-    /// Deletes a key's row.
-    pub(crate) fn delete(&mut self, key: &[u8]) -> Result<(), String> {
-        delete(&mut self.rows, key)
+    pub(crate) fn rows_mut(&mut self) -> &mut Rows {
+        &mut self.rows
     }
 
     fn row(&mut self, text: &str) -> Result<(), Fault> {

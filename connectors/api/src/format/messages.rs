@@ -15,7 +15,10 @@ pub fn message_fields() -> Vec<Field> {
 }
 
 const FIELDS: &[Field] = &[
-    Field { key: "key.format", about: "json, avro or raw: how the key of a message without a value names the row it deletes" },
+    Field {
+        key: "key.format",
+        about: "json, avro or raw: how the key of a message without a value names the row it deletes; default json, avro beside avro with a registry, raw beside raw",
+    },
     Field { key: "avro.schema", about: "the schema of all messages, as JSON, if there is no registry" },
     Field { key: "avro.schema_file", about: "a file with the schema of all messages, if there is no registry" },
     Field {
@@ -30,8 +33,10 @@ const FIELDS: &[Field] = &[
 #[derive(Debug, Clone)]
 pub(crate) struct Messages {
     pub(crate) values: Option<Whence>,
-    /// `None`: as JSON.
+    /// Where keys' schemas come from, if keys are Avro.
     pub(crate) keys: Option<Whence>,
+    /// Whether a key is the value of a column as it is; else, if it is not Avro, it is JSON.
+    pub(crate) raw_keys: bool,
     /// What a file has of messages of Protobuf.
     pub(crate) protobuf: Option<Arc<highwater_schemas::Messages>>,
     pub(crate) protobuf_message: Option<String>,
@@ -61,7 +66,7 @@ impl Format {
                 Some("avro") => (is_avro, "avro or debezium-avro"),
                 Some("protobuf") => (format.kind == Kind::Protobuf, "protobuf"),
                 Some("schema_registry") => (is_avro || format.kind == Kind::Protobuf, "avro, debezium-avro or protobuf"),
-                Some("raw") => (format.kind == Kind::Raw, "raw"),
+                Some("raw") => (format.kind == Kind::Raw || reader.optional("key.format") == Some("raw"), "raw"),
                 _ => (true, ""),
             };
             if !fits {
@@ -106,15 +111,12 @@ impl Format {
             (Some(KeyFormat::Avro), ..) => {
                 return Err(reader.invalid("key.format", "json: keys are Avro beside values that are, with a schema_registry"));
             }
-            (Some(KeyFormat::Raw), kind, _) if kind != Kind::Raw => {
-                return Err(reader.invalid("key.format", "json or avro: keys are raw beside values that are"));
-            }
-            (Some(KeyFormat::Json), Kind::Raw, _) => return Err(reader.invalid("key.format", "raw, as the values are")),
             _ => None,
         };
         let messages = Messages {
             values,
             keys,
+            raw_keys: key == Some(KeyFormat::Raw) || (key.is_none() && format.kind == Kind::Raw),
             protobuf,
             protobuf_message: reader.optional("protobuf.message").map(str::to_owned),
             little: little.unwrap_or(false),

@@ -13,7 +13,6 @@ use self::resolve::Plan;
 use super::DecoderSpec;
 use super::avro::resolve::{Misfit, Target};
 use super::column::{Column, Unsupported};
-use super::json;
 use super::rows::Rows;
 use super::schemas::{Plans, Readiness};
 use super::text::Rules;
@@ -94,9 +93,8 @@ impl ProtobufDecoder {
         })
     }
 
-    /// Deletes a key's row; keys are JSON.
-    pub(crate) fn delete(&mut self, key: &[u8]) -> Result<(), String> {
-        json::delete(&mut self.rows, key)
+    pub(crate) fn rows_mut(&mut self) -> &mut Rows {
+        &mut self.rows
     }
 
     pub(crate) fn take(&mut self) -> (&mut [Column], Option<Vec<i64>>) {

@@ -41,21 +41,27 @@ impl RawDecoder {
         pushed.inspect_err(|_| self.rows.truncate(before))
     }
 
-    pub(crate) fn delete(&mut self, key: &[u8]) -> Result<(), String> {
-        let (before, little) = (self.rows.len(), self.little);
-        let deleted = self.rows.delete(|fields, _, rules, columns| match columns {
-            [column] => fields.only(*column, rules, |column| put(column, key, little)),
-            _ => Err("the table has no primary key that is read".to_owned()),
-        });
-        deleted.map_err(|what: String| {
-            self.rows.truncate(before);
-            format!("key: {what}")
-        })
+    pub(crate) fn rows_mut(&mut self) -> &mut Rows {
+        &mut self.rows
     }
 
     pub(crate) fn take(&mut self) -> (&mut [Column], Option<Vec<i64>>) {
         self.rows.take()
     }
+}
+
+/// Deletes the row whose key is `key` as it is: the value of the only column of the primary key.
+pub(crate) fn delete(rows: &mut Rows, key: &[u8], little: bool) -> Result<(), String> {
+    let before = rows.len();
+    let deleted = rows.delete(|fields, _, rules, columns| match columns {
+        [column] => fields.only(*column, rules, |column| put(column, key, little)),
+        [] => Err("the table has no primary key that is read".to_owned()),
+        _ => Err("the table's primary key has several columns, and the key is raw".to_owned()),
+    });
+    deleted.map_err(|what: String| {
+        rows.truncate(before);
+        format!("key: {what}")
+    })
 }
 
 /// Appends a message as the column's value.

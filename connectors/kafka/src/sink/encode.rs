@@ -94,6 +94,11 @@ impl Encoder {
             });
             rows.push(self.value.1.writer(value)?);
         }
+        let by_key = self.form == Form::Upsert || (self.form == Form::Debezium && self.key.is_some());
+        if by_key && keys.iter().flatten().any(MessageWriter::has_absent) {
+            let message = "the key of a row is NULL, and a raw key cannot be; say key.format = 'json', or COALESCE it";
+            return Err(ArrowError::InvalidArgumentError(message.to_owned()).into());
+        }
         let batches = Batches { keys: &keys, rows: &rows };
         let headers = self.headers(epoch.epoch);
         let mut ordinal = 0_u64;

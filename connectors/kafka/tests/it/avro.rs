@@ -221,6 +221,40 @@ fn what_a_sink_writes_a_source_reads() {
 }
 
 #[test]
+fn keys_may_be_raw_beside_any_values() {
+    let (brokers, registry) = (Broker::shared().bootstrap(), SchemaRegistry::start());
+    let topic = topic(&brokers, "raw-keys", 1);
+    let url = registry.url();
+    let options = [avro(&url), vec![("key.format", "raw"), ("key", "name")]].concat();
+    let sink = SinkSpec { key: Some(vec![1]), append_only: false, ..spec(&brokers, &topic, "raw-keys", &options) };
+    publish(&sink, &[epoch(1, &[(1, "a", 1), (2, "b", 1)]), epoch(2, &[(1, "a", -1)])]);
+    assert!(registry.versions(&format!("{topic}-key")).is_empty());
+    let fields = vec![Field::new("id", DataType::Int64, true), Field::new("name", DataType::Utf8, false)];
+    let table = SourceSpec {
+        schema: Arc::new(Schema::new(fields)),
+        primary_key: vec![1],
+        ..source_spec(&brokers, &topic, &options[..options.len() - 1])
+    };
+    let source = KafkaSource.open(&table).unwrap();
+    let mut got = Reading::of(&*source, "0", None);
+    got.until(Stand::AtEnd);
+    assert_eq!((&got.diffs, &got.rejects), (&vec![1, 1, -1], &Vec::<String>::new()));
+    assert_eq!(names(&got), ["a", "b", "a"].map(|name| Some(name.to_owned())));
+    // One that is NULL would be the same as one that is empty.
+    let ids = arrow::array::Int64Array::from(vec![1]);
+    let none = arrow::array::StringArray::from(vec![None::<&str>]);
+    let rows = arrow::array::RecordBatch::try_from_iter_with_nullable([
+        ("id", Arc::new(ids) as arrow::array::ArrayRef, true),
+        ("name", Arc::new(none), true),
+    ]);
+    let changes = highwater_connectors::sink::Changes { rows: rows.unwrap(), diffs: None };
+    let mut publisher = publisher(&sink);
+    publisher.take_over().unwrap();
+    let error = publisher.publish(&[EpochChanges { epoch: 3, changes: vec![changes] }], 3).expect_err("there is no such key");
+    assert!(error.fatal && error.message.contains("a raw key cannot be"), "{error}");
+}
+
+#[test]
 fn changes_of_debezium_go_out_and_come_back() {
     let (brokers, registry) = (Broker::shared().bootstrap(), SchemaRegistry::start());
     let topic = topic(&brokers, "changes", 1);

@@ -22,6 +22,10 @@ pub fn sink_message_fields() -> Vec<Field> {
 }
 
 const FIELDS: &[Field] = &[
+    Field {
+        key: "key.format",
+        about: "json, avro or raw: how messages' keys are written; default json, avro beside avro, raw beside raw",
+    },
     Field { key: "protobuf.descriptor_file", about: "a set of descriptors that has the message to write" },
     Field { key: "protobuf.message", about: "the name of the message; default the first of the schema" },
     Field { key: "avro.record_name", about: "the name of the schema's record, with its namespace; default the sink's" },
@@ -384,6 +388,11 @@ impl MessageWriter<'_> {
     /// Whether the message for a row is none, as for a deletion: a raw NULL has no bytes.
     pub fn is_absent(&self, row: usize) -> bool {
         matches!(&self.0, Rows::Raw(column) if column.is_null(row))
+    }
+
+    /// Whether one of the rows is [absent](MessageWriter::is_absent).
+    pub fn has_absent(&self) -> bool {
+        matches!(&self.0, Rows::Raw(column) if column.null_count() > 0)
     }
 
     /// Appends a whole message.

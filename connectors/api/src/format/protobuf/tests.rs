@@ -121,6 +121,7 @@ fn of_text(text: &str, name: Option<&str>, spec: &DecoderSpec) -> ProtobufDecode
     let messages = FormatMessages {
         values: None,
         keys: None,
+        raw_keys: false,
         protobuf: Some(Arc::new(Messages::compile(&schema).expect("it compiles"))),
         protobuf_message: name.map(str::to_owned),
         little: false,
