@@ -276,6 +276,19 @@ impl Deref for Topics {
     }
 }
 
+impl Topics {
+    fn number(&self, partition: &PartitionId, offset: &Offset) -> Result<i64, SourceError> {
+        let number = offset.0.parse().ok().filter(|number| *number >= 0);
+        number.ok_or_else(|| SourceError::fatal(format!("'{}' is no offset of partition '{partition}'", offset.0)))
+    }
+
+    fn reader(&self, place: Place, start: rdkafka::Offset, end: Option<i64>, waker: Waker) -> Result<Reader, SourceError> {
+        let decoder = self.format.decoder(&self.decoder, &self.spec.options);
+        let decoder = decoder.map_err(|error| SourceError::fatal(error.to_string()))?;
+        Reader::open(self, place, start, end, decoder, waker)
+    }
+}
+
 impl Source for Topics {
     fn partitions(&self) -> Result<Vec<PartitionId>, SourceError> {
         let mut found = Vec::new();
@@ -308,16 +321,31 @@ impl Source for Topics {
         let place = self.options.place(partition);
         let place = place.ok_or_else(|| SourceError::fatal(format!("'{partition}' is no partition of this source")))?;
         let start = match offset {
-            Some(offset) => match offset.0.parse::<i64>() {
-                Ok(number) if number >= 0 => rdkafka::Offset::Offset(number),
-                _ => return Err(SourceError::fatal(format!("'{}' is no offset of partition '{partition}'", offset.0))),
-            },
+            Some(offset) => rdkafka::Offset::Offset(self.number(partition, offset)?),
             None => self.start_of(&place)?,
         };
-        let decoder = self.format.decoder(&self.decoder, &self.spec.options);
-        let decoder = decoder.map_err(|error| SourceError::fatal(error.to_string()))?;
-        let reader = Reader::open(self, place, start, decoder, waker)?;
-        Ok(Box::new(reader))
+        // A partition that a bounded source did not have when it was opened has nothing for it.
+        let opened = || self.opened.get(&place).copied().flatten().map_or(0, |(_, end)| end);
+        let end = self.options.until_end.then(opened);
+        Ok(Box::new(self.reader(place, start, end, waker)?))
+    }
+
+    fn repeats(&self) -> bool {
+        self.options.start.repeats()
+    }
+
+    fn again(&self, partition: &PartitionId, until: &Offset, waker: Waker) -> Result<Box<dyn PartitionReader>, SourceError> {
+        let place = self.options.place(partition);
+        let place = place.ok_or_else(|| SourceError::fatal(format!("'{partition}' is no partition of this source")))?;
+        let end = self.number(partition, until)?;
+        let begin = self.consumer.fetch_watermarks(&place.0, place.1, PATIENCE);
+        let (begin, _) = begin.map_err(|error| SourceError::passing(format!("looking where '{partition}' begins: {error}")))?;
+        if begin > 0 {
+            let (source, partition) = (&self.spec.name, &partition.0);
+            tracing::warn!(%source, %partition, begin, "what the topic had before is gone, and is not in what is rebuilt");
+        }
+        let start = self.start_of(&place)?;
+        Ok(Box::new(self.reader(place, start, Some(end), waker)?))
     }
 
     fn bounded(&self) -> bool {

@@ -270,7 +270,8 @@ fn workers_that_read(partitions: usize, workers: usize) -> std::ops::Range<usize
     0..partitions.clamp(1, workers)
 }
 
-fn spec_of(source: &highwater_plan::Source, workers: usize) -> SourceSpec {
+/// What a connector is told of a source that keeps nothing of its own, in so many partitions if that is for us to say.
+pub(crate) fn spec_of(source: &highwater_plan::Source, workers: usize) -> SourceSpec {
     SourceSpec {
         name: source.name.clone(),
         schema: Arc::clone(&source.schema),

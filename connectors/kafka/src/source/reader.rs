@@ -94,6 +94,7 @@ impl Reader {
         kafka: &Arc<Kafka>,
         place: Place,
         start: rdkafka::Offset,
+        end: Option<i64>,
         decoder: Decoder,
         waker: Waker,
     ) -> Result<Reader, SourceError> {
@@ -113,8 +114,6 @@ impl Reader {
             rdkafka::Offset::Offset(offset) => Some(offset),
             _ => None,
         };
-        // A partition that a bounded source did not have when it was opened has nothing for it.
-        let end = kafka.options.until_end.then(|| kafka.opened.get(&place).copied().flatten().map_or(0, |(_, end)| end));
         Ok(Reader {
             kafka: Arc::clone(kafka),
             queue,
