@@ -1,5 +1,7 @@
 //! From Kafka to Kafka over a real broker, with the command as a process that is killed.
 
+mod formats;
+
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};

@@ -12,7 +12,8 @@ const ARROWS: &[(&str, &[&str], &[&str])] = &[
     ("highwater-plan", &[], &[]),
     ("highwater-sql", &["highwater-plan"], &[]),
     ("highwater-engine", &["highwater-plan"], &["highwater-sql"]),
-    ("highwater-connectors", &["highwater-plan"], &[]),
+    ("highwater-connectors", &["highwater-plan", "highwater-schemas"], &["highwater-broker"]),
+    ("highwater-schemas", &[], &["highwater-broker"]),
     ("highwater-store", &[], &[]),
     ("highwater-kafka", &["highwater-plan", "highwater-connectors"], &["highwater-broker"]),
     ("highwater-broker", &[], &[]),
@@ -35,6 +36,8 @@ const HEAVY: &[(&str, &str)] = &[
     ("differential-dataflow", "dataflows/engine"),
     ("object_store", "dataflows/store"),
     ("rdkafka", "connectors/kafka"),
+    ("prost", "connectors/schemas"),
+    ("protox", "connectors/schemas"),
     ("warp", "src/serve"),
     ("abomonation", "benches"),
 ];
