@@ -15,15 +15,15 @@ mod restore;
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::mpsc::{RecvTimeoutError, channel};
+use std::sync::mpsc::{TryRecvError, channel};
 use std::sync::{Arc, Mutex, MutexGuard};
-use std::thread::JoinHandle;
 use std::time::Duration;
 
 use arrow::datatypes::SchemaRef;
 use highwater_connectors::source::{Offset, PartitionId};
 use highwater_engine::{Checkpoint, JobHandle, JobState, Positions, Time};
 use highwater_store::{Checkpoint as Stored, Fold, Keep, Policy, Section, StoreError, Writer};
+use highwater_turns::{JoinHandle, Point, crash_point, spawn};
 
 pub(crate) use self::record::{Meta, Names};
 use self::record::{fold_sections, outbox_section};
@@ -147,7 +147,7 @@ pub(crate) struct Checkpointing {
 pub(crate) struct CheckpointThread {
     shared: Arc<Shared>,
     signal: Arc<Signal>,
-    thread: Mutex<Option<JoinHandle<()>>>,
+    thread: Mutex<Option<JoinHandle>>,
 }
 
 #[derive(Default)]
@@ -197,7 +197,7 @@ impl Checkpointing {
         let shared = Arc::new(Shared::default());
         let (signal, theirs) = (Arc::clone(&self.signal), Arc::clone(&shared));
         let name = format!("checkpoints {}", self.job.name());
-        let thread = std::thread::Builder::new().name(name).spawn(move || Thread::new(self, theirs).run())?;
+        let thread = spawn(name, move || Thread::new(self, theirs).run())?;
         Ok(CheckpointThread { shared, signal, thread: Mutex::new(Some(thread)) })
     }
 }
@@ -210,7 +210,7 @@ struct Thread {
     failures: u32,
     /// What other runs of the job left is deleted.
     swept: bool,
-    compaction: Option<JoinHandle<()>>,
+    compaction: Option<JoinHandle>,
     /// The last checkpoint: its epoch, and where reading stood.
     last: Option<(Time, Positions)>,
     /// When the last one was written.
@@ -309,6 +309,7 @@ impl Thread {
                 return Taken::Over;
             }
         };
+        crash_point(Point::CheckpointTaken);
         self.unwritten.extend(self.with.names.sections(&checkpoint));
         for queue in &self.with.queues {
             let (epochs, published) = queue.outbox.save(checkpoint.epoch);
@@ -330,6 +331,7 @@ impl Thread {
             Ok(written) => written,
             Err(error) => return self.failed(&error),
         };
+        crash_point(Point::CheckpointDurable);
         self.unwritten.clear();
         self.written = self.with.clock.elapsed();
         self.with.fresh = false;
@@ -345,7 +347,9 @@ impl Thread {
             status.took = self.with.clock.elapsed().saturating_sub(begun);
         }
         self.durable(&checkpoint);
+        crash_point(Point::Released);
         self.tell_sources(&checkpoint);
+        crash_point(Point::SourcesTold);
         if !std::mem::replace(&mut self.swept, true) {
             self.with.pushed.sweep();
         }
@@ -382,7 +386,7 @@ impl Thread {
                 tracing::error!(job, %error, "folding checkpoints failed");
             }
         };
-        match std::thread::Builder::new().name("fold checkpoints".into()).spawn(work) {
+        match spawn("fold checkpoints".into(), work) {
             Ok(thread) => self.compaction = Some(thread),
             Err(error) => tracing::error!(job = self.with.job.name(), %error, "no thread to fold checkpoints"),
         }
@@ -398,20 +402,23 @@ impl Thread {
     /// The engine's part; `None` if the job is over before it has come.
     fn ask(&self) -> Result<Option<Checkpoint>, String> {
         let (give, given) = channel();
+        let signal = Arc::clone(&self.with.signal);
         self.with.job.checkpoint(Box::new(move |checkpoint| {
             // Who asked may have gone.
             let _ = give.send(checkpoint);
+            signal.notify();
         }));
-        loop {
-            match given.recv_timeout(SLICE) {
-                Ok(Ok(checkpoint)) => return Ok(Some(checkpoint)),
-                Ok(Err(why)) => {
-                    let goes_on = matches!(self.with.job.state(), JobState::Running | JobState::Finished);
-                    return if goes_on { Err(why) } else { Ok(None) };
-                }
-                Err(RecvTimeoutError::Timeout) if self.stopped() => return Ok(None),
-                Err(RecvTimeoutError::Timeout) => {}
-                Err(RecvTimeoutError::Disconnected) => return Ok(None),
+        let come = || match given.try_recv() {
+            Ok(checkpoint) => Some(Some(checkpoint)),
+            Err(TryRecvError::Empty) if !self.stopped() => None,
+            Err(_) => Some(None),
+        };
+        match self.with.signal.wait(come, || Some(SLICE)).flatten() {
+            None => Ok(None),
+            Some(Ok(checkpoint)) => Ok(Some(checkpoint)),
+            Some(Err(why)) => {
+                let goes_on = matches!(self.with.job.state(), JobState::Running | JobState::Finished);
+                if goes_on { Err(why) } else { Ok(None) }
             }
         }
     }

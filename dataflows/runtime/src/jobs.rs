@@ -14,6 +14,7 @@ use highwater_connectors::source::Waker;
 use highwater_engine::{Engine, EngineConfig, JobSpec, JobState};
 use highwater_plan::{Diagnostic, Job};
 use highwater_store::{Store, Writer};
+use highwater_turns::{Point, crash_point};
 
 use crate::checkpoints::{CheckpointConfig, CheckpointError, CheckpointStatus, Checkpointing, Names, Queue, Restored, restore};
 use crate::clock::{Clock, SystemClock};
@@ -107,14 +108,20 @@ pub struct NoSuchJob(pub String);
 impl Runtime {
     /// Starts the workers.
     pub fn start(config: RuntimeConfig) -> Result<Arc<Runtime>, RuntimeError> {
+        let open = |config: &CheckpointConfig| Store::create(&config.location).map_err(|error| RuntimeError(error.to_string()));
+        let store = config.checkpoints.as_ref().map(open).transpose()?;
+        Runtime::start_on(config, store)
+    }
+
+    /// Starts the workers. Checkpoints go to `store`, which the configuration's location only names.
+    pub fn start_on(config: RuntimeConfig, store: Option<Store>) -> Result<Arc<Runtime>, RuntimeError> {
         let engine = Engine::start(EngineConfig { workers: config.workers }).map_err(|error| RuntimeError(error.to_string()))?;
-        let open = |config: CheckpointConfig| Store::create(&config.location).map(|store| (config, store));
-        let checkpoints = config.checkpoints.map(open).transpose().map_err(|error| RuntimeError(error.to_string()))?;
+        let checkpoints = config.checkpoints.zip(store);
         Ok(Arc::new(Runtime {
             engine,
             registry: config.registry,
             checkpoints,
-            clock: Arc::new(SystemClock::new()),
+            clock: Arc::new(SystemClock),
             jobs: RwLock::default(),
             changing: Mutex::default(),
         }))
@@ -254,9 +261,11 @@ impl Runtime {
             }
             RestoreFrom::Named { name: wanted, .. } => (own.claim_at(wanted, with)?, Some(own.at(wanted)?)),
         };
+        crash_point(Point::Claimed);
         let adopts = matches!(&options.restore, RestoreFrom::Named { job: Some(other), .. } if other != name);
         let restored =
             manifest.map(|manifest| restore(&own, &manifest, job, &names, name, self.workers())).transpose()?.flatten();
+        crash_point(Point::Restored);
         let restored = restored.map(|mut restored| {
             if adopts {
                 // What the other job's sinks had still to publish, they publish.
