@@ -117,11 +117,7 @@ impl Publishing {
     }
 
     /// Tries until it goes well; `None` if it never will, or need not any more.
-    fn insist<T>(
-        &mut self,
-        doing: &str,
-        mut attempt: impl FnMut(&mut dyn Publisher) -> Result<T, PublishError>,
-    ) -> Option<T> {
+    fn insist<T>(&mut self, doing: &str, mut attempt: impl FnMut(&mut dyn Publisher) -> Result<T, PublishError>) -> Option<T> {
         let mut failures = 0;
         loop {
             let error = match attempt(self.publisher.as_mut()) {

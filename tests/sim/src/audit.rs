@@ -14,8 +14,8 @@ use crate::world::World;
 /// Whether a job may fail for this reason in a world where disks and brokers fail: it was taken over, or nobody knows what is durable.
 pub(crate) fn may_fail(world: &World, why: &str) -> bool {
     let calm = world.calm.load(std::sync::atomic::Ordering::SeqCst);
-    let taken_over = ["another process", "was taken over", "taken over"];
-    let disk = ["no space left", "the answer was lost", "power", "cannot be written"];
+    let taken_over = ["another process has taken over", "has taken job"];
+    let disk = ["no space left", "the answer was lost", "may or may not have been written"];
     taken_over.iter().any(|text| why.contains(text))
         || (!calm && disk.iter().any(|text| why.contains(text)))
         || (!calm && why.contains("do not answer"))

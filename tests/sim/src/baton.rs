@@ -171,11 +171,6 @@ impl Baton {
         }
     }
 
-    /// How many turns there were.
-    pub(crate) fn turns(&self) -> u64 {
-        self.lock().turns
-    }
-
     /// Waits until thread 0 has ended or something is wrong.
     pub(crate) fn wait_over(&self) -> Outcome {
         let mut state = self.lock();
