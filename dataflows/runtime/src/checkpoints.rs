@@ -260,7 +260,12 @@ impl Thread {
             if self.stopped() {
                 return;
             }
-            let finished = self.with.job.state() == JobState::Finished;
+            let finished = match self.with.job.state() {
+                JobState::Running => false,
+                JobState::Finished => true,
+                // Nothing can be saved of it any more.
+                JobState::Failed(_) | JobState::Dropped => return,
+            };
             let begun = self.with.clock.elapsed();
             match self.take(finished) {
                 Taken::Over => return,

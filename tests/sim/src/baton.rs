@@ -21,7 +21,10 @@ use crate::trace::Trace;
 pub(crate) const WALL_MS: u64 = 1_700_000_000_000;
 
 /// Steps that an idle worker makes before it parks, counted from the last sign of life of any worker of its process.
-const QUIET_STEPS: u32 = 6;
+const QUIET_STEPS: u32 = 3;
+
+/// Real time without a turn after which a thread is taken to go round in circles.
+const STANDSTILL: Duration = Duration::from_secs(30);
 
 /// When a process is to die.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -92,7 +95,7 @@ pub(crate) struct Outcome {
 impl Baton {
     /// A world with one thread, number 0, in life 0: the world outside of any process.
     pub(crate) fn new(mut random: Random, turns_max: u64, trace: Trace) -> Arc<Self> {
-        let tick_us_max = random.pick(&[20, 200, 200, 2_000]);
+        let tick_us_max = random.pick(&[50, 500, 500, 4_000]);
         let state = State {
             threads: Vec::new(),
             lives: vec![Life::new(Death::Never, 0)],
@@ -174,8 +177,16 @@ impl Baton {
     /// Waits until thread 0 has ended or something is wrong.
     pub(crate) fn wait_over(&self) -> Outcome {
         let mut state = self.lock();
-        while state.holder.is_some() {
-            state = self.over.wait(state).unwrap_or_else(PoisonError::into_inner);
+        let mut seen = state.turns;
+        while let Some(holder) = state.holder {
+            let (woken, timeout) = self.over.wait_timeout(state, STANDSTILL).unwrap_or_else(PoisonError::into_inner);
+            state = woken;
+            if timeout.timed_out() && std::mem::replace(&mut seen, state.turns) == state.turns {
+                let name = state.threads[holder].name.clone();
+                state.say(holder, format_args!("FAILED it does not hand over"));
+                state.failure = Some(format!("thread {name} runs on and on, or waits where the simulation does not see it"));
+                break;
+            }
         }
         Outcome {
             failure: state.failure.clone(),

@@ -83,10 +83,10 @@ impl Input {
     /// Draws an input. `grows`: some partitions appear later.
     pub(crate) fn new(random: &mut Random, grows: bool) -> Self {
         let (mut orders, mut payments) = (Vec::new(), Vec::new());
-        let span_us = random.pick(&[300_000, 2_000_000, 2_000_000, 8_000_000]);
+        let span_us = random.pick(&[100_000, 500_000, 500_000, 2_000_000]);
         let customers = random.between(1, 12);
-        let parts = random.between(1, 4);
-        let rows_max = random.pick(&[10, 40, 40, 120]);
+        let parts = random.between(1, 3);
+        let rows_max = random.pick(&[6, 20, 20, 60]);
         let since = |random: &mut Random, part: u64| if grows && part > 0 { random.below(span_us) } else { 0 };
         let mut order_logs = Vec::new();
         for part in 0..parts {
@@ -123,7 +123,7 @@ impl Input {
             let rows = orders_batch(&rows.iter().map(|(order, _)| *order).collect::<Vec<_>>());
             order_logs.push(Log { entries, rows, at_us, since_us: since(random, part) });
         }
-        let parts = random.between(1, 3);
+        let parts = random.between(1, 2);
         let mut payment_logs: Vec<(Vec<Entry>, Vec<Payment>)> = (0..parts).map(|_| Default::default()).collect();
         let mut clock = WALL_MS as i64 - 60_000;
         for order in &orders {

@@ -59,8 +59,8 @@ impl Fate {
             idle: random.chance(300),
             grows: !bounded && random.chance(300),
             bounded,
-            interval: Duration::from_millis(random.pick(&[10, 50, 200, 1_000])),
-            epoch_rows_max: random.pick(&[1, 8, 64, 1_000]),
+            interval: Duration::from_millis(random.pick(&[10, 100, 300, 1_000])),
+            epoch_rows_max: random.pick(&[2, 8, 64, 1_000]),
             epochs_in_flight: random.between(1, 4) as usize,
             disk: DiskFaults {
                 refused: rate(random, 80),
@@ -133,7 +133,7 @@ impl World {
         for _ in 0..self.fate.lives {
             let workers = random.pick(&[1, 2, 2, 3]);
             let Some(process) = Process::start(self, workers, Fate::death(&mut random)) else { continue };
-            let patience = Duration::from_millis(random.pick(&[100, 500, 2_000, 10_000]));
+            let patience = Duration::from_millis(random.pick(&[30, 150, 400, 1_000]));
             let (ghost, killed) = (random.chance(400), random.chance(500));
             let ended = process.watch(self, patience);
             if ended == Ended::OutOfPatience && ghost {
@@ -156,11 +156,14 @@ impl World {
             if tries > 3 {
                 return self.baton.fail("no process comes up although nothing goes wrong".into());
             }
-            if let Some(process) = Process::start(self, workers, Death::Never) {
+            let Some(process) = Process::start(self, workers, Death::Never) else { continue };
+            if process.come_to_the_end(self, !ghosts.is_empty()) {
                 break process;
             }
+            // A process that had been cut off came to a sink after this one had: who looks after them ends both, and starts one.
+            process.end(self);
+            ghosts.drain(..).for_each(|ghost| ghost.end(self));
         };
-        last.come_to_the_end(self);
         audit::results(self, &last);
         last.end(self);
         for ghost in ghosts {
