@@ -139,6 +139,11 @@ impl Baton {
         self.lock().lives[life].dead
     }
 
+    /// Whether no process was started after this one.
+    pub(crate) fn is_newest(&self, life: usize) -> bool {
+        life + 1 == self.lock().lives.len()
+    }
+
     /// Whether the process dies of this operation of its disk.
     pub(crate) fn dies_of_disk(&self, life: usize) -> bool {
         let mut state = self.lock();

@@ -49,11 +49,11 @@ impl Watch for DiskWatch {
         let [refused, lost, slow, full] =
             self.baton.draw(|random| [refused, answers_lost, slow, full].map(|per_mille| random.chance(per_mille)));
         if slow {
-            sleep(Duration::from_micros(self.baton.draw(|random| random.between(1_000, 400_000))));
+            sleep(Duration::from_micros(self.baton.draw(|random| random.between(1_000, 200_000))));
         }
         let now = elapsed().as_micros() as u64;
         if full {
-            self.full_until.store(now + self.baton.draw(|random| random.between(10_000, 2_000_000)), Ordering::SeqCst);
+            self.full_until.store(now + self.baton.draw(|random| random.between(10_000, 600_000)), Ordering::SeqCst);
         }
         let fault = match () {
             _ if !self.has_power() => return None,

@@ -81,7 +81,7 @@ pub(crate) type Row = Vec<i64>;
 
 impl Input {
     /// Draws an input. `grows`: some partitions appear later.
-    pub(crate) fn new(random: &mut Random, grows: bool) -> Self {
+    pub(crate) fn new(random: &mut Random, grows: bool, payments_too: bool) -> Self {
         let (mut orders, mut payments) = (Vec::new(), Vec::new());
         let span_us = random.pick(&[100_000, 500_000, 500_000, 2_000_000]);
         let customers = random.between(1, 12);
@@ -141,7 +141,11 @@ impl Input {
             Log { entries, rows: payments_batch(&rows), at_us, since_us: since(random, part as u64) }
         });
         let payment_logs = payment_logs.collect();
-        Input { orders, payments, topics: BTreeMap::from([("orders", order_logs), ("payments", payment_logs)]) }
+        let mut topics = BTreeMap::from([("orders", order_logs), ("payments", payment_logs)]);
+        if !payments_too {
+            topics.remove("payments");
+        }
+        Input { orders, payments, topics }
     }
 
     /// How many entries of a topic go to `$rejects`.

@@ -12,7 +12,6 @@ use crate::audit;
 use crate::baton::Death;
 use crate::connector::registry;
 use crate::disk::DiskWatch;
-use crate::job::job;
 use crate::world::World;
 
 /// The job's name.
@@ -66,7 +65,7 @@ impl Process {
         let checkpoints = Some(CheckpointConfig { location: "disk:".into(), interval: world.fate.interval });
         let config = RuntimeConfig { workers, registry: registry(&world.brokers, life), checkpoints };
         let runtime = Runtime::start_on(config, Some(store)).expect("threads can be started");
-        let (text, job) = job(world.fate.idle);
+        let (text, job) = world.fate.kind.job(world.fate.idle);
         let mut job = job.clone();
         job.settings.epoch_rows_max = world.fate.epoch_rows_max;
         job.settings.epochs_in_flight = world.fate.epochs_in_flight;

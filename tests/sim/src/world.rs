@@ -12,6 +12,7 @@ use crate::baton::{Baton, Death};
 use crate::broker::{BrokerFaults, Brokers};
 use crate::disk::DiskFaults;
 use crate::input::Input;
+use crate::job::Kind;
 use crate::process::{Ended, Process};
 use crate::random::Random;
 use crate::trace::Trace;
@@ -39,6 +40,7 @@ pub struct Run {
 /// What the seed decides once.
 #[derive(Debug, Clone)]
 pub(crate) struct Fate {
+    pub(crate) kind: Kind,
     pub(crate) idle: bool,
     pub(crate) grows: bool,
     pub(crate) bounded: bool,
@@ -56,7 +58,8 @@ impl Fate {
         let bounded = random.chance(500);
         let rate = |random: &mut Random, most: u64| if random.chance(500) { 0 } else { random.between(1, most) };
         Fate {
-            idle: random.chance(300),
+            kind: random.pick(&[Kind::Windows, Kind::Windows, Kind::Join, Kind::Distinct, Kind::All]),
+            idle: random.chance(200),
             grows: !bounded && random.chance(300),
             bounded,
             interval: Duration::from_millis(random.pick(&[10, 100, 300, 1_000])),
@@ -75,7 +78,7 @@ impl Fate {
                 stalls: rate(random, 100),
                 away: rate(random, 5),
             },
-            lives: random.pick(&[0, 1, 1, 2, 2, 3, 4]),
+            lives: random.pick(&[0, 1, 1, 1, 2, 2, 3]),
         }
     }
 
@@ -103,7 +106,7 @@ pub(crate) struct World {
 pub fn run(seed: u64, kept: bool) -> Run {
     let mut random = Random::new(seed);
     let fate = Fate::new(&mut random);
-    let input = Input::new(&mut random, fate.grows);
+    let input = Input::new(&mut random, fate.grows, fate.kind.joins());
     let baton = Baton::new(random.split(), TURNS_MAX, Trace::new(kept));
     let grows = fate.grows.then_some(Duration::from_millis(150));
     let disk = Disk::new();
@@ -131,7 +134,7 @@ impl World {
         // Processes that are thought dead and are not.
         let mut ghosts: Vec<Process> = Vec::new();
         for _ in 0..self.fate.lives {
-            let workers = random.pick(&[1, 2, 2, 3]);
+            let workers = random.pick(&[1, 1, 2, 2, 3]);
             let Some(process) = Process::start(self, workers, Fate::death(&mut random)) else { continue };
             let patience = Duration::from_millis(random.pick(&[30, 150, 400, 1_000]));
             let (ghost, killed) = (random.chance(400), random.chance(500));
@@ -149,7 +152,7 @@ impl World {
         self.calm.store(true, Ordering::SeqCst);
         self.brokers.calm();
         self.baton.say(format_args!("from here on nothing goes wrong"));
-        let workers = random.pick(&[1, 2, 3]);
+        let workers = random.pick(&[1, 1, 2, 3]);
         let mut tries = 0;
         let last = loop {
             tries += 1;

@@ -72,7 +72,7 @@ fn the_same_seed_gives_the_same_trace() {
     if number("HIGHWATER_SIM_SEED").is_some() {
         return;
     }
-    let differ = all(0..if std::env::var_os("CI").is_some() { 300 } else { 40 }, |seed, first| {
+    let differ = all(0..if std::env::var_os("CI").is_some() { 100 } else { 30 }, |seed, first| {
         let second = run(seed, false);
         (first != second).then_some(seed)
     });

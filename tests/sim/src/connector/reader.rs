@@ -40,7 +40,7 @@ impl Source for Topic {
     ) -> Result<Box<dyn PartitionReader>, SourceError> {
         let partition = number(&partition.0)?;
         let next = offset.map_or(Ok(0), |offset| number(&offset.0))?;
-        self.brokers.begin_reading(&self.topic, partition, next, waker);
+        self.brokers.begin_reading(self.life, &self.topic, partition, next, waker);
         let (brokers, topic, used) = (Arc::clone(&self.brokers), self.topic.clone(), self.used.clone());
         Ok(Box::new(Reader { brokers, life: self.life, topic, partition, used, next }))
     }
