@@ -249,6 +249,11 @@ impl Pump {
         &self.shared
     }
 
+    /// Whether epochs of the job are not closed yet.
+    pub(crate) fn has_open_epochs(&self) -> bool {
+        self.shared.stats.epochs_open.load(Ordering::Relaxed) > 0
+    }
+
     /// Gives the dataflow what there is, if an epoch may be opened.
     pub(crate) fn pump(&mut self) -> Pumped {
         let running = *self.shared.state.lock().expect("a state is set without panicking") == JobState::Running;

@@ -134,6 +134,7 @@ pub(crate) struct Checkpointing {
     /// What the store has of a job of this name is not this job's.
     pub(crate) fresh: bool,
     pub(crate) interval: Duration,
+    pub(crate) policy: Policy,
     pub(crate) queues: Vec<Queue>,
     pub(crate) pushed: Pushed,
     pub(crate) sources: Arc<Vec<OpenSource>>,
@@ -380,7 +381,7 @@ impl Thread {
             return;
         }
         self.end_compaction();
-        let Some(span) = self.with.writer.due(&Policy::default()) else { return };
+        let Some(span) = self.with.writer.due(&self.with.policy) else { return };
         let (writer, job) = (Arc::clone(&self.with.writer), self.with.job.name().to_owned());
         let work = move || {
             let fold = |fold: Fold<'_>, sections: Vec<Section>| {

@@ -13,7 +13,7 @@ use highwater_connectors::Registry;
 use highwater_connectors::source::Waker;
 use highwater_engine::{Engine, EngineConfig, JobSpec, JobState};
 use highwater_plan::{Diagnostic, Job};
-use highwater_store::{Store, Writer};
+use highwater_store::{Policy, Store, Writer};
 use highwater_turns::{Point, crash_point};
 
 use crate::checkpoints::{CheckpointConfig, CheckpointError, CheckpointStatus, Checkpointing, Names, Queue, Restored, restore};
@@ -49,7 +49,7 @@ pub struct RuntimeConfig {
 pub struct Runtime {
     engine: Engine,
     registry: Registry,
-    checkpoints: Option<(CheckpointConfig, Store)>,
+    checkpoints: Option<(CheckpointConfig, Store, Policy)>,
     clock: Arc<dyn Clock>,
     jobs: RwLock<Vec<Arc<RunningJob>>>,
     /// Held while jobs are created or dropped, one after the other; `jobs` is only locked for a moment.
@@ -110,13 +110,14 @@ impl Runtime {
     pub fn start(config: RuntimeConfig) -> Result<Arc<Runtime>, RuntimeError> {
         let open = |config: &CheckpointConfig| Store::create(&config.location).map_err(|error| RuntimeError(error.to_string()));
         let store = config.checkpoints.as_ref().map(open).transpose()?;
-        Runtime::start_on(config, store)
+        Runtime::start_on(config, store.map(|store| (store, Policy::default())))
     }
 
-    /// Starts the workers. Checkpoints go to `store`, which the configuration's location only names.
-    pub fn start_on(config: RuntimeConfig, store: Option<Store>) -> Result<Arc<Runtime>, RuntimeError> {
+    /// Starts the workers. Checkpoints go to a store, which the configuration's location only names, and whose files are folded by
+    /// a policy.
+    pub fn start_on(config: RuntimeConfig, store: Option<(Store, Policy)>) -> Result<Arc<Runtime>, RuntimeError> {
         let engine = Engine::start(EngineConfig { workers: config.workers }).map_err(|error| RuntimeError(error.to_string()))?;
-        let checkpoints = config.checkpoints.zip(store);
+        let checkpoints = config.checkpoints.zip(store).map(|(config, (store, policy))| (config, store, policy));
         Ok(Arc::new(Runtime {
             engine,
             registry: config.registry,
@@ -129,7 +130,7 @@ impl Runtime {
 
     /// What keeps the jobs' checkpoints.
     pub(crate) fn store(&self) -> Option<&Store> {
-        self.checkpoints.as_ref().map(|(_, store)| store)
+        self.checkpoints.as_ref().map(|(_, store, _)| store)
     }
 
     pub(crate) fn engine(&self) -> &Engine {
@@ -160,8 +161,11 @@ impl Runtime {
     fn start_job(&self, name: &str, text: &str, mut job: Job, options: CreateOptions) -> Result<RunningJob, CreateError> {
         let signal = Arc::new(Signal::default());
         let fault = Arc::new(Fault::new(Arc::clone(&signal)));
-        let kept =
-            self.checkpoints.as_ref().map(|(config, store)| self.kept(name, text, &job, &options, config, store)).transpose()?;
+        let kept = self
+            .checkpoints
+            .as_ref()
+            .map(|(config, store, _)| self.kept(name, text, &job, &options, config, store))
+            .transpose()?;
         let (kept, mut restored) = match kept {
             Some((kept, restored)) => (Some(kept), restored),
             None => (None, None),
@@ -312,6 +316,7 @@ impl Runtime {
             writer: kept.writer,
             fresh: kept.fresh,
             interval: kept.interval,
+            policy: self.checkpoints.as_ref().map_or_else(Policy::default, |(.., policy)| *policy),
             queues,
             pushed: kept.pushed,
             sources: Arc::clone(&running.sources),

@@ -30,8 +30,8 @@ pub trait Simulation: Send + Sync {
     /// Whoever waits at a place has to look again.
     fn wakes(&self, thread: u64, place: Place);
 
-    /// A timely worker has made a step. It is idle if it says for how long it would park; but what its peers send wakes it
-    /// without this trait's knowing, so it has to step again as long as one of them does something.
+    /// A timely worker has made a step. It is idle if it says for how long it would park and no epoch is open; but what its peers
+    /// send wakes it without this trait's knowing, so it has to step once or twice more after each sign of life of one of them.
     fn stepped(&self, thread: u64, idle: Option<Duration>);
 
     /// Time since a fixed moment.

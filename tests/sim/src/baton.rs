@@ -21,7 +21,7 @@ use crate::trace::Trace;
 pub(crate) const WALL_MS: u64 = 1_700_000_000_000;
 
 /// Steps that an idle worker makes before it parks, counted from the last sign of life of any worker of its process.
-const QUIET_STEPS: u32 = 3;
+const QUIET_STEPS: u32 = 2;
 
 /// Real time without a turn after which a thread is taken to go round in circles.
 const STANDSTILL: Duration = Duration::from_secs(30);
@@ -234,7 +234,7 @@ impl Life {
 
 impl State {
     fn add(&mut self, name: String, life: usize) -> usize {
-        let weight = self.random.pick(&[1, 4, 4, 4, 16]);
+        let weight = self.random.pick(&[1, 3, 3, 3, 6]);
         let worker = name.starts_with("worker");
         let turn = Arc::new(Condvar::new());
         self.threads.push(Thread { name, life, weight, ended: false, waits: None, token: false, quiet: 0, worker, turn });

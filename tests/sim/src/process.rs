@@ -1,11 +1,12 @@
 //! One life of the process: a runtime with the job, over its own view of the disk and the brokers.
 
 use std::sync::Arc;
-use std::sync::atomic::AtomicU64;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use highwater_engine::JobState;
 use highwater_runtime::{CheckpointConfig, CreateOptions, RunningJob, Runtime, RuntimeConfig};
+use highwater_store::Policy;
 use highwater_turns::{elapsed, sleep};
 
 use crate::audit;
@@ -64,7 +65,8 @@ impl Process {
         };
         let checkpoints = Some(CheckpointConfig { location: "disk:".into(), interval: world.fate.interval });
         let config = RuntimeConfig { workers, registry: registry(&world.brokers, life), checkpoints };
-        let runtime = Runtime::start_on(config, Some(store)).expect("threads can be started");
+        let runtime = Runtime::start_on(config, Some((store, Policy { files: world.fate.fold_files, growth: 2.0 })))
+            .expect("threads can be started");
         let (text, job) = world.fate.kind.job(world.fate.idle);
         let mut job = job.clone();
         job.settings.epoch_rows_max = world.fate.epoch_rows_max;
@@ -137,9 +139,10 @@ impl Process {
             let over = match ended {
                 Ended::Finished => true,
                 Ended::OutOfPatience => {
-                    let open = self.job.handle().stats().epochs_open.load(std::sync::atomic::Ordering::Relaxed);
-                    let read = world.brokers.all_read(self.life) && open == 0;
-                    !world.brokers.bounded && read && self.job.settle(Duration::from_secs(60))
+                    let opened = self.job.handle().stats().epoch_opened.load(Ordering::Relaxed);
+                    let closed = |epoch| self.job.wait_closed(epoch, Duration::from_secs(60)) >= epoch;
+                    let read = !world.brokers.bounded && world.brokers.all_read(self.life);
+                    read && closed(opened) && self.job.settle(Duration::from_secs(60))
                 }
                 Ended::Failed(why) if others && why.contains("another process has taken over") => return false,
                 ended => {

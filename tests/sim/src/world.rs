@@ -45,6 +45,7 @@ pub(crate) struct Fate {
     pub(crate) grows: bool,
     pub(crate) bounded: bool,
     pub(crate) interval: Duration,
+    pub(crate) fold_files: usize,
     pub(crate) epoch_rows_max: usize,
     pub(crate) epochs_in_flight: usize,
     pub(crate) disk: DiskFaults,
@@ -63,6 +64,7 @@ impl Fate {
             grows: !bounded && random.chance(300),
             bounded,
             interval: Duration::from_millis(random.pick(&[10, 100, 300, 1_000])),
+            fold_files: random.pick(&[2, 2, 3, 8]),
             epoch_rows_max: random.pick(&[2, 8, 64, 1_000]),
             epochs_in_flight: random.between(1, 4) as usize,
             disk: DiskFaults {

@@ -13,11 +13,13 @@ fn number(name: &str) -> Option<u64> {
     std::env::var(name).ok().map(|text| text.parse().unwrap_or_else(|_| panic!("{name} is no number: {text}")))
 }
 
-/// Runs seeds on two threads; gives what came of those that `each` keeps.
+/// Runs seeds side by side; gives what came of those that `each` keeps.
 fn all<T: Send>(seeds: std::ops::Range<u64>, each: impl Fn(u64, Run) -> Option<T> + Sync) -> Vec<T> {
     let (next, kept) = (AtomicU64::new(seeds.start), Mutex::new(Vec::new()));
+    // One more than there are cores: a baton that goes from one core to another takes a moment.
+    let threads = std::thread::available_parallelism().map_or(2, usize::from) + 1;
     std::thread::scope(|scope| {
-        for _ in 0..2 {
+        for _ in 0..threads {
             scope.spawn(|| {
                 while let Some(seed) = Some(next.fetch_add(1, Ordering::Relaxed)).filter(|seed| *seed < seeds.end) {
                     if let Some(found) = each(seed, run(seed, false)) {
