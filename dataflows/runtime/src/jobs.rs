@@ -297,7 +297,7 @@ impl Runtime {
     ) -> std::io::Result<()> {
         let mut threads = running.threads.write().unwrap_or_else(PoisonError::into_inner);
         for publishing in publishing {
-            threads.publishing.push(publishing.start()?);
+            threads.publishing.push(publishing.start(kept.as_ref().map(|kept| Arc::clone(&kept.writer)))?);
         }
         if !growing.is_empty() {
             let discovery = Discovery {

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use highwater_connectors::sink::{PublishError, Publisher};
 use highwater_engine::Time;
+use highwater_store::{StoreError, Writer};
 use highwater_turns::{JoinHandle, Point, crash_point, spawn};
 
 use crate::clock::Clock;
@@ -56,24 +57,32 @@ impl Drop for PublishingThread {
 }
 
 impl Publishing {
-    /// Starts the thread.
-    pub(crate) fn start(self) -> std::io::Result<PublishingThread> {
+    /// Starts the thread. `writer`: who has the job's checkpoints has its sinks.
+    pub(crate) fn start(self, writer: Option<Arc<Writer>>) -> std::io::Result<PublishingThread> {
         let outbox = Arc::clone(&self.outbox);
         let name = format!("sink {}", self.status.lock().name);
-        let thread = spawn(name, move || self.run())?;
+        let thread = spawn(name, move || self.run(writer.as_deref()))?;
         Ok(PublishingThread { outbox, thread: Some(thread) })
     }
 
-    fn run(mut self) {
+    fn run(mut self, writer: Option<&Writer>) {
         let (fault, name) = (Arc::clone(&self.fault), self.status.lock().name.clone());
-        let run = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| self.publish_all()));
+        let run = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| self.publish_all(writer)));
         if run.is_err() {
             fault.set(format!("sink '{name}': its connector panicked"));
         }
     }
 
-    fn publish_all(&mut self) {
-        let Some(progress) = self.insist("taking over", |publisher| publisher.take_over()) else { return };
+    fn publish_all(&mut self, writer: Option<&Writer>) {
+        let take_over = |publisher: &mut dyn Publisher| {
+            // A process that was cut off, and replaced meanwhile, does not take the sinks from its successor when it is back.
+            writer.map_or(Ok(()), Writer::check_owner).map_err(|error| match error {
+                StoreError::Fenced { .. } => PublishError::fatal(error.to_string()),
+                error => PublishError::passing(error.to_string()),
+            })?;
+            publisher.take_over()
+        };
+        let Some(progress) = self.insist("taking over", take_over) else { return };
         crash_point(Point::TakenOver);
         if let (true, Some(progress)) = (self.exactly_once, progress)
             && !self.resume(progress)

@@ -420,6 +420,16 @@ impl Writer {
         StoreError::Uncertain { file: self.job.manifest_address(place), what: what.into() }
     }
 
+    /// Fails if the job was taken over since ([`StoreError::Fenced`]), or if that cannot be told now. It may be a moment later.
+    pub fn check_owner(&self) -> Result<()> {
+        let Some(newest) = self.job.newest()? else { return Ok(()) };
+        match self.job.load(&Place::Number(newest)) {
+            Ok(manifest) if manifest.writer != self.owner => Err(self.fenced()),
+            Ok(_) => Ok(()),
+            Err(error) => Err(self.fenced_or(error)),
+        }
+    }
+
     /// Deletes a file that no manifest names. What stays behind is swept at the next claim.
     pub(crate) fn discard(&self, path: &str) {
         if let Err(error) = self.job.blobs.delete(&self.job.path(path)) {

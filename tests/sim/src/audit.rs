@@ -62,7 +62,11 @@ pub(crate) fn results(world: &World, process: &Process) {
         })
     };
     // Rows that came too late for their window: the windows have all others.
-    let late: BTreeSet<i64> = read("orders$late").into_iter().map(|row| row[0]).collect();
+    let rows = read("orders$late");
+    let late: BTreeSet<i64> = rows.iter().map(|row| row[0]).collect();
+    if late.len() < rows.len() {
+        fail(format!("orders$late has {} rows of {} orders", rows.len(), late.len()));
+    }
     if !world.fate.idle && !world.fate.grows {
         let straggles = |id: &i64| input.orders.iter().any(|order| order.id == *id && order.straggles);
         if let Some(id) = late.iter().find(|id| !straggles(id)) {

@@ -3,7 +3,7 @@
 //! A sink's rows and the record of how far it is published are committed together or not at all. Who takes a sink over gets a
 //! number; whoever has an older one is refused. Everything that is committed is checked at once.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
@@ -238,7 +238,7 @@ impl Brokers {
             return Err(Refusal::Refused);
         }
         let numbers: Vec<u64> = epochs.iter().map(|(epoch, _)| *epoch).collect();
-        self.baton.say(format_args!("brokers: {sink} committed by {owner}: {numbers:?} up to {progress:?}"));
+        self.baton.say(format_args!("brokers: {sink} committed by {owner}: {numbers:?} up to {progress:?}, {epochs:?}"));
         let wrong = wrong_commit(target, &epochs, progress).or_else(|| {
             let ahead = progress.filter(|progress| *progress > self.durable());
             ahead.map(|progress| format!("epochs up to {progress} are published, and no durable checkpoint has them"))
@@ -274,7 +274,7 @@ impl Brokers {
         if refused {
             return Err(Refusal::Refused);
         }
-        self.baton.say(format_args!("brokers: {sink} appended {} epochs", epochs.len()));
+        self.baton.say(format_args!("brokers: {sink} appended {epochs:?}"));
         state.targets.entry(sink.to_owned()).or_default().committed.extend(epochs);
         if lost { Err(Refusal::NoAnswer) } else { Ok(()) }
     }
@@ -288,7 +288,10 @@ impl Brokers {
 /// What is wrong with a transaction after those before it.
 fn wrong_commit(target: &Target, epochs: &[EpochRows], progress: Option<u64>) -> Option<String> {
     let mut before = target.progress;
-    for (epoch, _) in epochs {
+    for (epoch, rows) in epochs {
+        if rows.iter().map(|(row, _)| row).collect::<BTreeSet<_>>().len() < rows.len() {
+            return Some(format!("epoch {epoch} has two changes of one row: {rows:?}"));
+        }
         if before.is_some_and(|before| *epoch <= before) {
             return Some(format!("epoch {epoch} is published again: everything up to {before:?} was"));
         }

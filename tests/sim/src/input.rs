@@ -83,11 +83,11 @@ impl Input {
     /// Draws an input. `grows`: some partitions appear later.
     pub(crate) fn new(random: &mut Random, grows: bool, payments_too: bool) -> Self {
         let (mut orders, mut payments) = (Vec::new(), Vec::new());
-        let span_us = random.pick(&[100_000, 500_000, 500_000, 2_000_000]);
+        let span_us = random.pick(&[30_000, 150_000, 150_000, 1_000_000]);
         let customers = random.between(1, 12);
         let parts = random.between(1, 3);
-        let rows_max = random.pick(&[6, 20, 20, 60]);
-        let since = |random: &mut Random, part: u64| if grows && part > 0 { random.below(span_us) } else { 0 };
+        let rows_max = random.pick(&[4, 12, 12, 40]);
+        let since = |random: &mut Random, part: u64| if grows && part > 0 { random.between(span_us / 4, span_us) } else { 0 };
         let mut order_logs = Vec::new();
         for part in 0..parts {
             let mut clock = WALL_MS as i64 - 60_000 + random.below(3_000) as i64;

@@ -59,7 +59,16 @@ impl Fate {
         let bounded = random.chance(500);
         let rate = |random: &mut Random, most: u64| if random.chance(500) { 0 } else { random.between(1, most) };
         Fate {
-            kind: random.pick(&[Kind::Windows, Kind::Windows, Kind::Join, Kind::Distinct, Kind::All]),
+            kind: random.pick(&[
+                Kind::Windows,
+                Kind::Windows,
+                Kind::Windows,
+                Kind::Join,
+                Kind::Join,
+                Kind::Distinct,
+                Kind::Distinct,
+                Kind::All,
+            ]),
             idle: random.chance(200),
             grows: !bounded && random.chance(300),
             bounded,
@@ -85,8 +94,9 @@ impl Fate {
     }
 
     /// When the next process dies.
-    fn death(random: &mut Random) -> Death {
+    fn death(&self, random: &mut Random) -> Death {
         match random.below(10) {
+            0..3 if self.grows => Death::At(Point::PartitionFound, 1),
             0..5 => Death::At(random.pick(Point::ALL), random.pick(&[1, 1, 2, 3, 8])),
             5..7 => Death::Disk(random.pick(&[2, 5, 10, 20, 40]) + random.below(8) as u32),
             7..9 => Death::Turn(random.pick(&[20, 100, 300, 800]) + random.below(200)),
@@ -110,7 +120,7 @@ pub fn run(seed: u64, kept: bool) -> Run {
     let fate = Fate::new(&mut random);
     let input = Input::new(&mut random, fate.grows, fate.kind.joins());
     let baton = Baton::new(random.split(), TURNS_MAX, Trace::new(kept));
-    let grows = fate.grows.then_some(Duration::from_millis(150));
+    let grows = fate.grows.then_some(Duration::from_millis(40));
     let disk = Disk::new();
     let brokers = Brokers::new(Arc::clone(&baton), input, disk.clone(), (fate.bounded, grows), fate.brokers);
     let world = World { baton: Arc::clone(&baton), fate, brokers, disk, calm: Arc::default() };
@@ -136,9 +146,9 @@ impl World {
         // Processes that are thought dead and are not.
         let mut ghosts: Vec<Process> = Vec::new();
         for _ in 0..self.fate.lives {
-            let workers = random.pick(&[1, 1, 2, 2, 3]);
-            let Some(process) = Process::start(self, workers, Fate::death(&mut random)) else { continue };
-            let patience = Duration::from_millis(random.pick(&[30, 150, 400, 1_000]));
+            let workers = random.pick(&[1, 1, 1, 2, 2, 3]);
+            let Some(process) = Process::start(self, workers, self.fate.death(&mut random)) else { continue };
+            let patience = Duration::from_millis(random.pick(&[20, 80, 250, 800]));
             let (ghost, killed) = (random.chance(400), random.chance(500));
             let ended = process.watch(self, patience);
             if ended == Ended::OutOfPatience && ghost {
@@ -154,7 +164,7 @@ impl World {
         self.calm.store(true, Ordering::SeqCst);
         self.brokers.calm();
         self.baton.say(format_args!("from here on nothing goes wrong"));
-        let workers = random.pick(&[1, 1, 2, 3]);
+        let workers = random.pick(&[1, 1, 2, 2, 3]);
         let mut tries = 0;
         let last = loop {
             tries += 1;

@@ -90,6 +90,7 @@ impl Publisher for Publishes {
         if !self.exactly_once {
             return Ok(None);
         }
+        pass();
         self.claim = self.brokers.baton.draw(|random| random.next());
         let owner = self.brokers.take_over(self.life, &self.topic).map_err(|refusal| self.failed(refusal))?;
         pass();
