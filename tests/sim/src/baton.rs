@@ -20,6 +20,9 @@ use crate::trace::Trace;
 /// The wall clock at the beginning: some time in 2023, in milliseconds.
 pub(crate) const WALL_MS: u64 = 1_700_000_000_000;
 
+/// What the other clock shows at the beginning.
+pub(crate) const BEGINNING: Duration = Duration::from_secs(1);
+
 /// Steps that an idle worker makes before it parks, counted from the last sign of life of any worker of its process.
 const QUIET_STEPS: u32 = 2;
 
@@ -100,7 +103,7 @@ impl Baton {
             threads: Vec::new(),
             lives: vec![Life::new(Death::Never, 0)],
             holder: Some(0),
-            now: Duration::from_secs(1),
+            now: BEGINNING,
             turns: 0,
             turns_max,
             tick_us_max,

@@ -7,7 +7,7 @@ use arrow::array::{ArrayRef, Int64Array, RecordBatch, TimestampMillisecondArray,
 use arrow::compute::take_record_batch;
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef, TimeUnit};
 
-use crate::baton::WALL_MS;
+use crate::baton::{BEGINNING, WALL_MS};
 use crate::random::Random;
 
 /// The bound of the job's watermarks.
@@ -87,7 +87,9 @@ impl Input {
         let customers = random.between(1, 12);
         let parts = random.between(1, 3);
         let rows_max = random.pick(&[4, 12, 12, 40]);
-        let since = |random: &mut Random, part: u64| if grows && part > 0 { random.between(span_us / 4, span_us) } else { 0 };
+        let since = |random: &mut Random, part: u64| {
+            BEGINNING.as_micros() as u64 + if grows && part > 0 { random.between(span_us / 4, span_us) } else { 0 }
+        };
         let mut order_logs = Vec::new();
         for part in 0..parts {
             let mut clock = WALL_MS as i64 - 60_000 + random.below(3_000) as i64;
@@ -191,7 +193,7 @@ fn times(random: &mut Random, entries: usize, span_us: u64) -> Vec<u64> {
             at += random.below(step * burst + 1);
         }
         burst -= 1;
-        at.min(span_us)
+        BEGINNING.as_micros() as u64 + at.min(span_us)
     });
     times.collect()
 }
