@@ -249,9 +249,10 @@ impl Pump {
         &self.shared
     }
 
-    /// Whether epochs of the job are not closed yet.
+    /// Whether epochs of the job are not closed yet, and will be.
     pub(crate) fn has_open_epochs(&self) -> bool {
-        self.shared.stats.epochs_open.load(Ordering::Relaxed) > 0
+        let running = *self.shared.state.lock().expect("a state is set without panicking") == JobState::Running;
+        running && self.shared.stats.epochs_open.load(Ordering::Relaxed) > 0
     }
 
     /// Gives the dataflow what there is, if an epoch may be opened.
