@@ -77,6 +77,7 @@ struct State {
     trace: Trace,
     failure: Option<String>,
     crashed_at: Vec<Point>,
+    ousted: bool,
 }
 
 /// The scheduler of one world.
@@ -93,6 +94,7 @@ pub(crate) struct Outcome {
     pub(crate) now: Duration,
     pub(crate) lines: Vec<String>,
     pub(crate) crashed_at: Vec<Point>,
+    pub(crate) ousted: bool,
 }
 
 impl Baton {
@@ -111,6 +113,7 @@ impl Baton {
             trace,
             failure: None,
             crashed_at: Vec::new(),
+            ousted: false,
         };
         let baton = Arc::new(Baton { state: Mutex::new(state), over: Condvar::new() });
         baton.lock().add("world".into(), 0);
@@ -160,6 +163,11 @@ impl Baton {
         }
     }
 
+    /// The newest process lost a sink to an older one.
+    pub(crate) fn oust(&self) {
+        self.lock().ousted = true;
+    }
+
     /// Draws a number.
     pub(crate) fn draw<T>(&self, draw: impl FnOnce(&mut Random) -> T) -> T {
         draw(&mut self.lock().random)
@@ -203,6 +211,7 @@ impl Baton {
             now: state.now,
             lines: state.trace.lines(),
             crashed_at: state.crashed_at.clone(),
+            ousted: state.ousted,
         }
     }
 

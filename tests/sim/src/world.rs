@@ -33,6 +33,8 @@ pub struct Run {
     pub time: Duration,
     /// At which points processes died.
     pub crashed_at: Vec<Point>,
+    /// Whether the newest process lost a sink to one that it had replaced, although nothing went wrong any more.
+    pub ousted: bool,
     /// The trace, if it was wanted.
     pub lines: Vec<String>,
 }
@@ -133,8 +135,8 @@ pub fn run(seed: u64, kept: bool) -> Run {
     if failure.is_none() && thread.join().is_err() {
         failure = Some("the simulation itself panicked".into());
     }
-    let (hash, turns, time, crashed_at, lines) = (outcome.hash, outcome.turns, outcome.now, outcome.crashed_at, outcome.lines);
-    Run { failure, hash, turns, time, crashed_at, lines }
+    let (hash, turns, time, lines) = (outcome.hash, outcome.turns, outcome.now, outcome.lines);
+    Run { failure, hash, turns, time, crashed_at: outcome.crashed_at, ousted: outcome.ousted, lines }
 }
 
 impl World {
@@ -176,6 +178,7 @@ impl World {
                 break process;
             }
             // A process that had been cut off came to a sink after this one had: who looks after them ends both, and starts one.
+            self.baton.oust();
             process.end(self);
             ghosts.drain(..).for_each(|ghost| ghost.end(self));
         };
