@@ -9,7 +9,7 @@ use highwater::{Highwater, JobError, JobOptions, RestoreFrom, RunningJob, Server
 use highwater_engine::JobState;
 
 use super::dump::Dump;
-use super::progress::Progress;
+use super::progress::{Progress, watching_restore};
 use super::replay::{Replay, ReplayArgs};
 use super::signals::{self, Wake};
 use super::{CheckpointArgs, Failure, HttpArgs, read_job, render, say, wrong_text};
@@ -144,7 +144,8 @@ pub(super) fn run(args: &RunArgs) -> Result<(), Failure> {
 
 fn create(args: &RunArgs, highwater: &Highwater, name: &str, text: &str) -> Result<Arc<RunningJob>, Failure> {
     let options = JobOptions { until_end: args.until_end, restore: args.restore_from(), upgrade: args.upgrade };
-    let job = highwater.create_job(name, text, options).map_err(|error| match error {
+    let created = watching_restore(highwater, args.quiet, || highwater.create_job(name, text, options));
+    let job = created.map_err(|error| match error {
         JobError::Text(diagnostics) => wrong_text(&args.job, text, &diagnostics),
         JobError::Name(_) | JobError::Exists(_) => {
             Failure::Usage(format!("{error}: use letters, digits, '_', '-' and '.' (--name)"))

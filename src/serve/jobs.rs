@@ -45,7 +45,13 @@ pub(super) fn routes(context: &Arc<Context>) -> BoxedFilter<(Response,)> {
 }
 
 fn list(context: &Context) -> Result<Response, Problem> {
-    let jobs: Vec<Value> = context.highwater.runtime().jobs().iter().map(|job| status::summary(job)).collect();
+    let runtime = context.highwater.runtime();
+    // Those that are being restored first: one of them may have become a job by the time these are listed.
+    let restoring = runtime.restoring();
+    let jobs = runtime.jobs();
+    let restoring = restoring.iter().filter(|restore| !jobs.iter().any(|job| job.name() == restore.job));
+    let restoring: Vec<Value> = restoring.map(status::restoring).collect();
+    let jobs: Vec<Value> = jobs.iter().map(|job| status::summary(job)).chain(restoring).collect();
     Ok(json_response(&json!({ "jobs": jobs })))
 }
 

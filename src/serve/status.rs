@@ -8,7 +8,7 @@ use highwater_connectors::source::Backlog;
 use highwater_engine::{JobState, OperatorStats};
 use highwater_plan::SourceKind;
 use highwater_runtime::{
-    CheckpointInfo, LastError, PartitionInfo, PartitionState, RunningJob, SinkInfo, SourceInfo, StatePart, Upgrade,
+    CheckpointInfo, LastError, PartitionInfo, PartitionState, RestoreInfo, RunningJob, SinkInfo, SourceInfo, StatePart, Upgrade,
 };
 use serde_json::{Value, json};
 
@@ -47,6 +47,18 @@ pub(crate) fn summary(job: &RunningJob) -> Value {
         "epochs_closed": stats.epochs_closed.load(Relaxed),
         "rows": stats.sources.iter().map(|source| source.rows.load(Relaxed)).sum::<u64>(),
         "views": views,
+    })
+}
+
+/// A job in a list that is being restored.
+pub(crate) fn restoring(restore: &RestoreInfo) -> Value {
+    json!({
+        "job": restore.job,
+        "state": "restoring",
+        "bytes_done": restore.bytes_done,
+        "bytes_total": restore.bytes_total,
+        "rebuilding_rows": restore.rebuilding_rows,
+        "seconds": restore.took.as_secs_f64(),
     })
 }
 

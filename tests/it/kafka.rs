@@ -1,11 +1,16 @@
 //! From Kafka to Kafka over a real broker, with the command as a process that is killed.
 
+mod formats;
+mod repeated;
+
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
+use highwater::{CheckpointConfig, Highwater, JobOptions, RestoreFrom, RunningJob};
 use highwater_broker::Broker;
+use highwater_engine::JobState;
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 use serde_json::Value;
@@ -179,72 +184,150 @@ fn from_kafka_to_kafka_exactly_once_through_kills() {
     eprintln!("{messages} events, {kills} kills, {midway} of them after a checkpoint");
 }
 
-/// The messages of a topic without those whose idempotency key was there before; and how many those were.
-fn without_repeated(messages: Vec<(String, String)>) -> (Vec<String>, usize) {
-    let key = |headers: &str| headers.split_once("highwater-idempotency-key:").unwrap().1.to_owned();
-    let (all, mut seen) = (messages.len(), BTreeMap::new());
-    let mut lines = Vec::new();
-    for (headers, value) in messages {
-        let known = seen.entry(key(&headers)).or_insert_with(|| {
-            lines.push(value.clone());
-            value.clone()
-        });
-        assert_eq!(*known, value, "two messages have the key {}", key(&headers));
-    }
-    let repeated = all - lines.len();
-    (lines, repeated)
+/// How long the broker is away; in CI as long as a careless restart takes.
+fn outage() -> Duration {
+    Duration::from_secs(if std::env::var_os("CI").is_some() { 60 } else { 5 })
 }
 
 #[test]
-fn at_least_once_through_kills_repeats_only_what_its_keys_tell() {
+fn an_outage_more_partitions_and_a_topic_that_is_deleted_lose_nothing() {
+    let mut broker = Broker::start();
+    let (brokers, tools) = (broker.bootstrap(), broker.tools());
+    let folder = tempfile::tempdir().unwrap();
+    tools.create_topic("visits", 2);
+    tools.create_topic("counts", 1);
+    let location = folder.path().join("state").display().to_string();
+    let checkpoints = CheckpointConfig { location, interval: Duration::from_millis(100), record: None };
+    let start = || Highwater::builder().workers(2).checkpoints(Some(checkpoints.clone())).start().unwrap();
+    let sql = format!(
+        "CREATE SOURCE visits (page VARCHAR, n BIGINT)
+         WITH (connector = 'kafka', brokers = '{brokers}', topic = 'visits', discovery_interval = '300ms');
+         CREATE MATERIALIZED VIEW counts AS SELECT page, count(*) AS visits, sum(n) AS total FROM visits GROUP BY page;
+         CREATE SINK counts_out FROM counts WITH (connector = 'kafka', brokers = '{brokers}', topic = 'counts', format = 'changelog',
+         delivery = 'exactly_once');"
+    );
+    let highwater = start();
+    let job = highwater.create_job("visits", &sql, JobOptions::default()).unwrap();
+    let visits = |job: &RunningJob| -> u64 {
+        let rows = crate::rows::of_view(job, "counts");
+        rows.iter().map(|row| row["visits"].as_u64().unwrap()).sum()
+    };
+    let mut sent = 0;
+    let mut send = |count: u64| {
+        let line = |number: u64| format!("{{\"page\":\"p{}\",\"n\":{number}}}\n", number % 7);
+        tools.write("visits", &(sent..sent + count).map(line).collect::<String>());
+        sent += count;
+        sent
+    };
+    let wait = |what: &str, holds: &dyn Fn() -> bool| {
+        let started = Instant::now();
+        while !holds() {
+            assert!(started.elapsed() < PATIENCE, "{what}: {:?} {:?}", job.state(), job.problems());
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    };
+    let all = send(500);
+    wait("read", &|| visits(&job) == all);
+
+    broker.stop();
+    wait("told", &|| job.problems().iter().any(|problem| problem.contains("visits")));
+    std::thread::sleep(outage());
+    assert_eq!(job.state(), JobState::Running, "an outage is no end");
+    assert_eq!(visits(&job), all, "what was read is served meanwhile");
+    broker.restart();
+    let all = send(500);
+    wait("read after the outage", &|| visits(&job) == all);
+
+    tools.set_partitions("visits", 5);
+    wait("partitions", &|| job.sources()[0].partitions.len() == 5);
+    let all = send(500);
+    wait("read of all partitions", &|| visits(&job) == all);
+    assert!(job.settle(PATIENCE), "{:?}", job.problems());
+    let lines = |job: &RunningJob| -> BTreeMap<String, i64> {
+        let rows = crate::rows::of_view(job, "counts");
+        rows.iter().map(|row| (serde_json::to_value(row).unwrap().to_string(), 1)).collect()
+    };
+    assert_eq!(folded(&tools.read_committed("counts")), lines(&job));
+
+    // A topic that is gone ends the job, which says so; what it came to stays, and is what a later start finds.
+    let before = lines(&job);
+    tools.delete_topic("visits");
+    let JobState::Failed(reason) = job.wait_over(Some(PATIENCE)) else { panic!("{:?}", job.state()) };
+    assert!(reason.contains("visits"), "{reason}");
+    assert_eq!(lines(&job), before);
+    highwater.runtime().shutdown();
+    drop((job, highwater));
+    let highwater = start();
+    let refused = highwater.create_job("visits", &sql, JobOptions::default()).err().unwrap().to_string();
+    assert!(refused.contains("topic 'visits'"), "{refused}");
+    highwater.runtime().shutdown();
+}
+
+#[test]
+fn a_second_version_reads_from_the_beginning_while_the_first_goes_on() {
     let broker = Broker::shared();
     let (brokers, tools) = (broker.bootstrap(), broker.tools());
     let folder = tempfile::tempdir().unwrap();
-    let (messages, kills_wanted) = size();
-    tools.create_topic("bids-again", 3);
-    fill(folder.path(), &brokers, "bids-again", messages);
-    let source = |more: &str| {
+    tools.create_topic("orders", 2);
+    let location = folder.path().join("state").display().to_string();
+    let checkpoints = Some(CheckpointConfig { location, interval: Duration::from_millis(100), record: None });
+    let highwater = Highwater::builder().workers(2).checkpoints(checkpoints).start().unwrap();
+    let version = |number: u32, aggregate: &str| {
+        tools.create_topic(&format!("totals{number}"), 1);
         format!(
-            "CREATE SOURCE bids (auction BIGINT, bidder BIGINT, price BIGINT, date_time TIMESTAMP(3),
-                                 WATERMARK FOR date_time AS date_time - INTERVAL '1' MINUTE)
-             WITH (connector = 'kafka', brokers = '{brokers}', topic = 'bids-again', until_end = 'true'{more});"
+            "CREATE SOURCE orders (item VARCHAR, n BIGINT)
+             WITH (connector = 'kafka', brokers = '{brokers}', topic = 'orders', start = 'earliest');
+             CREATE MATERIALIZED VIEW totals AS SELECT item, {aggregate} AS total FROM orders GROUP BY item;
+             CREATE SINK out FROM totals WITH (connector = 'kafka', brokers = '{brokers}', topic = 'totals{number}',
+             format = 'changelog', delivery = 'exactly_once');"
         )
     };
-    std::fs::write(folder.path().join("once.sql"), source("") + VIEWS).unwrap();
-    finish(highwater(folder.path(), &["once.sql", "--dump", "windows=windows.once", "--dump", "joined=joined.once"]));
-    let mut sinks = String::new();
-    for view in ["windows", "joined"] {
-        tools.create_topic(&format!("{view}-again"), 1);
-        sinks += &format!(
-            "CREATE SINK {view}_out FROM {view} WITH (connector = 'kafka', brokers = '{brokers}', topic = '{view}-again',
-             format = 'changelog', delivery = 'at_least_once');"
-        );
-    }
-    let slow = format!(", epoch_rows_max = '{}'", (messages / 4_000).max(5));
-    std::fs::write(folder.path().join("job.sql"), source(&slow) + VIEWS + &sinks).unwrap();
-    let mut random = StdRng::seed_from_u64(12);
-    let (mut kills, started) = (0, Instant::now());
-    loop {
-        assert!(started.elapsed() < PATIENCE * 10, "{kills} kills");
-        let workers = random.gen_range(1..=3).to_string();
-        // Far between: much is published that no checkpoint has.
-        let arguments =
-            ["job.sql", "--name", "job", "--checkpoints", "state", "--checkpoint-interval", "700ms", "--workers", &workers];
-        let limit = if kills >= kills_wanted { PATIENCE } else { Duration::from_millis(random.gen_range(500..2_500)) };
-        if !killed_after(highwater(folder.path(), &arguments), || true, limit) {
-            break;
+    let send = |from: u64, count: u64| {
+        let line = |number: u64| format!("{{\"item\":\"i{}\",\"n\":{number}}}\n", number % 5);
+        tools.write("orders", &(from..from + count).map(line).collect::<String>());
+    };
+    let total =
+        |job: &RunningJob| -> u64 { crate::rows::of_view(job, "totals").iter().map(|row| row["total"].as_u64().unwrap()).sum() };
+    let wait = |job: &RunningJob, wanted: u64| {
+        let started = Instant::now();
+        while total(job) != wanted {
+            assert!(started.elapsed() < PATIENCE, "{} of {wanted}: {:?}", total(job), job.problems());
+            std::thread::sleep(Duration::from_millis(20));
         }
-        kills += 1;
+    };
+    send(0, 300);
+    let first = highwater.create_job("orders", &version(1, "sum(n)"), JobOptions::default()).unwrap();
+    wait(&first, (0..300).sum());
+    let second = highwater.create_job("orders-2", &version(2, "count(*)"), JobOptions::default()).unwrap();
+    wait(&second, 300);
+    send(300, 100);
+    wait(&first, (0..400).sum());
+    wait(&second, 400);
+    assert!(first.settle(PATIENCE) && second.settle(PATIENCE));
+    highwater.runtime().drop_job("orders").unwrap();
+    for (number, job) in [(1, &first), (2, &second)] {
+        let rows = folded(&tools.read_committed(&format!("totals{number}")));
+        assert_eq!(rows.len(), 5, "{rows:?}");
+        assert_eq!(job.problems(), Vec::<String>::new());
     }
-    let mut repeats = 0;
-    for view in ["windows", "joined"] {
-        let text = std::fs::read_to_string(folder.path().join(format!("{view}.once"))).unwrap();
-        let once: BTreeMap<String, i64> =
-            text.lines().map(|line| (serde_json::from_str::<Value>(line).unwrap().to_string(), 1)).collect();
-        let (lines, repeated) = without_repeated(tools.read_with_headers(&format!("{view}-again")));
-        assert_eq!(folded(&lines), once, "{view} after {kills} kills");
-        repeats += repeated;
-    }
-    assert!(kills == 0 || repeats > 0, "of {kills} kills none came after rows that no checkpoint had");
-    eprintln!("{messages} events, {kills} kills, {repeats} messages came again");
+
+    // A third one is the second, changed: it takes over what is equal and reads the topic once more for the rest.
+    assert!(second.settle(PATIENCE));
+    highwater.runtime().savepoint("orders-2", "before").unwrap();
+    let restore = RestoreFrom::Named { job: Some("orders-2".into()), name: "before".into() };
+    let more =
+        version(3, "count(*)") + "CREATE MATERIALIZED VIEW least AS SELECT item, min(n) AS least FROM orders GROUP BY item;";
+    let options = JobOptions { restore, upgrade: true, ..JobOptions::default() };
+    let third = highwater.create_job("orders-3", &more, options).unwrap();
+    let report = third.upgrade().unwrap();
+    let from = |what: &str| report.rebuilt.iter().find(|part| part.what == what).and_then(|part| part.from.clone());
+    assert_eq!(from("view least").as_deref(), Some("source orders, read again from its start"));
+    let least: BTreeMap<String, u64> = crate::rows::of_view(&third, "least")
+        .iter()
+        .map(|row| (row["item"].as_str().unwrap().to_owned(), row["least"].as_u64().unwrap()))
+        .collect();
+    assert_eq!(least.into_values().collect::<Vec<_>>(), [0, 1, 2, 3, 4]);
+    send(400, 50);
+    wait(&third, 450);
+    highwater.runtime().shutdown();
 }

@@ -11,7 +11,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
-use highwater_connectors::format::{DecoderSpec, FORMAT_FIELDS, Format};
+use highwater_connectors::format::{DecoderSpec, FORMAT_FIELDS, Format, message_fields};
 use highwater_connectors::source::{
     COMMON_FIELDS, Offset, PartitionId, PartitionReader, Source, SourceConnector, SourceError, SourceSpec, Waker,
 };
@@ -44,7 +44,6 @@ const FIELDS: &[Field] = &[
     Field { key: "discovery_interval", about: "how often new partitions are looked for; default 10 s" },
     Field { key: "isolation", about: "read_committed (the default) or read_uncommitted" },
     Field { key: "until_end", about: "whether to end at what is the log's end when the source opens; default false" },
-    Field { key: "key.format", about: "json: how the key of a message without a value names the row of a table that it deletes" },
 ];
 
 /// Properties of librdkafka that the options stand for, or that reading relies on.
@@ -109,7 +108,7 @@ impl SourceConnector for KafkaSource {
     }
 
     fn fields(&self) -> Vec<Field> {
-        [CLIENT_FIELDS, FIELDS, FORMAT_FIELDS, COMMON_FIELDS].concat()
+        [CLIENT_FIELDS, FIELDS, FORMAT_FIELDS, &message_fields(), COMMON_FIELDS].concat()
     }
 
     fn metadata(&self) -> &'static [&'static str] {
@@ -119,10 +118,11 @@ impl SourceConnector for KafkaSource {
     fn open(&self, spec: &SourceSpec) -> Result<Box<dyn Source>, Diagnostic> {
         let divided =
             Divided::new(&spec.options, &[("properties.bootstrap.servers", "brokers"), ("properties.group.id", "group")]);
-        let known = [CLIENT_FIELDS, FIELDS, FORMAT_FIELDS, COMMON_FIELDS];
+        let of_messages = message_fields();
+        let known = [CLIENT_FIELDS, FIELDS, FORMAT_FIELDS, &of_messages, COMMON_FIELDS];
         let reader = OptionReader::new(&divided.options, "connector 'kafka'", &known)?;
         let options = KafkaOptions::read(&reader, &divided)?;
-        let format = Format::from_options(&reader)?;
+        let format = Format::of_messages(&reader)?;
         if reader.optional("csv.header") == Some("true") {
             return Err(reader.invalid("csv.header", "false: messages have no header, their fields are the columns in order"));
         }
@@ -131,6 +131,8 @@ impl SourceConnector for KafkaSource {
         format.decoder(&decoder, &spec.options)?;
 
         let partitions = options.partitions_now()?;
+        let topics: Vec<&str> = options.topics.iter().map(|topic| &**topic).collect();
+        format.check(&decoder, &topics, &spec.options)?;
         options.start.check(&reader, &options.topics, &partitions)?;
         let consumer: Reading = options
             .config(partitions.len())
@@ -183,7 +185,6 @@ impl KafkaOptions {
         if matches!(start, Start::Committed) && group.is_none() {
             return Err(reader.invalid("start", "an option 'group' beside 'committed': whose offsets are meant"));
         }
-        reader.choice("key.format", &[("json", ())])?;
         Ok(KafkaOptions {
             cluster: Cluster::read(reader, divided, OWNED)?,
             topics,

@@ -15,11 +15,11 @@ mod records;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::thread::JoinHandle;
 use std::time::Duration;
 
 use highwater_engine::{EpochRecord, Recorder, Script, Time};
 use highwater_plan::Job;
+use highwater_turns::{JoinHandle, spawn};
 
 pub(crate) use self::file::Journal;
 pub use self::file::JournalError;
@@ -81,7 +81,7 @@ pub(crate) struct Journaling {
 pub(crate) struct JournalThread {
     stopped: Arc<AtomicBool>,
     woken: Arc<Signal>,
-    thread: Option<JoinHandle<()>>,
+    thread: Option<JoinHandle>,
 }
 
 impl Drop for JournalThread {
@@ -101,7 +101,7 @@ impl Journaling {
         let stopped = Arc::new(AtomicBool::new(false));
         let (woken, flag) = (Arc::clone(&self.woken), Arc::clone(&stopped));
         let name = format!("epochs {}", self.job);
-        let thread = std::thread::Builder::new().name(name).spawn(move || {
+        let thread = spawn(name, move || {
             let run = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| self.run(&flag)));
             if run.is_err() {
                 self.fault.set("recording epochs panicked".into());

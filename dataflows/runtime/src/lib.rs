@@ -18,6 +18,7 @@ mod evaluate;
 mod jobs;
 mod reads;
 mod replay;
+mod restoring;
 mod running;
 mod savepoints;
 
@@ -56,6 +57,7 @@ pub use journal::JournalError;
 pub use open::sink_spec;
 pub use reads::{ReadError, Snapshot, ViewRead};
 pub use replay::{ReplayError, ReplayOptions, Replayed};
+pub use restoring::RestoreInfo;
 pub use running::{PushFailure, RunningJob, SourceInfo};
 pub use savepoints::{CheckpointStore, KeptCheckpoint, RestoreFrom, SavedJob, SavedOrWhyNot, SavepointError};
 pub use sinks::SinkInfo;

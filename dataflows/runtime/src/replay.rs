@@ -155,6 +155,7 @@ impl Runtime {
                     registry: self.registry(),
                     clock: self.clock(),
                     upgrade: false,
+                    progress: self.restores().begin(name, &**self.clock()),
                 };
                 restoring.read(manifest)?
             }

@@ -14,6 +14,7 @@ use super::record::{Meta, Names, fold_sections, is_outbox, outbox_epochs, outbox
 use crate::clock::Clock;
 use crate::ingest::Stood;
 use crate::open::Resumed;
+use crate::restoring::RestoreProgress;
 use crate::upgrade::rebuild::{Rebuilding, Rebuilt};
 use crate::upgrade::{Change, Origin, Upgrade};
 
@@ -54,6 +55,8 @@ pub(crate) struct Restoring<'a> {
     pub(crate) clock: &'a Arc<dyn Clock>,
     /// Whether the job may be another one than that which was saved.
     pub(crate) upgrade: bool,
+    /// Told how far it is.
+    pub(crate) progress: RestoreProgress<'a>,
 }
 
 impl Restoring<'_> {
@@ -73,7 +76,9 @@ impl Restoring<'_> {
         let mut states = Vec::new();
         let mut queued: BTreeMap<String, Vec<Section>> = BTreeMap::new();
         let mut kept = Kept::new(change.as_ref());
-        for section in self.store.read(manifest, ReadOptions::default())? {
+        let mut sections = self.store.read(manifest, ReadOptions::default())?;
+        while let Some(section) = sections.next() {
+            self.progress.read(sections.progress());
             let section = self.names.adapted(section?)?;
             kept.look(&section);
             match outbox_of(&section) {
@@ -158,6 +163,7 @@ impl Restoring<'_> {
             stood,
             sources: &meta.sources,
             kept,
+            progress: &self.progress,
         };
         let rebuilt = rebuilding.run()?;
         Ok(Rebuilt { epoch: rebuilt.epoch.max(saved.epoch), ..rebuilt })

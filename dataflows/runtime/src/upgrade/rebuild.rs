@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::atomic::Ordering;
-use std::sync::mpsc::{RecvTimeoutError, channel};
+use std::sync::mpsc::channel;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -26,11 +26,9 @@ use crate::event_time::EventTime;
 use crate::ingest::{Partition, SourceContext, SourceFeed, Stood};
 use crate::open::spec_of;
 use crate::options::SourceOptions;
+use crate::restoring::RestoreProgress;
 use crate::signal::Signal;
 use crate::status::{Fault, PartitionStatus};
-
-/// How often it is said how far it is.
-const TOLD_EVERY: Duration = Duration::from_secs(5);
 
 /// How long a wait goes on without looking whether there is something to say.
 const SLICE: Duration = Duration::from_millis(50);
@@ -51,6 +49,8 @@ pub(crate) struct Rebuilding<'a> {
     pub(crate) sources: &'a [SourceMeta],
     /// The rows that are kept under the names of [`Change::given`] and [`Origin::Table`].
     pub(crate) kept: BTreeMap<String, Vec<Delta>>,
+    /// Told how far it is.
+    pub(crate) progress: &'a RestoreProgress<'a>,
 }
 
 /// What an excerpt came to.
@@ -112,22 +112,15 @@ impl Rebuilding<'_> {
     }
 
     /// Waits until all rows are in, and takes the state after them.
-    fn take(&self, handle: &JobHandle, progress: &Progress, signal: &Signal) -> Result<Checkpoint, String> {
-        let over = || match handle.state() {
-            JobState::Failed(why) => Some(Err(why)),
-            JobState::Dropped => Some(Err("it was stopped".into())),
-            _ => None,
-        };
-        let begun = self.clock.elapsed();
-        let mut next = begun + TOLD_EVERY;
-        let mut say = || {
-            let now = self.clock.elapsed();
-            if now >= next {
-                let (seconds, rows) = ((now - begun).as_secs(), rows_of(handle));
-                tracing::warn!(job = self.name, rows, seconds, "what was changed is being rebuilt");
-                next = now + TOLD_EVERY;
+    fn take(&self, handle: &JobHandle, progress: &Progress, signal: &Arc<Signal>) -> Result<Checkpoint, String> {
+        let over = || -> Option<Result<(), String>> {
+            match handle.state() {
+                JobState::Failed(why) => Some(Err(why)),
+                JobState::Dropped => Some(Err("it was stopped".into())),
+                _ => None,
             }
         };
+        let say = || self.progress.rebuilding(rows_of(handle));
         loop {
             let in_all = || over().or_else(|| progress.is_done().then_some(Ok(())));
             if let Some(done) = for_a_while(signal, in_all) {
@@ -137,15 +130,18 @@ impl Rebuilding<'_> {
             say();
         }
         let (send, taken) = channel();
-        // Nobody waits any more if the job has failed.
-        handle.checkpoint(Box::new(move |checkpoint| drop(send.send(checkpoint))));
+        let told = Arc::clone(signal);
+        handle.checkpoint(Box::new(move |checkpoint| {
+            // Nobody waits any more if the job has failed.
+            let _ = send.send(checkpoint);
+            told.notify();
+        }));
         let checkpoint = loop {
-            match taken.recv_timeout(SLICE) {
-                Ok(checkpoint) => break checkpoint?,
-                Err(RecvTimeoutError::Disconnected) => return Err("it was stopped".into()),
-                Err(RecvTimeoutError::Timeout) => say(),
+            let come = || taken.try_recv().ok().or_else(|| over().and_then(Result::err).map(Err));
+            match for_a_while(signal, come) {
+                Some(checkpoint) => break checkpoint?,
+                None => say(),
             }
-            over().transpose()?;
         };
         loop {
             let closed = || over().or_else(|| (handle.closed() >= checkpoint.epoch).then_some(Ok(())));
