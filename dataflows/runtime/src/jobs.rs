@@ -391,6 +391,7 @@ impl Runtime {
                 woken: recording.woken,
                 journal: recording.journal,
                 journaled: Arc::clone(journaled),
+                writer: Arc::clone(&kept.writer),
                 outboxes: recording.outboxes,
                 status: Arc::clone(status),
                 keep: kept.record.unwrap_or_default(),

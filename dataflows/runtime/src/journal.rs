@@ -19,6 +19,7 @@ use std::time::Duration;
 
 use highwater_engine::{EpochRecord, Recorder, Script, Time};
 use highwater_plan::Job;
+use highwater_store::{StoreError, Writer};
 use highwater_turns::{JoinHandle, spawn};
 
 pub(crate) use self::file::Journal;
@@ -67,6 +68,8 @@ pub(crate) struct Journaling {
     pub(crate) woken: Arc<Signal>,
     pub(crate) journal: Journal,
     pub(crate) journaled: Arc<Journaled>,
+    /// Who has the job's checkpoints has its epochs.
+    pub(crate) writer: Arc<Writer>,
     /// Of sinks that publish what is durable here.
     pub(crate) outboxes: Vec<Arc<Outbox>>,
     pub(crate) status: Arc<CheckpointStatus>,
@@ -125,7 +128,15 @@ impl Journaling {
             if !self.write(&records, stopped) {
                 return;
             }
-            self.wrote();
+            match self.writer.check_owner() {
+                Ok(()) => self.wrote(),
+                Err(error @ StoreError::Fenced { .. }) => {
+                    self.fault.set(format!("its epochs cannot be recorded: {error}"));
+                    return;
+                }
+                // The next ones, or a checkpoint, let sinks publish them.
+                Err(error) => tracing::warn!(job = self.job, %error, "it is not known whose the job is"),
+            }
             if over {
                 return;
             }
@@ -169,7 +180,7 @@ impl Journaling {
         }
     }
 
-    /// All that was complete is durable. What is published must be found again by a restart: not before there is a checkpoint to
+    /// All that was complete is durable, and whoever takes the job over finds it, since nobody had when it was. What is published must be found again by a restart: not before there is a checkpoint to
     /// start from.
     fn wrote(&self) {
         let through = self.journal.last();

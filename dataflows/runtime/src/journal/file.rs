@@ -6,10 +6,11 @@
 //! ```
 //!
 //! Each start of a job begins a new file; files are deleted whole. A line is written when the one before it is durable: so what
-//! is not whole at the end of the newest file is what a crash left of a write, and damage anywhere else.
+//! is not whole at the end of a file is what a crash left of a write, and damage if a whole line follows. It is left where it is:
+//! a process that was replaced, and does not know it yet, may be writing it.
 
 use std::collections::VecDeque;
-use std::fs::{self, File, OpenOptions};
+use std::fs::{self, File};
 use std::io::{self, ErrorKind, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 
@@ -86,14 +87,8 @@ impl Journal {
         let mut recorded = Recorded::default();
         let (mut old, mut next) = (VecDeque::new(), 1);
         let files = files(&directory)?;
-        let newest = files.len().saturating_sub(1);
-        for (index, (number, path)) in files.into_iter().enumerate() {
-            let read = read_file(&path, index == newest, &mut recorded, from)?;
-            if let Some(at) = read.cut {
-                tracing::warn!(file = %path.display(), at, "the end of a write that a crash cut off is dropped");
-                let file = OpenOptions::new().write(true).open(&path).map_err(failed("opening", &path))?;
-                file.set_len(at).and_then(|()| file.sync_all()).map_err(failed("cutting", &path))?;
-            }
+        for (number, path) in files {
+            read_file(&path, &mut recorded, from)?;
             next = number + 1;
             old.push_back((path, recorded.last()));
         }
@@ -179,12 +174,11 @@ impl Recorded {
     pub(crate) fn read(directory: &Path) -> Result<Recorded, JournalError> {
         let mut recorded = Recorded::default();
         let files = files(directory)?;
-        let newest = files.len().saturating_sub(1);
-        for (index, (_, path)) in files.iter().enumerate() {
-            match read_file(path, index == newest, &mut recorded, 0) {
+        for (_, path) in files {
+            match read_file(&path, &mut recorded, 0) {
                 // The job that goes on has deleted it meanwhile.
                 Err(JournalError::Io { error, .. }) if error.kind() == ErrorKind::NotFound => {}
-                read => _ = read?,
+                read => read?,
             }
         }
         Ok(recorded)
@@ -209,17 +203,12 @@ fn files(directory: &Path) -> Result<Vec<(u64, PathBuf)>, JournalError> {
     Ok(files)
 }
 
-struct ReadFile {
-    /// What is from here on is what a crash left.
-    cut: Option<u64>,
-}
-
-fn read_file(path: &Path, newest: bool, recorded: &mut Recorded, from: Time) -> Result<ReadFile, JournalError> {
+fn read_file(path: &Path, recorded: &mut Recorded, from: Time) -> Result<(), JournalError> {
     let bytes = fs::read(path).map_err(failed("reading", path))?;
     let damaged = |at: usize, why: &str| JournalError::Damaged { path: path.to_path_buf(), at: at as u64, why: why.to_owned() };
     if !bytes.starts_with(HEAD) {
-        return match bytes.len() < HEAD.len() && newest {
-            true => Ok(ReadFile { cut: Some(0) }),
+        return match bytes.len() < HEAD.len() {
+            true => Ok(()),
             false if bytes.starts_with(b"highwater epochs ") => Err(JournalError::Version { path: path.to_path_buf() }),
             false => Err(damaged(0, "it does not begin as a file of recorded epochs does")),
         };
@@ -230,8 +219,9 @@ fn read_file(path: &Path, newest: bool, recorded: &mut Recorded, from: Time) -> 
         match end.map(|end| group(&bytes[at..end])) {
             Some(Ok(group)) => recorded.push(group, from),
             broken => {
-                if newest && !has_group(&bytes[at + 1..]) {
-                    return Ok(ReadFile { cut: Some(at as u64) });
+                if !has_group(&bytes[at + 1..]) {
+                    tracing::warn!(file = %path.display(), at, "the end of a write that a crash cut off is left out");
+                    return Ok(());
                 }
                 let why = broken.and_then(Result::err).unwrap_or_else(|| "it ends within a line".into());
                 return Err(damaged(at, &why));
@@ -239,7 +229,7 @@ fn read_file(path: &Path, newest: bool, recorded: &mut Recorded, from: Time) -> 
         }
         at = end.map_or(bytes.len(), |end| end + 1);
     }
-    Ok(ReadFile { cut: None })
+    Ok(())
 }
 
 /// Whether a whole group begins somewhere.
