@@ -308,7 +308,8 @@ mod tests {
 
     #[test]
     fn the_number_of_a_message_does_not_hang_on_the_order_in_which_the_epoch_comes() {
-        let encoder = Encoder::new(Form::Changelog, Some(vec![0]), "job", "out", true);
+        let key = Some((vec![0], Encoding::Json));
+        let encoder = Encoder::new(Form::Changelog, key, (None, Encoding::Json), ("job", "out"), true);
         let keys = |rows: &[(i64, &str, i64)]| {
             let mut keys: Vec<(Vec<u8>, Vec<u8>)> = Vec::new();
             let epoch = EpochChanges { epoch: 7, changes: vec![changes(rows)] };
