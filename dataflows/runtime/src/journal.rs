@@ -211,9 +211,20 @@ pub(crate) fn open(
     replays: bool,
     partitions: Vec<(String, String)>,
 ) -> Result<Opened, JournalError> {
-    let (mut journal, recorded) = Journal::open(directory, restored)?;
-    let known = recorded.has_state_of(restored) && replays;
-    let epochs = if known { recorded.script(job, restored, Time::MAX) } else { Vec::new() };
+    let (mut journal, recorded) = match Journal::open(directory.clone(), restored) {
+        // Whoever goes on from another checkpoint than the newest needs nothing of it; this is how to go on without it.
+        Err(error @ JournalError::Damaged { .. }) if !replays => {
+            tracing::warn!(%error, "what was recorded of the job's epochs is deleted, since it does not go on from there");
+            Journal::forget(&directory)?;
+            Journal::open(directory.clone(), restored)?
+        }
+        opened => opened?,
+    };
+    let later = recorded.bounds().is_some_and(|(_, last)| last > restored);
+    if replays && later && !recorded.has_state_of(restored) {
+        return Err(JournalError::Gap { directory, epoch: restored });
+    }
+    let epochs = if replays { recorded.script(job, restored, Time::MAX) } else { Vec::new() };
     let script = Script { epochs, stops: false };
     journal.go_on(restored.max(script.end()), partitions);
     Ok(Opened { journal, script })
@@ -227,4 +238,43 @@ pub(crate) fn missing_partition(script: &Script, job: &Job, there: &[(String, St
         let is_there = there.iter().any(|(known, id)| known == source && id == partition);
         (!is_there).then(|| (source.to_owned(), partition.clone()))
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use highwater_engine::EpochRecord;
+
+    use super::*;
+    use crate::testing::connector::job;
+
+    #[test]
+    fn a_restart_goes_through_what_follows_its_checkpoint_unless_it_is_damaged_or_not_wanted() {
+        let folder = tempfile::tempdir().unwrap();
+        let (directory, job) = (folder.path().join("run"), job("s", "v", None, &[]));
+        let begin = |restored: Time, replays: bool| open(directory.clone(), &job, restored, replays, Vec::new());
+        let mut opened = begin(0, false).unwrap();
+        for epoch in [3, 5, 8] {
+            let read = [((0, "p".to_owned()), format!("0 {epoch} - x"))].into();
+            let record = EpochRecord { epoch, read, ..EpochRecord::default() };
+            opened.journal.append(&[Kept::new(&record, &["s".to_owned()])]).unwrap();
+        }
+        let epochs = |opened: &Opened| opened.script.epochs.iter().map(|record| record.epoch).collect::<Vec<_>>();
+        let again = begin(3, true).unwrap();
+        assert_eq!((epochs(&again), again.journal.last()), (vec![5, 8], 8));
+        let there = [("s".to_owned(), "p".to_owned())];
+        assert_eq!(missing_partition(&again.script, &job, &there), None);
+        assert_eq!(missing_partition(&again.script, &job, &[]), Some(there[0].clone()));
+        assert!(matches!(begin(4, true), Err(JournalError::Gap { epoch: 4, .. })));
+        assert!(begin(9, true).unwrap().script.epochs.is_empty(), "nothing was recorded for a while");
+        assert!(begin(3, false).unwrap().script.epochs.is_empty());
+
+        let file = std::fs::read_dir(&directory).unwrap().next().unwrap().unwrap().path();
+        let mut bytes = std::fs::read(&file).unwrap();
+        bytes[30] ^= 1;
+        std::fs::write(&file, bytes).unwrap();
+        assert!(matches!(begin(3, true), Err(JournalError::Damaged { path, .. }) if path == file));
+        let opened = begin(3, false).unwrap();
+        assert!(opened.script.epochs.is_empty() && opened.journal.last() == 3);
+        assert!(begin(3, true).is_ok());
+    }
 }

@@ -52,6 +52,17 @@ pub enum JournalError {
         /// What is wrong.
         why: String,
     },
+    /// There are later epochs, but not those that come after a checkpoint.
+    #[error(
+        "what came after the checkpoint of epoch {epoch} is not recorded in {}, although later epochs are; put back what is missing, \
+         or start the job with --restore and the number of its newest checkpoint", directory.display()
+    )]
+    Gap {
+        /// Where they are.
+        directory: PathBuf,
+        /// The checkpoint's epoch.
+        epoch: Time,
+    },
     /// A newer version wrote it.
     #[error("recorded epochs have a layout that this version does not know: {}", path.display())]
     Version {
@@ -95,6 +106,11 @@ impl Journal {
         let last = recorded.last();
         sync_directories(&directory).map_err(failed("flushing", &directory))?;
         Ok((Journal { directory, old, next, open: None, last, partitions: None, broken: false }, recorded))
+    }
+
+    /// Deletes what a directory has.
+    pub(super) fn forget(directory: &Path) -> Result<(), JournalError> {
+        files(directory)?.into_iter().try_for_each(|(_, path)| fs::remove_file(&path).map_err(failed("deleting", &path)))
     }
 
     /// What is appended next comes after `last`, whatever was recorded.
