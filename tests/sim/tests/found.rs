@@ -26,3 +26,12 @@ fn a_process_that_was_replaced_takes_no_sink_from_its_successor() {
         assert_eq!((run.failure, run.ousted), (None, false), "seed {seed}");
     }
 }
+
+/// Of a batch that was cut at the end of an epoch, rejects were told of with the first piece, and again by whoever read the rest after
+/// a restart. Nearer: `a_batch_whose_rest_is_read_again_tells_of_each_reject_once` in `dataflows/runtime/src/batch.rs`.
+#[test]
+fn rejects_of_a_batch_that_was_cut_are_told_of_once() {
+    for seed in [46, 142, 392] {
+        assert_eq!(run(seed, false).failure, None, "seed {seed}");
+    }
+}
