@@ -7,6 +7,7 @@ mod changed;
 mod checkpoints;
 mod command;
 mod corpus;
+mod damage;
 mod flights;
 mod jobs;
 mod kafka;

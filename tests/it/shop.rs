@@ -89,7 +89,7 @@ impl World {
             std::thread::sleep(Duration::from_millis(5));
         }
         let opened = job.handle().stats().epoch_opened.load(Ordering::Acquire);
-        assert!(job.wait_closed(opened, PATIENCE) >= opened);
+        assert!(job.wait_closed(opened, PATIENCE) >= opened, "{:?} {:?}", job.state(), job.problems());
     }
 }
 

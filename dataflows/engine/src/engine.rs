@@ -8,10 +8,10 @@ use std::panic::AssertUnwindSafe;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Mutex};
-use std::thread::Thread;
 use std::time::Duration;
 
 use highwater_plan::OutputNames;
+use highwater_turns::{Sleeper, Ticket, is_simulated, stepped};
 use timely::worker::Worker;
 
 use crate::alarm::Alarms;
@@ -47,6 +47,7 @@ pub struct Engine {
     workers: usize,
     commands: Mutex<Vec<Sender<Command>>>,
     threads: Threads,
+    tickets: Arc<Vec<Ticket>>,
     next_job: AtomicU64,
     /// The first of timely's identifiers that no job has taken.
     next_identifier: AtomicUsize,
@@ -54,7 +55,7 @@ pub struct Engine {
 }
 
 /// The workers' threads, to wake them: filled when they start.
-type Threads = Arc<Vec<Mutex<Option<Thread>>>>;
+type Threads = Arc<Vec<Mutex<Option<Sleeper>>>>;
 
 #[derive(Clone)]
 enum Command {
@@ -90,18 +91,23 @@ impl Engine {
             Arc::new(receivers.into_iter().map(|receiver| Mutex::new(Some(receiver))).collect());
         let threads: Threads = Arc::new((0..workers).map(|_| Mutex::new(None)).collect());
         let known = Arc::clone(&threads);
+        let tickets: Arc<Vec<Ticket>> = Arc::new((0..workers).map(|worker| Ticket::new(&format!("worker {worker}"))).collect());
+        let turns = Arc::clone(&tickets);
         let timely = if workers == 1 { timely::Config::thread() } else { timely::Config::process(workers) };
         let guards = timely::execute(timely, move |worker| {
             let index = worker.index();
-            *known[index].lock().expect("set once") = Some(std::thread::current());
             let receiver = receivers[index].lock().expect("taken once").take().expect("one worker per receiver");
-            run(worker, &receiver);
+            turns[index].run(|| {
+                *known[index].lock().expect("set once") = Some(Sleeper::this());
+                run(worker, &receiver);
+            });
         })
         .map_err(EngineError::Start)?;
         Ok(Engine {
             workers,
             commands: Mutex::new(senders),
             threads,
+            tickets,
             next_job: AtomicU64::new(1),
             next_identifier: AtomicUsize::new(0),
             guards: Mutex::new(Some(guards)),
@@ -190,6 +196,7 @@ impl Engine {
     pub fn shutdown(&self) {
         let _ = self.send(|| Command::Shutdown);
         if let Some(guards) = self.guards.lock().expect("joined once").take() {
+            self.tickets.iter().for_each(Ticket::wait);
             for result in guards.join() {
                 if let Err(message) = result {
                     tracing::error!(message, "a worker died");
@@ -220,7 +227,7 @@ impl Drop for Engine {
 
 fn wake(threads: &Threads, worker: usize) {
     if let Some(thread) = threads[worker].lock().expect("set once").as_ref() {
-        thread.unpark();
+        thread.wake();
     }
 }
 
@@ -257,13 +264,18 @@ fn run(worker: &mut Worker, commands: &Receiver<Command>) {
                     Pumped::Idle(Some(wait)) => rest = Some(rest.map_or(wait, |rest| rest.min(wait))),
                 }
             }
-            if busy {
-                worker.step();
-            } else {
-                worker.step_or_park(Some(rest.unwrap_or(Duration::from_secs(1))));
-            }
+            let rest = if busy { None } else { Some(rest.unwrap_or(Duration::from_secs(1))) };
+            match rest {
+                // Timely itself parks, which a simulation must do in its place.
+                Some(rest) if !is_simulated() => worker.step_or_park(Some(rest)),
+                _ => worker.step(),
+            };
             for (_, pump) in jobs.values_mut() {
                 let _ = guarded(pump, Pump::publish);
+            }
+            if is_simulated() {
+                // While an epoch is open, other workers send what nobody is told of.
+                stepped(rest.filter(|_| jobs.values().all(|(_, pump)| !pump.has_open_epochs())));
             }
         }
     }));

@@ -7,9 +7,10 @@
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use highwater_plan::OutputNames;
+use highwater_turns::{Point, crash_point, elapsed, wall};
 
 use crate::checkpoint::{Positions, SideRelations};
 use crate::delta::Parcel;
@@ -33,7 +34,7 @@ pub(crate) struct EpochGate {
     /// The last opened epoch.
     current: AtomicU64,
     /// Opened and not yet closed, and when.
-    open: Mutex<VecDeque<(Time, Instant)>>,
+    open: Mutex<VecDeque<(Time, Duration)>>,
     /// Feeds that the job's end waits for.
     unfinished: AtomicUsize,
     /// The epoch in which all feeds are ended; 0 while there is none.
@@ -82,7 +83,7 @@ impl EpochGate {
         }
         let next = wall_ms().max(current + 1);
         self.stats.checkpoints.opens(next);
-        open.push_back((next, now()));
+        open.push_back((next, elapsed()));
         self.current.store(next, Ordering::Release);
         self.stats.epoch_opened.store(next, Ordering::Relaxed);
         self.stats.epochs_open.store(open.len() as u64, Ordering::Relaxed);
@@ -101,7 +102,7 @@ impl EpochGate {
             open.pop_front();
             closed = true;
             self.stats.epochs_closed.fetch_add(1, Ordering::Relaxed);
-            self.stats.epoch_latency.record(now().saturating_duration_since(opened));
+            self.stats.epoch_latency.record(elapsed().saturating_sub(opened));
         }
         self.stats.epochs_open.store(open.len() as u64, Ordering::Relaxed);
         closed
@@ -131,7 +132,7 @@ impl EpochGate {
             return last;
         }
         let next = wall_ms().max(self.current() + 1).max(mine + 1);
-        open.push_back((next, now()));
+        open.push_back((next, elapsed()));
         self.current.store(next, Ordering::Release);
         self.last.store(next, Ordering::Release);
         self.stats.epoch_opened.store(next, Ordering::Relaxed);
@@ -142,11 +143,7 @@ impl EpochGate {
 }
 
 fn wall_ms() -> Time {
-    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis() as Time)
-}
-
-fn now() -> Instant {
-    Instant::now()
+    wall().as_millis() as Time
 }
 
 /// A feed on its worker.
@@ -250,6 +247,12 @@ impl Pump {
 
     pub(crate) fn shared(&self) -> &Arc<JobShared> {
         &self.shared
+    }
+
+    /// Whether epochs of the job are not closed yet, and will be.
+    pub(crate) fn has_open_epochs(&self) -> bool {
+        let running = *self.shared.state.lock().expect("a state is set without panicking") == JobState::Running;
+        running && self.shared.stats.epochs_open.load(Ordering::Relaxed) > 0
     }
 
     /// Gives the dataflow what there is, if an epoch may be opened.
@@ -366,6 +369,7 @@ impl Pump {
             self.shared.stats.checkpoints.give_positions(self.worker, self.positions());
         }
         receipts.into_iter().for_each(|receipt| receipt(epoch));
+        crash_point(Point::RowsGiven);
         (0..finished).for_each(|_| self.gate.one_finished());
     }
 
@@ -471,6 +475,7 @@ impl Pump {
             let made_room = self.gate.close_before(frontier);
             self.shared.published[self.worker].store(closed, Ordering::Release);
             self.shared.tell();
+            crash_point(Point::EpochClosed);
             if made_room {
                 (self.gate.wake_all)();
             }

@@ -15,15 +15,15 @@ mod restore;
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::mpsc::{RecvTimeoutError, channel};
+use std::sync::mpsc::{TryRecvError, channel};
 use std::sync::{Arc, Mutex, MutexGuard};
-use std::thread::JoinHandle;
 use std::time::Duration;
 
 use arrow::datatypes::SchemaRef;
 use highwater_connectors::source::{Offset, PartitionId};
 use highwater_engine::{Checkpoint, JobHandle, JobState, Positions, Time};
 use highwater_store::{Checkpoint as Stored, Fold, Keep, Policy, Section, StoreError, Writer};
+use highwater_turns::{JoinHandle, Point, crash_point, spawn};
 
 pub(crate) use self::record::{Meta, Names};
 use self::record::{fold_sections, is_outbox, outbox_section};
@@ -160,6 +160,7 @@ pub(crate) struct Checkpointing {
     /// What the first checkpoint has besides.
     pub(crate) sections: Vec<Section>,
     pub(crate) interval: Duration,
+    pub(crate) policy: Policy,
     pub(crate) queues: Vec<Queue>,
     pub(crate) pushed: Pushed,
     pub(crate) sources: Arc<Vec<OpenSource>>,
@@ -173,7 +174,7 @@ pub(crate) struct Checkpointing {
 pub(crate) struct CheckpointThread {
     shared: Arc<Shared>,
     signal: Arc<Signal>,
-    thread: Mutex<Option<JoinHandle<()>>>,
+    thread: Mutex<Option<JoinHandle>>,
 }
 
 #[derive(Default)]
@@ -223,7 +224,7 @@ impl Checkpointing {
         let shared = Arc::new(Shared::default());
         let (signal, theirs) = (Arc::clone(&self.signal), Arc::clone(&shared));
         let name = format!("checkpoints {}", self.job.name());
-        let thread = std::thread::Builder::new().name(name).spawn(move || Thread::new(self, theirs).run())?;
+        let thread = spawn(name, move || Thread::new(self, theirs).run())?;
         Ok(CheckpointThread { shared, signal, thread: Mutex::new(Some(thread)) })
     }
 }
@@ -236,7 +237,7 @@ struct Thread {
     failures: u32,
     /// What other runs of the job left is deleted.
     swept: bool,
-    compaction: Option<JoinHandle<()>>,
+    compaction: Option<JoinHandle>,
     /// Up to which epoch each sink was published when that was last saved.
     published: BTreeMap<String, Time>,
     /// The last checkpoint: its epoch, and where reading stood.
@@ -289,7 +290,12 @@ impl Thread {
             if self.stopped() {
                 return;
             }
-            let finished = self.with.job.state() == JobState::Finished;
+            let finished = match self.with.job.state() {
+                JobState::Running => false,
+                JobState::Finished => true,
+                // Nothing can be saved of it any more.
+                JobState::Failed(_) | JobState::Dropped => return,
+            };
             let begun = self.with.clock.elapsed();
             match self.take(finished) {
                 Taken::Over => return,
@@ -338,6 +344,7 @@ impl Thread {
                 return Taken::Over;
             }
         };
+        crash_point(Point::CheckpointTaken);
         self.unwritten.extend(self.with.names.sections(&checkpoint));
         for queue in &self.with.queues {
             let (epochs, published) = queue.outbox.save(checkpoint.epoch);
@@ -364,6 +371,7 @@ impl Thread {
             Ok(written) => written,
             Err(error) => return self.failed(&error),
         };
+        crash_point(Point::CheckpointDurable);
         self.unwritten.clear();
         self.written = self.with.clock.elapsed();
         self.with.fresh = false;
@@ -379,7 +387,9 @@ impl Thread {
             status.took = self.with.clock.elapsed().saturating_sub(begun);
         }
         self.durable(&checkpoint);
+        crash_point(Point::Released);
         self.tell_sources(&checkpoint);
+        crash_point(Point::SourcesTold);
         if !std::mem::replace(&mut self.swept, true) {
             self.with.pushed.sweep();
         }
@@ -405,7 +415,7 @@ impl Thread {
             return;
         }
         self.end_compaction();
-        let Some(span) = self.with.writer.due(&Policy::default()) else { return };
+        let Some(span) = self.with.writer.due(&self.with.policy) else { return };
         let (writer, job) = (Arc::clone(&self.with.writer), self.with.job.name().to_owned());
         let work = move || {
             let fold = |fold: Fold<'_>, sections: Vec<Section>| {
@@ -416,7 +426,7 @@ impl Thread {
                 tracing::error!(job, %error, "folding checkpoints failed");
             }
         };
-        match std::thread::Builder::new().name("fold checkpoints".into()).spawn(work) {
+        match spawn("fold checkpoints".into(), work) {
             Ok(thread) => self.compaction = Some(thread),
             Err(error) => tracing::error!(job = self.with.job.name(), %error, "no thread to fold checkpoints"),
         }
@@ -432,20 +442,23 @@ impl Thread {
     /// The engine's part; `None` if the job is over before it has come.
     fn ask(&self) -> Result<Option<Checkpoint>, String> {
         let (give, given) = channel();
+        let signal = Arc::clone(&self.with.signal);
         self.with.job.checkpoint(Box::new(move |checkpoint| {
             // Who asked may have gone.
             let _ = give.send(checkpoint);
+            signal.notify();
         }));
-        loop {
-            match given.recv_timeout(SLICE) {
-                Ok(Ok(checkpoint)) => return Ok(Some(checkpoint)),
-                Ok(Err(why)) => {
-                    let goes_on = matches!(self.with.job.state(), JobState::Running | JobState::Finished);
-                    return if goes_on { Err(why) } else { Ok(None) };
-                }
-                Err(RecvTimeoutError::Timeout) if self.stopped() => return Ok(None),
-                Err(RecvTimeoutError::Timeout) => {}
-                Err(RecvTimeoutError::Disconnected) => return Ok(None),
+        let come = || match given.try_recv() {
+            Ok(checkpoint) => Some(Some(checkpoint)),
+            Err(TryRecvError::Empty) if !self.stopped() => None,
+            Err(_) => Some(None),
+        };
+        match self.with.signal.wait(come, || Some(SLICE)).flatten() {
+            None => Ok(None),
+            Some(Ok(checkpoint)) => Ok(Some(checkpoint)),
+            Some(Err(why)) => {
+                let goes_on = matches!(self.with.job.state(), JobState::Running | JobState::Finished);
+                if goes_on { Err(why) } else { Ok(None) }
             }
         }
     }

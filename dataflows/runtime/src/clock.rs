@@ -1,7 +1,7 @@
 //! The only clock of this crate. Decisions take times as arguments; what carries them out asks a [`Clock`] once and
 //! passes the answer down, so that a test sets the time instead of waiting for it.
 
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 /// Tells the time, twice: one that never goes back, and the one on the wall.
 pub(crate) trait Clock: Send + Sync {
@@ -12,28 +12,17 @@ pub(crate) trait Clock: Send + Sync {
     fn wall_micros(&self) -> i64;
 }
 
-/// The machine's clock.
-pub(crate) struct SystemClock {
-    start: Instant,
-}
-
-impl SystemClock {
-    /// A clock whose fixed moment is now.
-    #[allow(clippy::disallowed_methods, reason = "the one clock of this crate")]
-    pub(crate) fn new() -> Self {
-        SystemClock { start: Instant::now() }
-    }
-}
+/// The machine's clock, or a simulation's.
+pub(crate) struct SystemClock;
 
 impl Clock for SystemClock {
     fn elapsed(&self) -> Duration {
-        self.start.elapsed()
+        highwater_turns::elapsed()
     }
 
-    #[allow(clippy::disallowed_methods, reason = "the one clock of this crate")]
     fn wall_micros(&self) -> i64 {
         // A clock before 1970 is wrong anyway; 1970 keeps the far-future guard on the safe side.
-        SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, micros)
+        micros(highwater_turns::wall())
     }
 }
 

@@ -6,18 +6,19 @@
 use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
-use std::thread::JoinHandle;
 use std::time::Duration;
 
 use highwater_connectors::source::{Offset, PartitionId, SourceError, Waker};
+use highwater_turns::{JoinHandle, Point, crash_point, spawn};
 
 use crate::clock::Clock;
 use crate::ingest::Partition;
 use crate::open::OpenSource;
+use crate::signal::Signal;
 use crate::status::{Fault, PartitionStatus};
 
-/// How long a wait goes on without looking whether the job has ended.
-const SLICE: Duration = Duration::from_millis(100);
+/// How long a wait goes on without looking whether the job has failed.
+const SLICE: Duration = Duration::from_secs(1);
 
 /// Partitions on their way to a feed.
 #[derive(Default)]
@@ -62,13 +63,20 @@ pub(crate) struct Discovery {
 
 /// A job's thread. Dropping it ends the thread.
 pub(crate) struct DiscoveryThread {
-    stopped: Arc<AtomicBool>,
-    thread: Option<JoinHandle<()>>,
+    stopped: Arc<Stopped>,
+    thread: Option<JoinHandle>,
+}
+
+#[derive(Default)]
+struct Stopped {
+    stopped: AtomicBool,
+    signal: Signal,
 }
 
 impl Drop for DiscoveryThread {
     fn drop(&mut self) {
-        self.stopped.store(true, Ordering::Release);
+        self.stopped.stopped.store(true, Ordering::Release);
+        self.stopped.signal.notify();
         if let Some(thread) = self.thread.take() {
             // Nothing depends on how it ended.
             let _ = thread.join();
@@ -79,17 +87,22 @@ impl Drop for DiscoveryThread {
 impl Discovery {
     /// Starts the thread.
     pub(crate) fn start(self) -> std::io::Result<DiscoveryThread> {
-        let stopped = Arc::new(AtomicBool::new(false));
-        let flag = Arc::clone(&stopped);
-        let name = format!("partitions {}", self.job);
-        let thread = std::thread::Builder::new().name(name).spawn(move || self.run(&flag))?;
+        let stopped = Arc::new(Stopped::default());
+        let theirs = Arc::clone(&stopped);
+        let thread = spawn(format!("partitions {}", self.job), move || self.run(&theirs))?;
         Ok(DiscoveryThread { stopped, thread: Some(thread) })
     }
 
-    fn run(mut self, stopped: &AtomicBool) {
+    fn run(mut self, stop: &Stopped) {
         let mut due: Vec<Duration> = self.growing.iter().map(|growing| self.clock.elapsed() + growing.every).collect();
-        while !stopped.load(Ordering::Acquire) && self.fault.reason().is_none() {
-            std::thread::sleep(SLICE);
+        let stopped = || stop.stopped.load(Ordering::Acquire).then_some(());
+        while self.fault.reason().is_none() {
+            let (clock, until) = (Arc::clone(&self.clock), self.clock.elapsed() + SLICE);
+            let until = due.iter().copied().min().map_or(until, |due| due.min(until));
+            let left = || until.checked_sub(clock.elapsed()).filter(|left| !left.is_zero());
+            if stop.signal.wait(stopped, left).is_some() {
+                return;
+            }
             for (number, due) in due.iter_mut().enumerate() {
                 if *due <= self.clock.elapsed() {
                     self.look(number);
@@ -108,6 +121,7 @@ impl Discovery {
             Err(error) => return tracing::debug!(job = self.job, source = source.name, %error, "looking for partitions failed"),
         };
         for id in new {
+            crash_point(Point::PartitionFound);
             match open(source, growing, &id) {
                 Ok(()) => {
                     tracing::info!(job = self.job, source = source.name, partition = %id, "a new partition is read");

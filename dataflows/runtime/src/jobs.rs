@@ -14,7 +14,8 @@ use highwater_connectors::Registry;
 use highwater_connectors::source::Waker;
 use highwater_engine::{Engine, EngineConfig, JobSpec, JobState, kept_operators};
 use highwater_plan::{Diagnostic, Job};
-use highwater_store::{Section, Store, Writer};
+use highwater_store::{Policy, Section, Store, Writer};
+use highwater_turns::{Point, crash_point};
 
 use crate::checkpoints::{CheckpointConfig, CheckpointError, CheckpointStatus, Checkpointing, Names, Queue, Restored, Restoring};
 use crate::clock::{Clock, SystemClock};
@@ -50,7 +51,7 @@ pub struct RuntimeConfig {
 pub struct Runtime {
     engine: Engine,
     registry: Registry,
-    checkpoints: Option<(CheckpointConfig, Store)>,
+    checkpoints: Option<(CheckpointConfig, Store, Policy)>,
     clock: Arc<dyn Clock>,
     jobs: RwLock<Vec<Arc<RunningJob>>>,
     restores: Restores,
@@ -115,14 +116,21 @@ pub struct NoSuchJob(pub String);
 impl Runtime {
     /// Starts the workers.
     pub fn start(config: RuntimeConfig) -> Result<Arc<Runtime>, RuntimeError> {
+        let open = |config: &CheckpointConfig| Store::create(&config.location).map_err(|error| RuntimeError(error.to_string()));
+        let store = config.checkpoints.as_ref().map(open).transpose()?;
+        Runtime::start_on(config, store.map(|store| (store, Policy::default())))
+    }
+
+    /// Starts the workers. Checkpoints go to a store, which the configuration's location only names, and whose files are folded by
+    /// a policy.
+    pub fn start_on(config: RuntimeConfig, store: Option<(Store, Policy)>) -> Result<Arc<Runtime>, RuntimeError> {
         let engine = Engine::start(EngineConfig { workers: config.workers }).map_err(|error| RuntimeError(error.to_string()))?;
-        let open = |config: CheckpointConfig| Store::create(&config.location).map(|store| (config, store));
-        let checkpoints = config.checkpoints.map(open).transpose().map_err(|error| RuntimeError(error.to_string()))?;
+        let checkpoints = config.checkpoints.zip(store).map(|(config, (store, policy))| (config, store, policy));
         Ok(Arc::new(Runtime {
             engine,
             registry: config.registry,
             checkpoints,
-            clock: Arc::new(SystemClock::new()),
+            clock: Arc::new(SystemClock),
             jobs: RwLock::default(),
             restores: Restores::default(),
             changing: Mutex::default(),
@@ -131,7 +139,7 @@ impl Runtime {
 
     /// What keeps the jobs' checkpoints.
     pub(crate) fn store(&self) -> Option<&Store> {
-        self.checkpoints.as_ref().map(|(_, store)| store)
+        self.checkpoints.as_ref().map(|(_, store, _)| store)
     }
 
     pub(crate) fn engine(&self) -> &Engine {
@@ -164,7 +172,7 @@ impl Runtime {
         let fault = Arc::new(Fault::new(Arc::clone(&signal)));
         let whole = Arc::new(job.clone());
         let kept = self.checkpoints.as_ref();
-        let kept = kept.map(|(config, store)| self.kept(name, text, &whole, &options, config, store)).transpose()?;
+        let kept = kept.map(|(config, store, _)| self.kept(name, text, &whole, &options, config, store)).transpose()?;
         let (kept, mut restored) = match kept {
             Some((kept, restored)) => (Some(kept), restored),
             None => (None, None),
@@ -276,6 +284,7 @@ impl Runtime {
             }
             RestoreFrom::Named { name: wanted, .. } => (own.claim_at(wanted, with)?, Some(own.at(wanted)?)),
         };
+        crash_point(Point::Claimed);
         let adopts = matches!(&options.restore, RestoreFrom::Named { job: Some(other), .. } if other != name);
         let restoring = Restoring {
             name,
@@ -290,6 +299,7 @@ impl Runtime {
         };
         let restored = manifest.map(|manifest| restoring.read(&manifest)).transpose()?.flatten();
         drop(restoring);
+        crash_point(Point::Restored);
         let mut restored = restored.map(|mut restored| {
             if adopts {
                 // What the other job's sinks had still to publish, they publish.
@@ -320,7 +330,7 @@ impl Runtime {
     ) -> std::io::Result<()> {
         let mut threads = running.threads.write().unwrap_or_else(PoisonError::into_inner);
         for publishing in publishing {
-            threads.publishing.push(publishing.start()?);
+            threads.publishing.push(publishing.start(kept.as_ref().map(|kept| Arc::clone(&kept.writer)))?);
         }
         if !growing.is_empty() {
             let discovery = Discovery {
@@ -340,6 +350,7 @@ impl Runtime {
             fresh: kept.fresh,
             sections: kept.sections,
             interval: kept.interval,
+            policy: self.checkpoints.as_ref().map_or_else(Policy::default, |(.., policy)| *policy),
             queues,
             pushed: kept.pushed,
             sources: Arc::clone(&running.sources),

@@ -15,12 +15,13 @@
 //! A queue that grows beyond its bound stops the job's reading ([`crate::congestion`]) until it has shrunk.
 
 use std::collections::VecDeque;
-use std::sync::{Arc, Condvar, Mutex, MutexGuard};
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
 use arrow::record_batch::RecordBatch;
 use highwater_connectors::sink::{Changes, Delivery, EpochChanges};
 use highwater_engine::{Delta, EpochSink, Time};
+use highwater_turns::{Bell, elapsed};
 
 use crate::congestion::Congestion;
 use crate::sinks::SinkStatus;
@@ -34,7 +35,7 @@ const PUBLISHED_BYTES: usize = 16 << 20;
 /// The queue of one sink.
 pub(crate) struct Outbox {
     queue: Mutex<Queue>,
-    changed: Condvar,
+    changed: Bell,
     congestion: Arc<Congestion>,
     /// The sink's number, by which it congests the job.
     number: usize,
@@ -68,7 +69,7 @@ impl Outbox {
             Delivery::AtLeastOnce => Time::MAX,
         };
         let queue = Mutex::new(Queue { released, ..Queue::default() });
-        Arc::new(Outbox { queue, changed: Condvar::new(), congestion, number, status })
+        Arc::new(Outbox { queue, changed: Bell::default(), congestion, number, status })
     }
 
     fn lock(&self) -> MutexGuard<'_, Queue> {
@@ -111,7 +112,7 @@ impl Outbox {
     pub(crate) fn release(&self, epoch: Time) {
         let mut queue = self.lock();
         queue.released = queue.released.max(epoch);
-        self.changed.notify_all();
+        self.changed.ring();
     }
 
     /// Waits for something to publish: epochs, and up to which one they are all. `None` when nothing more is to be published.
@@ -135,7 +136,7 @@ impl Outbox {
             if !next.is_empty() {
                 return Some((next, through));
             }
-            queue = self.changed.wait(queue).expect("nothing panics under this lock");
+            queue = self.changed.wait(&self.queue, queue, None);
         }
     }
 
@@ -157,17 +158,30 @@ impl Outbox {
     /// Nothing more is to be published.
     pub(crate) fn stop(&self) {
         self.lock().stopped = true;
-        self.changed.notify_all();
+        self.changed.ring();
     }
 
     /// Waits until all that is released is published, as long as there is time or nothing has stopped it; whether it is.
     pub(crate) fn drained(&self, wait: Duration) -> bool {
-        let queue = self.lock();
-        let busy = |queue: &mut Queue| {
-            !queue.stopped && queue.waiting.front().is_some_and(|first| first.changes.epoch <= queue.released)
-        };
-        let (queue, _) = self.changed.wait_timeout_while(queue, wait, busy).expect("nothing panics under this lock");
-        queue.waiting.front().is_none_or(|first| first.changes.epoch > queue.released)
+        !self.wait_while(wait, |queue| !queue.stopped && queue.is_released()).is_released()
+    }
+
+    /// Waits for so long, or until nothing more is to be published; whether that is so.
+    pub(crate) fn stopped(&self, wait: Duration) -> bool {
+        self.wait_while(wait, |queue| !queue.stopped).stopped
+    }
+
+    fn wait_while(&self, wait: Duration, busy: impl Fn(&Queue) -> bool) -> MutexGuard<'_, Queue> {
+        let mut queue = self.lock();
+        if busy(&queue) && !wait.is_zero() {
+            let end = elapsed() + wait;
+            while busy(&queue)
+                && let Some(left) = end.checked_sub(elapsed()).filter(|left| !left.is_zero())
+            {
+                queue = self.changed.wait(&self.queue, queue, Some(left));
+            }
+        }
+        queue
     }
 
     fn tell(&self, queue: &Queue) {
@@ -178,11 +192,16 @@ impl Outbox {
             status.epoch = Some(queue.published).filter(|epoch| *epoch > 0).or(status.epoch);
         }
         self.congestion.set(self.number, queue.bytes > BYTES_MAX);
-        self.changed.notify_all();
+        self.changed.ring();
     }
 }
 
 impl Queue {
+    /// Whether something waits that may be published.
+    fn is_released(&self) -> bool {
+        self.waiting.front().is_some_and(|first| first.changes.epoch <= self.released)
+    }
+
     fn push(&mut self, changes: EpochChanges) {
         let bytes = changes.changes.iter().map(|changes| bytes_of(&changes.rows)).sum();
         self.bytes += bytes;

@@ -4,12 +4,12 @@
 //! the job stops reading. One that cannot pass stops the job: nothing is left out, and nothing is published past a gap.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::thread::JoinHandle;
 use std::time::Duration;
 
 use highwater_connectors::sink::{PublishError, Publisher};
 use highwater_engine::Time;
+use highwater_store::{StoreError, Writer};
+use highwater_turns::{JoinHandle, Point, crash_point, spawn};
 
 use crate::clock::Clock;
 use crate::outbox::Outbox;
@@ -17,9 +17,6 @@ use crate::retry::backoff;
 use crate::signal::Signal;
 use crate::sinks::SinkStatus;
 use crate::status::{Fault, LastError};
-
-/// How long a wait between two tries goes on without looking whether the job has ended.
-const SLICE: Duration = Duration::from_millis(100);
 
 /// What a sink's thread needs.
 pub(crate) struct Publishing {
@@ -39,8 +36,7 @@ pub(crate) struct Publishing {
 /// A sink's thread. Dropping it ends the thread when it is done with what it is publishing.
 pub(crate) struct PublishingThread {
     outbox: Arc<Outbox>,
-    stopped: Arc<AtomicBool>,
-    thread: Option<JoinHandle<()>>,
+    thread: Option<JoinHandle>,
 }
 
 impl PublishingThread {
@@ -52,7 +48,6 @@ impl PublishingThread {
 
 impl Drop for PublishingThread {
     fn drop(&mut self) {
-        self.stopped.store(true, Ordering::Release);
         self.outbox.stop();
         if let Some(thread) = self.thread.take() {
             // A panic there has failed the job already.
@@ -62,35 +57,45 @@ impl Drop for PublishingThread {
 }
 
 impl Publishing {
-    /// Starts the thread.
-    pub(crate) fn start(self) -> std::io::Result<PublishingThread> {
-        let stopped = Arc::new(AtomicBool::new(false));
-        let (outbox, flag) = (Arc::clone(&self.outbox), Arc::clone(&stopped));
+    /// Starts the thread. `writer`: who has the job's checkpoints has its sinks.
+    pub(crate) fn start(self, writer: Option<Arc<Writer>>) -> std::io::Result<PublishingThread> {
+        let outbox = Arc::clone(&self.outbox);
         let name = format!("sink {}", self.status.lock().name);
-        let thread = std::thread::Builder::new().name(name).spawn(move || self.run(&flag))?;
-        Ok(PublishingThread { outbox, stopped, thread: Some(thread) })
+        let thread = spawn(name, move || self.run(writer.as_deref()))?;
+        Ok(PublishingThread { outbox, thread: Some(thread) })
     }
 
-    fn run(mut self, stopped: &AtomicBool) {
+    fn run(mut self, writer: Option<&Writer>) {
         let (fault, name) = (Arc::clone(&self.fault), self.status.lock().name.clone());
-        let run = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| self.publish_all(stopped)));
+        let run = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| self.publish_all(writer)));
         if run.is_err() {
             fault.set(format!("sink '{name}': its connector panicked"));
         }
     }
 
-    fn publish_all(&mut self, stopped: &AtomicBool) {
-        let Some(progress) = self.insist(stopped, "taking over", |publisher| publisher.take_over()) else { return };
+    fn publish_all(&mut self, writer: Option<&Writer>) {
+        let take_over = |publisher: &mut dyn Publisher| {
+            // A process that was cut off, and replaced meanwhile, does not take the sinks from its successor when it is back.
+            writer.map_or(Ok(()), Writer::check_owner).map_err(|error| match error {
+                StoreError::Fenced { .. } => PublishError::fatal(error.to_string()),
+                error => PublishError::passing(error.to_string()),
+            })?;
+            publisher.take_over()
+        };
+        let Some(progress) = self.insist("taking over", take_over) else { return };
+        crash_point(Point::TakenOver);
         if let (true, Some(progress)) = (self.exactly_once, progress)
             && !self.resume(progress)
         {
             return;
         }
         while let Some((epochs, through)) = self.outbox.next() {
-            let published = self.insist(stopped, "publishing", |publisher| publisher.publish(&epochs, through));
+            crash_point(Point::Publishing);
+            let published = self.insist("publishing", |publisher| publisher.publish(&epochs, through));
             if published.is_none() {
                 return;
             }
+            crash_point(Point::Published);
             let rows = epochs.iter().flat_map(|epoch| &epoch.changes).map(|changes| changes.rows.num_rows() as u64);
             self.status.lock().rows += rows.sum::<u64>();
             self.outbox.published(through);
@@ -121,12 +126,7 @@ impl Publishing {
     }
 
     /// Tries until it goes well; `None` if it never will, or need not any more.
-    fn insist<T>(
-        &mut self,
-        stopped: &AtomicBool,
-        doing: &str,
-        mut attempt: impl FnMut(&mut dyn Publisher) -> Result<T, PublishError>,
-    ) -> Option<T> {
+    fn insist<T>(&mut self, doing: &str, mut attempt: impl FnMut(&mut dyn Publisher) -> Result<T, PublishError>) -> Option<T> {
         let mut failures = 0;
         loop {
             let error = match attempt(self.publisher.as_mut()) {
@@ -145,14 +145,8 @@ impl Publishing {
                 return None;
             }
             failures += 1;
-            let mut left = backoff(failures);
-            while !left.is_zero() {
-                if stopped.load(Ordering::Acquire) {
-                    return None;
-                }
-                let slice = left.min(SLICE);
-                std::thread::sleep(slice);
-                left -= slice;
+            if self.outbox.stopped(backoff(failures)) {
+                return None;
             }
         }
     }

@@ -1,13 +1,15 @@
 //! Wakes threads that wait for a job to get on.
 
-use std::sync::{Condvar, Mutex};
+use std::sync::Mutex;
 use std::time::Duration;
+
+use highwater_turns::Bell;
 
 /// Something happened; what, the waiting thread looks up itself.
 #[derive(Debug, Default)]
 pub(crate) struct Signal {
     lock: Mutex<()>,
-    happened: Condvar,
+    happened: Bell,
 }
 
 impl Signal {
@@ -15,7 +17,7 @@ impl Signal {
     pub(crate) fn notify(&self) {
         // Taking the lock means that nobody is between looking and waiting.
         drop(self.lock.lock().expect("nothing panics under this lock"));
-        self.happened.notify_all();
+        self.happened.ring();
     }
 
     /// Waits until `look` gives something, or until `left` says that no time is left; then `None`.
@@ -28,7 +30,7 @@ impl Signal {
                 return Some(found);
             }
             let left = left()?;
-            (guard, _) = self.happened.wait_timeout(guard, left).expect("nothing panics under this lock");
+            guard = self.happened.wait(&self.lock, guard, Some(left));
         }
     }
 }

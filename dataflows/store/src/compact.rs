@@ -5,7 +5,8 @@
 //! committed meanwhile stay after it. A crash in between leaves an orphan, which the next claim deletes.
 
 use std::collections::BTreeMap;
-use std::sync::TryLockError;
+
+use highwater_turns::{Point, crash_point, try_lock};
 
 use crate::error::{Result, StoreError};
 use crate::file::FileWriter;
@@ -58,11 +59,7 @@ impl Writer {
     /// To be called on a thread of its own, while others commit. Memory is bounded by the sections of one key. Returns `None` if
     /// there is nothing to fold, if another compaction runs, or if the one before was not committed yet.
     pub fn compact(&self, span: Span, fold: &Folder<'_>) -> Result<Option<Compacted>> {
-        let _one_at_a_time = match self.compacting.try_lock() {
-            Ok(guard) => guard,
-            Err(TryLockError::Poisoned(poisoned)) => poisoned.into_inner(),
-            Err(TryLockError::WouldBlock) => return Ok(None),
-        };
+        let Some(_one_at_a_time) = try_lock(&self.compacting) else { return Ok(None) };
         let files = {
             let mut state = self.state();
             state.usable()?;
@@ -81,6 +78,7 @@ impl Writer {
             self.job.offering(self.fenced_or(error), Some(sequence))
         })?;
         drop(reading);
+        crash_point(Point::Folded);
         let compacted =
             Compacted { files: files.len(), bytes_read: files.iter().map(|file| file.bytes).sum(), file: file.clone() };
         self.state().folded = Some(Folded { replaces: files.into_iter().map(|file| file.path).collect(), file });

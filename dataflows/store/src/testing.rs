@@ -2,7 +2,7 @@
 //!
 //! It lies in memory and counts what changes it. At a given operation it can refuse, lose its answer, or lose power, before the
 //! operation, in the middle of it or after it; then nothing works until it is [revived](Disk::revive), and what was there is there.
-//! Files can be damaged as well.
+//! Files can be damaged as well. A [`Watch`] decides it operation by operation, for one of several processes that use the same disk.
 
 use std::fmt;
 use std::ops::Range;
@@ -43,11 +43,22 @@ pub enum Fault {
 /// All of them.
 pub const FAULTS: [Fault; 5] = [Fault::Refused, Fault::AnswerLost, Fault::PowerBefore, Fault::PowerWithin, Fault::PowerAfter];
 
+/// Looks on as a disk is used, and says what goes wrong.
+pub trait Watch: Send + Sync {
+    /// Before an operation that changes the disk; called on the thread that waits for it, which may be made to wait longer. If the
+    /// power fails, [`Watch::has_power`] says so from then on.
+    fn operation(&self, what: &str, path: &str) -> Option<Fault>;
+
+    /// Whether the disk can be used at all.
+    fn has_power(&self) -> bool;
+}
+
 /// A disk that fails when it is told to. Clones are the same disk.
 #[derive(Clone, Default)]
 pub struct Disk {
     files: Arc<InMemory>,
     plan: Arc<Mutex<Plan>>,
+    watch: Option<Arc<dyn Watch>>,
 }
 
 #[derive(Default)]
@@ -74,6 +85,11 @@ impl Disk {
     /// An empty disk.
     pub fn new() -> Disk {
         Disk::default()
+    }
+
+    /// The same files, with a power supply of their own, which somebody watches.
+    pub fn watched(&self, watch: Arc<dyn Watch>) -> Disk {
+        Disk { files: Arc::clone(&self.files), plan: Arc::default(), watch: Some(watch) }
     }
 
     /// The store on this disk.
@@ -105,7 +121,7 @@ impl Disk {
 
     /// Whether it has power.
     pub fn is_alive(&self) -> bool {
-        !self.plan().dead
+        !self.plan().dead && self.watch.as_ref().is_none_or(|watch| watch.has_power())
     }
 
     /// A manifest as it would be written.
@@ -145,14 +161,17 @@ impl Disk {
 
     /// Counts an operation; says what goes wrong with it.
     fn begin(&self, what: &str, path: &Path) -> ObjectResult<Option<Fault>> {
-        let mut plan = self.plan();
-        if plan.dead {
+        // Other threads may use the disk meanwhile.
+        let watched = self.watch.as_ref().and_then(|watch| watch.operation(what, path.as_ref()));
+        let fails_here = matches!(watched, Some(Fault::PowerWithin | Fault::PowerAfter));
+        if !fails_here && !self.is_alive() {
             return Err(failure("there is no power"));
         }
+        let mut plan = self.plan();
         let number = plan.operations;
         plan.operations += 1;
         plan.log.push(format!("{what} {path}"));
-        let fault = plan.fault.filter(|(at, _)| *at == number).map(|(_, fault)| fault);
+        let fault = plan.fault.filter(|(at, _)| *at == number).map(|(_, fault)| fault).or(watched);
         match fault {
             Some(Fault::Refused) => Err(failure("no space left on device")),
             Some(Fault::PowerBefore) => {
@@ -206,14 +225,14 @@ impl ObjectStore for Disk {
     }
 
     async fn get_opts(&self, path: &Path, options: GetOptions) -> ObjectResult<GetResult> {
-        if self.plan().dead {
+        if !self.is_alive() {
             return Err(failure("there is no power"));
         }
         self.files.get_opts(path, options).await
     }
 
     async fn get_ranges(&self, path: &Path, ranges: &[Range<u64>]) -> ObjectResult<Vec<Bytes>> {
-        if self.plan().dead {
+        if !self.is_alive() {
             return Err(failure("there is no power"));
         }
         self.files.get_ranges(path, ranges).await
@@ -236,14 +255,14 @@ impl ObjectStore for Disk {
     }
 
     fn list(&self, prefix: Option<&Path>) -> BoxStream<'static, ObjectResult<ObjectMeta>> {
-        match self.plan().dead {
-            true => futures_util::stream::once(async { Err(failure("there is no power")) }).boxed(),
-            false => self.files.list(prefix),
+        match self.is_alive() {
+            true => self.files.list(prefix),
+            false => futures_util::stream::once(async { Err(failure("there is no power")) }).boxed(),
         }
     }
 
     async fn list_with_delimiter(&self, prefix: Option<&Path>) -> ObjectResult<ListResult> {
-        if self.plan().dead {
+        if !self.is_alive() {
             return Err(failure("there is no power"));
         }
         self.files.list_with_delimiter(prefix).await

@@ -17,9 +17,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::sync::{Arc, Mutex, MutexGuard};
 
+use highwater_turns::{Point, crash_point, lock, wall};
 use serde_json::Value;
 
 use crate::blobs::Created;
@@ -52,7 +52,7 @@ pub struct Options {
 
 impl Default for Options {
     fn default() -> Options {
-        let now_ms = || SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis() as u64);
+        let now_ms = || wall().as_millis() as u64;
         Options { retain: 3, host: host(), pid: std::process::id(), now_ms: Arc::new(now_ms) }
     }
 }
@@ -246,7 +246,7 @@ impl Writer {
     }
 
     pub(crate) fn state(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.state)
     }
 
     /// A path for a new file that nobody has used.
@@ -267,6 +267,7 @@ impl Writer {
         let mut files = state.kept(&checkpoint.keep)?;
         let base = files.is_empty();
         let written = self.write(&checkpoint.sections, base, checkpoint.epoch).map_err(|error| self.fenced_or(error))?;
+        crash_point(Point::FileWritten);
         files.extend(written.clone());
         let manifest = self.successor(head, checkpoint.epoch, checkpoint.meta, files)?;
         self.publish(&mut state, manifest, written.into_iter().collect())
@@ -330,6 +331,7 @@ impl Writer {
             }
             return Err(error);
         }
+        crash_point(Point::ManifestWritten);
         let newest = match self.standing(&place, manifest.sequence) {
             Ok(newest) => newest,
             Err(error) => {
@@ -416,6 +418,16 @@ impl Writer {
 
     fn in_doubt(&self, place: &Place, what: &str) -> StoreError {
         StoreError::Uncertain { file: self.job.manifest_address(place), what: what.into() }
+    }
+
+    /// Fails if the job was taken over since ([`StoreError::Fenced`]), or if that cannot be told now. It may be a moment later.
+    pub fn check_owner(&self) -> Result<()> {
+        let Some(newest) = self.job.newest()? else { return Ok(()) };
+        match self.job.load(&Place::Number(newest)) {
+            Ok(manifest) if manifest.writer != self.owner => Err(self.fenced()),
+            Ok(_) => Ok(()),
+            Err(error) => Err(self.fenced_or(error)),
+        }
     }
 
     /// Deletes a file that no manifest names. What stays behind is swept at the next claim.

@@ -52,3 +52,32 @@ fn what_cannot_fail_says_why() {
     }
     report(wrong);
 }
+
+/// What waits, starts a thread or asks for the time by itself, and where that changes nothing that a simulation looks at.
+const OUTSIDE_TURNS: &[(&str, &[&str], &str)] = &[
+    ("dataflows/engine/src/arrangement/arranger.rs", &["Instant::now"], "how long an operator works is only measured"),
+    ("dataflows/engine/src/operator/map.rs", &["Instant::now"], "as above"),
+    ("dataflows/engine/src/operator/epoch.rs", &["Instant::now"], "as above"),
+    ("dataflows/engine/src/checkpoint/restore.rs", &["thread::scope"], "fork and join, and the results are put in order"),
+    ("dataflows/runtime/src/evaluate.rs", &["Instant::now"], "a query is no job"),
+];
+
+#[test]
+fn jobs_wait_where_a_simulation_sees_it() {
+    let words =
+        ["Instant::now", "SystemTime::now", "thread::sleep", "thread::spawn", "thread::Builder", "thread::scope", "Condvar"];
+    let mut wrong = Vec::new();
+    for file in rust_files() {
+        let ours = ["dataflows/engine/src/", "dataflows/runtime/src/"].iter().any(|folder| file.path.starts_with(folder));
+        if !ours {
+            continue;
+        }
+        let allowed = OUTSIDE_TURNS.iter().find(|(path, ..)| *path == file.path).map_or(&[][..], |(_, words, _)| words);
+        for (number, line) in file.code() {
+            for word in words.iter().filter(|word| line.contains(**word) && !allowed.contains(word)) {
+                wrong.push(format!("{}:{number} has `{word}`: use what dataflows/turns has for it", file.path));
+            }
+        }
+    }
+    report(wrong);
+}

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::atomic::Ordering;
-use std::sync::mpsc::{RecvTimeoutError, channel};
+use std::sync::mpsc::channel;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -110,11 +110,13 @@ impl Rebuilding<'_> {
     }
 
     /// Waits until all rows are in, and takes the state after them.
-    fn take(&self, handle: &JobHandle, progress: &Progress, signal: &Signal) -> Result<Checkpoint, String> {
-        let over = || match handle.state() {
-            JobState::Failed(why) => Some(Err(why)),
-            JobState::Dropped => Some(Err("it was stopped".into())),
-            _ => None,
+    fn take(&self, handle: &JobHandle, progress: &Progress, signal: &Arc<Signal>) -> Result<Checkpoint, String> {
+        let over = || -> Option<Result<(), String>> {
+            match handle.state() {
+                JobState::Failed(why) => Some(Err(why)),
+                JobState::Dropped => Some(Err("it was stopped".into())),
+                _ => None,
+            }
         };
         let say = || self.progress.rebuilding(rows_of(handle));
         loop {
@@ -126,15 +128,18 @@ impl Rebuilding<'_> {
             say();
         }
         let (send, taken) = channel();
-        // Nobody waits any more if the job has failed.
-        handle.checkpoint(Box::new(move |checkpoint| drop(send.send(checkpoint))));
+        let told = Arc::clone(signal);
+        handle.checkpoint(Box::new(move |checkpoint| {
+            // Nobody waits any more if the job has failed.
+            let _ = send.send(checkpoint);
+            told.notify();
+        }));
         let checkpoint = loop {
-            match taken.recv_timeout(SLICE) {
-                Ok(checkpoint) => break checkpoint?,
-                Err(RecvTimeoutError::Disconnected) => return Err("it was stopped".into()),
-                Err(RecvTimeoutError::Timeout) => say(),
+            let come = || taken.try_recv().ok().or_else(|| over().and_then(Result::err).map(Err));
+            match for_a_while(signal, come) {
+                Some(checkpoint) => break checkpoint?,
+                None => say(),
             }
-            over().transpose()?;
         };
         loop {
             let closed = || over().or_else(|| (handle.closed() >= checkpoint.epoch).then_some(Ok(())));

@@ -31,6 +31,18 @@ fn an_older_writer_is_told_who_took_over() {
 }
 
 #[test]
+fn a_writer_can_look_whether_the_job_is_still_its_own() {
+    let (job, first) = fresh("orders");
+    first.check_owner().unwrap();
+    first.commit(increment(1, vec![section("k", [("a", 1)])])).unwrap();
+    first.check_owner().unwrap();
+    let second = job.claim(options(2)).unwrap();
+    let text = fenced(first.check_owner());
+    assert!(text.starts_with("process 2 on testhost"), "{text}");
+    second.check_owner().unwrap();
+}
+
+#[test]
 fn a_writer_that_slept_while_its_number_was_used_and_deleted_is_fenced() {
     let (job, sleeper) = fresh("orders");
     sleeper.commit(increment(1, vec![section("k", [("a", 1)])])).unwrap();
