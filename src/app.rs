@@ -61,6 +61,8 @@ pub struct JobOptions {
     pub until_end: bool,
     /// What it begins with, if checkpoints are kept.
     pub restore: RestoreFrom,
+    /// It may go on from what was saved of another version of it: what is equal is taken over, the rest made anew.
+    pub upgrade: bool,
 }
 
 /// A job that runs, or why it does not.
@@ -110,8 +112,10 @@ impl Highwater {
         if self.runtime.job(name).is_some() {
             return Err(JobError::Exists(name.to_string()));
         }
-        let job = plan(&self.registry, text).map_err(JobError::Text)?;
-        let options = CreateOptions { until_end: options.until_end, restore: options.restore };
+        let known = self.runtime.planned_rows(name, &options.restore);
+        let (job, planned_rows) = plan(&self.registry, text, &known).map_err(JobError::Text)?;
+        let JobOptions { until_end, restore, upgrade } = options;
+        let options = CreateOptions { until_end, restore, upgrade, planned_rows };
         self.runtime.create(name, text, job, options).map_err(|error| match error {
             CreateError::Exists(name) => JobError::Exists(name),
             CreateError::Checkpoints(error) => JobError::Checkpoints(error),
@@ -127,7 +131,7 @@ impl Highwater {
         let mut jobs = Vec::new();
         for (name, saved) in self.runtime.saved_jobs()? {
             let running = saved.map_err(JobError::Checkpoints).and_then(|saved| {
-                let options = JobOptions { until_end: saved.until_end, restore: RestoreFrom::Newest };
+                let options = JobOptions { until_end: saved.until_end, ..JobOptions::default() };
                 self.create_job(&name, &saved.text, options)
             });
             jobs.push((name, running));
@@ -137,7 +141,12 @@ impl Highwater {
 
     /// Compiles `text` and reads the options of its sources and sinks, without reading a row or writing anything.
     pub fn check(registry: &Registry, text: &str) -> Result<Job, JobError> {
-        let job = plan(registry, text).map_err(JobError::Text)?;
+        Self::check_like(registry, text, &BTreeMap::new())
+    }
+
+    /// [`Highwater::check`], planned by these sizes of sources where they are known.
+    pub fn check_like(registry: &Registry, text: &str, rows: &BTreeMap<String, u64>) -> Result<Job, JobError> {
+        let (job, _) = plan(registry, text, rows).map_err(JobError::Text)?;
         let wrong_sources = job.sources.iter().filter_map(|source| open(registry, source).err());
         let wrong_sinks = job.sinks.iter().filter_map(|sink| registry.validate_sink(&sink_spec("", sink, true, false)).err());
         let wrong: Vec<Diagnostic> = wrong_sources.chain(wrong_sinks).collect();
@@ -165,20 +174,25 @@ pub fn compile(text: &str) -> Result<Job, Vec<Diagnostic>> {
     highwater_sql::compile(text, &CompileOptions::default().with_readable_tables())
 }
 
-/// [`compile`], joins in an order that suits the sizes of sources that know theirs.
-fn plan(registry: &Registry, text: &str) -> Result<Job, Vec<Diagnostic>> {
+/// [`compile`], joins in an order that suits the sizes of sources that know theirs, and these sizes. `known`: sizes by which it
+/// was planned before.
+fn plan(registry: &Registry, text: &str, known: &BTreeMap<String, u64>) -> Result<(Job, BTreeMap<String, u64>), Vec<Diagnostic>> {
     let job = compile(text)?;
     let joins = job.plan.nodes.iter().filter(|node| matches!(node.op, Op::Join(_))).count();
     if joins < 2 {
-        return Ok(job);
+        return Ok((job, BTreeMap::new()));
     }
     // What is wrong with a source's options is said by whoever opens it to be read.
-    let rows = |source: &SourceDecl| Some((source.name.clone(), open(registry, source).ok()?.rows()?));
+    let rows = |source: &SourceDecl| {
+        let known = known.get(&source.name).copied();
+        Some((source.name.clone(), known.or_else(|| open(registry, source).ok()?.rows())?))
+    };
     let rows: BTreeMap<String, u64> = job.sources.iter().filter_map(rows).collect();
     if rows.is_empty() {
-        return Ok(job);
+        return Ok((job, rows));
     }
-    highwater_sql::compile(text, &CompileOptions::default().with_readable_tables().with_rows(rows))
+    let options = CompileOptions::default().with_readable_tables().with_rows(rows.clone());
+    Ok((highwater_sql::compile(text, &options)?, rows))
 }
 
 fn open(registry: &Registry, source: &SourceDecl) -> Result<Box<dyn Source>, Diagnostic> {

@@ -6,6 +6,7 @@ mod bench;
 mod check;
 mod checkpoints;
 mod client;
+mod diff;
 mod dump;
 mod logging;
 mod progress;
@@ -56,6 +57,8 @@ enum Command {
     Tail(tail::TailArgs),
     /// Keeps what a job of a running service has come to, under a name.
     Savepoint(checkpoints::SavepointArgs),
+    /// Says what becomes of a job's state when its text is changed.
+    Diff(diff::DiffArgs),
     /// Lists and deletes what is kept of jobs.
     Checkpoints(checkpoints::CheckpointsArgs),
     /// Runs a benchmark.
@@ -177,6 +180,7 @@ pub(crate) fn main() -> ExitCode {
         Command::Query(args) => query::query(&args),
         Command::Tail(args) => tail::tail(&args),
         Command::Savepoint(args) => checkpoints::savepoint(&args),
+        Command::Diff(args) => diff::diff(&args),
         Command::Checkpoints(args) => checkpoints::checkpoints(&args),
         Command::Bench(args) => bench::run(&args),
     };

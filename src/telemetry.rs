@@ -12,7 +12,7 @@ use std::sync::{Arc, Mutex};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use highwater_engine::{JobState, OperatorStats};
-use highwater_runtime::RunningJob;
+use highwater_runtime::{RestoreInfo, RunningJob};
 
 /// A metric's kind, name and meaning.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -63,6 +63,9 @@ metrics! {
     SINK_ROWS "counter" "highwater_sink_rows_total" "Changed rows written by a sink";
     SINK_WAITING_EPOCHS "gauge" "highwater_sink_waiting_epochs" "Closed epochs that wait to be published";
     SINK_WAITING_BYTES "gauge" "highwater_sink_waiting_bytes" "Bytes of changes that wait to be published";
+    RESTORE_BYTES "gauge" "highwater_restore_bytes" "Bytes of its checkpoint that a job which is being restored has to read";
+    RESTORE_BYTES_DONE "gauge" "highwater_restore_bytes_done" "Bytes of its checkpoint that it has read";
+    RESTORE_REBUILDING "gauge" "highwater_restore_rebuilding_rows" "Rows that making what is new in a changed job took so far";
     CHECKPOINTS "counter" "highwater_checkpoints_total" "Checkpoints that are durable";
     CHECKPOINT_FAILURES "counter" "highwater_checkpoint_failures_total" "Checkpoints that could not be written";
     CHECKPOINT_AGE "gauge" "highwater_checkpoint_age_ms" "Time since the last checkpoint became durable";
@@ -165,6 +168,18 @@ impl Text {
             }
         }
         text
+    }
+}
+
+/// Writes how far jobs are that are being restored.
+pub fn restores(text: &mut Text, restores: &[RestoreInfo]) {
+    for restore in restores {
+        let name = ("job", restore.job.as_str());
+        text.sample(RESTORE_BYTES, &[name], restore.bytes_total);
+        text.sample(RESTORE_BYTES_DONE, &[name], restore.bytes_done);
+        if let Some(rows) = restore.rebuilding_rows {
+            text.sample(RESTORE_REBUILDING, &[name], rows);
+        }
     }
 }
 

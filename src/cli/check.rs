@@ -1,5 +1,6 @@
 //! `highwater check` and `highwater explain`: what can be said of a job without running it.
 
+use std::collections::BTreeMap;
 use std::io::Write;
 use std::path::PathBuf;
 
@@ -45,8 +46,13 @@ pub(super) fn explain(args: &ExplainArgs) -> Result<(), Failure> {
 }
 
 fn compile(path: &PathBuf) -> Result<highwater_plan::Job, Failure> {
+    compile_like(path, &BTreeMap::new())
+}
+
+/// Compiles a job, planned by these sizes of its sources where they are known.
+pub(super) fn compile_like(path: &PathBuf, rows: &BTreeMap<String, u64>) -> Result<highwater_plan::Job, Failure> {
     let text = read_job(path)?;
-    let job = Highwater::check(&catalog::registry(), &text).map_err(|error| match error {
+    let job = Highwater::check_like(&catalog::registry(), &text, rows).map_err(|error| match error {
         JobError::Text(diagnostics) => wrong_text(path, &text, &diagnostics),
         other => Failure::Usage(other.to_string()),
     })?;

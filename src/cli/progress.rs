@@ -2,15 +2,20 @@
 
 use std::io::{IsTerminal, Write};
 use std::sync::atomic::Ordering::Relaxed;
+use std::sync::mpsc::{RecvTimeoutError, channel};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use highwater::RunningJob;
+use highwater::{Highwater, RunningJob};
+use highwater_runtime::RestoreInfo;
+
+use super::say;
 
 /// Moves to the start of the terminal's line and clears it.
 pub(super) const ERASE: &str = "\r\x1b[2K";
 
 const TERMINAL_EVERY: Duration = Duration::from_millis(250);
 const PLAIN_EVERY: Duration = Duration::from_secs(10);
+const RESTORE_EVERY: Duration = Duration::from_secs(2);
 
 /// Prints a job's progress now and then.
 pub(super) struct Progress {
@@ -69,6 +74,37 @@ impl Progress {
         let seconds = self.started.elapsed().as_secs_f64();
         let rate = facts.rows as f64 / seconds.max(1e-9);
         format!("{} in {seconds:.2} s ({} rows/s)", facts.totals(), count(rate as u64))
+    }
+}
+
+/// Does what may restore a job, and says now and then how far that is.
+pub(super) fn watching_restore<T>(highwater: &Highwater, quiet: bool, work: impl FnOnce() -> T) -> T {
+    let (done, over) = channel::<()>();
+    std::thread::scope(|scope| {
+        scope.spawn(move || {
+            while !quiet && over.recv_timeout(RESTORE_EVERY) == Err(RecvTimeoutError::Timeout) {
+                for restore in highwater.runtime().restoring() {
+                    say(format_args!("{}", restoring(&restore)));
+                }
+            }
+        });
+        let made = work();
+        drop(done);
+        made
+    })
+}
+
+/// How far restoring a job is.
+fn restoring(restore: &RestoreInfo) -> String {
+    let seconds = restore.took.as_secs();
+    match restore.rebuilding_rows {
+        Some(rows) => format!("restoring {}: what is new is made, of {} rows so far, {seconds} s", restore.job, count(rows)),
+        None => format!(
+            "restoring {}: {} of {} read, {seconds} s",
+            restore.job,
+            bytes(restore.bytes_done),
+            bytes(restore.bytes_total)
+        ),
     }
 }
 
@@ -136,7 +172,7 @@ fn count(n: u64) -> String {
     }
 }
 
-fn bytes(n: u64) -> String {
+pub(super) fn bytes(n: u64) -> String {
     match n {
         0..=9_999 => format!("{n} B"),
         10_000..=999_999 => format!("{:.1} kB", n as f64 / 1e3),

@@ -9,7 +9,7 @@ use highwater::{Highwater, JobError, JobOptions, RestoreFrom, RunningJob, Server
 use highwater_engine::JobState;
 
 use super::dump::Dump;
-use super::progress::Progress;
+use super::progress::{Progress, watching_restore};
 use super::signals::{self, Wake};
 use super::{CheckpointArgs, Failure, HttpArgs, read_job, render, say, wrong_text};
 
@@ -22,6 +22,7 @@ Examples:
   highwater run job.sql --workers 4 --http 0.0.0.0:8090
   highwater run job.sql --until-end --no-http --dump q5=q5.jsonl
   highwater run job.sql --checkpoints state/
+  highwater run changed.sql --name job --checkpoints state/ --upgrade
 
 The first Ctrl-C drains: what was read reaches the views, dumps are written, totals reported. The second ends at once.
 
@@ -47,6 +48,10 @@ pub(super) struct RunArgs {
     /// Begin with a savepoint, or a checkpoint by its number, instead of the newest checkpoint; `JOB/NAME` is another job's.
     #[arg(long, value_name = "NAME", requires = "checkpoints", conflicts_with = "fresh")]
     restore: Option<String>,
+    /// Go on although the job is not the one that was saved: what is equal is taken over, the rest made anew; `highwater diff`
+    /// shows before what that is.
+    #[arg(long, requires = "checkpoints", conflicts_with = "fresh")]
+    upgrade: bool,
     /// Keep what the job has come to when it ends or is stopped, until the savepoint is deleted.
     #[arg(long, value_name = "NAME", requires = "checkpoints")]
     savepoint: Option<String>,
@@ -130,17 +135,17 @@ pub(super) fn run(args: &RunArgs) -> Result<(), Failure> {
 }
 
 fn create(args: &RunArgs, highwater: &Highwater, name: &str, text: &str) -> Result<Arc<RunningJob>, Failure> {
-    let job = highwater.create_job(name, text, JobOptions { until_end: args.until_end, restore: args.restore_from() }).map_err(
-        |error| match error {
-            JobError::Text(diagnostics) => wrong_text(&args.job, text, &diagnostics),
-            JobError::Name(_) | JobError::Exists(_) => {
-                Failure::Usage(format!("{error}: use letters, digits, '_', '-' and '.' (--name)"))
-            }
-            JobError::Nothing => Failure::Usage(error.to_string()),
-            JobError::Checkpoints(_) => Failure::Job(error.to_string()),
-            JobError::Engine(detail) => Failure::Job(format!("cannot start the job: {detail}")),
-        },
-    )?;
+    let options = JobOptions { until_end: args.until_end, restore: args.restore_from(), upgrade: args.upgrade };
+    let created = watching_restore(highwater, args.quiet, || highwater.create_job(name, text, options));
+    let job = created.map_err(|error| match error {
+        JobError::Text(diagnostics) => wrong_text(&args.job, text, &diagnostics),
+        JobError::Name(_) | JobError::Exists(_) => {
+            Failure::Usage(format!("{error}: use letters, digits, '_', '-' and '.' (--name)"))
+        }
+        JobError::Nothing => Failure::Usage(error.to_string()),
+        JobError::Checkpoints(_) => Failure::Job(error.to_string()),
+        JobError::Engine(detail) => Failure::Job(format!("cannot start the job: {detail}")),
+    })?;
     let warnings = render(&args.job, text, job.warnings());
     if !warnings.is_empty() {
         say(format_args!("{}", warnings.trim_end()));
@@ -215,6 +220,9 @@ fn announce(job: &RunningJob, server: Option<&Server>) {
     if let Some(epoch) = job.checkpoints().and_then(|checkpoints| checkpoints.restored) {
         say(format_args!("restored from the checkpoint of epoch {epoch}"));
     }
+    if let Some(upgrade) = job.upgrade() {
+        super::diff::write(upgrade, &mut |line| say(format_args!("{line}")));
+    }
     let Some(server) = server else { return };
     say(format_args!("job {} on {}", job.name(), server.url()));
     for view in job.handle().views().iter().filter(|view| !view.is_side_relation()) {
@@ -223,7 +231,7 @@ fn announce(job: &RunningJob, server: Option<&Server>) {
 }
 
 /// The name of a job's file, or of its folder if the file is `job.sql`, made of what a name may hold.
-fn job_name(path: &Path) -> String {
+pub(super) fn job_name(path: &Path) -> String {
     let stem = |path: &Path| path.file_stem().and_then(|stem| stem.to_str()).map(str::to_string);
     let name = match stem(path).as_deref() {
         Some("job") => path.canonicalize().ok().and_then(|path| path.parent().and_then(stem)),

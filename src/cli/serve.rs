@@ -43,7 +43,7 @@ pub(super) fn serve(args: &ServeArgs) -> Result<(), Failure> {
         .checkpoints(args.checkpoints.config())
         .start()
         .map_err(|error| Failure::Job(format!("cannot start: {error}")))?;
-    bring_back(&highwater)?;
+    super::progress::watching_restore(&highwater, false, || bring_back(&highwater))?;
     let server = Server::start(highwater, args.http.config())
         .map_err(|error| Failure::Usage(format!("{error}; choose another address with --http")))?;
     say(format_args!("serving on {}", server.url()));

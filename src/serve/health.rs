@@ -35,12 +35,14 @@ pub(super) fn routes(context: &Arc<Context>) -> BoxedFilter<(Response,)> {
 fn ready(context: &Context) -> Response {
     let jobs = context.highwater.runtime().jobs();
     let failed: Vec<&str> = jobs.iter().filter(|job| matches!(job.state(), JobState::Failed(_))).map(|job| job.name()).collect();
-    json_response(&json!({ "ready": true, "jobs": jobs.len(), "failed": failed }))
+    let restoring: Vec<String> = context.highwater.runtime().restoring().into_iter().map(|restore| restore.job).collect();
+    json_response(&json!({ "ready": true, "jobs": jobs.len(), "failed": failed, "restoring": restoring }))
 }
 
 fn metrics(context: &Context) -> Response {
     let mut text = telemetry::Text::default();
     telemetry::jobs(&mut text, &context.highwater.runtime().jobs());
+    telemetry::restores(&mut text, &context.highwater.runtime().restoring());
     telemetry::http(&mut text, &context.http, context.hubs.subscribers());
     text_response("text/plain; version=0.0.4; charset=utf-8", text.finish())
 }

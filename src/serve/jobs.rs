@@ -45,7 +45,13 @@ pub(super) fn routes(context: &Arc<Context>) -> BoxedFilter<(Response,)> {
 }
 
 fn list(context: &Context) -> Result<Response, Problem> {
-    let jobs: Vec<Value> = context.highwater.runtime().jobs().iter().map(|job| status::summary(job)).collect();
+    let runtime = context.highwater.runtime();
+    // Those that are being restored first: one of them may have become a job by the time these are listed.
+    let restoring = runtime.restoring();
+    let jobs = runtime.jobs();
+    let restoring = restoring.iter().filter(|restore| !jobs.iter().any(|job| job.name() == restore.job));
+    let restoring: Vec<Value> = restoring.map(status::restoring).collect();
+    let jobs: Vec<Value> = jobs.iter().map(|job| status::summary(job)).chain(restoring).collect();
     Ok(json_response(&json!({ "jobs": jobs })))
 }
 
@@ -90,6 +96,9 @@ struct NewJob {
     /// Begin with nothing, although there is a checkpoint of a job of this name.
     #[serde(default)]
     fresh: bool,
+    /// Go on although the job is not the one that was saved.
+    #[serde(default)]
+    upgrade: bool,
 }
 
 impl NewJob {
@@ -113,7 +122,8 @@ where
     let name = new.name.clone().unwrap_or_else(|| free_name(context));
     let owned = Arc::clone(context);
     let created = tokio::task::spawn_blocking(move || {
-        let made = owned.highwater.create_job(&name, &new.sql, JobOptions { until_end: new.until_end, restore: new.restore() });
+        let options = JobOptions { until_end: new.until_end, restore: new.restore(), upgrade: new.upgrade };
+        let made = owned.highwater.create_job(&name, &new.sql, options);
         let job = made.map_err(|error| refused(&name, &new.sql, error))?;
         // What has a row without any input, such as count(*), has it in the first epoch: who asks next is to find it.
         job.wait_closed(1, FIRST_EPOCH_WAIT);

@@ -7,7 +7,9 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use highwater_connectors::source::Backlog;
 use highwater_engine::{JobState, OperatorStats};
 use highwater_plan::SourceKind;
-use highwater_runtime::{CheckpointInfo, LastError, PartitionInfo, PartitionState, RunningJob, SinkInfo, SourceInfo};
+use highwater_runtime::{
+    CheckpointInfo, LastError, PartitionInfo, PartitionState, RestoreInfo, RunningJob, SinkInfo, SourceInfo, StatePart, Upgrade,
+};
 use serde_json::{Value, json};
 
 use super::problem::diagnostic_json;
@@ -48,6 +50,18 @@ pub(crate) fn summary(job: &RunningJob) -> Value {
     })
 }
 
+/// A job in a list that is being restored.
+pub(crate) fn restoring(restore: &RestoreInfo) -> Value {
+    json!({
+        "job": restore.job,
+        "state": "restoring",
+        "bytes_done": restore.bytes_done,
+        "bytes_total": restore.bytes_total,
+        "rebuilding_rows": restore.rebuilding_rows,
+        "seconds": restore.took.as_secs_f64(),
+    })
+}
+
 /// Everything about a job.
 pub(crate) fn report(job: &RunningJob) -> Value {
     let mut report = summary(job);
@@ -59,6 +73,7 @@ pub(crate) fn report(job: &RunningJob) -> Value {
         "sources": sources,
         "sinks": job.sinks().iter().map(sink).collect::<Vec<Value>>(),
         "checkpoints": job.checkpoints().as_ref().map(checkpoints),
+        "upgrade": job.upgrade().map(upgrade),
         "operators": operators(&job.handle().stats().operators()),
         "warnings": job.warnings().iter().map(diagnostic_json).collect::<Vec<Value>>(),
         "problems": job.problems(),
@@ -134,6 +149,16 @@ fn checkpoints(info: &CheckpointInfo) -> Value {
         "total_bytes": info.total_bytes,
         "took_ms": info.took.as_secs_f64() * 1e3,
         "last_error": info.last_error.as_ref().map(last_error),
+    })
+}
+
+fn upgrade(upgrade: &Upgrade) -> Value {
+    let part = |part: &StatePart| json!({ "what": part.what, "from": part.from, "rows": part.rows, "bytes": part.bytes });
+    let parts = |parts: &[StatePart]| parts.iter().map(part).collect::<Vec<Value>>();
+    json!({
+        "reused": parts(&upgrade.reused),
+        "rebuilt": parts(&upgrade.rebuilt),
+        "dropped": parts(&upgrade.dropped),
     })
 }
 

@@ -294,11 +294,50 @@ fn what_differs_in_names_alone_is_restored_apart_and_a_view_that_is_gone_is_a_ch
     let second = keeping(directory.path(), 3);
     let without = TWINS.lines().filter(|line| !line.contains("VIEW twins")).collect::<Vec<_>>().join("\n");
     let refused = second.create_job("shop", &without, JobOptions::default()).err().unwrap().to_string();
-    assert!(refused.contains("view twins is gone"), "{refused}");
+    assert!(refused.contains("gone: view twins"), "{refused}");
     let job = second.create_job("shop", TWINS, JobOptions::default()).unwrap();
     push(&job, r#"{"id":1,"item":"ink","n":3}"#);
     let rows = |view: &str| crate::rows::of_view(&job, view).len();
     assert_eq!(sold(&job), [r#"{"item":"ink","n":3}"#, r#"{"item":"pen","n":5}"#]);
     assert_eq!((rows("again"), rows("pairs"), rows("twins")), (2, 2, 2));
     second.runtime().shutdown();
+}
+
+#[test]
+fn a_job_that_only_sees_time_pass_writes_nothing() {
+    let directory = tempfile::tempdir().unwrap();
+    let highwater = keeping(directory.path(), 2);
+    let sql = format!(
+        "CREATE SOURCE orders (id BIGINT, at TIMESTAMP(3), WATERMARK FOR at AS at)
+         WITH (connector = 'http', idle_timeout = '50ms', max_ahead = 'none');
+         CREATE MATERIALIZED VIEW sold AS
+         SELECT window_start, count(*) AS n FROM TUMBLE(TABLE orders, DESCRIPTOR(at), INTERVAL '1' SECOND)
+         GROUP BY window_start, window_end;
+         CREATE MATERIALIZED VIEW recent AS SELECT count(*) AS n FROM orders WHERE at + INTERVAL '1' SECOND > NOW();
+         CREATE SINK out FROM sold WITH (connector = 'file', path = '{}/out.jsonl') EMIT FINAL;",
+        directory.path().display()
+    );
+    let job = highwater.create_job("clock", &sql, JobOptions::default()).unwrap();
+    push(&job, "{\"id\":1,\"at\":\"2026-01-01 00:00:00\"}\n{\"id\":2,\"at\":\"2026-01-01 00:00:00.100\"}\n");
+    // The window closes by the clock, and its row is published.
+    let started = Instant::now();
+    while std::fs::read_to_string(directory.path().join("out.jsonl")).map_or(0, |text| text.lines().count()) < 1 {
+        assert!(started.elapsed() < PATIENCE, "{:?}", job.problems());
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    let written = || {
+        let count = job.checkpoints().unwrap().count;
+        (count, job.handle().closed())
+    };
+    // However long it takes until all is quiet: then there are many intervals without a checkpoint, and epochs go on.
+    let quiet = || {
+        let before = written();
+        std::thread::sleep(Duration::from_secs(2));
+        let after = written();
+        before.0 == after.0 && before.1 < after.1
+    };
+    while !quiet() {
+        assert!(started.elapsed() < PATIENCE, "{:?}", written());
+    }
+    highwater.runtime().shutdown();
 }

@@ -1,11 +1,15 @@
 //! From Kafka to Kafka over a real broker, with the command as a process that is killed.
 
+mod formats;
+
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
+use highwater::{CheckpointConfig, Highwater, JobOptions, RestoreFrom, RunningJob};
 use highwater_broker::Broker;
+use highwater_engine::JobState;
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 use serde_json::Value;
@@ -177,4 +181,152 @@ fn from_kafka_to_kafka_exactly_once_through_kills() {
         assert_eq!(rows, once, "{view} after {kills} kills");
     }
     eprintln!("{messages} events, {kills} kills, {midway} of them after a checkpoint");
+}
+
+/// How long the broker is away; in CI as long as a careless restart takes.
+fn outage() -> Duration {
+    Duration::from_secs(if std::env::var_os("CI").is_some() { 60 } else { 5 })
+}
+
+#[test]
+fn an_outage_more_partitions_and_a_topic_that_is_deleted_lose_nothing() {
+    let mut broker = Broker::start();
+    let (brokers, tools) = (broker.bootstrap(), broker.tools());
+    let folder = tempfile::tempdir().unwrap();
+    tools.create_topic("visits", 2);
+    tools.create_topic("counts", 1);
+    let location = folder.path().join("state").display().to_string();
+    let checkpoints = CheckpointConfig { location, interval: Duration::from_millis(100) };
+    let start = || Highwater::builder().workers(2).checkpoints(Some(checkpoints.clone())).start().unwrap();
+    let sql = format!(
+        "CREATE SOURCE visits (page VARCHAR, n BIGINT)
+         WITH (connector = 'kafka', brokers = '{brokers}', topic = 'visits', discovery_interval = '300ms');
+         CREATE MATERIALIZED VIEW counts AS SELECT page, count(*) AS visits, sum(n) AS total FROM visits GROUP BY page;
+         CREATE SINK counts_out FROM counts WITH (connector = 'kafka', brokers = '{brokers}', topic = 'counts', format = 'changelog',
+         delivery = 'exactly_once');"
+    );
+    let highwater = start();
+    let job = highwater.create_job("visits", &sql, JobOptions::default()).unwrap();
+    let visits = |job: &RunningJob| -> u64 {
+        let rows = crate::rows::of_view(job, "counts");
+        rows.iter().map(|row| row["visits"].as_u64().unwrap()).sum()
+    };
+    let mut sent = 0;
+    let mut send = |count: u64| {
+        let line = |number: u64| format!("{{\"page\":\"p{}\",\"n\":{number}}}\n", number % 7);
+        tools.write("visits", &(sent..sent + count).map(line).collect::<String>());
+        sent += count;
+        sent
+    };
+    let wait = |what: &str, holds: &dyn Fn() -> bool| {
+        let started = Instant::now();
+        while !holds() {
+            assert!(started.elapsed() < PATIENCE, "{what}: {:?} {:?}", job.state(), job.problems());
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    };
+    let all = send(500);
+    wait("read", &|| visits(&job) == all);
+
+    broker.stop();
+    wait("told", &|| job.problems().iter().any(|problem| problem.contains("visits")));
+    std::thread::sleep(outage());
+    assert_eq!(job.state(), JobState::Running, "an outage is no end");
+    assert_eq!(visits(&job), all, "what was read is served meanwhile");
+    broker.restart();
+    let all = send(500);
+    wait("read after the outage", &|| visits(&job) == all);
+
+    tools.set_partitions("visits", 5);
+    wait("partitions", &|| job.sources()[0].partitions.len() == 5);
+    let all = send(500);
+    wait("read of all partitions", &|| visits(&job) == all);
+    assert!(job.settle(PATIENCE), "{:?}", job.problems());
+    let lines = |job: &RunningJob| -> BTreeMap<String, i64> {
+        let rows = crate::rows::of_view(job, "counts");
+        rows.iter().map(|row| (serde_json::to_value(row).unwrap().to_string(), 1)).collect()
+    };
+    assert_eq!(folded(&tools.read_committed("counts")), lines(&job));
+
+    // A topic that is gone ends the job, which says so; what it came to stays, and is what a later start finds.
+    let before = lines(&job);
+    tools.delete_topic("visits");
+    let JobState::Failed(reason) = job.wait_over(Some(PATIENCE)) else { panic!("{:?}", job.state()) };
+    assert!(reason.contains("visits"), "{reason}");
+    assert_eq!(lines(&job), before);
+    highwater.runtime().shutdown();
+    drop((job, highwater));
+    let highwater = start();
+    let refused = highwater.create_job("visits", &sql, JobOptions::default()).err().unwrap().to_string();
+    assert!(refused.contains("topic 'visits'"), "{refused}");
+    highwater.runtime().shutdown();
+}
+
+#[test]
+fn a_second_version_reads_from_the_beginning_while_the_first_goes_on() {
+    let broker = Broker::shared();
+    let (brokers, tools) = (broker.bootstrap(), broker.tools());
+    let folder = tempfile::tempdir().unwrap();
+    tools.create_topic("orders", 2);
+    let location = folder.path().join("state").display().to_string();
+    let checkpoints = Some(CheckpointConfig { location, interval: Duration::from_millis(100) });
+    let highwater = Highwater::builder().workers(2).checkpoints(checkpoints).start().unwrap();
+    let version = |number: u32, aggregate: &str| {
+        tools.create_topic(&format!("totals{number}"), 1);
+        format!(
+            "CREATE SOURCE orders (item VARCHAR, n BIGINT)
+             WITH (connector = 'kafka', brokers = '{brokers}', topic = 'orders', start = 'earliest');
+             CREATE MATERIALIZED VIEW totals AS SELECT item, {aggregate} AS total FROM orders GROUP BY item;
+             CREATE SINK out FROM totals WITH (connector = 'kafka', brokers = '{brokers}', topic = 'totals{number}',
+             format = 'changelog', delivery = 'exactly_once');"
+        )
+    };
+    let send = |from: u64, count: u64| {
+        let line = |number: u64| format!("{{\"item\":\"i{}\",\"n\":{number}}}\n", number % 5);
+        tools.write("orders", &(from..from + count).map(line).collect::<String>());
+    };
+    let total =
+        |job: &RunningJob| -> u64 { crate::rows::of_view(job, "totals").iter().map(|row| row["total"].as_u64().unwrap()).sum() };
+    let wait = |job: &RunningJob, wanted: u64| {
+        let started = Instant::now();
+        while total(job) != wanted {
+            assert!(started.elapsed() < PATIENCE, "{} of {wanted}: {:?}", total(job), job.problems());
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    };
+    send(0, 300);
+    let first = highwater.create_job("orders", &version(1, "sum(n)"), JobOptions::default()).unwrap();
+    wait(&first, (0..300).sum());
+    let second = highwater.create_job("orders-2", &version(2, "count(*)"), JobOptions::default()).unwrap();
+    wait(&second, 300);
+    send(300, 100);
+    wait(&first, (0..400).sum());
+    wait(&second, 400);
+    assert!(first.settle(PATIENCE) && second.settle(PATIENCE));
+    highwater.runtime().drop_job("orders").unwrap();
+    for (number, job) in [(1, &first), (2, &second)] {
+        let rows = folded(&tools.read_committed(&format!("totals{number}")));
+        assert_eq!(rows.len(), 5, "{rows:?}");
+        assert_eq!(job.problems(), Vec::<String>::new());
+    }
+
+    // A third one is the second, changed: it takes over what is equal and reads the topic once more for the rest.
+    assert!(second.settle(PATIENCE));
+    highwater.runtime().savepoint("orders-2", "before").unwrap();
+    let restore = RestoreFrom::Named { job: Some("orders-2".into()), name: "before".into() };
+    let more =
+        version(3, "count(*)") + "CREATE MATERIALIZED VIEW least AS SELECT item, min(n) AS least FROM orders GROUP BY item;";
+    let options = JobOptions { restore, upgrade: true, ..JobOptions::default() };
+    let third = highwater.create_job("orders-3", &more, options).unwrap();
+    let report = third.upgrade().unwrap();
+    let from = |what: &str| report.rebuilt.iter().find(|part| part.what == what).and_then(|part| part.from.clone());
+    assert_eq!(from("view least").as_deref(), Some("source orders, read again from its start"));
+    let least: BTreeMap<String, u64> = crate::rows::of_view(&third, "least")
+        .iter()
+        .map(|row| (row["item"].as_str().unwrap().to_owned(), row["least"].as_u64().unwrap()))
+        .collect();
+    assert_eq!(least.into_values().collect::<Vec<_>>(), [0, 1, 2, 3, 4]);
+    send(400, 50);
+    wait(&third, 450);
+    highwater.runtime().shutdown();
 }

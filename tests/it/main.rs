@@ -3,9 +3,11 @@
 
 #![allow(clippy::unwrap_used, reason = "a test that finds nothing to unwrap has failed, and says where")]
 
+mod changed;
 mod checkpoints;
 mod command;
 mod corpus;
+mod damage;
 mod flights;
 mod jobs;
 mod kafka;
@@ -15,8 +17,10 @@ mod processing_time;
 mod pushed;
 mod row_errors;
 mod rows;
+mod savepoints;
 mod serve;
 mod service;
+mod shop;
 mod slt;
 mod state;
 mod tables;

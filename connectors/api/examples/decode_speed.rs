@@ -1,4 +1,4 @@
-//! Prints how fast this machine decodes: Nexmark's nested lines as JSON, and a CSV file if one is given.
+//! Prints how fast this machine decodes: Nexmark's nested lines as JSON and as Avro, and a CSV file if one is given.
 //!
 //! Rates are per second of CPU time where the system tells it, so that a busy neighbour does not count.
 //!
@@ -11,7 +11,8 @@ use std::time::{Duration, Instant};
 
 use arrow::datatypes::{DataType, Field, Fields, Schema, TimeUnit};
 use highwater_connectors::Registry;
-use highwater_connectors::format::{DecoderSpec, FORMAT_FIELDS, Format, encode};
+use highwater_connectors::format::encode::{Encoding, Part, sink_message_fields};
+use highwater_connectors::format::{DecoderSpec, FORMAT_FIELDS, Format, encode, message_fields};
 use highwater_connectors::source::{PartitionId, Polled, SourceSpec};
 use highwater_plan::{OptionReader, Options};
 
@@ -63,6 +64,10 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         generate(&format!("nexmark generator, {name}"), schema.clone(), used, "all")?;
     }
     generate("nexmark generator, type = 'bid', without extra", Schema::new(bid), vec![0, 1, 2, 3, 4, 5], "bid")?;
+
+    for (name, used) in [("all columns", &[0, 1, 2, 3][..]), ("event_type and bid", &[0, 3]), ("event_type", &[0])] {
+        avro(&format!("avro, nexmark, {name}"), &schema, used)?;
+    }
 
     let lines = nexmark_lines(schema.clone())?;
     let lines = String::from_utf8(lines)?.replace("T", " ").into_bytes();
@@ -124,6 +129,48 @@ fn nexmark_lines(schema: Schema) -> Result<Vec<u8>, Box<dyn std::error::Error>> 
         encode::ndjson(&batch.rows, &mut lines)?;
     }
     Ok(lines)
+}
+
+/// The same rows as messages of Avro.
+fn avro(name: &str, schema: &Schema, used: &[usize]) -> Result<(), Box<dyn std::error::Error>> {
+    let none = Options::default();
+    let reader = OptionReader::new(&none, "the format", &[&sink_message_fields()])?;
+    let encoding = Encoding::avro(&reader, &none, &schema.fields, "event", "events", Part::Row)?;
+    let source = Registry::builtin().open_source(&spec(schema.clone(), vec![0, 1, 2, 3], "all", "200000"))?;
+    let mut reader = source.read(&PartitionId::new("0"), None, Arc::new(|| {}))?;
+    let (mut bytes, mut ends) = (Vec::new(), Vec::new());
+    while let Polled::Batch(batch) = reader.poll(1_024)? {
+        let writer = encoding.writer(&batch.rows)?;
+        for row in 0..batch.rows.num_rows() {
+            writer.write(row, &mut bytes);
+            ends.push(bytes.len());
+        }
+    }
+    let text = encoding.schema().unwrap_or_default();
+    let options = Options::from_pairs([("format", "avro"), ("avro.schema", text)]);
+    let format = Format::of_messages(&OptionReader::new(&options, "the format", &[FORMAT_FIELDS, &message_fields()])?)?;
+    let spec = DecoderSpec {
+        schema: Arc::new(schema.clone()),
+        used: used.to_vec(),
+        primary_key: Vec::new(),
+        keeps_origin: false,
+        defaults: Vec::new(),
+    };
+    let mut decoder = format.decoder(&spec, &options)?;
+    let mut best = Duration::MAX;
+    for _ in 0..5 {
+        let (clock, mut start) = (Clock::start(), 0);
+        for end in &ends {
+            decoder.decode(&bytes[start..*end])?;
+            start = *end;
+            if decoder.rows() == 1_024 || start == bytes.len() {
+                black_box(decoder.take()?.rows);
+            }
+        }
+        best = best.min(clock.elapsed());
+    }
+    report(name, ends.len(), bytes.len(), best);
+    Ok(())
 }
 
 fn decode(

@@ -1,29 +1,41 @@
 //! Formats: bytes to Arrow and back.
 //!
-//! A [`Format`] is what a statement's options say: which of JSON, CSV, and changes as JSON, and the details. It makes
-//! [`Decoder`]s, which are fed one record at a time (a line, a message) and give back columns; a record that does not decode
+//! A [`Format`] is what a statement's options say: which of JSON, CSV, changes as JSON, and for messages Avro, Protobuf and raw bytes,
+//! and the details. It makes [`Decoder`]s, which are fed one record at a time (a line, a message) and give back columns; a record that does not decode
 //! is an error with its reason and disturbs no other. [`encode`] is the way out: NDJSON and CSV.
 
 pub mod encode;
 
+mod avro;
 pub(crate) mod column;
 mod csv;
 mod decimal;
 mod decoder;
 mod json;
+mod messages;
+mod protobuf;
+mod raw;
+mod rows;
+mod scalar;
+mod schemas;
 pub(crate) mod text;
 pub(crate) mod time;
+
+use std::sync::Arc;
 
 use arrow::datatypes::{SchemaRef, TimeUnit};
 use highwater_plan::{Diagnostic, Field, OptionReader, Options};
 
 use self::csv::CsvDialect;
 use self::json::Meaning;
+use self::messages::Messages;
 use self::text::Rules;
 
 pub(crate) use decoder::BatchOrigin;
 pub use decoder::{Decoded, Decoder};
 pub(crate) use json::objects as json_objects;
+pub use messages::message_fields;
+pub use schemas::Readiness;
 
 /// The options of formats.
 pub const FORMAT_FIELDS: &[Field] = &[
@@ -53,13 +65,26 @@ pub struct Format {
     refuses_unknown: bool,
     csv: CsvDialect,
     row_bytes_max: usize,
+    /// What messages need besides.
+    messages: Option<Arc<Messages>>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Kind {
     Json(Meaning),
     Csv,
+    Avro { changes: bool },
+    Protobuf,
+    Raw,
 }
+
+/// The formats of lines, which messages may have as well.
+const KINDS: &[(&str, Kind)] = &[
+    ("json", Kind::Json(Meaning::Row)),
+    ("csv", Kind::Csv),
+    ("debezium", Kind::Json(Meaning::Debezium)),
+    ("changelog", Kind::Json(Meaning::Signed)),
+];
 
 /// What a decoder is for.
 #[derive(Debug, Clone)]
@@ -87,12 +112,10 @@ impl DecoderSpec {
 impl Format {
     /// Reads the format's options; `reader` knows [`FORMAT_FIELDS`].
     pub fn from_options(reader: &OptionReader<'_>) -> Result<Format, Diagnostic> {
-        const KINDS: &[(&str, Kind)] = &[
-            ("json", Kind::Json(Meaning::Row)),
-            ("csv", Kind::Csv),
-            ("debezium", Kind::Json(Meaning::Debezium)),
-            ("changelog", Kind::Json(Meaning::Signed)),
-        ];
+        Format::read(reader, KINDS)
+    }
+
+    fn read(reader: &OptionReader<'_>, kinds: &[(&str, Kind)]) -> Result<Format, Diagnostic> {
         const EPOCHS: &[(&str, TimeUnit)] = &[
             ("iso", TimeUnit::Millisecond),
             ("epoch_s", TimeUnit::Second),
@@ -113,7 +136,7 @@ impl Format {
             return Err(reader.invalid("row_bytes_max", BYTES));
         }
         Ok(Format {
-            kind: reader.choice("format", KINDS)?.unwrap_or(Kind::Json(Meaning::Row)),
+            kind: reader.choice("format", kinds)?.unwrap_or(Kind::Json(Meaning::Row)),
             epoch: reader.choice("format.timestamp", EPOCHS)?.unwrap_or(TimeUnit::Millisecond),
             refuses_unknown: !reader.flag("ignore_unknown_fields", true)?,
             csv: CsvDialect {
@@ -122,6 +145,7 @@ impl Format {
                 null: reader.optional("csv.null").unwrap_or_default().to_string(),
             },
             row_bytes_max,
+            messages: None,
         })
     }
 
@@ -146,6 +170,11 @@ impl Format {
         self.kind == Kind::Csv
     }
 
+    /// Whether records are changes that say themselves which row is gone.
+    pub fn tells_deletions(&self) -> bool {
+        matches!(self.kind, Kind::Json(Meaning::Debezium) | Kind::Avro { changes: true })
+    }
+
     /// The longest row in bytes.
     pub fn row_bytes_max(&self) -> usize {
         self.row_bytes_max
@@ -154,8 +183,8 @@ impl Format {
     /// Where the record at the start of `text` ends: the place of its line feed, if it is complete.
     pub fn record_end(&self, text: &[u8]) -> Option<usize> {
         match self.kind {
-            Kind::Json(_) => memchr::memchr(b'\n', text),
             Kind::Csv => csv::record_end(text, self.csv.delimiter),
+            Kind::Json(_) | Kind::Avro { .. } | Kind::Protobuf | Kind::Raw => memchr::memchr(b'\n', text),
         }
     }
 

@@ -123,6 +123,24 @@ pub trait Source: Send + Sync {
         waker: Waker,
     ) -> Result<Box<dyn PartitionReader>, SourceError>;
 
+    /// Whether [`Source::again`] gives what was given before.
+    fn repeats(&self) -> bool {
+        false
+    }
+
+    /// Reads a partition from where the options say that reading starts up to `until`, where a reader stood once, and as fast
+    /// as it can; then the reader has [finished](Polled::Finished). Only asked of sources that [repeat](Source::repeats).
+    fn again(&self, partition: &PartitionId, until: &Offset, waker: Waker) -> Result<Box<dyn PartitionReader>, SourceError> {
+        let _ = (until, waker);
+        Err(SourceError::fatal(format!("partition '{partition}' cannot be read again")))
+    }
+
+    /// Looks whether what the statement declares goes together with what is outside now, a schema in a registry for example. Asked
+    /// when a job begins, not when it goes on: what others have changed meanwhile is no reason not to.
+    fn check(&self) -> Result<(), Diagnostic> {
+        Ok(())
+    }
+
     /// Told that the job goes on from a checkpoint, or that it has begun: partitions that are read without an offset from then
     /// on are new, and are read from their beginning, wherever the options say that reading starts.
     fn resumes(&self) {}

@@ -6,6 +6,8 @@ mod publisher;
 
 use std::time::Duration;
 
+use arrow::datatypes::Schema;
+use highwater_connectors::format::encode::{Encoding, Part, SchemaError, sink_message_fields};
 use highwater_connectors::sink::{COMMON_FIELDS, Delivery, SinkConnector, SinkSpec, SinkTarget};
 use highwater_plan::{Diagnostic, Field, OptionReader, Span};
 use rdkafka::consumer::{BaseConsumer, Consumer};
@@ -26,7 +28,7 @@ const FIELDS: &[Field] = &[
     Field { key: "key", about: "columns, separated by commas, that the messages' keys have; default those that identify a row" },
     Field {
         key: "format",
-        about: "json (rows), changelog (rows with op and epoch), upsert (rows by key, nothing for a deleted one) or debezium; default what fits the rows",
+        about: "json (rows), changelog (rows with op and epoch), upsert (rows by key, nothing for a deleted one), debezium, debezium-avro, avro or protobuf (rows, by key if they change), or raw (one column as it is); default what of JSON fits the rows",
     },
     Field { key: "partitioner", about: "murmur2 (as Java's producers, the default), crc32, fnv1a or random" },
     Field {
@@ -72,7 +74,7 @@ impl SinkConnector for KafkaSink {
     }
 
     fn fields(&self) -> Vec<Field> {
-        [CLIENT_FIELDS, FIELDS, COMMON_FIELDS].concat()
+        [CLIENT_FIELDS, FIELDS, &sink_message_fields(), COMMON_FIELDS].concat()
     }
 
     fn publishes_exactly_once(&self) -> bool {
@@ -80,27 +82,47 @@ impl SinkConnector for KafkaSink {
     }
 
     fn validate(&self, spec: &SinkSpec) -> Result<(), Diagnostic> {
-        let (options, _) = read(spec)?;
+        let (options, encoder) = read(spec)?;
         match options.check_topic(GLANCE) {
             // That nobody answers says nothing of the statement: it may be looked at where the brokers cannot be reached.
-            Err(error) if error.code == UNREACHABLE => Ok(()),
-            result => result,
+            Err(error) if error.code == UNREACHABLE => {}
+            result => result?,
         }
+        answered(encoder.check(), spec)
     }
 
     fn open(&self, spec: &SinkSpec) -> Result<SinkTarget, Diagnostic> {
         let (options, encoder) = read(spec)?;
         options.check_topic(PATIENCE)?;
+        answered(encoder.register(), spec)?;
         Ok(SinkTarget::Publisher(Box::new(KafkaPublisher::new(options, encoder))))
+    }
+}
+
+/// What the registry says of the schemas. One that does not answer says nothing: publishing waits for it.
+fn answered(result: Result<(), SchemaError>, spec: &SinkSpec) -> Result<(), Diagnostic> {
+    let place = spec.options.entry("schema_registry").and_then(|entry| entry.value_span).or(spec.options.span);
+    match result {
+        Err(error) if error.fatal => Err(Diagnostic::error("registry-refused", error.message).at(place).help(
+            "change the columns so that old and new schema go together, write to another subject (schema_registry.subject), or \
+             change the subject's rules in the registry",
+        )),
+        Err(error) => {
+            tracing::warn!(sink = spec.name, "{}", error.message);
+            Ok(())
+        }
+        Ok(()) => Ok(()),
     }
 }
 
 fn read(spec: &SinkSpec) -> Result<(KafkaOptions, Encoder), Diagnostic> {
     let divided = Divided::new(&spec.options, &[("properties.bootstrap.servers", "brokers")]);
-    let reader = OptionReader::new(&divided.options, "connector 'kafka'", &[CLIENT_FIELDS, FIELDS, COMMON_FIELDS])?;
+    let of_messages = sink_message_fields();
+    let reader = OptionReader::new(&divided.options, "connector 'kafka'", &[CLIENT_FIELDS, FIELDS, &of_messages, COMMON_FIELDS])?;
     let topic = reader.required("topic")?.to_owned();
     let key = key_columns(&reader, spec)?;
-    let form = form(&reader, spec, key.as_deref())?;
+    let (form, language) = form(&reader, spec, key.as_deref())?;
+    let (key, value) = language.encodings(&reader, spec, &topic, key, form)?;
     let partitioners =
         [("murmur2", "murmur2_random"), ("crc32", "consistent_random"), ("fnv1a", "fnv1a_random"), ("random", "random")];
     let timeout = reader.duration("transaction_timeout")?.map_or(60_000, |timeout| timeout.as_millis() as u64);
@@ -125,7 +147,8 @@ fn read(spec: &SinkSpec) -> Result<(KafkaOptions, Encoder), Diagnostic> {
         transactional_id: format!("highwater-{owner}"),
         owner,
     };
-    let encoder = Encoder::new(form, key, &spec.job, &spec.name, options.delivery == Delivery::AtLeastOnce);
+    let at_least_once = options.delivery == Delivery::AtLeastOnce;
+    let encoder = Encoder::new(form, key, value, (&spec.job, &spec.name), at_least_once);
     Ok((options, encoder))
 }
 
@@ -149,36 +172,126 @@ fn key_columns(reader: &OptionReader<'_>, spec: &SinkSpec) -> Result<Option<Vec<
     Ok(Some(columns))
 }
 
-fn form(reader: &OptionReader<'_>, spec: &SinkSpec, key: Option<&[usize]>) -> Result<Form, Diagnostic> {
-    let forms = [("json", Form::Json), ("changelog", Form::Changelog), ("upsert", Form::Upsert), ("debezium", Form::Debezium)];
+/// What messages are written in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Language {
+    Json,
+    Avro,
+    Protobuf,
+    Raw,
+}
+
+/// The columns of keys, and those of values if these are not all, each with how they are written.
+type KeyAndValue = (Option<(Vec<usize>, Encoding)>, (Option<Vec<usize>>, Encoding));
+
+impl Language {
+    /// How keys and values are written, and of which columns.
+    fn encodings(
+        self,
+        reader: &OptionReader<'_>,
+        spec: &SinkSpec,
+        topic: &str,
+        key: Option<Vec<usize>>,
+        form: Form,
+    ) -> Result<KeyAndValue, Diagnostic> {
+        let languages = [("json", Language::Json), ("avro", Language::Avro), ("raw", Language::Raw)];
+        let of_keys = reader.choice("key.format", &languages)?;
+        for field in sink_message_fields().iter().filter(|field| reader.optional(field.key).is_some()) {
+            let fits = match (field.key.split('.').next(), self) {
+                (Some("key"), _) => key.is_some(),
+                (Some("protobuf"), language) => language == Language::Protobuf,
+                (Some("avro"), language) => language == Language::Avro || of_keys == Some(Language::Avro),
+                (_, language) => matches!(language, Language::Avro | Language::Protobuf) || of_keys == Some(Language::Avro),
+            };
+            if !fits {
+                let needs =
+                    if field.key == "key.format" { "a key beside it: key = '...'" } else { "a format beside it that it is for" };
+                return Err(reader.invalid(field.key, needs));
+            }
+        }
+        let avro =
+            |columns: &Schema, part: Part| Encoding::avro(reader, &spec.options, columns.fields(), &spec.name, topic, part);
+        let project = |columns: &[usize]| spec.schema.project(columns).expect("they are of these columns");
+        let (of_values, value) = match self {
+            Language::Json => (None, Encoding::Json),
+            Language::Avro => {
+                let part = if form == Form::Debezium { Part::Change } else { Part::Row };
+                (None, avro(&spec.schema, part)?)
+            }
+            Language::Protobuf => (None, Encoding::protobuf(reader, &spec.options, spec.schema.fields(), &spec.name, topic)?),
+            Language::Raw => {
+                let others = |key: &Vec<usize>| (0..spec.schema.fields().len()).filter(|at| !key.contains(at)).collect();
+                let beside: Option<Vec<usize>> = key.as_ref().map(others).filter(|others: &Vec<usize>| !others.is_empty());
+                let columns = beside.as_deref().map_or_else(|| spec.schema.clone(), |columns| project(columns).into());
+                let value = Encoding::raw(&spec.options, &columns)?;
+                (beside, value)
+            }
+        };
+        let key = key.map(|key| {
+            let default = match (self, &key[..]) {
+                (Language::Avro, _) => Language::Avro,
+                (Language::Raw, [_]) => Language::Raw,
+                _ => Language::Json,
+            };
+            let encoding = match of_keys.unwrap_or(default) {
+                Language::Avro => avro(&project(&key), Part::Key)?,
+                Language::Raw => Encoding::raw(&spec.options, &project(&key).into())?,
+                Language::Json | Language::Protobuf => Encoding::Json,
+            };
+            Ok((key, encoding))
+        });
+        Ok((key.transpose()?, (of_values, value)))
+    }
+}
+
+fn form(reader: &OptionReader<'_>, spec: &SinkSpec, key: Option<&[usize]>) -> Result<(Form, Language), Diagnostic> {
+    // Formats that are as well rows as upserts.
+    let fitting = if spec.append_only { Form::Rows } else { Form::Upsert };
+    let forms = [
+        ("json", (Form::Rows, Language::Json)),
+        ("changelog", (Form::Changelog, Language::Json)),
+        ("upsert", (Form::Upsert, Language::Json)),
+        ("debezium", (Form::Debezium, Language::Json)),
+        ("avro", (fitting, Language::Avro)),
+        ("debezium-avro", (Form::Debezium, Language::Avro)),
+        ("protobuf", (fitting, Language::Protobuf)),
+        ("raw", (fitting, Language::Raw)),
+    ];
     let default = match (spec.append_only, key) {
-        (true, _) => Form::Json,
+        (true, _) => Form::Rows,
         (false, Some(_)) => Form::Upsert,
         (false, None) => Form::Changelog,
     };
-    let form = reader.choice("format", &forms)?.unwrap_or(default);
+    let (form, language) = reader.choice("format", &forms)?.unwrap_or((default, Language::Json));
+    let name = reader.optional("format").unwrap_or("upsert");
     let refused = |message: &str, help: &str| {
         let entry = spec.options.entry("format").and_then(|entry| entry.value_span);
         Err(Diagnostic::error("invalid-option", message).at(entry.or(spec.options.span)).help(help))
     };
     match (form, key) {
-        (Form::Json, _) if !spec.append_only => refused(
+        (Form::Rows, _) if !spec.append_only => refused(
             "format 'json' cannot say that a row is taken back, and rows of this sink are",
             "say upsert, changelog or debezium, or EMIT FINAL if the rows are of windows",
         ),
         (Form::Upsert, None) => refused(
-            "format 'upsert' needs a key, and no columns are known to identify a row",
-            "name them with key = '...', or say changelog",
+            &match language {
+                Language::Json => "format 'upsert' needs a key, and no columns are known to identify a row".to_owned(),
+                _ => format!("format '{name}' needs a key where rows are taken back, and no columns are known to identify a row"),
+            },
+            match language {
+                Language::Json => "name them with key = '...', or say changelog",
+                Language::Avro | Language::Protobuf | Language::Raw => "name them with key = '...', or say debezium-avro",
+            },
         ),
         // Two rows of the result with one key would replace each other.
         (Form::Upsert, Some(key)) if spec.key.as_ref().is_some_and(|own| !own.iter().all(|column| key.contains(column))) => {
             let names: Vec<&str> = spec.key.iter().flatten().map(|column| spec.schema.field(*column).name().as_str()).collect();
             refused(
-                "the key of format 'upsert' does not identify a row: others with the same key would be lost",
+                &format!("the key of format '{name}' does not identify a row: others with the same key would be lost"),
                 &format!("a row is identified by {}: leave 'key' out, or name them, too", names.join(", ")),
             )
         }
-        _ => Ok(form),
+        _ => Ok((form, language)),
     }
 }
 

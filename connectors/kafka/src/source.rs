@@ -11,7 +11,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
-use highwater_connectors::format::{DecoderSpec, FORMAT_FIELDS, Format};
+use highwater_connectors::format::{DecoderSpec, FORMAT_FIELDS, Format, message_fields};
 use highwater_connectors::source::{
     COMMON_FIELDS, Offset, PartitionId, PartitionReader, Source, SourceConnector, SourceError, SourceSpec, Waker,
 };
@@ -44,7 +44,6 @@ const FIELDS: &[Field] = &[
     Field { key: "discovery_interval", about: "how often new partitions are looked for; default 10 s" },
     Field { key: "isolation", about: "read_committed (the default) or read_uncommitted" },
     Field { key: "until_end", about: "whether to end at what is the log's end when the source opens; default false" },
-    Field { key: "key.format", about: "json: how the key of a message without a value names the row of a table that it deletes" },
 ];
 
 /// Properties of librdkafka that the options stand for, or that reading relies on.
@@ -109,7 +108,7 @@ impl SourceConnector for KafkaSource {
     }
 
     fn fields(&self) -> Vec<Field> {
-        [CLIENT_FIELDS, FIELDS, FORMAT_FIELDS, COMMON_FIELDS].concat()
+        [CLIENT_FIELDS, FIELDS, FORMAT_FIELDS, &message_fields(), COMMON_FIELDS].concat()
     }
 
     fn metadata(&self) -> &'static [&'static str] {
@@ -119,16 +118,18 @@ impl SourceConnector for KafkaSource {
     fn open(&self, spec: &SourceSpec) -> Result<Box<dyn Source>, Diagnostic> {
         let divided =
             Divided::new(&spec.options, &[("properties.bootstrap.servers", "brokers"), ("properties.group.id", "group")]);
-        let known = [CLIENT_FIELDS, FIELDS, FORMAT_FIELDS, COMMON_FIELDS];
+        let of_messages = message_fields();
+        let known = [CLIENT_FIELDS, FIELDS, FORMAT_FIELDS, &of_messages, COMMON_FIELDS];
         let reader = OptionReader::new(&divided.options, "connector 'kafka'", &known)?;
         let options = KafkaOptions::read(&reader, &divided)?;
-        let format = Format::from_options(&reader)?;
+        let format = Format::of_messages(&reader)?;
         if reader.optional("csv.header") == Some("true") {
             return Err(reader.invalid("csv.header", "false: messages have no header, their fields are the columns in order"));
         }
         let columns = Arc::new(Columns::new(spec)?);
         let decoder = columns.decoder_spec(spec);
         format.decoder(&decoder, &spec.options)?;
+        format.check(&decoder, &spec.options)?;
 
         let partitions = options.partitions_now()?;
         options.start.check(&reader, &options.topics, &partitions)?;
@@ -183,7 +184,6 @@ impl KafkaOptions {
         if matches!(start, Start::Committed) && group.is_none() {
             return Err(reader.invalid("start", "an option 'group' beside 'committed': whose offsets are meant"));
         }
-        reader.choice("key.format", &[("json", ())])?;
         Ok(KafkaOptions {
             cluster: Cluster::read(reader, divided, OWNED)?,
             topics,
@@ -275,6 +275,19 @@ impl Deref for Topics {
     }
 }
 
+impl Topics {
+    fn number(&self, partition: &PartitionId, offset: &Offset) -> Result<i64, SourceError> {
+        let number = offset.0.parse().ok().filter(|number| *number >= 0);
+        number.ok_or_else(|| SourceError::fatal(format!("'{}' is no offset of partition '{partition}'", offset.0)))
+    }
+
+    fn reader(&self, place: Place, start: rdkafka::Offset, end: Option<i64>, waker: Waker) -> Result<Reader, SourceError> {
+        let decoder = self.format.decoder(&self.decoder, &self.spec.options);
+        let decoder = decoder.map_err(|error| SourceError::fatal(error.to_string()))?;
+        Reader::open(self, place, start, end, decoder, waker)
+    }
+}
+
 impl Source for Topics {
     fn partitions(&self) -> Result<Vec<PartitionId>, SourceError> {
         let mut found = Vec::new();
@@ -294,6 +307,11 @@ impl Source for Topics {
         Ok(found)
     }
 
+    fn check(&self) -> Result<(), Diagnostic> {
+        let topics: Vec<&str> = self.options.topics.iter().map(|topic| &**topic).collect();
+        self.format.check_registered(&self.decoder, &topics, &self.spec.options)
+    }
+
     fn resumes(&self) {
         self.resumes.store(true, Ordering::Release);
     }
@@ -307,16 +325,31 @@ impl Source for Topics {
         let place = self.options.place(partition);
         let place = place.ok_or_else(|| SourceError::fatal(format!("'{partition}' is no partition of this source")))?;
         let start = match offset {
-            Some(offset) => match offset.0.parse::<i64>() {
-                Ok(number) if number >= 0 => rdkafka::Offset::Offset(number),
-                _ => return Err(SourceError::fatal(format!("'{}' is no offset of partition '{partition}'", offset.0))),
-            },
+            Some(offset) => rdkafka::Offset::Offset(self.number(partition, offset)?),
             None => self.start_of(&place)?,
         };
-        let decoder = self.format.decoder(&self.decoder, &self.spec.options);
-        let decoder = decoder.map_err(|error| SourceError::fatal(error.to_string()))?;
-        let reader = Reader::open(self, place, start, decoder, waker)?;
-        Ok(Box::new(reader))
+        // A partition that a bounded source did not have when it was opened has nothing for it.
+        let opened = || self.opened.get(&place).copied().flatten().map_or(0, |(_, end)| end);
+        let end = self.options.until_end.then(opened);
+        Ok(Box::new(self.reader(place, start, end, waker)?))
+    }
+
+    fn repeats(&self) -> bool {
+        self.options.start.repeats()
+    }
+
+    fn again(&self, partition: &PartitionId, until: &Offset, waker: Waker) -> Result<Box<dyn PartitionReader>, SourceError> {
+        let place = self.options.place(partition);
+        let place = place.ok_or_else(|| SourceError::fatal(format!("'{partition}' is no partition of this source")))?;
+        let end = self.number(partition, until)?;
+        let begin = self.consumer.fetch_watermarks(&place.0, place.1, PATIENCE);
+        let (begin, _) = begin.map_err(|error| SourceError::passing(format!("looking where '{partition}' begins: {error}")))?;
+        if begin > 0 {
+            let (source, partition) = (&self.spec.name, &partition.0);
+            tracing::warn!(%source, %partition, begin, "what the topic had before is gone, and is not in what is rebuilt");
+        }
+        let start = self.start_of(&place)?;
+        Ok(Box::new(self.reader(place, start, Some(end), waker)?))
     }
 
     fn bounded(&self) -> bool {

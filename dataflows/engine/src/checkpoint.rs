@@ -25,6 +25,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard};
 
 pub use self::fold::fold;
+pub use self::relations::LOG_COLUMNS;
 pub(crate) use self::relations::SideRelations;
 pub use self::restore::Restore;
 pub(crate) use self::saving::{Keeps, Saved, Saving, is_replaying};
@@ -55,6 +56,9 @@ pub struct Clock {
     pub idle_since: Vec<Option<(Time, i64)>>,
 }
 
+/// Stands for a node where the watermarks are meant.
+pub(crate) const CLOCK: usize = usize::MAX;
+
 /// Names an operator of a plan.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct OperatorId {
@@ -62,6 +66,30 @@ pub struct OperatorId {
     pub node: usize,
     /// Which of the node's operators.
     pub name: String,
+}
+
+/// An operator that keeps state.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct KeptOperator {
+    /// The operator.
+    pub operator: OperatorId,
+    /// In which form: an operator that keeps the same in another form cannot take it over.
+    pub form: String,
+    /// What it follows from.
+    pub from: KeptFrom,
+    /// Whether its table 0 has all rows that its node gives, and all of their columns.
+    pub complete: bool,
+}
+
+/// What the state of an operator follows from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum KeptFrom {
+    /// What its node's inputs give.
+    Inputs,
+    /// What its node gives.
+    Output,
+    /// What happened to single rows, once: `$late`, `$rejects`, `$errors`.
+    Rows,
 }
 
 /// One operator's part of a checkpoint, on one worker.
@@ -154,6 +182,8 @@ struct Collected {
 struct Part {
     /// How often each name was met among a node's operators.
     names: BTreeMap<OperatorId, usize>,
+    /// What keeps state, and in which form.
+    kept: Vec<KeptOperator>,
     /// What keeps state, the clock included.
     givers: Vec<Giver>,
     states: Vec<OperatorState>,
@@ -256,16 +286,28 @@ impl Checkpoints {
     }
 
     /// Something that keeps state is being built; gives what it is called.
-    fn register(&self, worker: usize, mut id: OperatorId) -> (Slot, OperatorId) {
+    fn register(&self, worker: usize, id: OperatorId, from: KeptFrom, form: &dyn std::fmt::Debug) -> (Slot, OperatorId) {
+        let kept = KeptOperator { operator: id, form: format!("{form:?}"), from, complete: from == KeptFrom::Output };
+        self.register_kept(worker, kept)
+    }
+
+    fn register_kept(&self, worker: usize, mut kept: KeptOperator) -> (Slot, OperatorId) {
         let mut collected = self.lock();
         let part = &mut collected.workers[worker];
-        let same = part.names.entry(id.clone()).or_default();
+        let same = part.names.entry(kept.operator.clone()).or_default();
         *same += 1;
         if *same > 1 {
-            id.name = format!("{} #{same}", id.name);
+            kept.operator.name = format!("{} #{same}", kept.operator.name);
         }
         part.givers.push(Giver::default());
+        let id = kept.operator.clone();
+        part.kept.push(kept);
         (Slot(part.givers.len() - 1), id)
+    }
+
+    /// What keeps state on a worker.
+    pub(crate) fn kept(&self, worker: usize) -> Vec<KeptOperator> {
+        self.lock().workers[worker].kept.clone()
     }
 
     /// Takes an operator's state as of the epoch that is due.
@@ -311,7 +353,8 @@ impl Checkpoints {
 
     /// The watermarks of a worker, all of which know the same, will be given.
     pub(crate) fn register_clock(&self, worker: usize) -> Slot {
-        self.register(worker, OperatorId { node: usize::MAX, name: "clock".into() }).0
+        let id = OperatorId { node: CLOCK, name: "clock".into() };
+        self.register(worker, id, KeptFrom::Rows, &"clock").0
     }
 
     /// Takes what is known of time as of the epoch that is due, or, if it `ended`, for ever.

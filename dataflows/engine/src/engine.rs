@@ -3,7 +3,7 @@
 //! Every worker takes the same commands in the same order, builds the same dataflows, and then goes round: commands, each
 //! job's ingestion, a step of timely, publication. A worker with nothing to do parks; it never spins.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::panic::AssertUnwindSafe;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, Sender, channel};
@@ -134,6 +134,7 @@ impl Engine {
             feeds.peek().is_some() && feeds.all(|feed| feed.bounded)
         };
         let bounded: Vec<bool> = (0..job.sources.len()).map(ends).collect();
+        let given = spec.excerpt.as_ref().map_or(0, |excerpt| excerpt.given.len());
         let threads = Arc::clone(&self.threads);
         let wake_all: Arc<dyn Fn() + Send + Sync> =
             Arc::new(move || (0..threads.len()).for_each(|worker| wake(&threads, worker)));
@@ -143,14 +144,15 @@ impl Engine {
             id,
             name: spec.name.clone(),
             views: relations(&job, self.workers),
-            stats: Arc::new(JobStats::new(job.sources.len(), checkpoints)),
+            stats: Arc::new(JobStats::new(job.sources.len() + given, checkpoints)),
             alarms: Alarms::default(),
             published: (0..self.workers).map(|_| AtomicU64::new(0)).collect(),
             state: Mutex::new(JobState::Running),
             listeners: Mutex::new(Vec::new()),
-            first: read_first(&job, &bounded),
+            first: [read_first(&job, &bounded), vec![BTreeSet::new(); given]].concat(),
             wake_all: Arc::clone(&wake_all),
             job: Arc::clone(&job),
+            excerpt: spec.excerpt,
         });
         let bounded = spec.feeds.iter().filter(|feed| feed.bounded).count();
         let until = if spec.until_end && bounded > 0 { bounded } else { spec.feeds.len() };
@@ -230,7 +232,7 @@ fn wake(threads: &Threads, worker: usize) {
 }
 
 /// The relations that readers see: views, then `$late` and `$rejects` per source, `$errors` per view and sink.
-fn relations(job: &highwater_plan::Job, workers: usize) -> Vec<Arc<ViewHandle>> {
+pub(crate) fn relations(job: &highwater_plan::Job, workers: usize) -> Vec<Arc<ViewHandle>> {
     let views =
         job.views.iter().map(|view| ViewHandle::arranged(view.name.clone(), Arc::clone(&view.schema), view.key.clone(), workers));
     let late =

@@ -8,6 +8,7 @@ use highwater_plan::Job;
 
 use crate::alarm::Alarms;
 use crate::checkpoint::{CheckpointDone, Restore};
+use crate::excerpt::Excerpt;
 use crate::stats::JobStats;
 use crate::view::ViewHandle;
 use crate::{Delta, Feed, Time};
@@ -29,11 +30,13 @@ pub struct JobSpec {
     /// End the job when all bounded feeds have finished, although others have not, and although the clock would still
     /// change its results.
     pub until_end: bool,
+    /// Only this of it is run.
+    pub excerpt: Option<Excerpt>,
 }
 
 /// One feed and the worker that reads it.
 pub struct FeedSpec {
-    /// Index into [`Job::sources`].
+    /// Index into [`Job::sources`]; the numbers after those are of [`Excerpt::given`].
     pub source: usize,
     /// Which worker asks it.
     pub worker: usize,
@@ -91,6 +94,7 @@ pub(crate) struct JobShared {
     pub(crate) wake_all: Arc<dyn Fn() + Send + Sync>,
     /// Per source those that are read to their end before it.
     pub(crate) first: Vec<BTreeSet<usize>>,
+    pub(crate) excerpt: Option<Excerpt>,
 }
 
 impl std::fmt::Debug for JobHandle {

@@ -16,6 +16,7 @@ mod arrangement;
 mod checkpoint;
 mod delta;
 mod engine;
+mod excerpt;
 mod feed;
 mod first;
 mod hash;
@@ -30,13 +31,15 @@ mod watermark;
 mod words;
 
 pub use checkpoint::{
-    Checkpoint, CheckpointDone, Clock, Form, OperatorId, OperatorState, Positions, Restore, Spread, TableState, fold,
+    Checkpoint, CheckpointDone, Clock, Form, KeptFrom, KeptOperator, LOG_COLUMNS, OperatorId, OperatorState, Positions, Restore,
+    Spread, TableState, fold,
 };
 pub use delta::{Delta, OriginRows};
 pub use engine::{Engine, EngineConfig, EngineError};
+pub use excerpt::{Excerpt, kept_operators};
 pub use feed::{Feed, FeedBatch, FeedPoll, FeedState, PartitionPosition, Place, Receipt};
 pub use job::{EpochSink, FeedSpec, JobHandle, JobSpec, JobState};
-pub use operator::sides::rejects_schema;
+pub use operator::sides::{late_schema, rejects_schema};
 pub use stats::{JobStats, LatencyHistogram, OperatorStats, SourceStats};
 pub use view::{Changed, Compacted, Equals, ViewHandle};
 

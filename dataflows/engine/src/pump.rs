@@ -391,7 +391,8 @@ impl Pump {
         for (position, batch) in batches {
             let running = &self.feeds[position];
             let stats = &self.shared.stats.sources[running.source];
-            let (upserts, mut place) = (self.shared.job.sources[running.source].upserts(), batch.place);
+            let source = self.shared.job.sources.get(running.source);
+            let (upserts, mut place) = (source.is_some_and(|source| source.upserts()), batch.place);
             for mut delta in batch.deltas {
                 stats.rows.fetch_add(delta.len() as u64, Ordering::Relaxed);
                 if !delta.is_empty() {
@@ -406,7 +407,7 @@ impl Pump {
             for rejects in batch.rejects {
                 stats.rows.fetch_add(rejects.num_rows() as u64, Ordering::Relaxed);
                 stats.rejected_rows.fetch_add(rejects.num_rows() as u64, Ordering::Relaxed);
-                if let Some(relation) = &self.rejects[running.source] {
+                if let Some(Some(relation)) = self.rejects.get(running.source) {
                     relation.append(self.worker, epoch, rejects, None);
                 }
             }

@@ -80,8 +80,11 @@ pub(crate) fn render(
     feeds: &[usize],
 ) -> Rendered {
     let job = Arc::clone(&shared.job);
-    let mut sources: Vec<SourceInput> = job.sources.iter().map(|_| SourceInput::new_with_builder()).collect();
-    let inputs = sources.iter_mut().map(|source| source.to_stream(scope)).collect();
+    let excerpt = shared.excerpt.as_ref();
+    let given: &[NodeId] = excerpt.map_or(&[], |excerpt| &excerpt.given);
+    let inputs = job.sources.len() + given.len();
+    let mut sources: Vec<SourceInput> = (0..inputs).map(|_| SourceInput::new_with_builder()).collect();
+    let inputs: Vec<_> = sources.iter_mut().map(|source| source.to_stream(scope)).collect();
     let mut marks = MarkInput::new();
     let watermarks = Watermarks::new(feeds, job.sources.len(), job.uses_processing_time());
     let said = all_marks(marks.to_stream(scope));
@@ -95,14 +98,20 @@ pub(crate) fn render(
     let mut renderer =
         Renderer { scope, shared, inputs, clock, ticks, sharing, contests, recursions: Vec::new(), streams: Vec::new() };
     for id in 0..job.plan.nodes.len() {
-        let stream = needed.contains(&id).then(|| {
+        if let Some(index) = given.iter().position(|given| *given == id) {
+            renderer.streams.push(Some(renderer.inputs[job.sources.len() + index].clone()));
+            continue;
+        }
+        let runs = excerpt.map_or(&needed, |excerpt| &excerpt.nodes).contains(&id);
+        let stream = runs.then(|| {
             let stream = renderer.node(id);
             renderer.reconciled(id, stream)
         });
         renderer.streams.push(stream);
     }
     let mut arrangements = Vec::new();
-    for view in &job.views {
+    let is_run = |output: &str| excerpt.is_none_or(|excerpt| excerpt.outputs.contains(output));
+    for view in job.views.iter().filter(|view| is_run(&view.name)) {
         let handle = shared.views.iter().find(|handle| handle.name() == view.name).expect("every view has a handle");
         let stats = renderer.stats(view.node, format!("view {}", view.name));
         let stream = renderer.stream(view.node);
@@ -111,7 +120,7 @@ pub(crate) fn render(
         arranged.probe_with(&probe);
         arrangements.push(arrangement);
     }
-    for (index, (sink, writer)) in job.sinks.iter().zip(sinks).enumerate() {
+    for (index, (sink, writer)) in job.sinks.iter().zip(sinks).enumerate().filter(|(_, (sink, _))| is_run(&sink.name)) {
         renderer.sink(index, sink, writer).probe_with(&probe);
     }
     // Sources that nothing reads are consumed all the same: their frontier holds nothing back.

@@ -26,8 +26,8 @@ use highwater_store::{Checkpoint as Stored, Fold, Keep, Policy, Section, StoreEr
 use highwater_turns::{JoinHandle, Point, crash_point, spawn};
 
 pub(crate) use self::record::{Meta, Names};
-use self::record::{fold_sections, outbox_section};
-pub(crate) use self::restore::{Restored, restore};
+use self::record::{fold_sections, is_outbox, outbox_section};
+pub(crate) use self::restore::{Restored, Restoring, sizes};
 use crate::clock::Clock;
 use crate::ingest::Stood;
 use crate::open::OpenSource;
@@ -91,8 +91,8 @@ pub enum CheckpointError {
     Unreadable(String),
     /// The job is not the one that was saved.
     #[error(
-        "the checkpoint of epoch {epoch} is of another version of job '{job}': {}; give the job another name to start it from \
-         nothing, or start it anew with --fresh",
+        "the checkpoint of epoch {epoch} is of another version of job '{job}': {}; see `highwater diff`, and go on with --upgrade; \
+         or start it anew with --fresh, or under another name",
         .differences.join(", ")
     )]
     Changed {
@@ -103,6 +103,30 @@ pub enum CheckpointError {
         /// What is new, and what is gone.
         differences: Vec<String>,
     },
+    /// The job cannot go on from what was saved of another version of it.
+    #[error("job '{job}' cannot go on from the checkpoint of epoch {epoch}, which is of another version of it: {}", .why.join("; "))]
+    Refused {
+        /// The job.
+        job: String,
+        /// The checkpoint.
+        epoch: Time,
+        /// What stands in the way, and what can be done.
+        why: Vec<String>,
+    },
+    /// What a changed job needs could not be made.
+    #[error("what is new in job '{job}' cannot be made of what was read before: {why}; nothing was changed")]
+    Rebuilding {
+        /// The job.
+        job: String,
+        /// What went wrong.
+        why: String,
+    },
+    /// Nothing is kept of the job that it could go on from.
+    #[error("nothing is kept of job '{0}'")]
+    NoState(String),
+    /// The workers could not be asked.
+    #[error(transparent)]
+    Engine(#[from] highwater_engine::EngineError),
 }
 
 /// What is known of a job's checkpoints, written by their thread, read by anyone.
@@ -133,6 +157,8 @@ pub(crate) struct Checkpointing {
     pub(crate) writer: Arc<Writer>,
     /// What the store has of a job of this name is not this job's.
     pub(crate) fresh: bool,
+    /// What the first checkpoint has besides.
+    pub(crate) sections: Vec<Section>,
     pub(crate) interval: Duration,
     pub(crate) policy: Policy,
     pub(crate) queues: Vec<Queue>,
@@ -212,6 +238,8 @@ struct Thread {
     /// What other runs of the job left is deleted.
     swept: bool,
     compaction: Option<JoinHandle>,
+    /// Up to which epoch each sink was published when that was last saved.
+    published: BTreeMap<String, Time>,
     /// The last checkpoint: its epoch, and where reading stood.
     last: Option<(Time, Positions)>,
     /// When the last one was written.
@@ -228,14 +256,15 @@ enum Taken {
 }
 
 impl Thread {
-    fn new(with: Checkpointing, shared: Arc<Shared>) -> Self {
+    fn new(mut with: Checkpointing, shared: Arc<Shared>) -> Self {
         Thread {
+            unwritten: std::mem::take(&mut with.sections),
             with,
             shared,
-            unwritten: Vec::new(),
             failures: 0,
             swept: false,
             compaction: None,
+            published: BTreeMap::new(),
             last: None,
             written: Duration::ZERO,
         }
@@ -319,11 +348,16 @@ impl Thread {
         self.unwritten.extend(self.with.names.sections(&checkpoint));
         for queue in &self.with.queues {
             let (epochs, published) = queue.outbox.save(checkpoint.epoch);
-            self.unwritten.extend(outbox_section(&queue.name, &queue.schema, &epochs, published));
+            if !epochs.is_empty() || self.published.insert(queue.name.clone(), published) != Some(published) {
+                self.unwritten.extend(outbox_section(&queue.name, &queue.schema, &epochs, published));
+            }
         }
         let read = self.last.as_ref().is_none_or(|(_, positions)| *positions != checkpoint.positions);
-        if idle && !read && self.unwritten.is_empty() {
-            // Time has passed, that is all: whoever goes on from the checkpoint before finds the same.
+        let says_nothing = |section: &Section| section.rows() == 0 && !is_outbox(&section.key);
+        if idle && !read && self.unwritten.iter().all(says_nothing) {
+            // Time has passed, that is all: whoever goes on from the checkpoint before finds the same. What the watermark has freed
+            // meanwhile is said once more by each checkpoint that comes.
+            self.unwritten.clear();
             self.durable(&checkpoint);
             return Taken::Durable;
         }

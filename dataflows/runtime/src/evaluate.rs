@@ -102,6 +102,7 @@ impl Runtime {
             until_end: true,
             checkpoints: false,
             restore: None,
+            excerpt: None,
         };
         let engine = self.engine();
         let handle = engine.create(spec).map_err(|error| EvaluateError::Engine(error.to_string()))?;

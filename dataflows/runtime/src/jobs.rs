@@ -6,17 +6,18 @@
 #[cfg(test)]
 mod tests;
 
+use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::{Duration, UNIX_EPOCH};
 
 use highwater_connectors::Registry;
 use highwater_connectors::source::Waker;
-use highwater_engine::{Engine, EngineConfig, JobSpec, JobState};
+use highwater_engine::{Engine, EngineConfig, JobSpec, JobState, kept_operators};
 use highwater_plan::{Diagnostic, Job};
-use highwater_store::{Policy, Store, Writer};
+use highwater_store::{Policy, Section, Store, Writer};
 use highwater_turns::{Point, crash_point};
 
-use crate::checkpoints::{CheckpointConfig, CheckpointError, CheckpointStatus, Checkpointing, Names, Queue, Restored, restore};
+use crate::checkpoints::{CheckpointConfig, CheckpointError, CheckpointStatus, Checkpointing, Names, Queue, Restored, Restoring};
 use crate::clock::{Clock, SystemClock};
 use crate::congestion::Congestion;
 use crate::discovery::{Discovery, Growing};
@@ -24,6 +25,7 @@ use crate::open::Opening;
 use crate::outbox::Outbox;
 use crate::publishing::Publishing;
 use crate::pushed::Pushed;
+use crate::restoring::{RestoreInfo, Restores};
 use crate::running::RunningJob;
 use crate::savepoints::RestoreFrom;
 use crate::signal::Signal;
@@ -52,6 +54,7 @@ pub struct Runtime {
     checkpoints: Option<(CheckpointConfig, Store, Policy)>,
     clock: Arc<dyn Clock>,
     jobs: RwLock<Vec<Arc<RunningJob>>>,
+    restores: Restores,
     /// Held while jobs are created or dropped, one after the other; `jobs` is only locked for a moment.
     changing: Mutex<()>,
 }
@@ -63,6 +66,10 @@ pub struct CreateOptions {
     pub until_end: bool,
     /// What it begins with, if checkpoints are kept.
     pub restore: RestoreFrom,
+    /// It may go on from what was saved of another version of it: [`crate::Upgrade`].
+    pub upgrade: bool,
+    /// How many rows its sources were thought to give when it was planned; kept for [`Runtime::planned_rows`].
+    pub planned_rows: BTreeMap<String, u64>,
 }
 
 /// Where a job's checkpoints go.
@@ -72,6 +79,7 @@ struct Kept {
     writer: Arc<Writer>,
     names: Names,
     fresh: bool,
+    sections: Vec<Section>,
     pushed: Pushed,
 }
 
@@ -124,6 +132,7 @@ impl Runtime {
             checkpoints,
             clock: Arc::new(SystemClock),
             jobs: RwLock::default(),
+            restores: Restores::default(),
             changing: Mutex::default(),
         }))
     }
@@ -161,11 +170,9 @@ impl Runtime {
     fn start_job(&self, name: &str, text: &str, mut job: Job, options: CreateOptions) -> Result<RunningJob, CreateError> {
         let signal = Arc::new(Signal::default());
         let fault = Arc::new(Fault::new(Arc::clone(&signal)));
-        let kept = self
-            .checkpoints
-            .as_ref()
-            .map(|(config, store, _)| self.kept(name, text, &job, &options, config, store))
-            .transpose()?;
+        let whole = Arc::new(job.clone());
+        let kept = self.checkpoints.as_ref();
+        let kept = kept.map(|(config, store, _)| self.kept(name, text, &whole, &options, config, store)).transpose()?;
         let (kept, mut restored) = match kept {
             Some((kept, restored)) => (Some(kept), restored),
             None => (None, None),
@@ -197,15 +204,25 @@ impl Runtime {
             Queue { name: sink.name.clone(), schema: Arc::clone(&sink.schema), outbox }
         };
         let queues = opened.outboxes.into_iter().map(queue).collect();
+        let mut sinks = opened.sinks;
+        if let Some(upgraded) = restored.as_mut().and_then(|restored| restored.upgraded.as_mut()) {
+            for (sink, writer) in job.sinks.iter().zip(&mut sinks) {
+                let missed = upgraded.sinks.remove(&sink.name).filter(|missed| !missed.is_empty());
+                let written = missed.map_or(Ok(()), |missed| writer.write(upgraded.epoch, &missed));
+                written.map_err(|why| CreateError::Engine(format!("sink {}: {why}", sink.name)))?;
+            }
+        }
+        let upgrade = restored.as_mut().and_then(|restored| restored.upgraded.take()).map(|upgraded| upgraded.report);
 
         let spec = JobSpec {
             name: name.to_owned(),
             job: Arc::new(job),
             feeds: opened.feeds,
-            sinks: opened.sinks,
+            sinks,
             until_end: options.until_end,
             checkpoints: kept.is_some(),
             restore: restored.map(|restored| restored.state),
+            excerpt: None,
         };
         let handle = self.engine.create(spec).map_err(|error| CreateError::Engine(error.to_string()))?;
         let told = Arc::clone(&signal);
@@ -224,6 +241,7 @@ impl Runtime {
             signal,
             clock: Arc::clone(&self.clock),
             writing: Mutex::default(),
+            upgrade,
             threads: RwLock::default(),
         };
         let started = self.start_threads(&running, kept, queues, opened.publishing, opened.growing);
@@ -244,12 +262,13 @@ impl Runtime {
         &self,
         name: &str,
         text: &str,
-        job: &Job,
+        job: &Arc<Job>,
         options: &CreateOptions,
         config: &CheckpointConfig,
         store: &Store,
     ) -> Result<(Kept, Option<Restored>), CheckpointError> {
-        let mut names = Names::new(job, text, options.until_end);
+        let mut names = Names::new(job, kept_operators(job)?, text, options.until_end);
+        names.set_planned_rows(&options.planned_rows);
         let own = store.job(name)?;
         // Whoever had it before can write no more from here on: what is newest stays so.
         let with = highwater_store::Options::default();
@@ -267,10 +286,21 @@ impl Runtime {
         };
         crash_point(Point::Claimed);
         let adopts = matches!(&options.restore, RestoreFrom::Named { job: Some(other), .. } if other != name);
-        let restored =
-            manifest.map(|manifest| restore(&own, &manifest, job, &names, name, self.workers())).transpose()?.flatten();
+        let restoring = Restoring {
+            name,
+            job,
+            names: &names,
+            store: &own,
+            engine: &self.engine,
+            registry: &self.registry,
+            clock: &self.clock,
+            upgrade: options.upgrade,
+            progress: self.restores.begin(name, &*self.clock),
+        };
+        let restored = manifest.map(|manifest| restoring.read(&manifest)).transpose()?.flatten();
+        drop(restoring);
         crash_point(Point::Restored);
-        let restored = restored.map(|mut restored| {
+        let mut restored = restored.map(|mut restored| {
             if adopts {
                 // What the other job's sinks had still to publish, they publish.
                 restored.outboxes.clear();
@@ -283,8 +313,11 @@ impl Runtime {
         let (run, resumed) = own.map_or_else(|| (begun(), None), |(run, epoch)| (run, Some(epoch)));
         names.set_run(&run);
         let pushed = Pushed::new(&store.job(name)?, run, resumed);
-        let (location, writer, fresh) = (config.location.clone(), Arc::new(writer), restored.is_none());
-        Ok((Kept { location, interval: config.interval, writer, names, fresh, pushed }, restored))
+        let upgraded = restored.as_mut().and_then(|restored| restored.upgraded.as_mut());
+        let sections = upgraded.map(|upgraded| std::mem::take(&mut upgraded.sections));
+        let fresh = restored.is_none() || sections.is_some();
+        let (location, writer, sections) = (config.location.clone(), Arc::new(writer), sections.unwrap_or_default());
+        Ok((Kept { location, interval: config.interval, writer, names, fresh, sections, pushed }, restored))
     }
 
     fn start_threads(
@@ -315,6 +348,7 @@ impl Runtime {
             names: kept.names,
             writer: kept.writer,
             fresh: kept.fresh,
+            sections: kept.sections,
             interval: kept.interval,
             policy: self.checkpoints.as_ref().map_or_else(Policy::default, |(.., policy)| *policy),
             queues,
@@ -332,6 +366,11 @@ impl Runtime {
     /// The jobs there are, oldest first.
     pub fn jobs(&self) -> Vec<Arc<RunningJob>> {
         self.jobs.read().expect("the list is changed without panicking").clone()
+    }
+
+    /// The jobs that are being restored: they are not among [`Runtime::jobs`] yet.
+    pub fn restoring(&self) -> Vec<RestoreInfo> {
+        self.restores.list(&*self.clock)
     }
 
     /// The job of this name.

@@ -17,6 +17,7 @@
 mod evaluate;
 mod jobs;
 mod reads;
+mod restoring;
 mod running;
 mod savepoints;
 
@@ -29,6 +30,7 @@ mod discovery;
 mod outbox;
 mod publishing;
 mod pushed;
+mod upgrade;
 
 mod batch;
 mod event_time;
@@ -51,7 +53,9 @@ pub use evaluate::{EvaluateError, Evaluated};
 pub use jobs::{CreateError, CreateOptions, NoSuchJob, Runtime, RuntimeConfig, RuntimeError};
 pub use open::sink_spec;
 pub use reads::{ReadError, Snapshot, ViewRead};
+pub use restoring::RestoreInfo;
 pub use running::{PushFailure, RunningJob, SourceInfo};
 pub use savepoints::{CheckpointStore, KeptCheckpoint, RestoreFrom, SavedJob, SavedOrWhyNot, SavepointError};
 pub use sinks::SinkInfo;
 pub use status::{LastError, PartitionInfo, PartitionState};
+pub use upgrade::{StatePart, Upgrade};

@@ -141,6 +141,8 @@ impl Opening<'_> {
         let partitions = source.partitions().map_err(cannot_read)?;
         if self.resumed.is_some() {
             source.resumes();
+        } else {
+            source.check()?;
         }
 
         let epoch_rows_max = options.epoch_rows_max.unwrap_or(job.settings.epoch_rows_max);
@@ -270,7 +272,8 @@ fn workers_that_read(partitions: usize, workers: usize) -> std::ops::Range<usize
     0..partitions.clamp(1, workers)
 }
 
-fn spec_of(source: &highwater_plan::Source, workers: usize) -> SourceSpec {
+/// What a connector is told of a source that keeps nothing of its own, in so many partitions if that is for us to say.
+pub(crate) fn spec_of(source: &highwater_plan::Source, workers: usize) -> SourceSpec {
     SourceSpec {
         name: source.name.clone(),
         schema: Arc::clone(&source.schema),

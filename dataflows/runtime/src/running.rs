@@ -17,6 +17,7 @@ use crate::publishing::PublishingThread;
 use crate::signal::Signal;
 use crate::sinks::{SinkInfo, SinkStatus};
 use crate::status::{Fault, LastError, PartitionInfo};
+use crate::upgrade::Upgrade;
 
 /// A job that was created and not yet dropped; it may have finished or failed.
 pub struct RunningJob {
@@ -32,6 +33,7 @@ pub struct RunningJob {
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) writing: Mutex<()>,
     pub(crate) checkpoints: Option<Arc<CheckpointStatus>>,
+    pub(crate) upgrade: Option<Upgrade>,
     pub(crate) threads: RwLock<Threads>,
 }
 
@@ -109,6 +111,11 @@ impl RunningJob {
     /// What the engine gives to hold of it.
     pub fn handle(&self) -> &JobHandle {
         &self.handle
+    }
+
+    /// What became of its state, if it goes on from that of another version of it.
+    pub fn upgrade(&self) -> Option<&Upgrade> {
+        self.upgrade.as_ref()
     }
 
     /// What a person should know although it runs.

@@ -1,12 +1,17 @@
 //! Checkpoints from outside: which jobs a store has, their checkpoints and savepoints, and how one is made, kept and deleted.
 
+use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 
+use highwater_connectors::Registry;
 use highwater_engine::Time;
+use highwater_plan::Job;
 use highwater_store::{Kind, ManifestInfo, Store};
 
-use crate::checkpoints::{CheckpointError, Meta};
+use crate::checkpoints::{CheckpointError, Meta, sizes};
 use crate::jobs::{NoSuchJob, Runtime};
+use crate::upgrade::Upgrade;
 
 /// How long a savepoint waits for its checkpoint, and for what its sinks have to publish.
 const SAVEPOINT_WAIT: Duration = Duration::from_secs(60);
@@ -84,6 +89,24 @@ impl CheckpointStore {
         list(&self.0, job)
     }
 
+    /// By which sizes of its sources a job was planned that goes on from there: it is to be planned alike, or its operators are
+    /// others. Nothing of a job that is not kept.
+    pub fn planned_rows(&self, job: &str, at: Option<&str>) -> BTreeMap<String, u64> {
+        planned_rows(&self.0, job, at)
+    }
+
+    /// What would become of the state of a job, as of a savepoint or checkpoint or else the newest, if `new` went on from it.
+    pub fn upgrade(&self, job: &str, at: Option<&str>, new: &Arc<Job>, registry: &Registry) -> Result<Upgrade, CheckpointError> {
+        let store = self.0.job(job)?;
+        let manifest = match at {
+            Some(name) => Some(store.at(name)?),
+            None => store.latest()?,
+        };
+        let saved = manifest.map(|manifest| Ok::<_, CheckpointError>((Meta::read(&manifest)?, manifest))).transpose()?;
+        let Some((Some(meta), manifest)) = saved else { return Err(CheckpointError::NoState(job.to_owned())) };
+        Upgrade::of(&meta, &sizes(&store, &manifest)?, new, registry)
+    }
+
     /// Deletes a savepoint.
     pub fn delete_savepoint(&self, job: &str, name: &str) -> Result<(), CheckpointError> {
         Ok(self.0.job(job)?.delete_savepoint(name)?)
@@ -102,7 +125,27 @@ pub struct SavedJob {
 /// A saved job, or what is wrong with it.
 pub type SavedOrWhyNot = Result<SavedJob, CheckpointError>;
 
+/// What cannot be read is said by whoever restores it.
+fn planned_rows(store: &Store, job: &str, at: Option<&str>) -> BTreeMap<String, u64> {
+    let kept = store.job(job).and_then(|store| match at {
+        Some(name) => store.at(name).map(Some),
+        None => store.latest(),
+    });
+    let meta = kept.ok().flatten().and_then(|manifest| Meta::read(&manifest).ok().flatten());
+    meta.map(|meta| meta.planned_rows).unwrap_or_default()
+}
+
 impl Runtime {
+    /// By which sizes of its sources a job was planned that will go on from what is kept: see [`CheckpointStore::planned_rows`].
+    pub fn planned_rows(&self, job: &str, restore: &RestoreFrom) -> BTreeMap<String, u64> {
+        let Some(store) = self.store() else { return BTreeMap::new() };
+        match restore {
+            RestoreFrom::Newest => planned_rows(store, job, None),
+            RestoreFrom::Nothing => BTreeMap::new(),
+            RestoreFrom::Named { job: other, name } => planned_rows(store, other.as_deref().unwrap_or(job), Some(name)),
+        }
+    }
+
     /// By name the jobs whose checkpoints this process keeps, running or not, that were not dropped; or what is wrong with one.
     pub fn saved_jobs(&self) -> Result<Vec<(String, SavedOrWhyNot)>, CheckpointError> {
         let Some(store) = self.store() else { return Ok(Vec::new()) };

@@ -72,7 +72,7 @@ pub use self::job::{JobStore, ManifestInfo};
 pub use self::manifest::{FileRef, Kind, Manifest, Owner};
 pub use self::names::to_part;
 pub use self::policy::{Policy, Span};
-pub use self::read::{Progress, ReadOptions, Sections};
+pub use self::read::{Progress, ReadOptions, SectionInfo, Sections};
 pub use self::section::Section;
 pub use self::store::Store;
 pub use self::writer::{Checkpoint, Keep, Options, Writer};

@@ -69,6 +69,17 @@ impl fmt::Debug for ReadOptions<'_> {
     }
 }
 
+/// What is known of a section before it is read.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SectionInfo {
+    /// Its key.
+    pub key: String,
+    /// How many rows it has.
+    pub rows: u64,
+    /// How long it is in its file.
+    pub bytes: u64,
+}
+
 /// How far reading has come.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Progress {
@@ -143,6 +154,20 @@ impl JobStore {
             }
         }
         Ok(sections)
+    }
+
+    /// What a checkpoint's sections are and how large, in the order in which [`JobStore::read`] gives them, without reading them.
+    pub fn contents(&self, manifest: &Manifest) -> Result<Vec<SectionInfo>> {
+        let mut contents = Vec::new();
+        for file in &manifest.files {
+            let entries = self.index(file).map_err(|error| self.offering(error, Some(manifest.sequence)))?;
+            contents.extend(entries.into_iter().map(|entry| SectionInfo {
+                key: entry.key,
+                rows: entry.rows,
+                bytes: entry.bytes,
+            }));
+        }
+        Ok(contents)
     }
 
     /// Reads everything that a checkpoint holds, and gives nothing: whether it is whole to the last byte.

@@ -1,4 +1,5 @@
-//! A real Apache Kafka broker for tests: its jars come from Maven Central once, a KRaft node runs on free loopback ports.
+//! A real Apache Kafka broker for tests: its jars come from Maven Central once, a KRaft node runs on free loopback ports. And a
+//! [schema registry](SchemaRegistry) of our own.
 //!
 //! ```no_run
 //! let broker = highwater_broker::Broker::shared(); // one per test process
@@ -10,10 +11,12 @@
 
 mod jars;
 mod node;
+mod registry;
 mod tools;
 
 use std::sync::OnceLock;
 
+pub use self::registry::SchemaRegistry;
 pub use self::tools::Tools;
 
 use self::node::Node;

@@ -203,7 +203,16 @@ mod endless {
             FeedSpec { source: 0, worker, bounded, feed: Box::new(rows) }
         };
         let feeds = vec![feed(0, true), feed(1, false), feed(2, false)];
-        JobSpec { name: "endless".into(), job, feeds, sinks: Vec::new(), until_end: true, checkpoints: false, restore: None }
+        JobSpec {
+            name: "endless".into(),
+            job,
+            feeds,
+            sinks: Vec::new(),
+            until_end: true,
+            checkpoints: false,
+            restore: None,
+            excerpt: None,
+        }
     }
 
     /// Whether it finishes before long.
@@ -242,7 +251,16 @@ mod panicking {
     /// A job whose feed panics on the first worker.
     pub(super) fn spec(job: Arc<Job>) -> JobSpec {
         let feeds = vec![FeedSpec { source: 0, worker: 0, bounded: false, feed: Box::new(Panics) }];
-        JobSpec { name: "panics".into(), job, feeds, sinks: Vec::new(), until_end: false, checkpoints: false, restore: None }
+        JobSpec {
+            name: "panics".into(),
+            job,
+            feeds,
+            sinks: Vec::new(),
+            until_end: false,
+            checkpoints: false,
+            restore: None,
+            excerpt: None,
+        }
     }
 
     pub(super) fn wait_for_failure(engine: &Engine, handle: &JobHandle) {

@@ -13,7 +13,8 @@ const ARROWS: &[(&str, &[&str], &[&str])] = &[
     ("highwater-sql", &["highwater-plan"], &[]),
     ("highwater-turns", &[], &[]),
     ("highwater-engine", &["highwater-plan", "highwater-turns"], &["highwater-sql"]),
-    ("highwater-connectors", &["highwater-plan"], &[]),
+    ("highwater-connectors", &["highwater-plan", "highwater-schemas"], &["highwater-broker"]),
+    ("highwater-schemas", &[], &["highwater-broker"]),
     ("highwater-store", &["highwater-turns"], &[]),
     ("highwater-kafka", &["highwater-plan", "highwater-connectors"], &["highwater-broker"]),
     ("highwater-broker", &[], &[]),
@@ -53,6 +54,8 @@ const HEAVY: &[(&str, &str)] = &[
     ("differential-dataflow", "dataflows/engine"),
     ("object_store", "dataflows/store"),
     ("rdkafka", "connectors/kafka"),
+    ("prost", "connectors/schemas"),
+    ("protox", "connectors/schemas"),
     ("warp", "src/serve"),
     ("abomonation", "benches"),
 ];

@@ -55,6 +55,20 @@ impl Fields {
         Fields { columns, keys }
     }
 
+    /// Appends one column's value by `read`, and to the others what stands where only the key counts.
+    pub(crate) fn only<E>(
+        &mut self,
+        column: usize,
+        rules: &Rules,
+        read: impl FnOnce(&mut Column) -> Result<(), E>,
+    ) -> Result<(), E> {
+        read(&mut self.columns[column])?;
+        for (_, other) in self.columns.iter_mut().enumerate().filter(|(place, _)| *place != column) {
+            super::json::null(other, rules).expect("a column that is not of the key has a placeholder");
+        }
+        Ok(())
+    }
+
     /// Forgets all rows from `len` on.
     pub(crate) fn truncate(&mut self, len: usize) {
         self.columns.iter_mut().for_each(|column| column.truncate(len));

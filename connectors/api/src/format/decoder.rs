@@ -9,10 +9,15 @@ use arrow::error::ArrowError;
 use arrow::record_batch::{RecordBatch, RecordBatchOptions};
 use highwater_plan::Origin;
 
+use super::avro::AvroDecoder;
 use super::column::{Column, Unsupported};
 use super::csv::CsvDecoder;
-use super::json::JsonDecoder;
+use super::json::{self, JsonDecoder};
+use super::protobuf::ProtobufDecoder;
+use super::raw::{self, RawDecoder};
+use super::schemas::Readiness;
 use super::{DecoderSpec, Format, Kind};
+use crate::source::Waker;
 
 /// Decodes records one after another into a batch.
 #[derive(Debug)]
@@ -30,6 +35,9 @@ pub struct Decoder {
 enum Inner {
     Json(JsonDecoder),
     Csv(CsvDecoder),
+    Avro(AvroDecoder),
+    Protobuf(ProtobufDecoder),
+    Raw(RawDecoder),
 }
 
 /// The rows of the records since the last batch.
@@ -50,6 +58,19 @@ impl Decoder {
         let inner = match format.kind {
             Kind::Json(meaning) => Inner::Json(JsonDecoder::new(&spec, meaning, format.rules())?),
             Kind::Csv => Inner::Csv(CsvDecoder::new(&spec, format.csv.clone(), format.rules())?),
+            Kind::Avro { changes } => {
+                let messages = format.messages.as_ref().expect("only the options of messages make this kind");
+                let values = messages.values.clone().expect("Avro has schemas from somewhere");
+                Inner::Avro(AvroDecoder::new(&spec, changes, format.rules(), values, messages.keys.clone())?)
+            }
+            Kind::Protobuf => {
+                let messages = format.messages.as_ref().expect("only the options of messages make this kind");
+                Inner::Protobuf(ProtobufDecoder::new(&spec, format.rules(), messages)?)
+            }
+            Kind::Raw => {
+                let little = format.messages.as_ref().is_some_and(|messages| messages.little);
+                Inner::Raw(RawDecoder::new(&spec, format.rules(), little)?)
+            }
         };
         let keeps_records = spec.keeps_origin && spec.used.len() < spec.schema.fields().len();
         Ok(Decoder { format, spec, schema, inner, header: None, records: keeps_records.then(Records::default) })
@@ -60,6 +81,28 @@ impl Decoder {
         match &self.inner {
             Inner::Json(decoder) => decoder.rows(),
             Inner::Csv(decoder) => decoder.rows(),
+            Inner::Avro(decoder) => decoder.rows(),
+            Inner::Protobuf(decoder) => decoder.rows(),
+            Inner::Raw(decoder) => decoder.rows(),
+        }
+    }
+
+    /// Whether a message with this value, or with this key and no value, can be decoded now. If not, its schema is asked for,
+    /// and `waker` is called when it has come.
+    #[inline]
+    pub fn readiness(&self, value: Option<&[u8]>, key: Option<&[u8]>, waker: &Waker) -> Readiness {
+        match &self.inner {
+            Inner::Json(_) | Inner::Csv(_) | Inner::Raw(_) => Readiness::Ready,
+            Inner::Avro(decoder) => decoder.readiness(value, key, waker),
+            Inner::Protobuf(decoder) => decoder.readiness(value, waker),
+        }
+    }
+
+    /// Whether a message of white space, or of nothing, may mean a row.
+    pub fn takes_blank(&self) -> bool {
+        match &self.inner {
+            Inner::Json(_) | Inner::Csv(_) => false,
+            Inner::Avro(_) | Inner::Protobuf(_) | Inner::Raw(_) => true,
         }
     }
 
@@ -67,8 +110,8 @@ impl Decoder {
     pub fn set_header(&mut self, record: &[u8]) -> Result<(), String> {
         self.header = Some(record.to_vec());
         match &mut self.inner {
-            Inner::Json(_) => Ok(()),
             Inner::Csv(decoder) => decoder.set_header(record),
+            Inner::Json(_) | Inner::Avro(_) | Inner::Protobuf(_) | Inner::Raw(_) => Ok(()),
         }
     }
 
@@ -81,6 +124,9 @@ impl Decoder {
         match &mut self.inner {
             Inner::Json(decoder) => decoder.decode(record)?,
             Inner::Csv(decoder) => decoder.decode(record)?,
+            Inner::Avro(decoder) => decoder.decode(record)?,
+            Inner::Protobuf(decoder) => decoder.decode(record)?,
+            Inner::Raw(decoder) => decoder.decode(record)?,
         }
         let added = self.rows() - before;
         if let Some(records) = &mut self.records {
@@ -91,12 +137,25 @@ impl Decoder {
 
     /// Deletes the row of a key, as a message without a value does: a row with the diff -1 of which only the key counts.
     ///
-    /// `key` is JSON: an object with the columns of the primary key, or the value of the only one. Errors: the reason; a key
+    /// `key` is an object or record with the columns of the primary key, or the value of the only one, as the options say. Errors: the reason; a key
     /// that is incomplete, a table without one, a format without deletions.
     pub fn delete(&mut self, key: &[u8]) -> Result<(), String> {
-        match &mut self.inner {
-            Inner::Json(decoder) => decoder.delete(key)?,
+        let messages = self.format.messages.as_deref();
+        let of_avro = match &mut self.inner {
+            Inner::Avro(decoder) => decoder.delete(key),
+            _ => None,
+        };
+        let rows = match &mut self.inner {
             Inner::Csv(_) => return Err("a message without a value deletes nothing in format 'csv'".into()),
+            Inner::Json(decoder) => decoder.rows_mut(),
+            Inner::Avro(decoder) => decoder.rows_mut(),
+            Inner::Protobuf(decoder) => decoder.rows_mut(),
+            Inner::Raw(decoder) => decoder.rows_mut(),
+        };
+        match (of_avro, messages) {
+            (Some(deleted), _) => deleted?,
+            (None, Some(messages)) if messages.raw_keys => raw::delete(rows, key, messages.little)?,
+            (None, _) => json::delete(rows, key)?,
         }
         if let Some(records) = &mut self.records {
             records.push(key, 1, true);
@@ -110,6 +169,9 @@ impl Decoder {
         let (columns, diffs) = match &mut self.inner {
             Inner::Json(decoder) => decoder.take(),
             Inner::Csv(decoder) => (decoder.take(), None),
+            Inner::Avro(decoder) => decoder.take(),
+            Inner::Protobuf(decoder) => decoder.take(),
+            Inner::Raw(decoder) => decoder.take(),
         };
         let arrays = columns.iter_mut().map(Column::take).collect::<Result<Vec<ArrayRef>, _>>()?;
         let options = RecordBatchOptions::new().with_row_count(Some(rows));

@@ -3,12 +3,17 @@
 //! JSON keeps what SQL means: timestamps have the digits of their unit, decimals all of theirs, and what JSON cannot say
 //! is text (`"NaN"`) or an object with one `$` field (`{"$hex":".."}`). The decoders of this crate read all of it back.
 
+pub(crate) mod avro;
+mod message;
+pub(crate) mod protobuf;
 mod value;
 
 use arrow::error::ArrowError;
 use arrow::record_batch::RecordBatch;
 
 use self::value::Writer;
+
+pub use message::{AvroEncoding, Encoding, MessageWriter, Part, ProtobufEncoding, SchemaError, sink_message_fields};
 
 /// Appends a line of JSON for each row, with the columns' names as they are.
 pub fn ndjson(batch: &RecordBatch, out: &mut Vec<u8>) -> Result<(), ArrowError> {

@@ -84,12 +84,7 @@ impl Source for Arc<Rows> {
     }
 
     fn read(&self, _: &PartitionId, offset: Option<&Offset>, _: Waker) -> Result<Box<dyn PartitionReader>, SourceError> {
-        let next = match offset {
-            Some(offset) => {
-                offset.0.parse().map_err(|_| SourceError::fatal(format!("'{}' is no row number of datagen", offset.0)))?
-            }
-            None => 0,
-        };
+        let next = offset.map_or(Ok(0), number)?;
         let wanted = if self.spec.keeps_origin { (0..self.generators.len()).collect() } else { self.spec.used.clone() };
         let columns = wanted.into_iter().map(|index| {
             let field = self.spec.schema.fields()[index].clone();
@@ -99,6 +94,15 @@ impl Source for Arc<Rows> {
         Ok(Box::new(Reader { stream: self.clone(), columns, first: next, next, pace: Pace::start(self.rate) }))
     }
 
+    fn repeats(&self) -> bool {
+        !self.generators.iter().any(Generator::follows_clock)
+    }
+
+    fn again(&self, partition: &PartitionId, until: &Offset, waker: Waker) -> Result<Box<dyn PartitionReader>, SourceError> {
+        let (spec, generators) = (self.spec.clone(), self.generators.clone());
+        Arc::new(Rows { spec, generators, rows: Some(number(until)?), rate: None }).read(partition, None, waker)
+    }
+
     fn bounded(&self) -> bool {
         self.rows.is_some()
     }
@@ -106,6 +110,10 @@ impl Source for Arc<Rows> {
     fn rows(&self) -> Option<u64> {
         self.rows
     }
+}
+
+fn number(offset: &Offset) -> Result<u64, SourceError> {
+    offset.0.parse().map_err(|_| SourceError::fatal(format!("'{}' is no row number of datagen", offset.0)))
 }
 
 impl PartitionReader for Reader {

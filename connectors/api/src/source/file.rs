@@ -8,8 +8,9 @@ mod paths;
 mod records;
 mod tail;
 
-use std::fs::File;
+use std::fs::{self, File};
 use std::io::{self, BufReader, Read, Seek, SeekFrom};
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -97,17 +98,51 @@ impl Source for Arc<Files> {
 
     fn read(&self, partition: &PartitionId, offset: Option<&Offset>, _: Waker) -> Result<Box<dyn PartitionReader>, SourceError> {
         let path = PathBuf::from(&*partition.0);
-        let place = match offset {
-            Some(offset) => Place::parse(&offset.0)
-                .ok_or_else(|| SourceError::fatal(format!("'{}' is no position in file '{}'", offset.0, path.display())))?,
-            None => Place::default(),
-        };
+        let place = offset.map(|offset| self.place_of(offset, &path)).transpose()?.unwrap_or_default();
         let decoder = self.format.decoder(&self.spec.decoder_spec(), &self.spec.options);
         let decoder = decoder.map_err(|error| SourceError::fatal(error.to_string()))?;
         let input =
             if self.follow { Input::Followed(Tail::new(path.clone(), place)) } else { Input::Unopened(path.clone(), place) };
         let records = Records::new(self.format.clone(), place.byte, place.line);
-        Ok(Box::new(Reader { files: self.clone(), path, input, records, decoder, wants_header: true, finished: false }))
+        Ok(Box::new(Reader {
+            files: self.clone(),
+            path,
+            input,
+            records,
+            decoder,
+            wants_header: true,
+            end: u64::MAX,
+            finished: false,
+        }))
+    }
+
+    fn repeats(&self) -> bool {
+        true
+    }
+
+    fn again(&self, partition: &PartitionId, until: &Offset, _: Waker) -> Result<Box<dyn PartitionReader>, SourceError> {
+        let path = PathBuf::from(&*partition.0);
+        let place = self.place_of(until, &path)?;
+        let gone = |what: String| SourceError::fatal(format!("file '{}' cannot be read again: {what}", path.display()));
+        let metadata = fs::metadata(&path).map_err(|error| gone(error.to_string()))?;
+        if place.inode.is_some_and(|inode| inode != metadata.ino()) {
+            return Err(gone("it is another file by now".into()));
+        }
+        if !is_packed(&path) && metadata.len() < place.byte {
+            return Err(gone(format!("it has {} bytes, but was read up to byte {}", metadata.len(), place.byte)));
+        }
+        let decoder = self.format.decoder(&self.spec.decoder_spec(), &self.spec.options);
+        let decoder = decoder.map_err(|error| SourceError::fatal(error.to_string()))?;
+        Ok(Box::new(Reader {
+            files: self.clone(),
+            input: Input::Unopened(path.clone(), Place::default()),
+            path,
+            records: Records::new(self.format.clone(), 0, 0),
+            decoder,
+            wants_header: true,
+            end: place.byte,
+            finished: place.byte == 0,
+        }))
     }
 
     fn bounded(&self) -> bool {
@@ -124,6 +159,13 @@ impl Source for Arc<Files> {
         let bytes: u64 = files.iter().map(size).sum::<Option<u64>>()?;
         let (read, lines) = lines_at_start(files.first()?).ok()?;
         Some(bytes.saturating_mul(lines.max(1)) / read.max(1))
+    }
+}
+
+impl Files {
+    fn place_of(&self, offset: &Offset, path: &Path) -> Result<Place, SourceError> {
+        let wrong = || SourceError::fatal(format!("'{}' is no position in file '{}'", offset.0, path.display()));
+        Place::parse(&offset.0).ok_or_else(wrong)
     }
 }
 
@@ -153,6 +195,8 @@ struct Reader {
     decoder: Decoder,
     /// The header of the file at hand has not been read.
     wants_header: bool,
+    /// Records from this byte on are not read.
+    end: u64,
     finished: bool,
 }
 
@@ -257,6 +301,10 @@ impl PartitionReader for Reader {
         let mut rejects = Vec::new();
         let mut dry = false;
         while self.decoder.rows() + rejects.len() < rows_max.max(1) && self.records.position() - start < BATCH_BYTES_MAX {
+            if self.records.position() >= self.end {
+                dry = true;
+                break;
+            }
             match self.next()? {
                 Next::Record { range, line, position } => {
                     let record = self.records.bytes(&range);

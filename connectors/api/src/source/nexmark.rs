@@ -104,6 +104,16 @@ impl Source for Arc<Stream> {
         Ok(Box::new(Reader { stream: self.clone(), columns, next, passed: 0, pace }))
     }
 
+    fn repeats(&self) -> bool {
+        true
+    }
+
+    fn again(&self, partition: &PartitionId, until: &Offset, waker: Waker) -> Result<Box<dyn PartitionReader>, SourceError> {
+        let (spec, kind, partitions) = (self.spec.clone(), self.kind, self.partitions);
+        let before = Stream { spec, kind, partitions, events: Some(self.position(until)?), rate: None };
+        Arc::new(before).read(partition, None, waker)
+    }
+
     fn bounded(&self) -> bool {
         self.events.is_some()
     }

@@ -6,7 +6,7 @@ use std::io::Write;
 use arrow::array::Array;
 use arrow::error::ArrowError;
 use arrow::record_batch::RecordBatch;
-use highwater_connectors::format::encode::RowWriter;
+use highwater_connectors::format::encode::{Encoding, MessageWriter, SchemaError};
 use highwater_connectors::sink::{Changes, EpochChanges};
 use rdkafka::message::{Header, OwnedHeaders};
 
@@ -14,7 +14,7 @@ use rdkafka::message::{Header, OwnedHeaders};
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Form {
     /// Rows; nothing is ever taken back.
-    Json,
+    Rows,
     /// Rows with `"op":"+"` or `"-"` and the epoch.
     Changelog,
     /// The row of a key as it is after the epoch; no value if there is none any more.
@@ -27,8 +27,10 @@ pub(super) enum Form {
 #[derive(Debug)]
 pub(super) struct Encoder {
     form: Form,
-    /// The columns of keys.
-    key: Option<Vec<usize>>,
+    /// The columns of keys, and how these are written.
+    key: Option<(Vec<usize>, Encoding)>,
+    /// The columns of values, if these are not all, and how they are written.
+    value: (Option<Vec<usize>>, Encoding),
     job: String,
     sink: String,
     /// Whether each message says which it is, so that a reader knows those it has seen.
@@ -53,8 +55,28 @@ struct Fate {
 }
 
 impl Encoder {
-    pub(super) fn new(form: Form, key: Option<Vec<usize>>, job: &str, sink: &str, idempotency: bool) -> Encoder {
-        Encoder { form, key, job: job.to_owned(), sink: sink.to_owned(), idempotency }
+    pub(super) fn new(
+        form: Form,
+        key: Option<(Vec<usize>, Encoding)>,
+        value: (Option<Vec<usize>>, Encoding),
+        (job, sink): (&str, &str),
+        idempotency: bool,
+    ) -> Encoder {
+        Encoder { form, key, value, job: job.to_owned(), sink: sink.to_owned(), idempotency }
+    }
+
+    /// Looks whether the registry would take the schemas; changes nothing.
+    pub(super) fn check(&self) -> Result<(), SchemaError> {
+        self.encodings().try_for_each(Encoding::check)
+    }
+
+    /// Registers the schemas: asks the registry, and waits for it. Not before that is anything encoded.
+    pub(super) fn register(&self) -> Result<(), SchemaError> {
+        self.encodings().try_for_each(Encoding::register)
+    }
+
+    fn encodings(&self) -> impl Iterator<Item = &Encoding> {
+        self.key.iter().map(|(_, encoding)| encoding).chain([&self.value.1])
     }
 
     /// Gives each message of an epoch to `send`; stops at the first that it refuses.
@@ -63,9 +85,20 @@ impl Encoder {
         epoch: &EpochChanges,
         mut send: impl FnMut(Outgoing<'_>) -> Result<(), E>,
     ) -> Result<(), E> {
-        let keys = epoch.changes.iter().map(|changes| self.keys(&changes.rows)).collect::<Result<Vec<_>, _>>()?;
-        let keys = keys.iter().map(|batch| batch.as_ref().map(RowWriter::new).transpose()).collect::<Result<Vec<_>, _>>()?;
-        let rows = epoch.changes.iter().map(|changes| RowWriter::new(&changes.rows)).collect::<Result<Vec<_>, _>>()?;
+        let parts = epoch.changes.iter().map(|changes| self.parts(&changes.rows)).collect::<Result<Vec<_>, _>>()?;
+        let (mut keys, mut rows) = (Vec::with_capacity(parts.len()), Vec::with_capacity(parts.len()));
+        for (key, value) in &parts {
+            keys.push(match (key, &self.key) {
+                (Some(batch), Some((_, encoding))) => Some(encoding.writer(batch)?),
+                _ => None,
+            });
+            rows.push(self.value.1.writer(value)?);
+        }
+        let by_key = self.form == Form::Upsert || (self.form == Form::Debezium && self.key.is_some());
+        if by_key && keys.iter().flatten().any(MessageWriter::has_absent) {
+            let message = "the key of a row is NULL, and a raw key cannot be; say key.format = 'json', or COALESCE it";
+            return Err(ArrowError::InvalidArgumentError(message.to_owned()).into());
+        }
         let batches = Batches { keys: &keys, rows: &rows };
         let headers = self.headers(epoch.epoch);
         let mut ordinal = 0_u64;
@@ -89,8 +122,11 @@ impl Encoder {
         }
     }
 
-    fn keys(&self, rows: &RecordBatch) -> Result<Option<RecordBatch>, ArrowError> {
-        self.key.as_ref().map(|key| rows.project(key)).transpose()
+    /// The columns of keys and those of values.
+    fn parts(&self, rows: &RecordBatch) -> Result<(Option<RecordBatch>, RecordBatch), ArrowError> {
+        let key = self.key.as_ref().map(|(key, _)| rows.project(key)).transpose()?;
+        let value = self.value.0.as_ref().map_or_else(|| Ok(rows.clone()), |columns| rows.project(columns))?;
+        Ok((key, value))
     }
 
     fn headers(&self, epoch: u64) -> OwnedHeaders {
@@ -103,8 +139,8 @@ impl Encoder {
 }
 
 struct Batches<'a> {
-    keys: &'a [Option<RowWriter<'a>>],
-    rows: &'a [RowWriter<'a>],
+    keys: &'a [Option<MessageWriter<'a>>],
+    rows: &'a [MessageWriter<'a>],
 }
 
 impl Batches<'_> {
@@ -126,14 +162,15 @@ impl Batches<'_> {
                     Form::Changelog => {
                         let op = if diff < 0 { '-' } else { '+' };
                         let _ = write!(value, "{{\"op\":\"{op}\",\"epoch\":{}", epoch.epoch);
-                        self.rows[batch].write_fields(row, false, &mut value);
+                        self.rows[batch].write_fields(row, &mut value);
                         value.push(b'}');
                     }
-                    Form::Json | Form::Upsert => self.rows[batch].write_object(row, &mut value),
+                    Form::Rows | Form::Upsert => self.rows[batch].write(row, &mut value),
                 }
-                let key = self.keys[batch].is_some().then_some(key.as_slice());
+                let key = self.keys[batch].as_ref().filter(|keys| !keys.is_absent(row)).map(|_| key.as_slice());
+                let value = (!self.rows[batch].is_absent(row)).then_some(value.as_slice());
                 for _ in 0..diff.unsigned_abs() {
-                    emit(key, Some(&value))?;
+                    emit(key, value)?;
                 }
             }
         }
@@ -149,7 +186,8 @@ impl Batches<'_> {
         let mut value = Vec::new();
         for (key, fate) in self.fates(changes) {
             value.clear();
-            let row = fate.after.map(|(batch, row)| self.rows[batch].write_object(row, &mut value));
+            let after = fate.after.filter(|(batch, row)| !self.rows[*batch].is_absent(*row));
+            let row = after.map(|(batch, row)| self.rows[batch].write(row, &mut value));
             emit(Some(&key), row.map(|()| value.as_slice()))?;
         }
         Ok(())
@@ -204,7 +242,7 @@ impl Batches<'_> {
 
     fn key(&self, (batch, row): At, out: &mut Vec<u8>) {
         if let Some(key) = &self.keys[batch] {
-            key.write_object(row, out);
+            key.write(row, out);
         }
     }
 
@@ -214,15 +252,10 @@ impl Batches<'_> {
             (None, _) => 'c',
             (Some(_), None) => 'd',
         };
-        let part = |at: Option<At>, out: &mut Vec<u8>| match at {
-            Some((batch, row)) => self.rows[batch].write_object(row, out),
-            None => out.extend_from_slice(b"null"),
-        };
-        out.extend_from_slice(b"{\"before\":");
-        part(fate.before, out);
-        out.extend_from_slice(b",\"after\":");
-        part(fate.after, out);
-        let _ = write!(out, ",\"op\":\"{op}\",\"ts_ms\":{epoch}}}");
+        let part = |at: Option<At>| at.map(|(batch, row)| (&self.rows[batch], row));
+        if let Some(writer) = self.rows.first() {
+            writer.write_change(part(fate.before), part(fate.after), op, epoch, out);
+        }
     }
 }
 
@@ -254,7 +287,8 @@ mod tests {
     }
 
     fn messages(form: Form, key: Option<Vec<usize>>, all: &[&[(i64, &str, i64)]]) -> Vec<String> {
-        let encoder = Encoder::new(form, key, "j", "s", true);
+        let key = key.map(|key| (key, Encoding::Json));
+        let encoder = Encoder::new(form, key, (None, Encoding::Json), ("j", "s"), true);
         let epoch = EpochChanges { epoch: 7, changes: all.iter().map(|rows| changes(rows)).collect() };
         let mut out = Vec::new();
         let text = |bytes: Option<&[u8]>| bytes.map_or("-".to_owned(), |bytes| String::from_utf8_lossy(bytes).into_owned());
@@ -270,7 +304,7 @@ mod tests {
     #[test]
     fn rows_and_signed_rows() {
         let rows: &[(i64, &str, i64)] = &[(1, "a", 2)];
-        assert_eq!(messages(Form::Json, None, &[rows]), [r#"- {"id":1,"name":"a"} 7/0/"#, r#"- {"id":1,"name":"a"} 7/1/"#]);
+        assert_eq!(messages(Form::Rows, None, &[rows]), [r#"- {"id":1,"name":"a"} 7/0/"#, r#"- {"id":1,"name":"a"} 7/1/"#]);
         let rows: &[(i64, &str, i64)] = &[(1, "a", -1), (1, "b", 1)];
         assert_eq!(
             messages(Form::Changelog, Some(vec![0]), &[rows]),

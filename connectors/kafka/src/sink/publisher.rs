@@ -329,6 +329,10 @@ impl KafkaPublisher {
 
 impl Publisher for KafkaPublisher {
     fn take_over(&mut self) -> Result<Option<u64>, PublishError> {
+        self.encoder.register().map_err(|error| match error.fatal {
+            true => PublishError::fatal(format!("publishing to {}: {}", self.target(), error.message)),
+            false => PublishError::passing(format!("publishing to {}: {}", self.target(), error.message)),
+        })?;
         if self.options.delivery == Delivery::AtLeastOnce {
             self.producer = Some(self.connect()?);
             return Ok(None);

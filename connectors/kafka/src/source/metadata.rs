@@ -14,7 +14,7 @@ use arrow::record_batch::{RecordBatch, RecordBatchOptions};
 use highwater_connectors::format::DecoderSpec;
 use highwater_connectors::source::SourceSpec;
 use highwater_plan::{Diagnostic, Origin};
-use rdkafka::message::{BorrowedMessage, Headers, Message};
+use rdkafka::message::{Headers, Message};
 
 /// What a column takes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -223,7 +223,7 @@ impl Kept {
         }
     }
 
-    fn push(&mut self, message: &BorrowedMessage<'_>) {
+    fn push<M: Message<Headers: Headers>>(&mut self, message: &M) {
         match self {
             Kept::Topic(topic, rows) => {
                 if **topic != *message.topic() {
@@ -293,7 +293,7 @@ impl HeaderRows {
 
 impl Keeper {
     /// Whether the message has what columns of text take.
-    pub(super) fn check(&self, message: &BorrowedMessage<'_>) -> Result<(), String> {
+    pub(super) fn check<M: Message<Headers: Headers>>(&self, message: &M) -> Result<(), String> {
         for (Wanted { key, data_type, nullable }, _) in
             self.columns.keys.iter().zip(&self.kept).filter(|(_, kept)| kept.is_some())
         {
@@ -324,7 +324,7 @@ impl Keeper {
     }
 
     /// Keeps what is wanted of a message that gave this many rows.
-    pub(super) fn push(&mut self, message: &BorrowedMessage<'_>, rows: usize) {
+    pub(super) fn push<M: Message<Headers: Headers>>(&mut self, message: &M, rows: usize) {
         for kept in self.kept.iter_mut().flatten() {
             for _ in 0..rows {
                 kept.push(message);

@@ -3,13 +3,13 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use highwater_connectors::format::Decoder;
+use highwater_connectors::format::{Decoder, Readiness};
 use highwater_connectors::source::{Backlog, Offset, PartitionReader, Polled, Reject, SourceBatch, SourceError, Waker};
 use rdkafka::TopicPartitionList;
 use rdkafka::consumer::Consumer;
 use rdkafka::consumer::base_consumer::PartitionQueue;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
-use rdkafka::message::{BorrowedMessage, Message};
+use rdkafka::message::{Headers, Message, OwnedMessage};
 
 use super::metadata::Keeper;
 use super::monitor::{Events, Question, Watch};
@@ -25,6 +25,9 @@ pub(super) struct Reader {
     queue: PartitionQueue<Events>,
     watch: Arc<Watch>,
     taker: Taker,
+    waker: Waker,
+    /// A message whose schema is not known yet: the next one.
+    held: Option<OwnedMessage>,
     /// The next offset to read; the log's beginning if that is not known yet.
     position: Option<i64>,
     /// Where a bounded source ends.
@@ -52,7 +55,7 @@ impl Taker {
         self.decoder.rows() + self.rejects.len()
     }
 
-    fn take(&mut self, message: &BorrowedMessage<'_>) {
+    fn take<M: Message<Headers: Headers>>(&mut self, message: &M) {
         if let Err(reason) = self.decode(message) {
             let raw = message.payload().or(message.key()).unwrap_or_default();
             let offset = message.offset();
@@ -60,19 +63,22 @@ impl Taker {
         }
     }
 
-    fn decode(&mut self, message: &BorrowedMessage<'_>) -> Result<(), String> {
+    fn decode<M: Message<Headers: Headers>>(&mut self, message: &M) -> Result<(), String> {
         self.keeper.check(message)?;
         let rows = self.decoder.rows();
         let max = self.kafka.format.row_bytes_max();
         match message.payload() {
             Some(payload) if payload.len() > max => return Err(format!("longer than row_bytes_max = {max} bytes")),
-            Some(payload) if payload.trim_ascii().is_empty() => return Err("the message is empty".into()),
+            Some(payload) if payload.trim_ascii().is_empty() && !self.decoder.takes_blank() => {
+                return Err("the message is empty".into());
+            }
             Some(payload) => self.decoder.decode(payload)?,
-            None if self.kafka.spec.primary_key.is_empty() => match self.kafka.spec.options.get("format") {
-                // It follows a deletion that was told already, and is for the compaction of the topic.
-                Some("debezium") => {}
-                _ => return Err("a message without a value deletes the row of its key, and there is no primary key".into()),
-            },
+            None if self.kafka.spec.primary_key.is_empty() => {
+                // After a deletion that was told already it is for the compaction of the topic.
+                if !self.kafka.format.tells_deletions() {
+                    return Err("a message without a value deletes the row of its key, and there is no primary key".into());
+                }
+            }
             None => match message.key() {
                 Some(key) => self.decoder.delete(key)?,
                 None => return Err("a message with neither key nor value".into()),
@@ -88,6 +94,7 @@ impl Reader {
         kafka: &Arc<Kafka>,
         place: Place,
         start: rdkafka::Offset,
+        end: Option<i64>,
         decoder: Decoder,
         waker: Waker,
     ) -> Result<Reader, SourceError> {
@@ -99,7 +106,7 @@ impl Reader {
         let mut queue = queue.ok_or_else(|| failed(&"librdkafka has no queue for it"))?;
         let wake = Arc::clone(&waker);
         queue.set_nonempty_callback(move || wake());
-        let watch = kafka.consumer.context().watch(&place, waker);
+        let watch = kafka.consumer.context().watch(&place, Arc::clone(&waker));
         let mut list = TopicPartitionList::with_capacity(1);
         list.add_partition_offset(topic, number, start).map_err(|error| failed(&error))?;
         kafka.consumer.incremental_assign(&list).map_err(|error| failed(&error))?;
@@ -107,12 +114,12 @@ impl Reader {
             rdkafka::Offset::Offset(offset) => Some(offset),
             _ => None,
         };
-        // A partition that a bounded source did not have when it was opened has nothing for it.
-        let end = kafka.options.until_end.then(|| kafka.opened.get(&place).copied().flatten().map_or(0, |(_, end)| end));
         Ok(Reader {
             kafka: Arc::clone(kafka),
             queue,
             watch,
+            waker,
+            held: None,
             taker: Taker { decoder, keeper: kafka.columns.keeper(), rejects: Vec::new(), kafka: Arc::clone(kafka) },
             position,
             finished: end.is_some_and(|end| position.unwrap_or(0) >= end),
@@ -122,6 +129,17 @@ impl Reader {
             failure: None,
             place,
         })
+    }
+
+    fn readiness(&self, message: &OwnedMessage) -> Readiness {
+        self.taker.decoder.readiness(message.payload(), message.key(), &self.waker)
+    }
+
+    /// Takes a message that was held; how many bytes it has.
+    fn accept(&mut self, message: &OwnedMessage) -> u64 {
+        self.position = Some(message.offset() + 1);
+        self.taker.take(message);
+        bytes_of(message)
     }
 
     /// What an error in the queue means; `None` if the monitor has to find out.
@@ -170,6 +188,7 @@ impl Reader {
     /// The partition can be read again: librdkafka tells its end anew if it starts anew.
     fn start_anew(&mut self) {
         self.at_end = false;
+        self.held = None;
         let position = self.position.map_or(rdkafka::Offset::Beginning, rdkafka::Offset::Offset);
         if let Err(error) = self.kafka.consumer.seek(&self.place.0, self.place.1, position, Duration::ZERO) {
             let message = format!("reading partition {} of topic '{}' again: {error}", self.place.1, self.place.0);
@@ -199,8 +218,14 @@ impl PartitionReader for Reader {
             self.start_anew();
         }
         let before = self.position;
-        let (mut bytes, mut empty, mut failed) = (0, false, None);
-        while self.taker.rows() < rows_max.max(1) && bytes < BATCH_BYTES_MAX {
+        let (mut bytes, mut empty, mut failed, mut unready) = (0, false, None, None);
+        if let Some(message) = self.held.take() {
+            match self.readiness(&message) {
+                Readiness::Ready => bytes += self.accept(&message),
+                not => (self.held, unready) = (Some(message), Some(not)),
+            }
+        }
+        while unready.is_none() && self.taker.rows() < rows_max.max(1) && bytes < BATCH_BYTES_MAX {
             match self.queue.poll(Duration::ZERO) {
                 None => {
                     empty = true;
@@ -212,9 +237,17 @@ impl PartitionReader for Reader {
                         break;
                     }
                     self.at_end = false;
-                    self.position = Some(message.offset() + 1);
-                    bytes += (message.payload().map_or(0, <[u8]>::len) + message.key().map_or(0, <[u8]>::len)) as u64;
-                    self.taker.take(&message);
+                    match self.taker.decoder.readiness(message.payload(), message.key(), &self.waker) {
+                        Readiness::Ready => {
+                            self.position = Some(message.offset() + 1);
+                            bytes += bytes_of(&message);
+                            self.taker.take(&message);
+                        }
+                        not => {
+                            let message = message.detach();
+                            (self.held, unready) = (Some(message), Some(not));
+                        }
+                    }
                 }
                 Some(Err(KafkaError::PartitionEOF(_))) => self.at_end = true,
                 Some(Err(error)) => {
@@ -243,6 +276,16 @@ impl PartitionReader for Reader {
         if self.finished {
             return Ok(Polled::Finished);
         }
+        match unready {
+            Some(Readiness::Failed(why)) => {
+                let at = self.held.as_ref().map_or(0, Message::offset);
+                let (topic, number) = (&self.place.0, self.place.1);
+                let message = format!("waiting for the schema of offset {at} of topic '{topic}', partition {number}: {why}");
+                return Err(SourceError::passing(message));
+            }
+            Some(_) => return Ok(Polled::Waiting(None)),
+            None => {}
+        }
         if let Some(why) = &self.watch.state().away {
             let message = format!("reading partition {} of topic '{}': {why}", self.place.1, self.place.0);
             return Err(SourceError::passing(message));
@@ -259,6 +302,11 @@ impl PartitionReader for Reader {
         let position = self.position.or(state.begin)?;
         Some(Backlog { rows: u64::try_from(end - position).unwrap_or(0), bytes: 0 })
     }
+}
+
+/// Bytes of a message's key and value.
+fn bytes_of(message: &impl Message) -> u64 {
+    (message.payload().map_or(0, <[u8]>::len) + message.key().map_or(0, <[u8]>::len)) as u64
 }
 
 impl Drop for Reader {

@@ -40,6 +40,11 @@ impl Start {
         }
     }
 
+    /// Whether reading that starts now starts where it did before.
+    pub(super) fn repeats(&self) -> bool {
+        !matches!(self, Start::Latest | Start::Committed)
+    }
+
     /// Whether the partitions that it names are there.
     pub(super) fn check(&self, reader: &OptionReader<'_>, topics: &[Arc<str>], places: &[Place]) -> Result<(), Diagnostic> {
         let Start::Offsets(offsets) = self else { return Ok(()) };

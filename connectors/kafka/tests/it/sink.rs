@@ -12,7 +12,7 @@ use highwater_kafka::KafkaSink;
 use highwater_plan::{Emit, Options};
 
 /// `(id BIGINT, name VARCHAR)` into a topic, only ever added to, exactly once.
-fn spec(brokers: &str, topic: &str, job: &str, more: &[(&str, &str)]) -> SinkSpec {
+pub(crate) fn spec(brokers: &str, topic: &str, job: &str, more: &[(&str, &str)]) -> SinkSpec {
     let fields = vec![Field::new("id", DataType::Int64, true), Field::new("name", DataType::Utf8, true)];
     let pairs = [("connector", "kafka"), ("brokers", brokers), ("topic", topic)];
     SinkSpec {
@@ -28,14 +28,14 @@ fn spec(brokers: &str, topic: &str, job: &str, more: &[(&str, &str)]) -> SinkSpe
     }
 }
 
-fn publisher(spec: &SinkSpec) -> Box<dyn Publisher> {
+pub(crate) fn publisher(spec: &SinkSpec) -> Box<dyn Publisher> {
     match KafkaSink.open(spec).unwrap() {
         SinkTarget::Publisher(publisher) => publisher,
         SinkTarget::Writer(_) => panic!("it is published"),
     }
 }
 
-fn changes(rows: &[(i64, &str, i64)]) -> Changes {
+pub(crate) fn changes(rows: &[(i64, &str, i64)]) -> Changes {
     let ids = Int64Array::from_iter_values(rows.iter().map(|row| row.0));
     let names = StringArray::from_iter_values(rows.iter().map(|row| row.1));
     let rows_of = RecordBatch::try_from_iter([("id", Arc::new(ids) as _), ("name", Arc::new(names) as _)]);
@@ -43,7 +43,7 @@ fn changes(rows: &[(i64, &str, i64)]) -> Changes {
     Changes { rows: rows_of.unwrap(), diffs: Some(diffs) }
 }
 
-fn epoch(epoch: u64, rows: &[(i64, &str, i64)]) -> EpochChanges {
+pub(crate) fn epoch(epoch: u64, rows: &[(i64, &str, i64)]) -> EpochChanges {
     EpochChanges { epoch, changes: vec![changes(rows)] }
 }
 

@@ -7,10 +7,13 @@ use std::sync::Arc;
 
 use highwater_plan::{Job, Op, OutputNames};
 
-use super::{Checkpoints, OperatorId, OperatorState, Saved, Slot, Spread};
+use super::{Checkpoints, KeptFrom, OperatorId, OperatorState, Saved, Slot, Spread};
 use crate::Time;
 use crate::job::JobShared;
 use crate::view::{LOG_KEYS, ViewHandle};
+
+/// How many columns a saved row of such a relation has before the relation's own.
+pub const LOG_COLUMNS: usize = LOG_KEYS + 1;
 
 /// The side relations that a worker appends to.
 pub(crate) struct SideRelations {
@@ -32,7 +35,8 @@ impl SideRelations {
         let (mut relations, since) = (Vec::new(), checkpoints.restore.as_ref().map_or(0, |restore| restore.epoch));
         for (node, name) in names(&shared.job) {
             let Some(view) = shared.views.iter().find(|view| view.name() == name) else { continue };
-            let (slot, id) = checkpoints.register(worker, OperatorId { node, name: format!("rows of {name}") });
+            let id = OperatorId { node, name: format!("rows of {name}") };
+            let (slot, id) = checkpoints.register(worker, id, KeptFrom::Rows, &"rows");
             let restore = checkpoints.restore.as_ref();
             let had = restore.and_then(|restore| restore.take(&id, worker, 0).into_iter().next()).unwrap_or_default();
             view.resume_log(worker, since, &had, checkpoints.enabled);

@@ -3,7 +3,7 @@
 use std::cell::{Cell, RefCell};
 use std::sync::Arc;
 
-use super::{Checkpoints, Form, OperatorId, OperatorState, Slot, Spread, TableState};
+use super::{Checkpoints, Form, KeptFrom, KeptOperator, OperatorId, OperatorState, Slot, Spread, TableState};
 use crate::operator::epoch::EpochLogic;
 use crate::operator::exchange::Route;
 use crate::stats::OperatorStats;
@@ -71,7 +71,11 @@ impl Saving {
         let (slot, id) = match keeps {
             Keeps::Nothing => (None, id),
             _ => {
-                let (slot, id) = checkpoints.register(stats.worker, id);
+                let spread: Vec<Spread> = routes.iter().map(Spread::of).collect();
+                let from = logic.kept_from();
+                let complete = keeps == Keeps::Output || from == KeptFrom::Output;
+                let kept = KeptOperator { operator: id, form: format!("{keeps:?} {spread:?}"), from, complete };
+                let (slot, id) = checkpoints.register_kept(stats.worker, kept);
                 (Some(slot), id)
             }
         };
@@ -115,7 +119,8 @@ impl Saving {
         if !checkpoints.are_used() {
             return (None, Vec::new());
         }
-        let (slot, id) = checkpoints.register(stats.worker, OperatorId { node: stats.node, name: stats.name.clone() });
+        let id = OperatorId { node: stats.node, name: stats.name.clone() };
+        let (slot, id) = checkpoints.register(stats.worker, id, KeptFrom::Output, &route);
         let restore = checkpoints.restore.as_ref();
         let had = restore.and_then(|restore| restore.take(&id, stats.worker, 0).into_iter().next()).unwrap_or_default();
         let last = restore.map_or(0, |restore| restore.epoch);

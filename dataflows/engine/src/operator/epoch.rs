@@ -18,7 +18,7 @@ use timely::dataflow::operators::{Capability, InputCapability};
 use timely::progress::frontier::MutableAntichain;
 
 use crate::alarm::Alarm;
-use crate::checkpoint::{Keeps, Saved, Saving};
+use crate::checkpoint::{Keeps, KeptFrom, Saved, Saving};
 use crate::delta::Parcel;
 use crate::operator::DeltaStream;
 use crate::operator::clock::{ClockStream, TickStream};
@@ -69,6 +69,11 @@ pub(crate) trait EpochLogic {
     /// The rows of a change that it [keeps](Keeps::Inputs).
     fn kept_of(&self, _input: u32, change: &Delta) -> Delta {
         Delta::of(change.rows.clone(), change.diffs.clone())
+    }
+
+    /// What its state follows from: what its node reads, or, for those that others read through, what it gives.
+    fn kept_from(&self) -> KeptFrom {
+        KeptFrom::Inputs
     }
 
     /// Rows of a table of [inputs](Keeps::Inputs) that it keeps no longer: see [`crate::checkpoint::TableState::freed`].

@@ -39,7 +39,7 @@ pub fn rejects_schema() -> SchemaRef {
 /// Columns of `<source>$late`: the source's physical columns, then which operator refused the row, the watermark then,
 /// the missed windows (start of the first, end of the last, how many), and, for rows that are no source rows any more
 /// (behind a join or an aggregate), the operator's input row as JSON in place of the columns.
-pub(crate) fn late_schema(source: &Schema) -> SchemaRef {
+pub fn late_schema(source: &Schema) -> SchemaRef {
     let mut fields: Vec<Field> = source.fields().iter().map(|field| field.as_ref().clone().with_nullable(true)).collect();
     let micros = DataType::Timestamp(TimeUnit::Microsecond, None);
     fields.extend([

@@ -45,7 +45,10 @@ impl EpochLogic for SinkWriter {
             return;
         }
         let changes = std::mem::take(&mut inputs[0]);
-        let changes = if self.append_only { changes } else { consolidate(changes, &self.schema) };
+        let changes = match self.append_only {
+            true => changes.into_iter().map(|delta| named(delta, &self.schema)).collect(),
+            false => consolidate(changes, &self.schema),
+        };
         if changes.is_empty() {
             return;
         }
@@ -54,6 +57,13 @@ impl EpochLogic for SinkWriter {
             (self.fail)(message);
         }
     }
+}
+
+/// Rows under the names that they are written with.
+fn named(delta: Delta, schema: &SchemaRef) -> Delta {
+    let options = RecordBatchOptions::new().with_row_count(Some(delta.len()));
+    let rows = RecordBatch::try_new_with_options(Arc::clone(schema), delta.rows.columns().to_vec(), &options);
+    Delta::of(rows.expect("names apart, the schema is the rows'"), delta.diffs)
 }
 
 /// Adds up the multiplicities of equal rows and leaves out those that cancel; retractions come first.

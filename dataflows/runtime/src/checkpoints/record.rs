@@ -3,6 +3,7 @@
 //! | section | key | rows |
 //! |---|---|---|
 //! | a table of an operator | `<fingerprint of its node>/<table>/<operator>` | its changes, and in `$diff` how often |
+//! | `$late` and `$rejects` of a source | `source/0/rows of <relation>` | as above |
 //! | what a sink is to publish | `outbox/<sink>` | its changes, their `$epoch`, and in `$diff` how often |
 //!
 //! Operators go by the [fingerprint](highwater_plan::fingerprints) of what made their state, so that a job finds it although
@@ -11,15 +12,19 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use arrow::array::{Array, ArrayRef, AsArray, Int64Array, RecordBatch, RecordBatchOptions};
+use arrow::array::{Array, ArrayRef, AsArray, Int64Array, RecordBatch, RecordBatchOptions, new_null_array};
 use arrow::datatypes::{DataType, Field, Int64Type, Schema, SchemaRef};
 use highwater_connectors::sink::{Changes, EpochChanges};
-use highwater_engine::{Checkpoint, Clock, Delta, Form, OperatorId, OperatorState, Spread, TableState, Time, fold};
-use highwater_plan::{Job, fingerprints};
+use highwater_engine::{
+    Checkpoint, Clock, Delta, Form, KeptOperator, LOG_COLUMNS, OperatorId, OperatorState, Spread, TableState, Time, fold,
+    late_schema, rejects_schema,
+};
+use highwater_plan::{Job, NodeId, OutputNames, fingerprints};
 use highwater_store::{Manifest, Section};
 use serde::{Deserialize, Serialize};
 
 use super::CheckpointError;
+use crate::upgrade::{OperatorMeta, SourceMeta};
 
 /// The column of multiplicities, the last one of every section.
 const DIFF: &str = "$diff";
@@ -34,10 +39,14 @@ pub(crate) struct Meta {
     pub(crate) version: String,
     /// The job's text.
     pub(crate) text: String,
-    /// The fingerprints of all operators.
-    pub(crate) operators: BTreeSet<String>,
+    /// What keeps state, by [`Names::operator`].
+    pub(crate) operators: BTreeMap<String, OperatorMeta>,
     /// The names of views and sinks.
     pub(crate) outputs: BTreeSet<String>,
+    /// The job's sources.
+    pub(crate) sources: Vec<SourceMeta>,
+    /// How many rows they were thought to give when the job was planned.
+    pub(crate) planned_rows: BTreeMap<String, u64>,
     /// Where reading stands.
     pub(crate) partitions: Vec<PartitionMeta>,
     /// What the sources said of time, in the order of their statements.
@@ -107,25 +116,48 @@ enum SpreadMeta {
 pub(crate) struct Names {
     /// Per node.
     of_nodes: Vec<String>,
-    sources: Vec<String>,
+    /// What keeps state.
+    kept: Vec<KeptOperator>,
+    operators: BTreeMap<String, OperatorMeta>,
+    sources: Vec<SourceMeta>,
+    /// The columns of the relations that come with sources.
+    relations: BTreeMap<String, SchemaRef>,
     outputs: BTreeSet<String>,
     text: String,
     until_end: bool,
     run: Option<String>,
+    planned_rows: BTreeMap<String, u64>,
 }
 
 impl Names {
-    /// Of a job, its text, and whether it ends with its bounded sources.
-    pub(crate) fn new(job: &Job, text: &str, until_end: bool) -> Self {
+    /// Of a job, what of it [keeps state](highwater_engine::kept_operators), its text, and whether it ends with its bounded
+    /// sources.
+    pub(crate) fn new(job: &Job, kept: Vec<KeptOperator>, text: &str, until_end: bool) -> Self {
+        let of_nodes = fingerprints(job);
+        let late = |source: &highwater_plan::Source| (OutputNames::late(&source.name), late_schema(&source.schema));
+        let rejects = |source: &highwater_plan::Source| (OutputNames::rejects(&source.name), rejects_schema());
+        let relations = job.sources.iter().flat_map(|source| [late(source), rejects(source)]);
+        let relations: BTreeMap<String, SchemaRef> =
+            relations.map(|(name, schema)| (format!("rows of {name}"), schema)).collect();
+        let named = |kept: &KeptOperator| {
+            let what = what(job, &kept.operator);
+            let columns = relations.get(&kept.operator.name).map(|schema| format!(" {:?}", schema.fields()));
+            let form = format!("{}{}", kept.form, columns.unwrap_or_default());
+            (operator(&of_nodes, &relations, &kept.operator), OperatorMeta { form, what })
+        };
         let views = job.views.iter().map(|view| format!("view {}", view.name));
         let sinks = job.sinks.iter().map(|sink| format!("sink {}", sink.name));
         Names {
-            of_nodes: fingerprints(job),
-            sources: job.sources.iter().map(|source| source.name.clone()).collect(),
+            operators: kept.iter().map(named).collect(),
+            relations,
+            of_nodes,
+            kept,
+            sources: job.sources.iter().map(source_meta).collect(),
             outputs: views.chain(sinks).collect(),
             text: text.to_owned(),
             until_end,
             run: None,
+            planned_rows: BTreeMap::new(),
         }
     }
 
@@ -134,13 +166,20 @@ impl Names {
         self.run = Some(run.to_owned());
     }
 
+    /// Says by which sizes of sources the job was planned.
+    pub(crate) fn set_planned_rows(&mut self, rows: &BTreeMap<String, u64>) {
+        self.planned_rows.clone_from(rows);
+    }
+
     /// What the manifest says of a job that was dropped.
     pub(crate) fn dropped(&self) -> Meta {
         Meta {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             text: self.text.clone(),
-            operators: BTreeSet::new(),
+            operators: BTreeMap::new(),
             outputs: BTreeSet::new(),
+            sources: Vec::new(),
+            planned_rows: BTreeMap::new(),
             partitions: Vec::new(),
             watermarks: Vec::new(),
             until_end: self.until_end,
@@ -150,24 +189,38 @@ impl Names {
         }
     }
 
+    /// What the manifest says once some of every source was read.
+    pub(crate) fn meta_after_reading(&self) -> Meta {
+        let partition = |source: &SourceMeta| PartitionMeta {
+            source: source.name.clone(),
+            partition: String::new(),
+            position: String::new(),
+        };
+        let (operators, outputs) = (self.operators.clone(), self.outputs.clone());
+        let partitions = self.sources.iter().map(partition).collect();
+        Meta { operators, outputs, sources: self.sources.clone(), partitions, dropped: false, ..self.dropped() }
+    }
+
     /// What is kept of a checkpoint in its manifest.
     pub(crate) fn meta(&self, checkpoint: &Checkpoint, finished: bool) -> Meta {
         let partition = |((source, partition), position): (&(usize, String), &String)| PartitionMeta {
-            source: self.sources[*source].clone(),
+            source: self.sources[*source].name.clone(),
             partition: partition.clone(),
             position: position.clone(),
         };
         let clock = &checkpoint.clock;
         let watermark = |(index, watermark): (usize, &i64)| WatermarkMeta {
-            source: self.sources.get(index).cloned(),
+            source: self.sources.get(index).map(|source| source.name.clone()),
             watermark: *watermark,
             idle_since: clock.idle_since.get(index).copied().flatten(),
         };
         Meta {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             text: self.text.clone(),
-            operators: self.of_nodes.iter().cloned().collect(),
+            operators: self.operators.clone(),
             outputs: self.outputs.clone(),
+            sources: self.sources.clone(),
+            planned_rows: self.planned_rows.clone(),
             partitions: checkpoint.positions.iter().map(partition).collect(),
             watermarks: clock.watermarks.iter().enumerate().map(watermark).collect(),
             until_end: self.until_end,
@@ -189,26 +242,82 @@ impl Names {
     }
 
     fn key(&self, operator: &OperatorId, table: u32) -> String {
-        format!("{}/{table}/{}", self.of_nodes[operator.node], operator.name)
+        let key = self.operator(operator);
+        let (node, operator) = key.split_once('/').expect("it begins with the node's name");
+        format!("{node}/{table}/{operator}")
     }
 
-    /// What makes the job another one than that which `meta` was kept of: operators, views and sinks of which either has some
-    /// that the other has not. What only the job has, nothing is known of; and without those that only the other had, what is
-    /// left may be rendered in another way: a table that two joins shared is one join's own.
-    pub(crate) fn differs_from(&self, meta: &Meta) -> Vec<String> {
-        let new = self.outputs.difference(&meta.outputs).map(|name| format!("{name} is new"));
-        let gone = meta.outputs.difference(&self.outputs).map(|name| format!("{name} is gone"));
-        let operators: BTreeSet<String> = self.of_nodes.iter().cloned().collect();
-        let [added, removed] = [operators.difference(&meta.operators).count(), meta.operators.difference(&operators).count()];
-        let operators = (added + removed > 0).then(|| format!("{added} operators are new and {removed} are gone"));
-        new.chain(gone).chain(operators).collect()
+    /// Whether all that was saved is of this job, and all of it was.
+    pub(crate) fn is_of(&self, meta: &Meta) -> bool {
+        let forms = |operators: &BTreeMap<String, OperatorMeta>| -> Vec<(String, String)> {
+            operators.iter().map(|(key, known)| (key.clone(), known.form.clone())).collect()
+        };
+        let connectors = |sources: &[SourceMeta]| -> Vec<(String, String)> {
+            sources.iter().map(|source| (source.name.clone(), source.connector.clone())).collect()
+        };
+        self.outputs == meta.outputs
+            && forms(&self.operators) == forms(&meta.operators)
+            && connectors(&self.sources) == connectors(&meta.sources)
+    }
+
+    /// What an operator's state goes by.
+    pub(crate) fn operator(&self, id: &OperatorId) -> String {
+        operator(&self.of_nodes, &self.relations, id)
+    }
+
+    /// A section of a source's relation as it would be with the columns that the source has now: those that it had not are
+    /// NULL. Others stay as they are.
+    pub(crate) fn adapted(&self, section: Section) -> Result<Section, CheckpointError> {
+        let schema = section.key.strip_prefix(SOURCE).and_then(|key| self.relations.get(key.strip_prefix("0/")?));
+        let Some(schema) = schema.filter(|_| section.schema.fields().len() > LOG_COLUMNS) else { return Ok(section) };
+        let had = &section.schema.fields()[LOG_COLUMNS..section.schema.fields().len() - 1];
+        if had
+            .iter()
+            .map(|field| (field.name(), field.data_type()))
+            .eq(schema.fields().iter().map(|field| (field.name(), field.data_type())))
+        {
+            return Ok(section);
+        }
+        let place =
+            |field: &Arc<Field>| had.iter().position(|had| had.name() == field.name() && had.data_type() == field.data_type());
+        let places: Vec<Option<usize>> = schema.fields().iter().map(place).collect();
+        let own = schema.fields().iter().map(|field| Arc::new(field.as_ref().clone().with_nullable(true)));
+        let keys = section.schema.fields()[..LOG_COLUMNS].iter().cloned();
+        let last = section.schema.fields().last().cloned();
+        let whole = Arc::new(Schema::new(keys.chain(own).chain(last).collect::<Vec<_>>()));
+        let adapt = |batch: &RecordBatch| {
+            let own = schema.fields().iter().zip(&places).map(|(field, place)| match place {
+                Some(place) => Arc::clone(batch.column(LOG_COLUMNS + place)),
+                None => new_null_array(field.data_type(), batch.num_rows()),
+            });
+            let keys = batch.columns()[..LOG_COLUMNS].iter().cloned();
+            RecordBatch::try_new(Arc::clone(&whole), keys.chain(own).chain(batch.columns().last().cloned()).collect())
+        };
+        let batches = section.batches.iter().map(adapt).collect::<Result<Vec<_>, _>>();
+        let batches = batches.map_err(|error| CheckpointError::Unreadable(format!("section '{}': {error}", section.key)))?;
+        Ok(Section::new(section.key, Arc::clone(&whole), batches).with_meta(section.meta))
+    }
+
+    /// What a node goes by.
+    pub(crate) fn of_node(&self, node: NodeId) -> &str {
+        &self.of_nodes[node]
+    }
+
+    /// What keeps state.
+    pub(crate) fn kept(&self) -> &[KeptOperator] {
+        &self.kept
+    }
+
+    /// The same, as it is saved.
+    pub(crate) fn operators(&self) -> &BTreeMap<String, OperatorMeta> {
+        &self.operators
     }
 
     /// What the sources had said of time.
     pub(crate) fn clock(&self, meta: &Meta) -> Clock {
         let of = |source: Option<&String>| meta.watermarks.iter().find(|known| known.source.as_ref() == source);
         let processing = of(None).is_some().then_some(None);
-        let all = self.sources.iter().map(Some).chain(processing);
+        let all = self.sources.iter().map(|source| Some(&source.name)).chain(processing);
         let mut clock = Clock::default();
         for source in all {
             let known = of(source);
@@ -226,11 +335,49 @@ impl Names {
         let (Some(name), Some(number), Some(operator)) = (parts.next(), parts.next(), parts.next()) else {
             return Err(CheckpointError::Unreadable(format!("section '{}' is of nothing", section.key)));
         };
-        let Some(node) = self.of_nodes.iter().position(|known| known == name) else { return Ok(None) };
+        let found = self.kept.iter().find(|kept| {
+            kept.operator.name == operator
+                && self.operator(&kept.operator).split_once('/').is_some_and(|(known, _)| known == name)
+        });
+        let Some(node) = found.map(|kept| kept.operator.node) else { return Ok(None) };
         let number =
             number.parse().map_err(|_| CheckpointError::Unreadable(format!("section '{}' has no table", section.key)))?;
         let operator = OperatorId { node, name: operator.to_owned() };
         Ok(Some(OperatorState { operator, worker: 0, tables: vec![table_of(number, section)?] }))
+    }
+}
+
+fn operator(of_nodes: &[String], relations: &BTreeMap<String, SchemaRef>, id: &OperatorId) -> String {
+    match relations.contains_key(&id.name) {
+        true => format!("{SOURCE}{}", id.name),
+        false => format!("{}/{}", of_nodes[id.node], id.name),
+    }
+}
+
+/// An operator, for people: with the views and sinks that it works for.
+fn what(job: &Job, id: &OperatorId) -> String {
+    const NAMES_MAX: usize = 3;
+    if ["view ", "table ", "rows of "].iter().any(|whole| id.name.starts_with(whole)) {
+        return id.name.clone();
+    }
+    let views = job.views.iter().map(|view| (&view.name, view.node));
+    let outputs = views.chain(job.sinks.iter().map(|sink| (&sink.name, sink.node)));
+    let names: Vec<&str> =
+        outputs.filter(|(_, node)| job.plan.upstream_of(*node).contains(&id.node)).map(|(name, _)| name.as_str()).collect();
+    let more = match names.len().saturating_sub(NAMES_MAX) {
+        0 => String::new(),
+        more => format!(" and {more} more"),
+    };
+    format!("{} of {}{more}", id.name, names[..names.len().min(NAMES_MAX)].join(", "))
+}
+
+fn source_meta(source: &highwater_plan::Source) -> SourceMeta {
+    let name = |column: usize| source.schema.fields()[column].name().clone();
+    SourceMeta {
+        name: source.name.clone(),
+        connector: source.options.get("connector").unwrap_or_default().to_owned(),
+        columns: (0..source.schema.fields().len()).map(name).collect(),
+        used: source.used.iter().copied().map(name).collect(),
     }
 }
 
@@ -254,6 +401,14 @@ pub(crate) fn outbox_section(sink: &str, schema: &SchemaRef, epochs: &[EpochChan
 }
 
 const OUTBOX: &str = "outbox/";
+
+/// What stands in place of a node's name before relations of sources.
+const SOURCE: &str = "source/";
+
+/// Whether a section of this key has rows that are to be published.
+pub(crate) fn is_outbox(key: &str) -> bool {
+    key.starts_with(OUTBOX)
+}
 
 /// The sink that a section has rows of that are to be published.
 pub(crate) fn outbox_of(section: &Section) -> Option<&str> {
@@ -281,6 +436,12 @@ pub(crate) fn outbox_epochs(sections: &[Section]) -> Result<Vec<EpochChanges>, C
         }
     }
     Ok(epochs.into_iter().map(|(epoch, changes)| EpochChanges { epoch, changes }).collect())
+}
+
+/// The rows of a table whose sections these are, oldest first and from its beginning.
+pub(crate) fn rows_of_table(key: &str, sections: &[Section]) -> Result<Vec<Delta>, CheckpointError> {
+    let folded = fold_sections(key, true, sections)?;
+    Ok(folded.map(|section| table_of(0, &section)).transpose()?.map(|table| table.changes).unwrap_or_default())
 }
 
 /// Adds up sections of one key, oldest first; `complete`: nothing came before them. `None` if nothing is left.

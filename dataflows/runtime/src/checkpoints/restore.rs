@@ -1,16 +1,22 @@
-//! Reads a job's newest checkpoint back.
+//! Reads a job's checkpoint back.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
+use highwater_connectors::Registry;
 use highwater_connectors::sink::EpochChanges;
-use highwater_engine::{Checkpoint, Restore, Time};
+use highwater_engine::{Checkpoint, Delta, Engine, OperatorState, Restore, Time};
 use highwater_plan::Job;
-use highwater_store::{JobStore, Manifest, ReadOptions, Section};
+use highwater_store::{JobStore, Manifest, ReadOptions, Section, SectionInfo};
 
 use super::CheckpointError;
-use super::record::{Meta, Names, outbox_epochs, outbox_of};
+use super::record::{Meta, Names, fold_sections, is_outbox, outbox_epochs, outbox_of, rows_of_table};
+use crate::clock::Clock;
 use crate::ingest::Stood;
 use crate::open::Resumed;
+use crate::restoring::RestoreProgress;
+use crate::upgrade::rebuild::{Rebuilding, Rebuilt};
+use crate::upgrade::{Change, Origin, Upgrade};
 
 /// What a job goes on from.
 pub(crate) struct Restored {
@@ -24,47 +30,208 @@ pub(crate) struct Restored {
     pub(crate) epoch: Time,
     /// What the checkpoint belongs to.
     pub(crate) run: Option<String>,
+    /// If the job is not the one that was saved, what became of its state.
+    pub(crate) upgraded: Option<Upgraded>,
 }
 
-/// Reads the state that `manifest` names, for a job on so many workers; `None` if that job was dropped.
-pub(crate) fn restore(
-    store: &JobStore,
-    manifest: &Manifest,
-    job: &Job,
-    names: &Names,
-    name: &str,
-    workers: usize,
-) -> Result<Option<Restored>, CheckpointError> {
-    let Some(meta) = Meta::read(manifest)? else { return Ok(None) };
-    let differences = names.differs_from(&meta);
-    if !differences.is_empty() {
-        return Err(CheckpointError::Changed { job: name.to_owned(), epoch: manifest.epoch, differences });
+/// What is to be done besides, if the job was changed.
+pub(crate) struct Upgraded {
+    pub(crate) report: Upgrade,
+    /// All of its state: what is kept of the other version is no longer of use.
+    pub(crate) sections: Vec<Section>,
+    /// What sinks that are new would have written, as of this epoch.
+    pub(crate) sinks: BTreeMap<String, Vec<Delta>>,
+    pub(crate) epoch: Time,
+}
+
+/// What restoring needs.
+pub(crate) struct Restoring<'a> {
+    pub(crate) name: &'a str,
+    pub(crate) job: &'a Arc<Job>,
+    pub(crate) names: &'a Names,
+    pub(crate) store: &'a JobStore,
+    pub(crate) engine: &'a Engine,
+    pub(crate) registry: &'a Registry,
+    pub(crate) clock: &'a Arc<dyn Clock>,
+    /// Whether the job may be another one than that which was saved.
+    pub(crate) upgrade: bool,
+    /// Told how far it is.
+    pub(crate) progress: RestoreProgress<'a>,
+}
+
+impl Restoring<'_> {
+    /// Reads the state that `manifest` names; `None` if that job was dropped.
+    pub(crate) fn read(&self, manifest: &Manifest) -> Result<Option<Restored>, CheckpointError> {
+        let Some(meta) = Meta::read(manifest)? else { return Ok(None) };
+        let change = self.change(manifest, &meta)?;
+        let mut positions = BTreeMap::new();
+        let mut read = BTreeMap::new();
+        for known in &meta.partitions {
+            let stood: Stood = known.position.parse().map_err(|error| CheckpointError::Unreadable(format!("{error}")))?;
+            positions.insert((known.source.clone(), known.partition.clone()), stood);
+            if let Some(source) = self.job.sources.iter().position(|source| source.name == known.source) {
+                read.insert((source, known.partition.clone()), known.position.clone());
+            }
+        }
+        let mut states = Vec::new();
+        let mut queued: BTreeMap<String, Vec<Section>> = BTreeMap::new();
+        let mut kept = Kept::new(change.as_ref());
+        let mut sections = self.store.read(manifest, ReadOptions::default())?;
+        while let Some(section) = sections.next() {
+            self.progress.read(sections.progress());
+            let section = self.names.adapted(section?)?;
+            kept.look(&section);
+            match outbox_of(&section) {
+                Some(sink) => queued.entry(sink.to_owned()).or_default().push(section),
+                None => {
+                    let Some(state) = self.names.state(&section)? else { continue };
+                    if change.as_ref().is_none_or(|change| !change.is_missing(&state)) {
+                        kept.reuse(section);
+                        states.push(state);
+                    }
+                }
+            }
+        }
+        let clock = self.names.clock(&meta);
+        let checkpoint = Checkpoint { epoch: manifest.epoch, states, positions: read, clock };
+        let mut checkpoints = vec![checkpoint];
+        let upgraded = match change {
+            None => None,
+            Some(change) => {
+                let rebuilt = self.rebuild(&change, &meta, &checkpoints[0], &positions, kept.rows()?)?;
+                let (positions, clock) = (checkpoints[0].positions.clone(), checkpoints[0].clock.clone());
+                let last = Checkpoint { epoch: rebuilt.epoch, states: rebuilt.states, positions, clock };
+                let mut sections = kept.sections()?;
+                sections.extend(self.names.sections(&last));
+                for (sink, queued) in &queued {
+                    if self.job.sinks.iter().any(|known| known.name == *sink) {
+                        sections.extend(fold_sections(&queued[0].key, true, queued)?);
+                    }
+                }
+                tracing::info!(job = self.name, rows = rebuilt.rows, "what was changed is rebuilt");
+                checkpoints.push(last);
+                Some(Upgraded { report: change.report, sections, sinks: rebuilt.sinks, epoch: rebuilt.epoch })
+            }
+        };
+        let outboxes = queued.into_iter().map(|(sink, sections)| Ok((sink, outbox_epochs(&sections)?)));
+        Ok(Some(Restored {
+            state: Restore::new(&checkpoints, self.engine.workers()).expect("there is one"),
+            resumed: Resumed { epoch: manifest.epoch, positions },
+            outboxes: outboxes.collect::<Result<_, CheckpointError>>()?,
+            epoch: manifest.epoch,
+            run: meta.run,
+            upgraded,
+        }))
     }
-    let mut positions = BTreeMap::new();
-    let mut read = BTreeMap::new();
-    for known in &meta.partitions {
-        let stood: Stood = known.position.parse().map_err(|error| CheckpointError::Unreadable(format!("{error}")))?;
-        positions.insert((known.source.clone(), known.partition.clone()), stood);
-        if let Some(source) = job.sources.iter().position(|source| source.name == known.source) {
-            read.insert((source, known.partition.clone()), known.position.clone());
+
+    /// How the job differs from what was saved, if it does and may.
+    fn change(&self, manifest: &Manifest, meta: &Meta) -> Result<Option<Change>, CheckpointError> {
+        if self.names.is_of(meta) {
+            return Ok(None);
+        }
+        let sizes = sizes(self.store, manifest)?;
+        let change = Change::new(self.job, self.names, meta, self.registry, &sizes);
+        let (job, epoch) = (self.name.to_owned(), manifest.epoch);
+        if !self.upgrade {
+            return Err(CheckpointError::Changed { job, epoch, differences: change.report.differences() });
+        }
+        match change.report.refused.is_empty() {
+            true => Ok(Some(change)),
+            false => Err(CheckpointError::Refused { job, epoch, why: change.report.refused }),
         }
     }
-    let mut states = Vec::new();
+
+    fn rebuild(
+        &self,
+        change: &Change,
+        meta: &Meta,
+        saved: &Checkpoint,
+        stood: &BTreeMap<(String, String), Stood>,
+        kept: BTreeMap<String, Vec<Delta>>,
+    ) -> Result<Rebuilt, CheckpointError> {
+        if change.excerpt.nodes.is_empty() && change.excerpt.outputs.is_empty() {
+            return Ok(Rebuilt { epoch: saved.epoch, states: Vec::new(), sinks: BTreeMap::new(), rows: 0 });
+        }
+        let rebuilding = Rebuilding {
+            name: self.name,
+            job: self.job,
+            change,
+            engine: self.engine,
+            registry: self.registry,
+            clock: self.clock,
+            until: &saved.clock,
+            stood,
+            sources: &meta.sources,
+            kept,
+            progress: &self.progress,
+        };
+        let rebuilt = rebuilding.run()?;
+        Ok(Rebuilt { epoch: rebuilt.epoch.max(saved.epoch), ..rebuilt })
+    }
+}
+
+/// How large the sections of a checkpoint are; of what is to be published only what has not been.
+pub(crate) fn sizes(store: &JobStore, manifest: &Manifest) -> Result<Vec<SectionInfo>, CheckpointError> {
+    let mut sizes = store.contents(manifest)?;
     let mut queued: BTreeMap<String, Vec<Section>> = BTreeMap::new();
-    for section in store.read(manifest, ReadOptions::default())? {
+    for section in store.read(manifest, ReadOptions::default().only(is_outbox))? {
         let section = section?;
-        match outbox_of(&section) {
-            Some(sink) => queued.entry(sink.to_owned()).or_default().push(section),
-            None => states.extend(names.state(&section)?),
+        queued.entry(section.key.clone()).or_default().push(section);
+    }
+    for (key, sections) in queued {
+        let bytes: u64 = sizes.iter().filter(|size| size.key == key).map(|size| size.bytes).sum();
+        let (all, left) = (sections.iter().map(Section::rows).sum::<u64>(), fold_sections(&key, true, &sections)?);
+        let rows = left.map_or(0, |left| left.rows());
+        sizes.retain(|size| size.key != key);
+        sizes.push(SectionInfo { key, rows, bytes: (bytes * rows).checked_div(all).unwrap_or(0) });
+    }
+    Ok(sizes)
+}
+
+/// Sections that a change of the job needs once more; none if it was not changed.
+struct Kept {
+    changes: bool,
+    reused: BTreeMap<String, Vec<Section>>,
+    /// Those of which rows are made that are missing.
+    origins: BTreeMap<String, Vec<Section>>,
+}
+
+impl Kept {
+    fn new(change: Option<&Change>) -> Self {
+        let tables = change.iter().flat_map(|change| change.sources.values()).filter_map(|origin| match origin {
+            Origin::Table(key) => Some(key),
+            Origin::Again => None,
+        });
+        let wanted: BTreeSet<&String> = change.iter().flat_map(|change| &change.given).chain(tables).collect();
+        let origins = wanted.into_iter().map(|key| (key.clone(), Vec::new())).collect();
+        Kept { changes: change.is_some(), reused: BTreeMap::new(), origins }
+    }
+
+    fn look(&mut self, section: &Section) {
+        if let Some(sections) = self.origins.get_mut(&section.key) {
+            sections.push(section.clone());
         }
     }
-    let checkpoint = Checkpoint { epoch: manifest.epoch, states, positions: read, clock: names.clock(&meta) };
-    let outboxes = queued.into_iter().map(|(sink, sections)| Ok((sink, outbox_epochs(&sections)?)));
-    Ok(Some(Restored {
-        state: Restore::new(&[checkpoint], workers).expect("there is one"),
-        resumed: Resumed { epoch: manifest.epoch, positions },
-        outboxes: outboxes.collect::<Result<_, CheckpointError>>()?,
-        epoch: manifest.epoch,
-        run: meta.run,
-    }))
+
+    fn reuse(&mut self, section: Section) {
+        if self.changes {
+            self.reused.entry(section.key.clone()).or_default().push(section);
+        }
+    }
+
+    fn rows(&mut self) -> Result<BTreeMap<String, Vec<Delta>>, CheckpointError> {
+        let origins = std::mem::take(&mut self.origins);
+        origins.into_iter().map(|(key, sections)| Ok((key.clone(), rows_of_table(&key, &sections)?))).collect()
+    }
+
+    fn sections(self) -> Result<Vec<Section>, CheckpointError> {
+        let folded = self.reused.iter().map(|(key, sections)| fold_sections(key, true, sections));
+        Ok(folded.collect::<Result<Vec<_>, _>>()?.into_iter().flatten().collect())
+    }
+}
+
+impl Change {
+    fn is_missing(&self, state: &OperatorState) -> bool {
+        self.missing.contains(&(state.operator.node, state.operator.name.clone()))
+    }
 }

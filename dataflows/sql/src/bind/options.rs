@@ -10,8 +10,23 @@ use super::Binder;
 const CONNECTORS: [(&str, &str); 4] =
     [("print", "stdout"), ("filesystem", "file"), ("single_file", "file"), ("preview", "stdout")];
 
+/// Formats by other names.
+const FORMATS: [(&str, &str); 5] = [
+    ("debezium-json", "debezium"),
+    ("debezium_json", "debezium"),
+    ("avro-confluent", "avro"),
+    ("debezium-avro-confluent", "debezium-avro"),
+    ("debezium_avro", "debezium-avro"),
+];
+
 /// Options by other names, per connector; `*` stands for any.
-const NAMES: [(&str, &str, &str); 7] = [
+const NAMES: [(&str, &str, &str); 13] = [
+    ("kafka", "avro-confluent.url", "schema_registry"),
+    ("kafka", "avro-confluent.schema-registry.url", "schema_registry"),
+    ("kafka", "avro-confluent.subject", "schema_registry.subject"),
+    ("kafka", "debezium-avro-confluent.url", "schema_registry"),
+    ("kafka", "debezium-avro-confluent.schema-registry.url", "schema_registry"),
+    ("kafka", "debezium-avro-confluent.subject", "schema_registry.subject"),
     ("datagen", "rows-per-second", "rate"),
     ("datagen", "number-of-rows", "rows"),
     ("*", "csv.field-delimiter", "csv.delimiter"),
@@ -81,7 +96,11 @@ pub(super) fn in_our_names(entries: Vec<OptionEntry>) -> Vec<OptionEntry> {
         }
         match entry.key.as_str() {
             "connector" => entry.value.clone_from(&connector),
-            "format" if entry.value == "debezium-json" || entry.value == "debezium_json" => entry.value = "debezium".into(),
+            "format" => {
+                if let Some((_, ours)) = FORMATS.iter().find(|(name, _)| *name == entry.value) {
+                    entry.value = ours.to_string();
+                }
+            }
             "path" if connector == "file" => {
                 if let Some(path) = entry.value.strip_prefix("file://") {
                     entry.value = path.into();

@@ -1,8 +1,7 @@
 //! Changes as JSON: Debezium's envelopes.
 //!
 //! A message is read twice: once to find its parts (the operation often comes last), once to decode what the operation
-//! needs. Without a primary key a table is a bag, and an update is the old row away and the new row there. With one, the new
-//! row replaces the old one, so the old row counts only where its key differs, and need not be complete.
+//! needs.
 
 use std::ops::Range;
 

@@ -38,6 +38,12 @@ impl Fault {
     }
 }
 
+impl From<String> for Fault {
+    fn from(what: String) -> Fault {
+        Fault::new(0, what)
+    }
+}
+
 impl fmt::Display for Fault {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let FaultInner { at, what, path } = &*self.0;

@@ -88,6 +88,11 @@ impl Dice {
 }
 
 impl Generator {
+    /// Whether its values depend on when they are made.
+    pub(super) fn follows_clock(&self) -> bool {
+        matches!(self.kind, Kind::Now { .. }) || self.children.iter().any(Generator::follows_clock)
+    }
+
     /// Appends the values of rows to a column of this generator's type.
     pub(super) fn append(&self, column: &mut Column, rows: Range<u64>, wall_us: i64) {
         for row in rows {

@@ -23,7 +23,7 @@ use arrow::datatypes::{DataType, Schema, SchemaRef};
 use super::Fresh;
 use super::layout::Layout;
 use super::side::Side;
-use crate::checkpoint::Keeps;
+use crate::checkpoint::{Keeps, KeptFrom};
 use crate::keys::Keys;
 use crate::operator::epoch::EpochLogic;
 use crate::operator::map::Mapper;
@@ -263,6 +263,10 @@ pub(crate) struct Keep(pub(crate) SharedRows);
 impl EpochLogic for Keep {
     fn keeps(&self) -> Keeps {
         Keeps::Inputs
+    }
+
+    fn kept_from(&self) -> KeptFrom {
+        KeptFrom::Output
     }
 
     fn load(&mut self, _epoch: Time, tables: &mut [Vec<Delta>]) {

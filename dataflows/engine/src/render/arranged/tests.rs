@@ -115,6 +115,7 @@ fn start(engine: &Engine, seed: u64, ends: bool) -> Started {
         until_end: false,
         checkpoints: false,
         restore: None,
+        excerpt: None,
     };
     (engine.create(spec).expect("the engine runs"), views, sizes, receiver)
 }
