@@ -7,8 +7,8 @@ use highwater_connectors::Registry;
 use highwater_connectors::source::{Source, SourceSpec};
 use highwater_plan::{Diagnostic, Job, Op, Source as SourceDecl};
 use highwater_runtime::{
-    CheckpointConfig, CheckpointError, CreateError, CreateOptions, RestoreFrom, RunningJob, Runtime, RuntimeConfig, RuntimeError,
-    sink_spec,
+    CheckpointConfig, CheckpointError, CreateError, CreateOptions, ReplayError, ReplayOptions, Replayed, RestoreFrom, RunningJob,
+    Runtime, RuntimeConfig, RuntimeError, sink_spec,
 };
 use highwater_sql::CompileOptions;
 
@@ -86,6 +86,9 @@ pub enum JobError {
     /// Its checkpoints cannot be read or written.
     #[error(transparent)]
     Checkpoints(CheckpointError),
+    /// Its recorded epochs cannot be run again.
+    #[error(transparent)]
+    Replay(ReplayError),
     /// The workers could not start it.
     #[error("{0}")]
     Engine(String),
@@ -122,6 +125,22 @@ impl Highwater {
             CreateError::Diagnostics(diagnostics) => JobError::Text(diagnostics),
             CreateError::NoViewsOrSinks => JobError::Nothing,
             CreateError::Engine(detail) => JobError::Engine(detail),
+        })
+    }
+
+    /// Compiles `text`, which is that of the job `name`, and runs epochs of it again that were recorded; the job may be running.
+    pub fn replay_job(&self, name: &str, text: &str, options: &ReplayOptions) -> Result<Replayed, JobError> {
+        if !is_job_name(name) {
+            return Err(JobError::Name(name.to_string()));
+        }
+        let known = self.runtime.planned_rows(name, &RestoreFrom::Newest);
+        let (job, _) = plan(&self.registry, text, &known).map_err(JobError::Text)?;
+        if job.views.is_empty() && job.sinks.is_empty() {
+            return Err(JobError::Nothing);
+        }
+        self.runtime.replay(name, text, job, options).map_err(|error| match error {
+            ReplayError::Diagnostics(diagnostics) => JobError::Text(diagnostics),
+            error => JobError::Replay(error),
         })
     }
 

@@ -11,6 +11,7 @@ mod dump;
 mod logging;
 mod progress;
 mod query;
+mod replay;
 mod run;
 mod serve;
 mod signals;
@@ -102,12 +103,16 @@ struct CheckpointArgs {
     /// From the beginning of one checkpoint to that of the next: 100ms, 1s, 1 minute.
     #[arg(long, value_name = "TIME", default_value = "1s", value_parser = interval, requires = "checkpoints")]
     checkpoint_interval: std::time::Duration,
+    /// Keep for so long of what epochs were made, so that they can be run again with --from-epoch: 10 minutes, 1 hour. DIR has to
+    /// be a directory.
+    #[arg(long, value_name = "TIME", value_parser = interval, requires = "checkpoints")]
+    record_epochs: Option<std::time::Duration>,
 }
 
 impl CheckpointArgs {
     fn config(&self) -> Option<CheckpointConfig> {
         let location = self.checkpoints.clone()?;
-        Some(CheckpointConfig { location, interval: self.checkpoint_interval })
+        Some(CheckpointConfig { location, interval: self.checkpoint_interval, record: self.record_epochs })
     }
 }
 

@@ -30,6 +30,6 @@ pub mod telemetry;
 
 pub use app::{Builder, Highwater, JobError, JobOptions, JobOrWhyNot};
 pub use config::{Limits, ServeConfig};
-pub use highwater_runtime::{CheckpointConfig, RestoreFrom, RunningJob, Runtime};
+pub use highwater_runtime::{CheckpointConfig, ReplayOptions, Replayed, RestoreFrom, RunningJob, Runtime};
 pub use script::{Answer, Change, ScriptError, ScriptOptions};
 pub use serve::{ServeError, Server};

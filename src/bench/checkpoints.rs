@@ -251,7 +251,7 @@ impl Scratch {
     }
 
     fn config(&self, interval: Duration) -> CheckpointConfig {
-        CheckpointConfig { location: self.0.display().to_string(), interval }
+        CheckpointConfig { location: self.0.display().to_string(), interval, record: None }
     }
 }
 

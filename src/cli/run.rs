@@ -10,6 +10,7 @@ use highwater_engine::JobState;
 
 use super::dump::Dump;
 use super::progress::{Progress, watching_restore};
+use super::replay::{Replay, ReplayArgs};
 use super::signals::{self, Wake};
 use super::{CheckpointArgs, Failure, HttpArgs, read_job, render, say, wrong_text};
 
@@ -22,6 +23,7 @@ Examples:
   highwater run job.sql --workers 4 --http 0.0.0.0:8090
   highwater run job.sql --until-end --no-http --dump q5=q5.jsonl
   highwater run job.sql --checkpoints state/
+  highwater run job.sql --checkpoints state/ --from-epoch 1764000000000 --replay-into again/
   highwater run changed.sql --name job --checkpoints state/ --upgrade
 
 The first Ctrl-C drains: what was read reaches the views, dumps are written, totals reported. The second ends at once.
@@ -55,6 +57,8 @@ pub(super) struct RunArgs {
     /// Keep what the job has come to when it ends or is stopped, until the savepoint is deleted.
     #[arg(long, value_name = "NAME", requires = "checkpoints")]
     savepoint: Option<String>,
+    #[command(flatten)]
+    replay: ReplayArgs,
     #[command(flatten)]
     http: HttpArgs,
     /// Serve nothing.
@@ -93,12 +97,16 @@ pub(super) fn run(args: &RunArgs) -> Result<(), Failure> {
         .checkpoints(args.checkpoints.config())
         .start()
         .map_err(|error| Failure::Job(format!("cannot start: {error}")))?;
+    let name = args.name.clone().unwrap_or_else(|| job_name(&args.job));
+    if let Some(from) = args.replay.from_epoch {
+        let replay = Replay { args: &args.replay, path: &args.job, name: &name, text: &text, dumps: &args.dumps };
+        return replay.run(&highwater, from);
+    }
     // The port is taken before the job starts, so that a refused address costs nothing.
     let server = start_server(args, &highwater)?;
     let (wake, woken) = std::sync::mpsc::channel();
     signals::watch(wake.clone()).map_err(|error| Failure::Job(format!("cannot watch for signals: {error}")))?;
 
-    let name = args.name.clone().unwrap_or_else(|| job_name(&args.job));
     let mut progress = Progress::new(args.quiet);
     let job = create(args, &highwater, &name, &text)?;
     for dump in &args.dumps {
@@ -143,7 +151,7 @@ fn create(args: &RunArgs, highwater: &Highwater, name: &str, text: &str) -> Resu
             Failure::Usage(format!("{error}: use letters, digits, '_', '-' and '.' (--name)"))
         }
         JobError::Nothing => Failure::Usage(error.to_string()),
-        JobError::Checkpoints(_) => Failure::Job(error.to_string()),
+        JobError::Checkpoints(_) | JobError::Replay(_) => Failure::Job(error.to_string()),
         JobError::Engine(detail) => Failure::Job(format!("cannot start the job: {detail}")),
     })?;
     let warnings = render(&args.job, text, job.warnings());

@@ -172,7 +172,7 @@ fn refused(name: &str, text: &str, error: JobError) -> Problem {
         JobError::Exists(_) => Problem::new(Code::JobExists, error.to_string()),
         JobError::Text(diagnostics) => Problem::diagnostics(name, text, &diagnostics),
         JobError::Nothing => Problem::new(Code::InvalidJob, error.to_string()).with("diagnostics", json!([])),
-        JobError::Checkpoints(_) => Problem::new(Code::CheckpointsUnusable, error.to_string()),
+        JobError::Checkpoints(_) | JobError::Replay(_) => Problem::new(Code::CheckpointsUnusable, error.to_string()),
         JobError::Engine(detail) => Problem::new(Code::Internal, detail),
     }
 }

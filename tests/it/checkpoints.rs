@@ -179,7 +179,7 @@ fn another_job_does_not_go_on_from_a_checkpoint_and_a_damaged_one_is_named() {
 /// A process that keeps checkpoints below a directory.
 fn keeping(directory: &Path, workers: usize) -> Arc<Highwater> {
     let location = directory.join("state").display().to_string();
-    let checkpoints = CheckpointConfig { location, interval: Duration::from_millis(50) };
+    let checkpoints = CheckpointConfig { location, interval: Duration::from_millis(50), record: None };
     Highwater::builder().workers(workers).checkpoints(Some(checkpoints)).start().unwrap()
 }
 

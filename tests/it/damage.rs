@@ -108,7 +108,8 @@ fn a_damaged_file_is_named_or_makes_no_difference() {
         let Some(how) = damage(&state.join(file), &mut random) else { continue };
         // A savepoint's is named by the savepoint's name.
         let name = file.file_stem().unwrap().to_string_lossy().into_owned();
-        let checkpoints = CheckpointConfig { location: state.display().to_string(), interval: Duration::from_secs(60) };
+        let checkpoints =
+            CheckpointConfig { location: state.display().to_string(), interval: Duration::from_secs(60), record: None };
         let mut refuse = |said: String| {
             assert!(said.contains(&name), "round {round}: {name}, {how}: {said}");
             refused += 1;

@@ -1,6 +1,7 @@
 //! From Kafka to Kafka over a real broker, with the command as a process that is killed.
 
 mod formats;
+mod repeated;
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -196,7 +197,7 @@ fn an_outage_more_partitions_and_a_topic_that_is_deleted_lose_nothing() {
     tools.create_topic("visits", 2);
     tools.create_topic("counts", 1);
     let location = folder.path().join("state").display().to_string();
-    let checkpoints = CheckpointConfig { location, interval: Duration::from_millis(100) };
+    let checkpoints = CheckpointConfig { location, interval: Duration::from_millis(100), record: None };
     let start = || Highwater::builder().workers(2).checkpoints(Some(checkpoints.clone())).start().unwrap();
     let sql = format!(
         "CREATE SOURCE visits (page VARCHAR, n BIGINT)
@@ -269,7 +270,7 @@ fn a_second_version_reads_from_the_beginning_while_the_first_goes_on() {
     let folder = tempfile::tempdir().unwrap();
     tools.create_topic("orders", 2);
     let location = folder.path().join("state").display().to_string();
-    let checkpoints = Some(CheckpointConfig { location, interval: Duration::from_millis(100) });
+    let checkpoints = Some(CheckpointConfig { location, interval: Duration::from_millis(100), record: None });
     let highwater = Highwater::builder().workers(2).checkpoints(checkpoints).start().unwrap();
     let version = |number: u32, aggregate: &str| {
         tools.create_topic(&format!("totals{number}"), 1);

@@ -15,6 +15,7 @@ mod lateness;
 mod md5;
 mod processing_time;
 mod pushed;
+mod replay;
 mod row_errors;
 mod rows;
 mod savepoints;

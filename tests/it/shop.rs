@@ -62,7 +62,7 @@ impl World {
 
     pub(crate) fn start(&self, workers: usize) -> Arc<Highwater> {
         let location = self.path("state").display().to_string();
-        let checkpoints = CheckpointConfig { location, interval: Duration::from_millis(50) };
+        let checkpoints = CheckpointConfig { location, interval: Duration::from_millis(50), record: None };
         Highwater::builder().workers(workers).checkpoints(Some(checkpoints)).start().unwrap()
     }
 

@@ -139,6 +139,11 @@ impl Engine {
         let wake_all: Arc<dyn Fn() + Send + Sync> =
             Arc::new(move || (0..threads.len()).for_each(|worker| wake(&threads, worker)));
         let restored = spec.restore.as_ref().map_or(0, |restore| restore.epoch);
+        if let Some(recorder) = &spec.recorder {
+            let known = spec.script.epochs.iter().rev().find_map(|record| record.clock.clone());
+            let known = known.or_else(|| spec.restore.as_ref().map(|restore| restore.clock.clone()));
+            recorder.begin(self.workers, restored.max(spec.script.end()), known.unwrap_or_default());
+        }
         let checkpoints = Arc::new(Checkpoints::new(spec.checkpoints, self.workers, spec.restore));
         let shared = Arc::new(JobShared {
             id,
@@ -153,10 +158,13 @@ impl Engine {
             wake_all: Arc::clone(&wake_all),
             job: Arc::clone(&job),
             excerpt: spec.excerpt,
+            script: spec.script,
+            recorder: spec.recorder,
         });
         let bounded = spec.feeds.iter().filter(|feed| feed.bounded).count();
         let until = if spec.until_end && bounded > 0 { bounded } else { spec.feeds.len() };
-        let gate = Arc::new(EpochGate::new(job.settings.epochs_in_flight, until, restored, Arc::clone(&shared.stats), wake_all));
+        let (stats, recorder) = (Arc::clone(&shared.stats), shared.recorder.clone());
+        let gate = Arc::new(EpochGate::new(job.settings.epochs_in_flight, until, restored, stats, recorder, wake_all));
         let feeds = spec.feeds.iter().map(|feed| feed.source).collect();
         let mut parts: Vec<Parts> = (0..self.workers).map(|_| Parts { feeds: Vec::new(), sinks: Vec::new() }).collect();
         for (index, feed) in spec.feeds.into_iter().enumerate() {

@@ -11,6 +11,7 @@ use crate::alarm::Alarms;
 use crate::checkpoint::{CLOCK, Checkpoints, KeptOperator, SideRelations};
 use crate::engine::{EngineError, relations};
 use crate::job::{JobShared, JobState};
+use crate::recorded::Script;
 use crate::render::render;
 use crate::stats::JobStats;
 
@@ -57,6 +58,8 @@ pub fn kept_operators(job: &Arc<Job>) -> Result<Vec<KeptOperator>, EngineError> 
             wake_all: Arc::new(|| {}),
             first: vec![BTreeSet::new(); job.sources.len()],
             excerpt: None,
+            script: Script::default(),
+            recorder: None,
             job: Arc::clone(&job),
         });
         let dataflow = worker.next_dataflow_index();

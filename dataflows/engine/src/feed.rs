@@ -5,6 +5,7 @@
 use arrow::record_batch::RecordBatch;
 use std::time::Duration;
 
+use crate::recorded::EpochRecord;
 use crate::{Delta, Time};
 
 /// Rows of one source (one partition, or several read together) for one worker.
@@ -15,6 +16,30 @@ pub trait Feed: Send {
     /// Per partition that it reads where it stands after all that it has given: whoever gets such a position goes on with the
     /// next row.
     fn positions(&self) -> Vec<PartitionPosition>;
+
+    /// [`Feed::positions`] of those partitions that have given something since this was asked last.
+    fn moved(&mut self) -> Vec<PartitionPosition> {
+        self.positions()
+    }
+
+    /// Gives what an epoch had of its partitions when it was recorded, without blocking: all rows before the positions that it
+    /// has, and none after them. Asked until all is given.
+    fn again(&mut self, record: &EpochRecord) -> Again {
+        let _ = record;
+        Again::Failed("its rows cannot be had again".into())
+    }
+}
+
+/// An answer to [`Feed::again`].
+pub enum Again {
+    /// Rows; there may be more. Their `state` does not count.
+    Ready(FeedBatch),
+    /// None yet. Ask again when woken, or after this time.
+    Pending(Option<Duration>),
+    /// All are given.
+    Done,
+    /// It cannot give what was recorded, and why.
+    Failed(String),
 }
 
 /// Where reading a partition of a source stands.

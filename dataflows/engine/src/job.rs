@@ -9,6 +9,7 @@ use highwater_plan::Job;
 use crate::alarm::Alarms;
 use crate::checkpoint::{CheckpointDone, Restore};
 use crate::excerpt::Excerpt;
+use crate::recorded::{Recorder, Script};
 use crate::stats::JobStats;
 use crate::view::ViewHandle;
 use crate::{Delta, Feed, Time};
@@ -30,6 +31,10 @@ pub struct JobSpec {
     /// End the job when all bounded feeds have finished, although others have not, and although the clock would still
     /// change its results.
     pub until_end: bool,
+    /// Epochs that it goes through again before it opens its own.
+    pub script: Script,
+    /// Told what every further epoch is made of.
+    pub recorder: Option<Arc<Recorder>>,
     /// Only this of it is run.
     pub excerpt: Option<Excerpt>,
 }
@@ -95,6 +100,8 @@ pub(crate) struct JobShared {
     /// Per source those that are read to their end before it.
     pub(crate) first: Vec<BTreeSet<usize>>,
     pub(crate) excerpt: Option<Excerpt>,
+    pub(crate) script: Script,
+    pub(crate) recorder: Option<Arc<Recorder>>,
 }
 
 impl std::fmt::Debug for JobHandle {

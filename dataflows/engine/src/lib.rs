@@ -24,6 +24,7 @@ mod job;
 mod keys;
 mod operator;
 mod pump;
+mod recorded;
 mod render;
 mod stats;
 mod view;
@@ -37,9 +38,10 @@ pub use checkpoint::{
 pub use delta::{Delta, OriginRows};
 pub use engine::{Engine, EngineConfig, EngineError};
 pub use excerpt::{Excerpt, kept_operators};
-pub use feed::{Feed, FeedBatch, FeedPoll, FeedState, PartitionPosition, Place, Receipt};
+pub use feed::{Again, Feed, FeedBatch, FeedPoll, FeedState, PartitionPosition, Place, Receipt};
 pub use job::{EpochSink, FeedSpec, JobHandle, JobSpec, JobState};
 pub use operator::sides::{late_schema, rejects_schema};
+pub use recorded::{EpochRecord, Recorder, Script};
 pub use stats::{JobStats, LatencyHistogram, OperatorStats, SourceStats};
 pub use view::{Changed, Compacted, Equals, ViewHandle};
 

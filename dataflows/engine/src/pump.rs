@@ -6,7 +6,7 @@
 
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
 use highwater_plan::OutputNames;
@@ -16,6 +16,7 @@ use crate::checkpoint::{Positions, SideRelations};
 use crate::delta::Parcel;
 use crate::job::{JobShared, JobState};
 use crate::operator::place::with_places;
+use crate::recorded::{EpochRecord, Recorder};
 use crate::render::Rendered;
 use crate::stats::JobStats;
 use crate::view::ViewHandle;
@@ -40,6 +41,7 @@ pub(crate) struct EpochGate {
     /// The epoch in which all feeds are ended; 0 while there is none.
     last: AtomicU64,
     stats: Arc<JobStats>,
+    recorder: Option<Arc<Recorder>>,
     wake_all: Arc<dyn Fn() + Send + Sync>,
 }
 
@@ -50,6 +52,7 @@ impl EpochGate {
         unfinished: usize,
         restored: Time,
         stats: Arc<JobStats>,
+        recorder: Option<Arc<Recorder>>,
         wake_all: Arc<dyn Fn() + Send + Sync>,
     ) -> Self {
         EpochGate {
@@ -59,6 +62,7 @@ impl EpochGate {
             unfinished: AtomicUsize::new(unfinished),
             last: AtomicU64::new(0),
             stats,
+            recorder,
             wake_all,
         }
     }
@@ -74,7 +78,7 @@ impl EpochGate {
 
     /// An epoch after `mine`: one that another worker has opened, or a new one.
     fn enter(&self, mine: Time) -> Time {
-        let mut open = self.open.lock().expect("nothing panics under this lock");
+        let open = self.open.lock().expect("nothing panics under this lock");
         let current = self.current();
         if current > mine {
             // Everybody gives to the epoch of a checkpoint, so that it is known where all feeds stand as of it.
@@ -82,6 +86,12 @@ impl EpochGate {
             return if mine < due { due } else { current };
         }
         let next = wall_ms().max(current + 1);
+        self.recorder.iter().for_each(|recorder| recorder.opens(next, false));
+        self.open(open, next);
+        next
+    }
+
+    fn open(&self, mut open: MutexGuard<'_, VecDeque<(Time, Duration)>>, next: Time) {
         self.stats.checkpoints.opens(next);
         open.push_back((next, elapsed()));
         self.current.store(next, Ordering::Release);
@@ -89,7 +99,22 @@ impl EpochGate {
         self.stats.epochs_open.store(open.len() as u64, Ordering::Relaxed);
         drop(open);
         (self.wake_all)();
-        next
+    }
+
+    /// Opens an epoch of the job's script, unless that is done; `false`: it may not be opened yet.
+    fn enter_again(&self, record: &EpochRecord) -> bool {
+        let open = self.open.lock().expect("nothing panics under this lock");
+        if self.current() >= record.epoch {
+            return true;
+        }
+        if open.len() >= self.in_flight_max {
+            return false;
+        }
+        if record.last {
+            self.last.store(record.epoch, Ordering::Release);
+        }
+        self.open(open, record.epoch);
+        true
     }
 
     /// Forgets the epochs before `frontier` (all, if there is none); says whether there was one.
@@ -132,6 +157,7 @@ impl EpochGate {
             return last;
         }
         let next = wall_ms().max(self.current() + 1).max(mine + 1);
+        self.recorder.iter().for_each(|recorder| recorder.opens(next, true));
         open.push_back((next, elapsed()));
         self.current.store(next, Ordering::Release);
         self.last.store(next, Ordering::Release);
@@ -199,7 +225,11 @@ pub(crate) struct Pump {
     first: bool,
     /// The epoch that the job was restored from, or 0: before it is through with that again, there is nothing to be seen.
     start: Time,
+    /// How many epochs of the job's script it has gone through.
+    again: usize,
 }
+
+mod again;
 
 impl Pump {
     pub(crate) fn new(
@@ -241,6 +271,7 @@ impl Pump {
             closed: 0,
             first: true,
             start,
+            again: 0,
             shared,
         }
     }
@@ -263,6 +294,9 @@ impl Pump {
                 self.end();
             }
             return Pumped::Idle(None);
+        }
+        if let Some(pumped) = self.pump_again() {
+            return pumped;
         }
         if self.gate.ends() && !self.awaits_the_clock() {
             let due = self.shared.stats.checkpoints.due();
@@ -355,9 +389,11 @@ impl Pump {
                 rendered.marks.send(Mark { feed: running.index, state: state.into() });
             }
         }
-        if self.shared.alarms.any() {
+        if self.shared.alarms.any() || self.shared.script.of(epoch).is_some() {
             rendered.marks.send(Mark::TICK);
         }
+        self.record(epoch);
+        let Some(rendered) = &mut self.rendered else { return };
         rendered.sources.iter_mut().for_each(|input| {
             input.advance_to(epoch + 1);
             input.flush();
@@ -421,6 +457,7 @@ impl Pump {
     fn finish(&mut self, batches: Vec<(usize, FeedBatch)>) {
         let epoch = self.gate.last_epoch(self.mine);
         let (receipts, _) = self.give(epoch, batches);
+        self.record(epoch);
         if let Some(rendered) = &mut self.rendered {
             for running in &self.feeds {
                 rendered.marks.send(Mark { feed: running.index, state: MarkState::Finished });

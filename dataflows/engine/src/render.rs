@@ -88,7 +88,7 @@ pub(crate) fn render(
     let mut marks = MarkInput::new();
     let watermarks = Watermarks::new(feeds, job.sources.len(), job.uses_processing_time());
     let said = all_marks(marks.to_stream(scope));
-    let clock = clock(said.clone(), watermarks, Arc::clone(&shared.stats));
+    let clock = clock(said.clone(), watermarks, shared);
     let ticks = ticks(said);
     let probe = ProbeHandle::new();
     clock.clone().probe_with(&probe);

@@ -96,6 +96,13 @@ impl Watermarks {
         changed.then_some(&self.current)
     }
 
+    /// They are these, whatever the feeds say; gives the watermarks per source if one changed.
+    pub(crate) fn set(&mut self, clock: &Clock) -> Option<&[i64]> {
+        let changed = self.current != clock.watermarks;
+        self.resume(clock);
+        changed.then_some(&self.current)
+    }
+
     fn of_clock(&self, epoch: Time) -> i64 {
         if !self.feeds.is_empty() && self.feeds.iter().all(|(_, state)| *state == MarkState::Finished) {
             return i64::MAX;

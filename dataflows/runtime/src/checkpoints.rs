@@ -30,6 +30,7 @@ use self::record::{fold_sections, is_outbox, outbox_section};
 pub(crate) use self::restore::{Restored, Restoring, sizes};
 use crate::clock::Clock;
 use crate::ingest::Stood;
+use crate::journal::{JournalError, Journaled};
 use crate::open::OpenSource;
 use crate::outbox::Outbox;
 use crate::pushed::Pushed;
@@ -51,6 +52,9 @@ pub struct CheckpointConfig {
     pub location: String,
     /// From the beginning of one checkpoint to that of the next.
     pub interval: Duration,
+    /// For how long it is kept of what epochs were made, so that they can be replayed; `None`: as long as a restart may need it,
+    /// if at all.
+    pub record: Option<Duration>,
 }
 
 /// How a job's checkpoints are.
@@ -124,6 +128,9 @@ pub enum CheckpointError {
     /// Nothing is kept of the job that it could go on from.
     #[error("nothing is kept of job '{0}'")]
     NoState(String),
+    /// What was recorded of its epochs cannot be read.
+    #[error(transparent)]
+    Journal(#[from] JournalError),
     /// The workers could not be asked.
     #[error(transparent)]
     Engine(#[from] highwater_engine::EngineError),
@@ -163,6 +170,8 @@ pub(crate) struct Checkpointing {
     pub(crate) policy: Policy,
     pub(crate) queues: Vec<Queue>,
     pub(crate) pushed: Pushed,
+    /// If epochs are recorded.
+    pub(crate) journaled: Option<Arc<Journaled>>,
     pub(crate) sources: Arc<Vec<OpenSource>>,
     pub(crate) status: Arc<CheckpointStatus>,
     pub(crate) fault: Arc<Fault>,
@@ -345,6 +354,9 @@ impl Thread {
             }
         };
         crash_point(Point::CheckpointTaken);
+        if !self.wait_recorded(checkpoint.epoch) {
+            return Taken::Over;
+        }
         self.unwritten.extend(self.with.names.sections(&checkpoint));
         for queue in &self.with.queues {
             let (epochs, published) = queue.outbox.save(checkpoint.epoch);
@@ -397,6 +409,13 @@ impl Thread {
         Taken::Durable
     }
 
+    /// Waits until an epoch is recorded, so that those after it can follow it there; whether it is, or need not be.
+    fn wait_recorded(&self, epoch: Time) -> bool {
+        let Some(journaled) = &self.with.journaled else { return true };
+        let has = || (journaled.has(epoch) || self.stopped()).then(|| journaled.has(epoch));
+        self.with.signal.wait(has, || Some(SLICE)).unwrap_or(false)
+    }
+
     /// All up to the checkpoint's epoch is durable.
     fn durable(&mut self, checkpoint: &Checkpoint) {
         {
@@ -404,6 +423,7 @@ impl Thread {
             status.epoch = Some(checkpoint.epoch);
             status.wall_micros = self.with.clock.wall_micros();
         }
+        self.with.journaled.iter().for_each(|journaled| journaled.saved(checkpoint.epoch));
         self.last = Some((checkpoint.epoch, checkpoint.positions.clone()));
         self.with.queues.iter().for_each(|queue| queue.outbox.release(checkpoint.epoch));
         self.with.signal.notify();

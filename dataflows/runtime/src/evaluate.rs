@@ -102,6 +102,8 @@ impl Runtime {
             until_end: true,
             checkpoints: false,
             restore: None,
+            script: Default::default(),
+            recorder: None,
             excerpt: None,
         };
         let engine = self.engine();

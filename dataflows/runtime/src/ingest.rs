@@ -22,10 +22,10 @@ mod tests;
 use std::sync::Arc;
 use std::time::Duration;
 
-use highwater_engine::{Feed, FeedBatch, FeedPoll, FeedState, PartitionPosition};
+use highwater_engine::{Again, EpochRecord, Feed, FeedBatch, FeedPoll, FeedState, PartitionPosition, Place};
 
 pub(crate) use self::partition::Partition;
-pub(crate) use self::stood::Stood;
+pub(crate) use self::stood::{NoPosition, Stood};
 use crate::batch::Piece;
 use crate::clock::Clock;
 use crate::congestion::Congestion;
@@ -76,13 +76,15 @@ pub(crate) struct SourceFeed {
     pace: Pace,
     /// The state last told.
     told: FeedState,
+    /// Of an epoch that is gone through again, how many rows each partition has given in all after it.
+    until: Option<Vec<Option<u64>>>,
 }
 
 impl SourceFeed {
     /// A feed of these partitions.
     pub(crate) fn new(context: Arc<SourceContext>, partitions: Vec<Partition>, mailbox: Arc<Mailbox>) -> Self {
         let pace = Pace::new(context.epoch_rows_max);
-        SourceFeed { context, partitions, mailbox, cursor: 0, pace, told: FeedState::Active(i64::MIN) }
+        SourceFeed { context, partitions, mailbox, cursor: 0, pace, told: FeedState::Active(i64::MIN), until: None }
     }
 
     /// Rows of the first partition, from the cursor on, that has some.
@@ -122,6 +124,15 @@ impl SourceFeed {
         feed_state(watermarks, self.context.idle_timeout, self.context.bounded)
     }
 
+    /// Per partition how many rows it had given in all after an epoch, if it gave it some.
+    fn stood_after(&self, record: &EpochRecord) -> Result<Vec<Option<u64>>, NoPosition> {
+        let stood = |partition: &Partition| {
+            let text = record.read.get(&(self.context.source, partition.name()));
+            text.map(|text| text.parse::<Stood>().map(|stood| stood.rows)).transpose()
+        };
+        self.partitions.iter().map(stood).collect()
+    }
+
     fn pending(&mut self, wait: Option<Duration>) -> FeedPoll {
         self.pace.next_epoch();
         FeedPoll::Pending(wait)
@@ -136,6 +147,50 @@ impl Feed for SourceFeed {
         self.partitions.iter().map(Partition::position).collect()
     }
 
+    fn moved(&mut self) -> Vec<PartitionPosition> {
+        let moved = self.partitions.iter_mut().filter_map(|partition| partition.has_moved().then(|| partition.position()));
+        moved.collect()
+    }
+
+    fn again(&mut self, record: &EpochRecord) -> Again {
+        if self.context.fault.reason().is_some() {
+            return Again::Pending(None);
+        }
+        if self.context.congestion.is_set() {
+            return Again::Pending(Some(CONGESTED_WAIT));
+        }
+        self.partitions.extend(self.mailbox.take());
+        let until = match self.until.take() {
+            Some(until) => until,
+            None => match self.stood_after(record) {
+                Ok(until) => until,
+                Err(error) => return Again::Failed(error.to_string()),
+            },
+        };
+        let now = self.context.clock.elapsed();
+        let (mut waits, mut wait) = (false, None::<Duration>);
+        for (partition, rows) in self.partitions.iter_mut().zip(&until) {
+            let Some(rows) = rows.filter(|rows| partition.rows() < *rows) else { continue };
+            match partition.again(record.epoch, rows, now, &self.context) {
+                Err(why) => return Again::Failed(why),
+                Ok(Some(piece)) => {
+                    self.until = Some(until);
+                    return Again::Ready(batch_of(piece, FeedState::Active(i64::MIN)));
+                }
+                Ok(None) => {
+                    waits = true;
+                    let next = partition.ask_again_at().map(|at| at.saturating_sub(now));
+                    wait = [wait, next].into_iter().flatten().min();
+                }
+            }
+        }
+        if !waits {
+            return Again::Done;
+        }
+        self.until = Some(until);
+        Again::Pending(wait)
+    }
+
     fn poll(&mut self, rows_max: usize) -> FeedPoll {
         if self.told == FeedState::Finished || self.context.fault.reason().is_some() {
             return self.pending(None);
@@ -145,20 +200,35 @@ impl Feed for SourceFeed {
         }
         self.partitions.extend(self.mailbox.take());
         let now = self.context.clock.elapsed();
-        let (deltas, rejects, receipts, place) = match self.next_piece(now, rows_max) {
+        let piece = match self.next_piece(now, rows_max) {
             Some(Err(NextEpoch)) => return self.pending(Some(Duration::ZERO)),
-            Some(Ok(piece)) => {
-                let receipt = piece.end.and_then(|end| end.receipt).map(|receipt| receipt.0);
-                let (deltas, rejects) = (piece.delta.into_iter().collect(), piece.rejects.into_iter().collect());
-                (deltas, rejects, receipt.into_iter().collect(), piece.place)
-            }
+            Some(Ok(piece)) => Some(piece),
             None if self.context.fault.reason().is_some() || self.state() == self.told => {
                 let next = self.partitions.iter().filter_map(Partition::ask_again_at).min();
                 return self.pending(next.map(|at| at.saturating_sub(now)));
             }
-            None => Default::default(),
+            None => None,
         };
         self.told = self.state();
-        FeedPoll::Ready(FeedBatch { deltas, rejects, state: self.told, receipts, place })
+        FeedPoll::Ready(match piece {
+            Some(piece) => batch_of(piece, self.told),
+            None => batch_of_none(self.told),
+        })
     }
+}
+
+fn batch_of(piece: Piece, state: FeedState) -> FeedBatch {
+    let receipt = piece.end.and_then(|end| end.receipt).map(|receipt| receipt.0);
+    FeedBatch {
+        deltas: piece.delta.into_iter().collect(),
+        rejects: piece.rejects.into_iter().collect(),
+        receipts: receipt.into_iter().collect(),
+        place: piece.place,
+        state,
+    }
+}
+
+/// Of a change of state without rows.
+fn batch_of_none(state: FeedState) -> FeedBatch {
+    FeedBatch { deltas: Vec::new(), rejects: Vec::new(), receipts: Vec::new(), place: Place::default(), state }
 }

@@ -12,7 +12,7 @@ use std::time::{Duration, UNIX_EPOCH};
 
 use highwater_connectors::Registry;
 use highwater_connectors::source::Waker;
-use highwater_engine::{Engine, EngineConfig, JobSpec, JobState, kept_operators};
+use highwater_engine::{Engine, EngineConfig, JobSpec, JobState, Recorder, Script, Time, kept_operators};
 use highwater_plan::{Diagnostic, Job};
 use highwater_store::{Policy, Section, Store, Writer};
 use highwater_turns::{Point, crash_point};
@@ -21,7 +21,8 @@ use crate::checkpoints::{CheckpointConfig, CheckpointError, CheckpointStatus, Ch
 use crate::clock::{Clock, SystemClock};
 use crate::congestion::Congestion;
 use crate::discovery::{Discovery, Growing};
-use crate::open::Opening;
+use crate::journal::{self, Journal, Journaled, Journaling};
+use crate::open::{OpenSource, Opening};
 use crate::outbox::Outbox;
 use crate::publishing::Publishing;
 use crate::pushed::Pushed;
@@ -76,11 +77,23 @@ pub struct CreateOptions {
 struct Kept {
     location: String,
     interval: Duration,
+    record: Option<Duration>,
+    /// Whether what was recorded after the checkpoint is gone through again.
+    replays: bool,
     writer: Arc<Writer>,
     names: Names,
     fresh: bool,
     sections: Vec<Section>,
     pushed: Pushed,
+}
+
+/// How a job's epochs are recorded.
+struct Recording {
+    recorder: Arc<Recorder>,
+    woken: Arc<Signal>,
+    journal: Journal,
+    /// Of sinks that wait for that.
+    outboxes: Vec<Arc<Outbox>>,
 }
 
 /// The runtime could not start.
@@ -146,6 +159,18 @@ impl Runtime {
         &self.engine
     }
 
+    pub(crate) fn restores(&self) -> &Restores {
+        &self.restores
+    }
+
+    pub(crate) fn registry(&self) -> &Registry {
+        &self.registry
+    }
+
+    pub(crate) fn clock(&self) -> &Arc<dyn Clock> {
+        &self.clock
+    }
+
     /// How many worker threads there are.
     pub fn workers(&self) -> usize {
         self.engine.workers()
@@ -173,7 +198,7 @@ impl Runtime {
         let whole = Arc::new(job.clone());
         let kept = self.checkpoints.as_ref();
         let kept = kept.map(|(config, store, _)| self.kept(name, text, &whole, &options, config, store)).transpose()?;
-        let (kept, mut restored) = match kept {
+        let (mut kept, mut restored) = match kept {
             Some((kept, restored)) => (Some(kept), restored),
             None => (None, None),
         };
@@ -189,6 +214,7 @@ impl Runtime {
             clock: Arc::clone(&self.clock),
             pushed: kept.as_ref().map(|kept| &kept.pushed),
             resumed: restored.as_mut().map(|restored| std::mem::take(&mut restored.resumed)),
+            writes: true,
         };
         let opened = opening.open(&job).map_err(CreateError::Diagnostics)?;
         // The feeds keep to their own limits; the engine has to ask for as much as the largest allows.
@@ -214,6 +240,12 @@ impl Runtime {
         }
         let upgrade = restored.as_mut().and_then(|restored| restored.upgraded.take()).map(|upgraded| upgraded.report);
 
+        let recording = match &mut kept {
+            Some(kept) => recording(kept, &job, epoch, &opened.sources, &opened.publishing)?,
+            None => None,
+        };
+        let (script, recording) = recording.map_or_else(Default::default, |(script, recording)| (script, Some(recording)));
+        let recorded = script.end();
         let spec = JobSpec {
             name: name.to_owned(),
             job: Arc::new(job),
@@ -222,6 +254,8 @@ impl Runtime {
             until_end: options.until_end,
             checkpoints: kept.is_some(),
             restore: restored.map(|restored| restored.state),
+            script,
+            recorder: recording.as_ref().map(|recording| Arc::clone(&recording.recorder)),
             excerpt: None,
         };
         let handle = self.engine.create(spec).map_err(|error| CreateError::Engine(error.to_string()))?;
@@ -244,15 +278,16 @@ impl Runtime {
             upgrade,
             threads: RwLock::default(),
         };
-        let started = self.start_threads(&running, kept, queues, opened.publishing, opened.growing);
+        let started = self.start_threads(&running, kept, recording, queues, opened.publishing, opened.growing);
         if let Err(error) = started {
             // Its threads end with it, its dataflow does not.
             let _ = self.engine.drop_job(running.handle.id());
             return Err(CreateError::Engine(format!("a thread cannot be started: {error}")));
         }
         if let Some(epoch) = epoch {
-            // Its views are what they were with its first epoch, which opens at once: who asks next is to find them so.
-            running.wait_closed(epoch + 1, RESTORED_WAIT);
+            // Its views are what they were with its first epoch, which opens at once, or with the last that was recorded: who
+            // asks next is to find them so.
+            running.wait_closed(recorded.max(epoch + 1), RESTORED_WAIT);
         }
         Ok(running)
     }
@@ -317,13 +352,17 @@ impl Runtime {
         let sections = upgraded.map(|upgraded| std::mem::take(&mut upgraded.sections));
         let fresh = restored.is_none() || sections.is_some();
         let (location, writer, sections) = (config.location.clone(), Arc::new(writer), sections.unwrap_or_default());
-        Ok((Kept { location, interval: config.interval, writer, names, fresh, sections, pushed }, restored))
+        let (interval, record) = (config.interval, config.record);
+        let replays =
+            options.restore == RestoreFrom::Newest && restored.as_ref().is_some_and(|restored| restored.upgraded.is_none());
+        Ok((Kept { location, interval, record, replays, writer, names, fresh, sections, pushed }, restored))
     }
 
     fn start_threads(
         &self,
         running: &RunningJob,
         kept: Option<Kept>,
+        recording: Option<Recording>,
         queues: Vec<Queue>,
         publishing: Vec<Publishing>,
         growing: Vec<Growing>,
@@ -343,6 +382,25 @@ impl Runtime {
             threads.discovery = Some(discovery.start()?);
         }
         let (Some(kept), Some(status)) = (kept, &running.checkpoints) else { return Ok(()) };
+        let journaled = recording.as_ref().map(|_| Arc::<Journaled>::default());
+        if let (Some(recording), Some(journaled)) = (recording, &journaled) {
+            let journaling = Journaling {
+                job: running.name.clone(),
+                sources: running.sources.iter().map(|source| source.name.clone()).collect(),
+                recorder: recording.recorder,
+                woken: recording.woken,
+                journal: recording.journal,
+                journaled: Arc::clone(journaled),
+                writer: Arc::clone(&kept.writer),
+                outboxes: recording.outboxes,
+                status: Arc::clone(status),
+                keep: kept.record.unwrap_or_default(),
+                fault: Arc::clone(&running.fault),
+                signal: Arc::clone(&running.signal),
+                clock: Arc::clone(&running.clock),
+            };
+            threads.journal = Some(journaling.start()?);
+        }
         let checkpointing = Checkpointing {
             job: running.handle.clone(),
             names: kept.names,
@@ -353,6 +411,7 @@ impl Runtime {
             policy: self.checkpoints.as_ref().map_or_else(Policy::default, |(.., policy)| *policy),
             queues,
             pushed: kept.pushed,
+            journaled,
             sources: Arc::clone(&running.sources),
             status: Arc::clone(status),
             fault: Arc::clone(&running.fault),
@@ -402,6 +461,35 @@ impl Runtime {
         self.jobs().iter().for_each(|job| job.end_threads());
         self.engine.shutdown();
     }
+}
+
+/// Opens what a job's epochs are recorded in, if they are; and what of it the job goes through again.
+fn recording(
+    kept: &mut Kept,
+    job: &Job,
+    restored: Option<Time>,
+    sources: &[OpenSource],
+    publishing: &[Publishing],
+) -> Result<Option<(Script, Recording)>, CreateError> {
+    let published = publishing.iter().filter(|publishing| !publishing.exactly_once);
+    let outboxes: Vec<_> = published.map(|publishing| Arc::clone(&publishing.outbox)).collect();
+    if outboxes.is_empty() && kept.record.is_none() {
+        return Ok(None);
+    }
+    let Some(directory) = kept.pushed.epochs().map_err(CheckpointError::from)? else { return Ok(None) };
+    let partitions: Vec<_> = sources.iter().flat_map(OpenSource::names).collect();
+    let journal = journal::open(directory, job, restored.unwrap_or(0), kept.replays, partitions.clone());
+    let journal::Opened { journal, script } = journal.map_err(CheckpointError::from)?;
+    if let Some((source, partition)) = journal::missing_partition(&script, job, &partitions) {
+        return Err(CreateError::Engine(format!(
+            "source '{source}' has no partition '{partition}' any more, from which rows were read since the last checkpoint; bring \
+             it back, or start from the checkpoint alone with --restore and its number"
+        )));
+    }
+    let woken = Arc::new(Signal::default());
+    let told = Arc::clone(&woken);
+    let recorder = Recorder::new(move || told.notify());
+    Ok(Some((script, Recording { recorder, woken, journal, outboxes })))
 }
 
 fn list(diagnostics: &[Diagnostic]) -> String {

@@ -46,6 +46,8 @@ pub(crate) struct Opening<'a> {
     pub(crate) pushed: Option<&'a Pushed>,
     /// What it goes on from.
     pub(crate) resumed: Option<Resumed>,
+    /// Whether sinks are opened.
+    pub(crate) writes: bool,
 }
 
 /// What of a checkpoint concerns the outside.
@@ -97,6 +99,11 @@ impl OpenSource {
         partitions.iter().map(|partition| partition.lock().clone()).collect()
     }
 
+    /// Its partitions, by their names.
+    pub(crate) fn names(&self) -> Vec<(String, String)> {
+        self.partitions().into_iter().map(|partition| (self.name.clone(), partition.id)).collect()
+    }
+
     /// One more has appeared.
     pub(crate) fn add_partition(&self, status: Arc<PartitionStatus>) {
         self.partitions.write().unwrap_or_else(PoisonError::into_inner).push(status);
@@ -118,9 +125,14 @@ impl Opening<'_> {
             epoch_rows_max: if job.sources.is_empty() { job.settings.epoch_rows_max } else { 1 },
         };
         // Opening a sink may empty it: that is not done for a job of which another one is wrong.
-        gather(job.sinks.iter().map(|sink| self.registry.validate_sink(&self.sink_spec(sink))))?;
+        if self.writes {
+            gather(job.sinks.iter().map(|sink| self.registry.validate_sink(&self.sink_spec(sink))))?;
+        }
         let sources = 0..job.sources.len();
         gather(sources.map(|source| self.open_source(job, source, &mut opened)))?;
+        if !self.writes {
+            return Ok(opened);
+        }
         gather(job.sinks.iter().enumerate().map(|(number, sink)| self.open_sink(number, sink, &mut opened)))?;
         Ok(opened)
     }
@@ -226,7 +238,9 @@ impl Opening<'_> {
             SinkTarget::Writer(writer) => Box::new(WriterSink::new(writer, self.job.to_owned(), status, Arc::clone(&self.clock))),
             SinkTarget::Publisher(publisher) => {
                 let delivery = spec.delivery(true)?;
-                let outbox = Outbox::new(delivery, number, Arc::clone(&self.congestion), Arc::clone(&status));
+                // Nothing is published that a restart would not find again.
+                let waits = delivery == Delivery::ExactlyOnce || self.pushed.is_some();
+                let outbox = Outbox::new(waits, number, Arc::clone(&self.congestion), Arc::clone(&status));
                 opened.outboxes.insert(number, Arc::clone(&outbox));
                 opened.publishing.push(Publishing {
                     publisher,

@@ -9,8 +9,8 @@
 //!
 //! The queue is part of the job's state: a checkpoint has what its epoch and those before it left to publish. With
 //! exactly-once delivery an epoch is released when a checkpoint that has it is durable, and published together with a record of
-//! how far publishing got; so whoever restores the job knows what of the queue is out already. Otherwise every epoch is
-//! released at once.
+//! how far publishing got; so whoever restores the job knows what of the queue is out already. Otherwise an epoch is
+//! released when it is recorded ([`crate::journal`]), or at once if the job has no checkpoints.
 //!
 //! A queue that grows beyond its bound stops the job's reading ([`crate::congestion`]) until it has shrunk.
 
@@ -19,7 +19,7 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
 use arrow::record_batch::RecordBatch;
-use highwater_connectors::sink::{Changes, Delivery, EpochChanges};
+use highwater_connectors::sink::{Changes, EpochChanges};
 use highwater_engine::{Delta, EpochSink, Time};
 use highwater_turns::{Bell, elapsed};
 
@@ -62,12 +62,9 @@ struct Waiting {
 }
 
 impl Outbox {
-    /// An empty queue. `number`: the sink's among the job's.
-    pub(crate) fn new(delivery: Delivery, number: usize, congestion: Arc<Congestion>, status: Arc<SinkStatus>) -> Arc<Self> {
-        let released = match delivery {
-            Delivery::ExactlyOnce => 0,
-            Delivery::AtLeastOnce => Time::MAX,
-        };
+    /// An empty queue. `waits`: epochs are not published before they are released; `number`: the sink's among the job's.
+    pub(crate) fn new(waits: bool, number: usize, congestion: Arc<Congestion>, status: Arc<SinkStatus>) -> Arc<Self> {
+        let released = if waits { 0 } else { Time::MAX };
         let queue = Mutex::new(Queue { released, ..Queue::default() });
         Arc::new(Outbox { queue, changed: Bell::default(), congestion, number, status })
     }
@@ -237,9 +234,9 @@ mod tests {
     use super::*;
     use crate::testing::rows_at;
 
-    fn outbox(delivery: Delivery) -> Arc<Outbox> {
+    fn outbox(waits: bool) -> Arc<Outbox> {
         let status = Arc::new(SinkStatus::new("out".into(), "kafka".into()));
-        Outbox::new(delivery, 0, Arc::new(Congestion::new(Vec::new())), status)
+        Outbox::new(waits, 0, Arc::new(Congestion::new(Vec::new())), status)
     }
 
     fn epoch(epoch: Time) -> EpochChanges {
@@ -252,7 +249,7 @@ mod tests {
 
     #[test]
     fn an_epoch_is_published_when_its_checkpoint_is_durable() {
-        let outbox = outbox(Delivery::ExactlyOnce);
+        let outbox = outbox(true);
         [3, 5, 8].into_iter().for_each(|at| outbox.write(epoch(at)));
         let (saved, published) = outbox.save(6);
         assert_eq!((epochs(&saved), published), (vec![3, 5], 0));
@@ -269,8 +266,8 @@ mod tests {
     }
 
     #[test]
-    fn at_least_once_waits_for_nothing_and_saves_what_is_left() {
-        let outbox = outbox(Delivery::AtLeastOnce);
+    fn who_waits_for_nothing_publishes_at_once_and_saves_what_is_left() {
+        let outbox = outbox(false);
         [3, 5].into_iter().for_each(|at| outbox.write(epoch(at)));
         assert_eq!(epochs(&outbox.next().expect("closed").0), [3, 5]);
         outbox.published(3);
@@ -281,7 +278,7 @@ mod tests {
 
     #[test]
     fn what_a_checkpoint_had_left_comes_first() {
-        let outbox = outbox(Delivery::ExactlyOnce);
+        let outbox = outbox(true);
         outbox.restore(5, vec![epoch(3), epoch(5)]);
         outbox.write(epoch(7));
         assert_eq!(epochs(&outbox.next().expect("their checkpoint is durable").0), [3, 5]);

@@ -1,4 +1,5 @@
-//! Where sources keep what they accept from clients between two checkpoints: a directory per run of a job and source.
+//! Where sources keep what they accept from clients between two checkpoints, a directory per run of a job and source; and where
+//! a run's epochs are recorded.
 //!
 //! A run begins with nothing, or with another job's savepoint, and goes on with each start from its own checkpoints. What was
 //! accepted belongs to it: a job that begins anew has an empty directory, and the old ones are deleted when its first checkpoint
@@ -16,6 +17,8 @@ use highwater_store::{JobStore, StoreError, to_part};
 pub(crate) struct Pushed {
     /// That of the job; `None`: its checkpoints are not in a directory.
     folder: Option<PathBuf>,
+    /// As `folder`, of recorded epochs.
+    epochs: Option<PathBuf>,
     run: String,
     resumed: Option<Time>,
 }
@@ -23,7 +26,7 @@ pub(crate) struct Pushed {
 impl Pushed {
     /// Of a run of a job; `resumed`: the epoch of its own checkpoint that it goes on from.
     pub(crate) fn new(store: &JobStore, run: String, resumed: Option<Time>) -> Self {
-        Pushed { folder: store.folder_beside("pushed"), run, resumed }
+        Pushed { folder: store.folder_beside("pushed"), epochs: store.folder_beside("epochs"), run, resumed }
     }
 
     /// Where a source may keep what it accepts, if anywhere.
@@ -33,25 +36,32 @@ impl Pushed {
         Ok(Some(SourceLog { directory, resumed: self.resumed }))
     }
 
+    /// Where the run's epochs may be recorded, if anywhere.
+    pub(crate) fn epochs(&self) -> Result<Option<PathBuf>, StoreError> {
+        let Some(folder) = &self.epochs else { return Ok(None) };
+        Ok(Some(folder.join(to_part(&self.run, "run")?)))
+    }
+
     /// Deletes what other runs left.
     pub(crate) fn sweep(&self) {
-        let Some(folder) = &self.folder else { return };
-        let Ok(runs) = std::fs::read_dir(folder) else { return };
-        for run in runs.flatten().filter(|run| run.file_name().to_str() != Some(&self.run)) {
-            delete(&run.path());
+        for folder in self.folder.iter().chain(&self.epochs) {
+            let Ok(runs) = std::fs::read_dir(folder) else { continue };
+            for run in runs.flatten().filter(|run| run.file_name().to_str() != Some(&self.run)) {
+                delete(&run.path());
+            }
         }
     }
 
     /// Deletes all of a job that was dropped.
     pub(crate) fn remove(&self) {
-        self.folder.iter().for_each(|folder| delete(folder));
+        self.folder.iter().chain(&self.epochs).for_each(|folder| delete(folder));
     }
 }
 
 fn delete(folder: &Path) {
     match std::fs::remove_dir_all(folder) {
         Err(error) if error.kind() != ErrorKind::NotFound => {
-            tracing::warn!(folder = %folder.display(), %error, "accepted rows that nobody needs are not deleted");
+            tracing::warn!(folder = %folder.display(), %error, "accepted rows or recorded epochs that nobody needs are not deleted");
         }
         _ => {}
     }

@@ -12,6 +12,7 @@ use highwater_plan::{Diagnostic, SourceKind};
 use crate::checkpoints::{CheckpointInfo, CheckpointStatus, CheckpointThread};
 use crate::clock::Clock;
 use crate::discovery::DiscoveryThread;
+use crate::journal::JournalThread;
 use crate::open::OpenSource;
 use crate::publishing::PublishingThread;
 use crate::signal::Signal;
@@ -42,6 +43,8 @@ pub struct RunningJob {
 pub(crate) struct Threads {
     // Fields are dropped in order: a checkpoint that is being written may still be published.
     pub(crate) checkpoints: Option<CheckpointThread>,
+    // It flushes what is complete before it ends, and checkpoints wait for it.
+    pub(crate) journal: Option<JournalThread>,
     pub(crate) publishing: Vec<PublishingThread>,
     pub(crate) discovery: Option<DiscoveryThread>,
 }

@@ -44,6 +44,14 @@ impl Tools {
         self.run(CONSUMER, &arguments, None).lines().map(str::to_owned).collect()
     }
 
+    /// As [`Tools::read_committed`], each message with its headers before it: `name:value,name:value`.
+    pub fn read_with_headers(&self, topic: &str) -> Vec<(String, String)> {
+        let arguments = ["--topic", topic, "--from-beginning", "--timeout-ms", "10000", "--property", "print.headers=true"];
+        let lines = self.run(CONSUMER, &arguments, None);
+        let parts = |line: &str| line.split_once('\t').map(|(headers, value)| (headers.to_owned(), value.to_owned()));
+        lines.lines().filter_map(parts).collect()
+    }
+
     fn run(&self, main: &str, arguments: &[&str], input: Option<&str>) -> String {
         let mut command = Command::new("java");
         command

@@ -182,7 +182,18 @@ impl Case<'_> {
         let feeds = feeds.collect();
         let sinks = written.iter().map(|rows| Box::new(Written::new(Arc::clone(rows))) as _).collect();
         let job = Arc::clone(job);
-        let spec = JobSpec { name: "case".into(), job, feeds, sinks, until_end: false, checkpoints, restore, excerpt: None };
+        let spec = JobSpec {
+            name: "case".into(),
+            job,
+            feeds,
+            sinks,
+            until_end: false,
+            checkpoints,
+            restore,
+            script: Default::default(),
+            recorder: None,
+            excerpt: None,
+        };
         let handle = engine.create(spec).map_err(|error| DriveError::Failed(error.to_string()))?;
         let signal = Arc::clone(stage);
         handle.listen(move |_, _| signal.tell());

@@ -211,6 +211,8 @@ mod endless {
             until_end: true,
             checkpoints: false,
             restore: None,
+            script: Default::default(),
+            recorder: None,
             excerpt: None,
         }
     }
@@ -259,6 +261,8 @@ mod panicking {
             until_end: false,
             checkpoints: false,
             restore: None,
+            script: Default::default(),
+            recorder: None,
             excerpt: None,
         }
     }

@@ -63,7 +63,7 @@ impl Process {
                 return None;
             }
         };
-        let checkpoints = Some(CheckpointConfig { location: "disk:".into(), interval: world.fate.interval });
+        let checkpoints = Some(CheckpointConfig { location: "disk:".into(), interval: world.fate.interval, record: None });
         let config = RuntimeConfig { workers, registry: registry(&world.brokers, life), checkpoints };
         let runtime = Runtime::start_on(config, Some((store, Policy { files: world.fate.fold_files, growth: 2.0 })))
             .expect("threads can be started");

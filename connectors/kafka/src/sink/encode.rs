@@ -101,24 +101,38 @@ impl Encoder {
         }
         let batches = Batches { keys: &keys, rows: &rows };
         let headers = self.headers(epoch.epoch);
-        let mut ordinal = 0_u64;
-        let mut identity = Vec::new();
-        let mut emit = |key: Option<&[u8]>, value: Option<&[u8]>| {
-            let mut headers = headers.clone();
-            if self.idempotency {
-                identity.clear();
-                // Writing into a vector does not fail.
-                let _ = write!(identity, "{}/{ordinal}/", epoch.epoch);
-                identity.extend_from_slice(key.unwrap_or_default());
-                headers = headers.insert(Header { key: "highwater-idempotency-key", value: Some(&identity) });
-            }
-            ordinal += 1;
-            send(Outgoing { key, value, headers })
+        if !self.idempotency {
+            let mut emit = |key: Option<&[u8]>, value: Option<&[u8]>| send(Outgoing { key, value, headers: headers.clone() });
+            return self.messages(&batches, epoch, &mut emit);
+        }
+        let mut messages: Vec<Message> = Vec::new();
+        let mut keep = |key: Option<&[u8]>, value: Option<&[u8]>| {
+            messages.push((key.map(<[u8]>::to_vec), value.map(<[u8]>::to_vec)));
+            Ok::<(), E>(())
         };
+        self.messages(&batches, epoch, &mut keep)?;
+        let mut identity = Vec::new();
+        for ((key, value), number) in messages.iter().zip(numbers(&messages)) {
+            identity.clear();
+            // Writing into a vector does not fail.
+            let _ = write!(identity, "{}/{number}/", epoch.epoch);
+            identity.extend_from_slice(key.as_deref().unwrap_or_default());
+            let headers = headers.clone().insert(Header { key: "highwater-idempotency-key", value: Some(&identity) });
+            send(Outgoing { key: key.as_deref(), value: value.as_deref(), headers })?;
+        }
+        Ok(())
+    }
+
+    fn messages<E>(
+        &self,
+        batches: &Batches<'_>,
+        epoch: &EpochChanges,
+        emit: &mut impl FnMut(Option<&[u8]>, Option<&[u8]>) -> Result<(), E>,
+    ) -> Result<(), E> {
         match (self.form, &self.key) {
-            (Form::Upsert, _) => batches.upsert(&epoch.changes, &mut emit),
-            (Form::Debezium, Some(_)) => batches.keyed_changes(epoch, &mut emit),
-            (form, _) => batches.each_change(form, epoch, &mut emit),
+            (Form::Upsert, _) => batches.upsert(&epoch.changes, emit),
+            (Form::Debezium, Some(_)) => batches.keyed_changes(epoch, emit),
+            (form, _) => batches.each_change(form, epoch, emit),
         }
     }
 
@@ -136,6 +150,20 @@ impl Encoder {
         let headers = headers.insert(Header { key: "highwater-sink", value: Some(&self.sink) });
         headers.insert(Header { key: "highwater-epoch", value: Some(&epoch) })
     }
+}
+
+/// Key and value.
+type Message = (Option<Vec<u8>>, Option<Vec<u8>>);
+
+/// The number of each message within its epoch: its rank among them, so that it does not hang on the order in which workers have
+/// made them, which is another one when the epoch is made again.
+fn numbers(messages: &[Message]) -> Vec<u64> {
+    let mut order: Vec<usize> = (0..messages.len()).collect();
+    // Of equal keys the value with the larger text comes first: "-" before "+".
+    order.sort_by(|one, other| messages[*one].0.cmp(&messages[*other].0).then_with(|| messages[*other].1.cmp(&messages[*one].1)));
+    let mut numbers = vec![0; messages.len()];
+    order.into_iter().zip(0..).for_each(|(at, number)| numbers[at] = number);
+    numbers
 }
 
 struct Batches<'a> {
@@ -277,6 +305,27 @@ mod tests {
     use rdkafka::message::Headers;
 
     use super::*;
+
+    #[test]
+    fn the_number_of_a_message_does_not_hang_on_the_order_in_which_the_epoch_comes() {
+        let key = Some((vec![0], Encoding::Json));
+        let encoder = Encoder::new(Form::Changelog, key, (None, Encoding::Json), ("job", "out"), true);
+        let keys = |rows: &[(i64, &str, i64)]| {
+            let mut keys: Vec<(Vec<u8>, Vec<u8>)> = Vec::new();
+            let epoch = EpochChanges { epoch: 7, changes: vec![changes(rows)] };
+            let sent = encoder.encode::<ArrowError>(&epoch, |sent| {
+                let header = sent.headers.iter().find(|header| header.key == "highwater-idempotency-key").unwrap();
+                keys.push((header.value.unwrap().to_vec(), sent.value.unwrap().to_vec()));
+                Ok(())
+            });
+            sent.unwrap();
+            keys.sort_unstable();
+            keys
+        };
+        let one = keys(&[(2, "b", 1), (1, "a", -1), (1, "c", 2)]);
+        assert_eq!(one, keys(&[(1, "c", 2), (2, "b", 1), (1, "a", -1)]));
+        assert_eq!(one.iter().map(|(key, _)| key).collect::<std::collections::BTreeSet<_>>().len(), 4);
+    }
 
     fn changes(rows: &[(i64, &str, i64)]) -> Changes {
         let ids = Int64Array::from_iter_values(rows.iter().map(|row| row.0));

@@ -14,7 +14,7 @@ use timely::dataflow::operators::vec::Broadcast;
 
 use crate::Time;
 use crate::checkpoint::{Checkpoints, Slot};
-use crate::stats::JobStats;
+use crate::job::JobShared;
 use crate::watermark::{Mark, Watermarks};
 
 /// Watermarks per source, at the epoch with which they changed.
@@ -39,10 +39,13 @@ pub(crate) fn ticks<'scope>(marks: Stream<'scope, Time, Vec<Mark>>) -> TickStrea
 pub(crate) fn clock<'scope>(
     marks: Stream<'scope, Time, Vec<Mark>>,
     mut watermarks: Watermarks,
-    stats: Arc<JobStats>,
+    shared: &Arc<JobShared>,
 ) -> ClockStream<'scope> {
     let builder = "clock";
     let worker = marks.scope().index();
+    let (shared, stats) = (Arc::clone(shared), Arc::clone(&shared.stats));
+    // All workers know the same.
+    let recorder = shared.recorder.clone().filter(|_| worker == 0);
     let checkpoints = Arc::clone(&stats.checkpoints);
     if let Some(restore) = &checkpoints.restore {
         watermarks.resume(&restore.clock);
@@ -63,14 +66,26 @@ pub(crate) fn clock<'scope>(
                 }
                 saving.save(Some(*next.key()), &watermarks);
                 let (epoch, (capability, marks)) = next.remove_entry();
-                if let Some(current) = watermarks.close(epoch, marks) {
+                let recorded = shared.script.of(epoch);
+                let current = match recorded {
+                    None => watermarks.close(epoch, marks),
+                    Some(recorded) => recorded.clock.as_ref().and_then(|clock| watermarks.set(clock)),
+                };
+                if let Some(current) = current {
                     for (source, watermark) in stats.sources.iter().zip(current) {
                         source.watermark.store(*watermark, Ordering::Relaxed);
                     }
                     output.session(&capability).give(Arc::from(current));
                 }
+                if let Some(recorder) = recorder.as_ref().filter(|_| recorded.is_none()) {
+                    recorder.clock(epoch, watermarks.clock());
+                }
             }
-            saving.save(frontier.frontier().first().copied(), &watermarks);
+            let open = frontier.frontier().first().copied();
+            saving.save(open, &watermarks);
+            if let Some(recorder) = &recorder {
+                recorder.clocked(open.map_or(Time::MAX, |open| open.saturating_sub(1)));
+            }
         }
     })
 }

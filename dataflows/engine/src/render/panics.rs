@@ -103,6 +103,8 @@ fn start(engine: &Engine, job: Job, panics_on: i64) -> (JobHandle, Vec<Sender<i6
         until_end: false,
         checkpoints: false,
         restore: None,
+        script: Default::default(),
+        recorder: None,
         excerpt: None,
     };
     (engine.create(spec).expect("the engine runs"), senders)

@@ -37,6 +37,10 @@ pub(crate) struct Partition {
     done_after: u64,
     /// So many rows that come next were given before the job was restored.
     skip: u64,
+    /// It has given something since that was asked last.
+    moved: bool,
+    /// The time by which rows are judged; that of the clock if there is none.
+    as_of: Option<i64>,
     watermark: PartitionWatermark,
     backlog_at: Option<Duration>,
     status: Arc<PartitionStatus>,
@@ -90,6 +94,8 @@ impl Partition {
             offset: stood.offset,
             done_after: stood.done_after,
             skip: stood.done_after,
+            moved: false,
+            as_of: None,
             watermark,
             backlog_at: None,
             status,
@@ -110,6 +116,42 @@ impl Partition {
             watermark: self.watermark.max(),
         };
         PartitionPosition { partition: self.id.to_string(), position: stood.to_string() }
+    }
+
+    /// Its name.
+    pub(super) fn name(&self) -> String {
+        self.id.to_string()
+    }
+
+    /// Whether it has given something since this was asked last.
+    pub(super) fn has_moved(&mut self) -> bool {
+        std::mem::take(&mut self.moved)
+    }
+
+    /// Gives rows of an epoch that was recorded, until it has given so many in all; `None`: it has none yet.
+    pub(super) fn again(
+        &mut self,
+        epoch: u64,
+        rows: u64,
+        now: Duration,
+        context: &SourceContext,
+    ) -> Result<Option<Piece>, String> {
+        let left = rows.saturating_sub(self.place.number);
+        self.as_of = i64::try_from(epoch.saturating_mul(1_000)).ok();
+        let batch = self.next(usize::try_from(left).unwrap_or(usize::MAX).min(super::BATCH_ROWS_MAX), now, context);
+        self.as_of = None;
+        match batch {
+            Some(batch) => Ok(Some(self.give(batch, usize::try_from(left).unwrap_or(usize::MAX), context))),
+            None if self.reader.is_none() && !self.failed => {
+                Err(format!("partition '{}' has ended, and {left} rows less than were recorded", self.id))
+            }
+            None => Ok(None),
+        }
+    }
+
+    /// How many rows it has given in all.
+    pub(super) fn rows(&self) -> u64 {
+        self.place.number
     }
 
     /// When it has to be asked again without being woken: in the past if it is ready now.
@@ -155,6 +197,7 @@ impl Partition {
     pub(super) fn give(&mut self, batch: Batch, rows_max: usize, context: &SourceContext) -> Piece {
         let (mut piece, rest) = batch.cut(rows_max);
         self.rest = rest;
+        self.moved = true;
         piece.place = self.place;
         self.place.number += piece.rows() as u64;
         match &piece.end {
@@ -189,7 +232,8 @@ impl Partition {
         self.went_well(context);
         let skip = usize::try_from(self.skip).unwrap_or(usize::MAX).min(read.rows.num_rows());
         self.skip -= skip as u64;
-        Batch::new(context.source, &self.id, read, skip, context.event_time.as_ref(), context.clock.wall_micros())
+        let wall = self.as_of.unwrap_or_else(|| context.clock.wall_micros());
+        Batch::new(context.source, &self.id, read, skip, context.event_time.as_ref(), wall)
     }
 
     fn at_end(&mut self, again: Option<Duration>, now: Duration, context: &SourceContext) -> Option<Batch> {

@@ -85,6 +85,8 @@ impl Rebuilding<'_> {
             checkpoints: true,
             restore: None,
             until_end: false,
+            script: Default::default(),
+            recorder: None,
             excerpt: Some(self.change.excerpt.clone()),
         };
         let handle = self.engine.create(spec).map_err(|error| failed(error.to_string()))?;

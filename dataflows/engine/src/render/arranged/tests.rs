@@ -115,6 +115,8 @@ fn start(engine: &Engine, seed: u64, ends: bool) -> Started {
         until_end: false,
         checkpoints: false,
         restore: None,
+        script: Default::default(),
+        recorder: None,
         excerpt: None,
     };
     (engine.create(spec).expect("the engine runs"), views, sizes, receiver)

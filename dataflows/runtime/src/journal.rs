@@ -1,0 +1,230 @@
+//! What a job's epochs were made of, on a disk: so that they can be gone through again after a crash, and by `--from-epoch`.
+//!
+//! ```text
+//! workers ── EpochRecord ──► Recorder ──► a thread: append, flush ──► at-least-once sinks publish what is durable here
+//!                                              │                  └─► checkpoints are written of what is durable here
+//!                    <store>/epochs/<job>/<run>/00000000000000000001.epochs
+//! ```
+//!
+//! The thread takes all epochs that are complete, writes them as one group and flushes, so that many epochs share a flush when
+//! there are many. What could not be written is tried again, and nothing is published meanwhile.
+
+mod file;
+mod records;
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Duration;
+
+use highwater_engine::{EpochRecord, Recorder, Script, Time};
+use highwater_plan::Job;
+use highwater_store::{StoreError, Writer};
+use highwater_turns::{JoinHandle, spawn};
+
+pub(crate) use self::file::Journal;
+pub use self::file::JournalError;
+use self::records::Kept;
+pub(crate) use self::records::Recorded;
+use crate::checkpoints::CheckpointStatus;
+use crate::clock::Clock;
+use crate::outbox::Outbox;
+use crate::retry::backoff;
+use crate::signal::Signal;
+use crate::status::{Fault, LastError};
+
+/// A wait that ends by being woken.
+const LONG: Duration = Duration::from_secs(3_600);
+
+/// How far the journal is, and how much of it is needed.
+#[derive(Debug, Default)]
+pub(crate) struct Journaled {
+    /// Epochs up to here are durable.
+    through: AtomicU64,
+    /// Epochs up to here are in a durable checkpoint.
+    saved: AtomicU64,
+    /// There will be no more.
+    over: AtomicBool,
+}
+
+impl Journaled {
+    /// Whether nobody need wait for an epoch: it is durable, or never will be.
+    pub(crate) fn has(&self, epoch: Time) -> bool {
+        self.through.load(Ordering::Acquire) >= epoch || self.over.load(Ordering::Acquire)
+    }
+
+    /// A checkpoint of an epoch is durable.
+    pub(crate) fn saved(&self, epoch: Time) {
+        self.saved.store(epoch, Ordering::Release);
+    }
+}
+
+/// What a job's thread needs.
+pub(crate) struct Journaling {
+    pub(crate) job: String,
+    pub(crate) sources: Vec<String>,
+    pub(crate) recorder: Arc<Recorder>,
+    /// Notified by the recorder.
+    pub(crate) woken: Arc<Signal>,
+    pub(crate) journal: Journal,
+    pub(crate) journaled: Arc<Journaled>,
+    /// Who has the job's checkpoints has its epochs.
+    pub(crate) writer: Arc<Writer>,
+    /// Of sinks that publish what is durable here.
+    pub(crate) outboxes: Vec<Arc<Outbox>>,
+    pub(crate) status: Arc<CheckpointStatus>,
+    /// How long epochs are kept beyond what a restart needs.
+    pub(crate) keep: Duration,
+    pub(crate) fault: Arc<Fault>,
+    pub(crate) signal: Arc<Signal>,
+    pub(crate) clock: Arc<dyn Clock>,
+}
+
+/// A job's thread. Dropping it ends the thread when all that is complete is written.
+pub(crate) struct JournalThread {
+    stopped: Arc<AtomicBool>,
+    woken: Arc<Signal>,
+    thread: Option<JoinHandle>,
+}
+
+impl Drop for JournalThread {
+    fn drop(&mut self) {
+        self.stopped.store(true, Ordering::Release);
+        self.woken.notify();
+        if let Some(thread) = self.thread.take() {
+            // A panic there has failed the job already.
+            let _ = thread.join();
+        }
+    }
+}
+
+impl Journaling {
+    /// Starts the thread.
+    pub(crate) fn start(mut self) -> std::io::Result<JournalThread> {
+        let stopped = Arc::new(AtomicBool::new(false));
+        let (woken, flag) = (Arc::clone(&self.woken), Arc::clone(&stopped));
+        let name = format!("epochs {}", self.job);
+        let thread = spawn(name, move || {
+            let run = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| self.run(&flag)));
+            if run.is_err() {
+                self.fault.set("recording epochs panicked".into());
+            }
+            self.journaled.over.store(true, Ordering::Release);
+            self.signal.notify();
+        })?;
+        Ok(JournalThread { stopped, woken, thread: Some(thread) })
+    }
+
+    fn run(&mut self, stopped: &AtomicBool) {
+        self.wrote();
+        loop {
+            let more = || {
+                // Looked at first: what is complete when the job is stopped is written, what comes after that is not.
+                let over = stopped.load(Ordering::Acquire);
+                let records = self.recorder.take();
+                (over || !records.is_empty()).then_some((over, records))
+            };
+            let Some((over, records)) = self.woken.wait(more, || Some(LONG)) else { continue };
+            if !self.write(&records, stopped) {
+                return;
+            }
+            match self.writer.check_owner() {
+                Ok(()) => self.wrote(),
+                Err(error @ StoreError::Fenced { .. }) => {
+                    self.fault.set(format!("its epochs cannot be recorded: {error}"));
+                    return;
+                }
+                // The next ones, or a checkpoint, let sinks publish them.
+                Err(error) => tracing::warn!(job = self.job, %error, "it is not known whose the job is"),
+            }
+            if over {
+                return;
+            }
+            let wall_ms = u64::try_from(self.clock.wall_micros() / 1_000).unwrap_or(0);
+            let kept = wall_ms.saturating_sub(u64::try_from(self.keep.as_millis()).unwrap_or(u64::MAX));
+            let free = self.journaled.saved.load(Ordering::Acquire).min(kept);
+            if let Err(error) = self.journal.prune(free) {
+                tracing::warn!(job = self.job, %error, "recorded epochs that nobody needs are not deleted");
+            }
+        }
+    }
+
+    /// Writes until it goes well; whether it did before the job was stopped.
+    fn write(&mut self, records: &[EpochRecord], stopped: &AtomicBool) -> bool {
+        let records: Vec<Kept> = records.iter().map(|record| Kept::new(record, &self.sources)).collect();
+        let mut failures = 0;
+        loop {
+            let error = match self.journal.append(&records) {
+                Ok(()) => {
+                    if failures > 0 {
+                        LastError::pass(&mut self.status.lock().last_error);
+                    }
+                    return true;
+                }
+                Err(error) => error,
+            };
+            if LastError::record(&mut self.status.lock().last_error, &error.to_string(), self.clock.wall_micros()) {
+                tracing::error!(job = self.job, %error, "recording epochs failed");
+            }
+            if self.journal.is_broken() {
+                self.fault.set(format!("its epochs cannot be recorded: {error}"));
+                return false;
+            }
+            failures += 1;
+            let end = self.clock.elapsed() + backoff(failures);
+            let over = || stopped.load(Ordering::Acquire).then_some(());
+            let left = || end.checked_sub(self.clock.elapsed()).filter(|left| !left.is_zero());
+            if self.woken.wait(over, left).is_some() {
+                return false;
+            }
+        }
+    }
+
+    /// All that was complete is durable, and whoever takes the job over finds it, since nobody had when it was. What is published must be found again by a restart: not before there is a checkpoint to
+    /// start from.
+    fn wrote(&self) {
+        let through = self.journal.last();
+        self.journaled.through.store(through, Ordering::Release);
+        let restartable = {
+            let status = self.status.lock();
+            status.epoch.is_some() || status.restored.is_some()
+        };
+        if restartable {
+            self.outboxes.iter().for_each(|outbox| outbox.release(through));
+        }
+        self.signal.notify();
+    }
+}
+
+/// A directory of recorded epochs, with what a job that goes on from `epoch` has to go through again.
+pub(crate) struct Opened {
+    pub(crate) journal: Journal,
+    pub(crate) script: Script,
+}
+
+/// Opens the journal of a run of a job that goes on from `restored` (0: from nothing). `replays`: what was recorded after that
+/// happened, and is gone through again; otherwise it is forgotten.
+pub(crate) fn open(
+    directory: PathBuf,
+    job: &Job,
+    restored: Time,
+    replays: bool,
+    partitions: Vec<(String, String)>,
+) -> Result<Opened, JournalError> {
+    let (mut journal, recorded) = Journal::open(directory, restored)?;
+    let known = recorded.has_state_of(restored) && replays;
+    let epochs = if known { recorded.script(job, restored, Time::MAX) } else { Vec::new() };
+    let script = Script { epochs, stops: false };
+    journal.go_on(restored.max(script.end()), partitions);
+    Ok(Opened { journal, script })
+}
+
+/// Whether all partitions that a script reads are there.
+pub(crate) fn missing_partition(script: &Script, job: &Job, there: &[(String, String)]) -> Option<(String, String)> {
+    let mut named = script.epochs.iter().flat_map(|record| record.read.keys());
+    named.find_map(|(source, partition)| {
+        let source = job.sources.get(*source).map_or("", |source| source.name.as_str());
+        let is_there = there.iter().any(|(known, id)| known == source && id == partition);
+        (!is_there).then(|| (source.to_owned(), partition.clone()))
+    })
+}
