@@ -46,9 +46,9 @@ fn damage(path: &Path, random: &mut StdRng) -> Option<String> {
     match random.gen_range(0..5) {
         0 => {
             std::fs::remove_file(path).unwrap();
-            return Some("removed".into());
+            Some("removed".into())
         }
-        _ if bytes.is_empty() => return None,
+        _ if bytes.is_empty() => None,
         1 => {
             let length = random.gen_range(0..bytes.len());
             bytes.truncate(length);

@@ -135,6 +135,12 @@ pub trait Source: Send + Sync {
         Err(SourceError::fatal(format!("partition '{partition}' cannot be read again")))
     }
 
+    /// Looks whether what the statement declares goes together with what is outside now, a schema in a registry for example. Asked
+    /// when a job begins, not when it goes on: what others have changed meanwhile is no reason not to.
+    fn check(&self) -> Result<(), Diagnostic> {
+        Ok(())
+    }
+
     /// Told that the job goes on from a checkpoint, or that it has begun: partitions that are read without an offset from then
     /// on are new, and are read from their beginning, wherever the options say that reading starts.
     fn resumes(&self) {}

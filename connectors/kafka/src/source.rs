@@ -129,10 +129,9 @@ impl SourceConnector for KafkaSource {
         let columns = Arc::new(Columns::new(spec)?);
         let decoder = columns.decoder_spec(spec);
         format.decoder(&decoder, &spec.options)?;
+        format.check(&decoder, &spec.options)?;
 
         let partitions = options.partitions_now()?;
-        let topics: Vec<&str> = options.topics.iter().map(|topic| &**topic).collect();
-        format.check(&decoder, &topics, &spec.options)?;
         options.start.check(&reader, &options.topics, &partitions)?;
         let consumer: Reading = options
             .config(partitions.len())
@@ -306,6 +305,11 @@ impl Source for Topics {
             }
         }
         Ok(found)
+    }
+
+    fn check(&self) -> Result<(), Diagnostic> {
+        let topics: Vec<&str> = self.options.topics.iter().map(|topic| &**topic).collect();
+        self.format.check_registered(&self.decoder, &topics, &self.spec.options)
     }
 
     fn resumes(&self) {

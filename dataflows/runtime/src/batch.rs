@@ -3,7 +3,11 @@
 //! A piece belongs to one epoch. The watermark of a piece is that of its own rows, so that cutting a batch into epochs of
 //! one row gives the same history as reading those rows one by one. The receipt, the offset and the bytes go with the last
 //! piece: before it, the batch has not been taken. How far it has is counted in rows as they were read, refused ones
-//! included: whether a row is refused hangs on when it is read, which row it is does not.
+//! included: whether a row is refused hangs on when it is read, which row it is does not. So a row that was refused is told of with
+//! the piece that is done with it, and what did not decode, which is no row, with the last one: whoever reads the rest of the batch
+//! again after a restart tells of neither twice.
+
+use std::collections::VecDeque;
 
 use arrow::array::BooleanArray;
 use arrow::record_batch::RecordBatch;
@@ -20,7 +24,11 @@ pub(crate) struct Batch {
     marks: Option<Marks>,
     /// Per row which of those read it was.
     read_as: ReadAs,
-    rejects: Option<RecordBatch>,
+    partition: PartitionId,
+    /// What did not decode.
+    rejects: Vec<Reject>,
+    /// Rows that were refused, by which of those read they were.
+    refused: VecDeque<(u64, Reject)>,
     receipt: Option<Receipt>,
     offset: Offset,
     bytes: u64,
@@ -30,7 +38,7 @@ pub(crate) struct Batch {
 pub(crate) struct Piece {
     /// Rows; absent if there are none.
     pub(crate) delta: Option<Delta>,
-    /// Rejected rows; all of them stand in the first piece.
+    /// Rejected rows that it is done with.
     pub(crate) rejects: Option<RecordBatch>,
     /// The largest watermark among the rows.
     pub(crate) mark: Option<i64>,
@@ -87,7 +95,7 @@ impl Batch {
         event_time: Option<&EventTime>,
         wall_micros: i64,
     ) -> Self {
-        let SourceBatch { rows, diffs, origin, mut rejects, offset, bytes, receipt } = read;
+        let SourceBatch { rows, diffs, origin, rejects, offset, bytes, receipt } = read;
         let origin = origin.map(|origin| OriginRows { source, origin, rows: None });
         let mut delta = Delta::of(rows, diffs).from_origin(origin);
         let skip = skip.min(delta.len());
@@ -95,20 +103,20 @@ impl Batch {
             delta = delta.slice(skip, delta.len() - skip);
         }
         let mut read_as = ReadAs::From(skip as u64);
-        let mut marks = None;
+        let (mut marks, mut refused) = (None, VecDeque::new());
         if let Some(judged) = event_time.map(|judge| judge.judge(&delta.rows, wall_micros)) {
             marks = Some(judged.marks);
             delta = delta.with_extent(judged.events, judged.extent);
             if !judged.refused.is_empty() {
-                rejects.extend(refused_rows(&delta, &judged.refused, &offset));
+                let rows = judged.refused.iter().map(|refused| skip as u64 + u64::from(refused.row));
+                refused = rows.zip(refused_rows(&delta, &judged.refused, &offset)).collect();
                 let keep = keep_mask(delta.len(), &judged.refused);
                 read_as = ReadAs::Rows((0..delta.len()).filter(|row| keep.value(*row)).map(|row| (skip + row) as u32).collect());
                 delta = delta.filter(keep.values());
                 marks = marks.map(|marks| marks.filter(&keep));
             }
         }
-        let rejects = (!rejects.is_empty()).then(|| rejects_batch(partition, &rejects));
-        Batch { delta, marks, read_as, rejects, receipt, offset, bytes }
+        Batch { delta, marks, read_as, partition: partition.clone(), rejects, refused, receipt, offset, bytes }
     }
 
     /// Rows that are left.
@@ -123,9 +131,9 @@ impl Batch {
 
     /// Takes the first `rows_max` rows; the rest, if there is one, is given back.
     pub(crate) fn cut(mut self, rows_max: usize) -> (Piece, Option<Batch>) {
-        let rejects = self.rejects.take();
         let rows = self.rows();
         if rows <= rows_max {
+            let rejects = self.rejected_before(None);
             let mark = self.marks.as_ref().and_then(Marks::max);
             let delta = (rows > 0).then_some(self.delta);
             let end = End { receipt: self.receipt, offset: self.offset, bytes: self.bytes };
@@ -136,7 +144,17 @@ impl Batch {
         self.marks = self.marks.map(|marks| marks.slice(rows_max, rows - rows_max));
         self.delta = self.delta.slice(rows_max, rows - rows_max);
         self.read_as = self.read_as.without_first(rows_max);
-        (Piece { delta, rejects, mark, done: self.read_as.first(), end: None, place: Place::default() }, Some(self))
+        let done = self.read_as.first();
+        let rejects = self.rejected_before(Some(done));
+        (Piece { delta, rejects, mark, done, end: None, place: Place::default() }, Some(self))
+    }
+
+    /// Takes what was rejected before this row; all of it, if there are no more rows.
+    fn rejected_before(&mut self, row: Option<u64>) -> Option<RecordBatch> {
+        let mut rejects = if row.is_none() { std::mem::take(&mut self.rejects) } else { Vec::new() };
+        let refused = self.refused.partition_point(|(refused, _)| row.is_none_or(|row| *refused < row));
+        rejects.extend(self.refused.drain(..refused).map(|(_, reject)| reject));
+        (!rejects.is_empty()).then(|| rejects_batch(&self.partition, &rejects))
     }
 }
 
@@ -180,8 +198,12 @@ mod tests {
     use crate::testing::{WholeRows, batch_at, receipt, times, watermark};
 
     fn judged(read: SourceBatch) -> Batch {
+        judged_after(read, 0)
+    }
+
+    fn judged_after(read: SourceBatch, skip: usize) -> Batch {
         let judge = EventTime::new(watermark(0), Some(crate::testing::max_ahead(1_000)));
-        Batch::new(3, &PartitionId::new("p"), read, 0, Some(&judge), 0)
+        Batch::new(3, &PartitionId::new("p"), read, skip, Some(&judge), 0)
     }
 
     fn pieces(mut batch: Batch, rows_max: usize) -> Vec<Piece> {
@@ -221,6 +243,28 @@ mod tests {
         assert_eq!(rejects.column(1).as_string::<i32>().value(0), "before 5");
         assert_eq!(rejects.column(3).as_string::<i32>().value(0), r#"{"time":"1970-01-01T00:00:00.002","whole":true}"#);
         assert!(pieces[1].rejects.is_none());
+    }
+
+    #[test]
+    fn a_batch_whose_rest_is_read_again_tells_of_each_reject_once() {
+        let read = || {
+            let mut read = batch_at(&[Some(1), Some(2_000), Some(2), Some(3), Some(2_001), Some(4)]);
+            read.rejects = vec![Reject::new(b"x", Offset::new(0), "not json")];
+            read
+        };
+        let rejected =
+            |pieces: &[Piece]| -> Vec<usize> { pieces.iter().map(|piece| piece.rows_and_rejects() - piece.rows()).collect() };
+        let first = pieces(judged(read()), 1);
+        assert_eq!(
+            rejected(&first),
+            [1, 0, 1, 1],
+            "each refused row with the piece before it, what did not decode with the last"
+        );
+        for (given, piece) in first.iter().enumerate().take(3) {
+            let before: usize = rejected(&first[..=given]).iter().sum();
+            let again = pieces(judged_after(read(), piece.done as usize), 1);
+            assert_eq!(before + rejected(&again).iter().sum::<usize>(), 3, "done with {} rows", piece.done);
+        }
     }
 
     #[test]

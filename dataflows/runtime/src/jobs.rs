@@ -135,7 +135,7 @@ impl Runtime {
     }
 
     /// Starts the workers. Checkpoints go to a store, which the configuration's location only names, and whose files are folded by
-    /// a policy.
+    /// a policy; `None`: none are kept, whatever the configuration says.
     pub fn start_on(config: RuntimeConfig, store: Option<(Store, Policy)>) -> Result<Arc<Runtime>, RuntimeError> {
         let engine = Engine::start(EngineConfig { workers: config.workers }).map_err(|error| RuntimeError(error.to_string()))?;
         let checkpoints = config.checkpoints.zip(store).map(|(config, (store, policy))| (config, store, policy));

@@ -153,6 +153,8 @@ impl Opening<'_> {
         let partitions = source.partitions().map_err(cannot_read)?;
         if self.resumed.is_some() {
             source.resumes();
+        } else {
+            source.check()?;
         }
 
         let epoch_rows_max = options.epoch_rows_max.unwrap_or(job.settings.epoch_rows_max);

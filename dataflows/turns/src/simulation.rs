@@ -37,8 +37,8 @@ pub trait Simulation: Send + Sync {
     /// Time since a fixed moment.
     fn elapsed(&self) -> Duration;
 
-    /// Time since the beginning of 1970.
-    fn wall(&self) -> Duration;
+    /// Time since the beginning of 1970, as the thread's process has it.
+    fn wall(&self, thread: u64) -> Duration;
 
     /// The thread has come to a point at which a crash is interesting.
     fn reaches(&self, thread: u64, point: Point);

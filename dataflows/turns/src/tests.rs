@@ -70,7 +70,7 @@ impl Simulation for Told {
     fn elapsed(&self) -> Duration {
         Duration::from_secs(7)
     }
-    fn wall(&self) -> Duration {
+    fn wall(&self, _thread: u64) -> Duration {
         Duration::from_secs(8)
     }
     fn reaches(&self, thread: u64, point: Point) {

@@ -17,7 +17,7 @@ pub fn elapsed() -> Duration {
 /// Time on the wall since the beginning of 1970; that, if the clock says less.
 pub fn wall() -> Duration {
     match here() {
-        Some(here) => here.simulation.wall(),
+        Some(here) => here.simulation.wall(here.thread),
         None => SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default(),
     }
 }

@@ -84,4 +84,16 @@ fn avro_of_two_writers_with_poison_and_a_registry_that_is_away() {
     std::fs::write(folder.path().join("back.sql"), back).unwrap();
     finish(highwater(folder.path(), &["back.sql", "--dump", "copy=copy.jsonl"]));
     assert_eq!(lines("copy.jsonl"), lines("direct.jsonl"));
+
+    // A column that the schema cannot fill is a mistake of the statement, told before anything runs.
+    let wrong = format!(
+        "CREATE SOURCE bids (auction VARCHAR) WITH ({at}, topic = 'avro_bids', format = 'avro', until_end = 'true');
+         CREATE MATERIALIZED VIEW n AS SELECT count(auction) AS n FROM bids;"
+    );
+    std::fs::write(folder.path().join("wrong.sql"), wrong).unwrap();
+    let output = highwater(folder.path(), &["wrong.sql"]).output().unwrap();
+    let said = String::from_utf8_lossy(&output.stderr);
+    let expected =
+        "schema 2 of subject 'avro_bids-value' does not fit column 'auction': it has type VARCHAR, and its field is long";
+    assert!(!output.status.success() && said.contains(expected) && said.contains("schema-mismatch"), "{said}");
 }

@@ -46,6 +46,8 @@ pub(crate) enum Death {
 struct Life {
     death: Death,
     begun: u64,
+    /// What its wall clock shows less what the other does: each process may be on another machine.
+    wall: Duration,
     dead: bool,
     reached: BTreeMap<Point, u32>,
 }
@@ -103,7 +105,7 @@ impl Baton {
         let tick_us_max = random.pick(&[50, 500, 500, 4_000]);
         let state = State {
             threads: Vec::new(),
-            lives: vec![Life::new(Death::Never, 0)],
+            lives: vec![Life::new(Death::Never, 0, WALL_MS)],
             holder: Some(0),
             now: BEGINNING,
             turns: 0,
@@ -128,10 +130,13 @@ impl Baton {
     pub(crate) fn begin_life(&self, death: Death) -> usize {
         let mut state = self.lock();
         let begun = state.turns;
-        state.lives.push(Life::new(death, begun));
+        // Without drawing: what else a seed decides stays as it is.
+        let mut random = state.random.clone();
+        let wrong_by = if random.chance(500) { 2_000 } else { random.below(4_000) };
+        state.lives.push(Life::new(death, begun, WALL_MS - 2_000 + wrong_by));
         let life = state.lives.len() - 1;
         state.threads[0].life = life;
-        state.say(0, format_args!("a process begins: {death:?}"));
+        state.say(0, format_args!("a process begins: {death:?}, its clock is wrong by {} ms", wrong_by as i64 - 2_000));
         life
     }
 
@@ -239,8 +244,8 @@ impl Baton {
 }
 
 impl Life {
-    fn new(death: Death, begun: u64) -> Self {
-        Life { death, begun, dead: false, reached: BTreeMap::new() }
+    fn new(death: Death, begun: u64, wall_ms: u64) -> Self {
+        Life { death, begun, wall: Duration::from_millis(wall_ms), dead: false, reached: BTreeMap::new() }
     }
 }
 
@@ -427,8 +432,9 @@ impl Simulation for Baton {
         self.lock().now
     }
 
-    fn wall(&self) -> Duration {
-        self.lock().now + Duration::from_millis(WALL_MS)
+    fn wall(&self, thread: u64) -> Duration {
+        let state = self.lock();
+        state.now + state.lives[state.threads[thread as usize].life].wall
     }
 
     fn reaches(&self, thread: u64, point: Point) {

@@ -20,7 +20,7 @@
 //! ```
 //!
 //! prints a line per turn: turn, simulated time, which life of the process, thread, what it did. `HIGHWATER_SIM_SEEDS` says how many
-//! seeds are run; in CI they are 10,000. A seed that has found something stays, with a name, in `tests/found.rs`.
+//! seeds are run, `HIGHWATER_SIM_FROM` from which on; in CI they are the first 10,000. A seed that has found something stays, with a name, in `tests/found.rs`.
 //!
 //! What is not simulated: librdkafka and its protocol (`tests/it/kafka.rs` kills a real process over a real broker), the file
 //! system below `object_store` (`dataflows/store/tests/store`), HTTP.

@@ -37,12 +37,12 @@ impl Trace {
     pub(crate) fn line(&mut self, turn: u64, now: Duration, life: usize, thread: &str, what: fmt::Arguments<'_>) {
         match &mut self.lines {
             None => {
-                let _ = write!(self.hash, "{turn} {} {life} {thread} {what}\n", now.as_micros());
+                let _ = writeln!(self.hash, "{turn} {} {life} {thread} {what}", now.as_micros());
             }
             Some(lines) => {
                 // Both ways the same is hashed.
                 let text = format!("{what}");
-                let _ = write!(self.hash, "{turn} {} {life} {thread} {text}\n", now.as_micros());
+                let _ = writeln!(self.hash, "{turn} {} {life} {thread} {text}", now.as_micros());
                 lines.push(format!("{turn:>6} {:>10.3} ms  life {life}  {thread:<18} {text}", now.as_micros() as f64 / 1e3));
             }
         }

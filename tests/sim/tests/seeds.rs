@@ -1,4 +1,5 @@
-//! Seeds, one after the other: `HIGHWATER_SIM_SEED` looks at one, `HIGHWATER_SIM_SEEDS` says how many are run.
+//! Seeds, one after the other: `HIGHWATER_SIM_SEED` looks at one, `HIGHWATER_SIM_SEEDS` says how many are run, `HIGHWATER_SIM_FROM` from which
+//! on.
 
 #![allow(clippy::unwrap_used, clippy::print_stdout, reason = "a test that finds nothing to unwrap has failed, and says where")]
 
@@ -50,7 +51,8 @@ fn many_seeds() {
     let (began, turns, reached) = (Instant::now(), AtomicU64::new(0), Mutex::new(BTreeSet::new()));
     let most = Mutex::new((0, 0));
     let ousted = Mutex::new(Vec::new());
-    let wrong = all(0..seeds, |seed, run| {
+    let from = number("HIGHWATER_SIM_FROM").unwrap_or(0);
+    let wrong = all(from..from + seeds, |seed, run| {
         turns.fetch_add(run.turns, Ordering::Relaxed);
         reached.lock().unwrap().extend(run.crashed_at);
         let mut most = most.lock().unwrap();

@@ -124,62 +124,70 @@ impl Format {
         Ok(Format { messages: Some(Arc::new(messages)), ..format })
     }
 
-    /// Looks whether the columns fit what is known of the messages of `topics`: the schema, or the latest ones in the
-    /// registry, which is asked and waited for. Errors are of the statement, at the place of `options`.
-    pub fn check(&self, spec: &DecoderSpec, topics: &[&str], options: &Options) -> Result<(), Diagnostic> {
+    /// Looks whether the columns fit the schema that the statement gives, if it gives one. Errors are at the place of `options`.
+    pub fn check(&self, spec: &DecoderSpec, options: &Options) -> Result<(), Diagnostic> {
         let Some(messages) = &self.messages else { return Ok(()) };
         if self.kind == Kind::Raw {
             return raw_columns(spec, options);
         }
-        let target = avro::target(spec, &self.rules());
-        let name = messages.protobuf_message.as_deref();
-        if let Some(all) = &messages.protobuf {
-            let checked = protobuf::check(all, name, &target);
-            return checked.map_err(|misfit| mismatch("the file of descriptors", misfit).at(options.span));
-        }
-        let resolved = |schema: &Schema, what: &str| {
-            let plan = match (self.kind, schema.kind) {
-                (Kind::Avro { changes }, Language::Avro) => avro::resolve(schema, &target, changes).map(drop),
-                (Kind::Protobuf, Language::Protobuf) => match highwater_schemas::Messages::compile(schema) {
-                    Ok(all) if name.is_some() || all.names().len() == 1 => protobuf::check(&all, name, &target),
-                    // Which message it is, each says.
-                    Ok(_) => Ok(()),
-                    Err(what) => Err(Misfit {
-                        column: String::new(),
-                        what: format!("it is not understood: {what}"),
-                        help: "register one that protoc takes".to_owned(),
-                    }),
-                },
-                // Each message says what it is.
-                _ => Ok(()),
-            };
-            plan.map_err(|misfit| mismatch(what, misfit).at(options.span))
-        };
-        match &messages.values {
-            Some(Whence::Fixed(schema)) => resolved(schema, "the messages' schema"),
-            Some(Whence::Registry(subjects)) => {
-                for topic in topics {
-                    let subject = subjects.value(topic);
-                    let latest = subjects.latest(&subject).map_err(|why| {
-                        let place = options.entry("schema_registry").and_then(|entry| entry.value_span).or(options.span);
-                        Diagnostic::error("registry-refused", format!("the schema of subject '{subject}' is not told: {why}"))
-                            .at(place)
-                            .help("check schema_registry.user and password (or token), and what that user may read")
-                    })?;
-                    match latest {
-                        Latest::Known(id, schema) => resolved(&schema, &format!("schema {id} of subject '{subject}'"))?,
-                        Latest::None => {}
-                        // That it does not answer is no mistake of a statement: whoever reads waits for it.
-                        Latest::Silent(why) => {
-                            tracing::warn!(subject, "the columns are not compared with the schema yet: {why}");
-                            break;
-                        }
-                    }
-                }
-                Ok(())
+        let fits = match (&messages.protobuf, &messages.values) {
+            (Some(all), _) => {
+                let checked = protobuf::check(all, messages.protobuf_message.as_deref(), &avro::target(spec, &self.rules()));
+                checked.map_err(|misfit| mismatch("the file of descriptors", misfit))
             }
-            None => Ok(()),
+            (None, Some(Whence::Fixed(schema))) => self.fits(schema, "the messages' schema", spec),
+            _ => Ok(()),
+        };
+        fits.map_err(|error| error.at(options.span))
+    }
+
+    /// Looks whether the columns fit the latest schemas of the messages of `topics`: asks the registry, if there is one, and waits.
+    /// That it does not answer, or has none yet, is no mistake.
+    pub fn check_registered(&self, spec: &DecoderSpec, topics: &[&str], options: &Options) -> Result<(), Diagnostic> {
+        let values = self.messages.as_ref().and_then(|messages| messages.values.as_ref());
+        let Some(Whence::Registry(subjects)) = values else { return Ok(()) };
+        for topic in topics {
+            let subject = subjects.value(topic);
+            let latest = subjects.latest(&subject).map_err(|why| {
+                let place = options.entry("schema_registry").and_then(|entry| entry.value_span).or(options.span);
+                Diagnostic::error("registry-refused", format!("the schema of subject '{subject}' is not told: {why}"))
+                    .at(place)
+                    .help("check schema_registry.user and password (or token), and what that user may read")
+            })?;
+            match latest {
+                Latest::Known(id, schema) => {
+                    let what = format!("schema {id} of subject '{subject}'");
+                    self.fits(&schema, &what, spec).map_err(|error| error.at(options.span))?;
+                }
+                Latest::None => {}
+                Latest::Silent(why) => {
+                    tracing::warn!(subject, "the columns are not compared with the schema yet: {why}");
+                    break;
+                }
+            }
         }
+        Ok(())
+    }
+
+    fn fits(&self, schema: &Schema, what: &str, spec: &DecoderSpec) -> Result<(), Diagnostic> {
+        let target = avro::target(spec, &self.rules());
+        let name = self.messages.as_ref().and_then(|messages| messages.protobuf_message.as_deref());
+        let plan = match (self.kind, schema.kind) {
+            (Kind::Avro { changes }, Language::Avro) => avro::resolve(schema, &target, changes).map(drop),
+            (Kind::Protobuf, Language::Protobuf) => match highwater_schemas::Messages::compile(schema) {
+                Ok(all) if name.is_some() || all.names().len() == 1 => protobuf::check(&all, name, &target),
+                // Which message it is, each says.
+                Ok(_) => Ok(()),
+                Err(what) => Err(Misfit {
+                    column: String::new(),
+                    what: format!("it is not understood: {what}"),
+                    help: "register one that protoc takes".to_owned(),
+                }),
+            },
+            // Each message says what it is.
+            _ => Ok(()),
+        };
+        plan.map_err(|misfit| mismatch(what, misfit))
     }
 }
 

@@ -12,7 +12,7 @@ use rdkafka::producer::{BaseProducer, BaseRecord, Producer};
 use serde_json::{Value, json};
 
 use crate::sink::{changes, epoch, publisher, spec};
-use crate::support::{PATIENCE, Reading, Stand, open, producer, refused, source_spec, topic, wait};
+use crate::support::{PATIENCE, Reading, Stand, open, producer, source_spec, topic, wait};
 
 fn record(fields: Value) -> String {
     json!({ "type": "record", "name": "R", "fields": fields }).to_string()
@@ -152,7 +152,8 @@ fn what_a_statement_says_wrong_is_told_when_it_is_made() {
     registry.add(&format!("{topic}-value"), "AVRO", &schema, Value::Null);
     let url = registry.url();
     let told = |more: &[(&str, &str)]| {
-        let error = refused(&source_spec(&brokers, &topic, more));
+        let opened = KafkaSource.open(&source_spec(&brokers, &topic, more));
+        let error = opened.and_then(|source| source.check()).expect_err("it is a mistake");
         format!("{}: {}; {}", error.code, error.message, error.help.unwrap_or_default())
     };
     assert_eq!(
@@ -163,7 +164,8 @@ fn what_a_statement_says_wrong_is_told_when_it_is_made() {
         )
     );
     let elsewhere = [avro(&url), vec![("schema_registry.subject", "elsewhere")]].concat();
-    assert!(KafkaSource.open(&source_spec(&brokers, &topic, &elsewhere)).is_ok(), "nothing is known of this subject");
+    let checked = |more: &[(&str, &str)]| open(&brokers, &topic, more).check();
+    assert_eq!(checked(&elsewhere), Ok(()), "nothing is known of this subject");
     assert!(told(&[("format", "avro")]).contains("schema_registry = 'http://host:port'"));
     assert!(told(&[("format", "avro"), ("schema_registry", "localhost")]).contains("expected http://host:port"));
     assert!(told(&[("format", "json"), ("schema_registry", &url)]).contains("avro, debezium-avro or protobuf"));
@@ -173,7 +175,7 @@ fn what_a_statement_says_wrong_is_told_when_it_is_made() {
     let error = told(&avro(&url));
     assert!(error.starts_with("registry-refused") && error.contains("Unauthorized"), "{error}");
     let nobody = [("format", "avro"), ("schema_registry", "http://127.0.0.1:1")];
-    assert!(KafkaSource.open(&source_spec(&brokers, &topic, &nobody)).is_ok(), "an outage is no mistake of the statement");
+    assert_eq!(checked(&nobody), Ok(()), "an outage is no mistake of the statement");
 }
 
 /// Publishes epochs.

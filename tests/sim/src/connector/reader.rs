@@ -90,7 +90,8 @@ impl PartitionReader for Reader {
                 _ => Polled::Pending(None),
             });
         }
-        let wanted = draw(1, 24).min(rows_max.max(1) as u64) as usize;
+        // What was asked for is about what is wanted: a batch that is too large is cut.
+        let wanted = draw(1, 24).min(4 * rows_max.max(1) as u64) as usize;
         let to = end.min(self.next + wanted);
         let whole = log.rows_of(self.next, to);
         let rows = whole.project(&self.used).expect("the columns are the source's");

@@ -38,14 +38,14 @@ fn format(schema: &str, more: &[(&str, &str)]) -> (Format, Options) {
 
 fn decoder(schema: &str, more: &[(&str, &str)], spec: &DecoderSpec) -> Decoder {
     let (format, options) = format(schema, more);
-    format.check(spec, &[], &options).expect("the columns fit");
+    format.check(spec, &options).expect("the columns fit");
     format.decoder(spec, &options).expect("known types")
 }
 
 /// Why the columns do not fit.
 fn refused(schema: &str, fields: Vec<Field>) -> String {
     let (format, options) = format(schema, &[]);
-    let error = format.check(&spec(fields, &[]), &[], &options).expect_err("the columns do not fit");
+    let error = format.check(&spec(fields, &[]), &options).expect_err("the columns do not fit");
     assert_eq!(error.code, "schema-mismatch");
     format!("{}; {}", error.message, error.help.unwrap_or_default())
 }
@@ -176,7 +176,7 @@ fn what_cannot_fit_is_told_before_any_row() {
     assert!(error.contains("which cannot be several columns"), "{error}");
 
     let (strict, options) = format(&of(r#""long""#), &[("ignore_unknown_fields", "false")]);
-    let error = strict.check(&spec(vec![field("x", DataType::Int64)], &[]), &[], &options).expect_err("v is not declared");
+    let error = strict.check(&spec(vec![field("x", DataType::Int64)], &[]), &options).expect_err("v is not declared");
     assert!(error.message.contains("no column is declared for the field 'v'"), "{error}");
 }
 

@@ -1,5 +1,6 @@
 //! Rows as messages, in whatever format: what a sink's options say, and the schemas it registers.
 
+use std::io::Write as _;
 use std::sync::{Arc, OnceLock};
 
 use arrow::array::{Array, ArrayRef, AsArray};
@@ -454,7 +455,8 @@ impl MessageWriter<'_> {
                 part(before, out);
                 out.extend_from_slice(b",\"after\":");
                 part(after, out);
-                out.extend_from_slice(format!(",\"op\":\"{op}\",\"ts_ms\":{ms}}}").as_bytes());
+                // Writing into a vector does not fail.
+                let _ = write!(out, ",\"op\":\"{op}\",\"ts_ms\":{ms}}}");
             }
         }
     }

@@ -533,21 +533,29 @@ fn tag(number: u32, wire: u32, out: &mut Vec<u8>) {
     varint(u64::from(number << 3 | wire), out);
 }
 
-fn varint(mut value: u64, out: &mut Vec<u8>) {
+fn varint(value: u64, out: &mut Vec<u8>) {
+    let (bytes, len) = digits(value);
+    out.extend_from_slice(&bytes[..len]);
+}
+
+/// The bytes of a number, and how many there are.
+fn digits(mut value: u64) -> ([u8; 10], usize) {
+    let (mut bytes, mut len) = ([0; 10], 0);
     while value >= 0x80 {
-        out.push(value as u8 | 0x80);
+        bytes[len] = value as u8 | 0x80;
+        len += 1;
         value >>= 7;
     }
-    out.push(value as u8);
+    bytes[len] = value as u8;
+    (bytes, len + 1)
 }
 
 /// Appends what `write` appends, after how many bytes that are.
 fn sized(out: &mut Vec<u8>, write: impl FnOnce(&mut Vec<u8>)) {
     let start = out.len();
     write(out);
-    let mut len = Vec::with_capacity(5);
-    varint((out.len() - start) as u64, &mut len);
-    out.splice(start..start, len);
+    let (bytes, len) = digits((out.len() - start) as u64);
+    out.splice(start..start, bytes[..len].iter().copied());
 }
 
 /// What stands in front of a message to say which of its schema it is.
