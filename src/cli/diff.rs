@@ -98,7 +98,7 @@ pub(super) fn write(upgrade: &Upgrade, give: &mut dyn FnMut(&str)) {
     for refused in &upgrade.refused {
         give(&format!("refused   {refused}"));
     }
-    if upgrade.rebuilt.is_empty() && upgrade.dropped.is_empty() && upgrade.refused.is_empty() {
+    if upgrade.is_nothing() {
         give("nothing changes");
     }
 }

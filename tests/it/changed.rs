@@ -233,3 +233,25 @@ fn a_source_that_has_grown_makes_no_other_job() {
     assert!(of_view(&job, "joined").len() >= before.len());
     stop(second, job);
 }
+
+#[test]
+fn the_order_of_statements_and_a_source_that_nobody_reads_are_no_change() {
+    let mut world = World::new();
+    world.bid(50);
+    let view = "CREATE MATERIALIZED VIEW named AS SELECT i.name, b.price FROM bid b JOIN item i ON b.auction = i.id;";
+    let first = world.start(1);
+    let job = first.create_job("shop", &world.sql(view), JobOptions::default()).unwrap();
+    push(&job, ITEMS);
+    world.wait_read(&job);
+    let before = of_view(&job, "named").len();
+    stop(first, job);
+
+    let sql = world.sql(view);
+    let (bid, rest) = sql.split_at(sql.find("CREATE TABLE").unwrap());
+    let (item, view) = rest.split_at(rest.find("CREATE MATERIALIZED").unwrap());
+    let unread = "CREATE SOURCE unread (a BIGINT) WITH (connector = 'http');";
+    let second = world.start(2);
+    let job = second.create_job("shop", &format!("{item}{unread}{bid}{view}"), JobOptions::default()).unwrap();
+    assert!(before > 0 && of_view(&job, "named").len() == before);
+    stop(second, job);
+}

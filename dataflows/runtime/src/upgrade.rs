@@ -56,6 +56,11 @@ pub struct StatePart {
 }
 
 impl Upgrade {
+    /// Whether all state is reused: what else differs, a source that nobody reads, keeps none.
+    pub fn is_nothing(&self) -> bool {
+        self.rebuilt.is_empty() && self.dropped.is_empty() && self.refused.is_empty()
+    }
+
     /// What is new and what is gone, in a few words.
     pub(crate) fn differences(&self) -> Vec<String> {
         let listed = |parts: &[StatePart], what: &str| {

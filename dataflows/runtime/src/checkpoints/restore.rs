@@ -131,6 +131,9 @@ impl Restoring<'_> {
         }
         let sizes = sizes(self.store, manifest)?;
         let change = Change::new(self.job, self.names, meta, self.registry, &sizes);
+        if change.report.is_nothing() {
+            return Ok(None);
+        }
         let (job, epoch) = (self.name.to_owned(), manifest.epoch);
         if !self.upgrade {
             return Err(CheckpointError::Changed { job, epoch, differences: change.report.differences() });
