@@ -58,8 +58,8 @@ impl Dirty {
         self.gone.push(keys.columns(gone));
     }
 
-    fn mark(&mut self, numbers: &[u32]) {
-        let bound = numbers.iter().max().map_or(0, |last| *last as usize + 1);
+    /// These groups change, whose numbers are below `bound`.
+    fn mark(&mut self, numbers: &[u32], bound: usize) {
         if self.marked.len() < bound {
             self.marked.resize(bound, false);
         }
@@ -198,7 +198,7 @@ impl Groups {
     /// All groups are to be given by [`Groups::take_changed`].
     pub(crate) fn mark_all(&mut self) {
         if let Some(dirty) = &mut self.dirty {
-            dirty.mark(&self.keys.numbers());
+            dirty.mark(&self.keys.numbers(), self.keys.bound());
         }
     }
 
@@ -296,6 +296,11 @@ impl Groups {
     /// Adds rows without looking at what changes.
     pub(crate) fn accumulate(&mut self, delta: &Delta, numbers: &mut Vec<u32>) {
         self.intern(delta, numbers);
+        // Of no columns there is one group, however many rows come to it.
+        let changed = if self.key_columns.is_empty() { numbers.len().min(1) } else { numbers.len() };
+        if let Some(dirty) = &mut self.dirty {
+            dirty.mark(&numbers[..changed], self.keys.bound());
+        }
         self.update(delta, numbers);
     }
 
@@ -326,6 +331,9 @@ impl Groups {
         }
         for number in &touched {
             self.marked[*number as usize] = false;
+        }
+        if let Some(dirty) = &mut self.dirty {
+            dirty.mark(&touched, self.keys.bound());
         }
         let admitted = self.lives.is_some().then(|| self.admitted(deltas, &numbers)).flatten();
         let (deltas, numbers) = match admitted {
@@ -394,9 +402,6 @@ impl Groups {
     }
 
     fn update(&mut self, delta: &Delta, numbers: &[u32]) {
-        if let Some(dirty) = &mut self.dirty {
-            dirty.mark(numbers);
-        }
         if let Some(ledger) = &mut self.ledger {
             ledger.add(delta, numbers);
         }
