@@ -391,6 +391,7 @@ impl Runtime {
                 woken: recording.woken,
                 journal: recording.journal,
                 journaled: Arc::clone(journaled),
+                fresh: kept.fresh,
                 writer: Arc::clone(&kept.writer),
                 outboxes: recording.outboxes,
                 status: Arc::clone(status),

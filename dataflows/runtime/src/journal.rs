@@ -68,6 +68,8 @@ pub(crate) struct Journaling {
     pub(crate) woken: Arc<Signal>,
     pub(crate) journal: Journal,
     pub(crate) journaled: Arc<Journaled>,
+    /// What the store has of a job of this name is not this job's: a restart finds nothing before there is a checkpoint.
+    pub(crate) fresh: bool,
     /// Who has the job's checkpoints has its epochs.
     pub(crate) writer: Arc<Writer>,
     /// Of sinks that publish what is durable here.
@@ -180,16 +182,12 @@ impl Journaling {
         }
     }
 
-    /// All that was complete is durable, and whoever takes the job over finds it, since nobody had when it was. What is published must be found again by a restart: not before there is a checkpoint to
-    /// start from.
+    /// All that was complete is durable, and whoever takes the job over finds it, since nobody had when it was. What is published
+    /// must be found again by a restart: not before there is a checkpoint to start from.
     fn wrote(&self) {
         let through = self.journal.last();
         self.journaled.through.store(through, Ordering::Release);
-        let restartable = {
-            let status = self.status.lock();
-            status.epoch.is_some() || status.restored.is_some()
-        };
-        if restartable {
+        if !self.fresh || self.status.lock().epoch.is_some() {
             self.outboxes.iter().for_each(|outbox| outbox.release(through));
         }
         self.signal.notify();
