@@ -16,6 +16,7 @@ mod arrangement;
 mod checkpoint;
 mod delta;
 mod engine;
+mod equal;
 mod excerpt;
 mod feed;
 mod first;

@@ -1,17 +1,13 @@
 //! Adds up what checkpoint after checkpoint changed in a table.
 
-use std::collections::{HashMap, HashSet};
-use std::hash::{BuildHasherDefault, Hasher};
-
 use arrow::array::{Array, ArrayRef, AsArray, UInt32Array};
+use arrow::buffer::BooleanBuffer;
 use arrow::datatypes::Int64Type;
-use arrow_row::{RowConverter, SortField};
 use highwater_plan::Micros;
 
 use super::{Form, TableState};
-use crate::Delta;
-use crate::hash::{hash_bytes, hash_columns};
-use crate::operator::sink::consolidate;
+use crate::equal::{Order, Parts, Place};
+use crate::{Delta, Diff};
 
 /// What all these changes of a table come to, oldest first: of one form and schema. `complete`: nothing came before them, so
 /// that what they come to is the table's content.
@@ -35,56 +31,72 @@ pub(super) fn content<'a>(changes: impl IntoIterator<Item = &'a TableState>) -> 
 /// Adds changes up. `once`: each distinct row is given once.
 fn settle(deltas: Vec<Delta>, form: Form, complete: bool, once: bool) -> Vec<Delta> {
     let Some(first) = deltas.first() else { return deltas };
-    let schema = first.rows.schema();
-    let compared = |open: Vec<Delta>| match form {
-        _ if open.is_empty() => open,
-        Form::Rows => consolidate(open, &schema),
-        Form::Entries { keys } => last_of_each(&open, keys, complete),
-    };
     let (columns, once, removals) = match form {
-        Form::Rows => (schema.fields().len(), once, !once),
+        Form::Rows => (first.rows.num_columns(), once, !once),
         Form::Entries { keys } => (keys, true, complete),
     };
-    if columns == 0 {
-        return compared(deltas);
-    }
     if !once && deltas.iter().all(only_adds) {
         return in_larger(deltas);
     }
-    let hash = |delta: &Delta| {
-        let mut hashes = Vec::new();
-        hash_columns(&delta.rows.columns()[..columns], delta.len(), &mut hashes);
-        hashes
-    };
-    let hashes: Vec<Vec<u64>> = deltas.iter().map(hash).collect();
-    // Of rows that say what became of others; all rows of such a hash are compared.
-    let (mut contested, mut seen) = (Hashes::default(), Hashes::default());
-    if once {
-        seen.reserve(hashes.iter().map(Vec::len).sum());
+    let hashes: Vec<Vec<u64>> = deltas.iter().map(|delta| delta.hashes(columns)).collect();
+    let contested = contested(&deltas, &hashes, once, removals);
+    let order = if form == Form::Rows { Order::OldestFirst } else { Order::NewestFirst };
+    let parts = Parts::new(&hashes, |hash| contested.has(hash), order);
+    drop((hashes, contested));
+    // Of batches with rows that others say something of: what becomes of them.
+    let mut diffs: Vec<Option<Vec<Diff>>> = vec![None; deltas.len()];
+    for place in parts.places() {
+        diffs[place.batch as usize].get_or_insert_with(|| deltas[place.batch as usize].to_diffs());
     }
-    for (delta, hashes) in deltas.iter().zip(&hashes) {
+    let mut at = |place: Place, change: &mut dyn FnMut(&mut Diff)| {
+        change(&mut diffs[place.batch as usize].as_mut().expect("made for every place")[place.row as usize]);
+    };
+    let keys: Vec<&[ArrayRef]> = deltas.iter().map(|delta| &delta.rows.columns()[..columns]).collect();
+    parts.each_equal(&keys, |place, first| {
+        let mut diff = 0;
+        at(place, &mut |of| diff = std::mem::take(of));
+        if form == Form::Rows {
+            at(first, &mut |of| *of += diff);
+        }
+    });
+    let settled = deltas.into_iter().zip(diffs).map(|(delta, diffs)| match diffs {
+        None => delta,
+        Some(mut diffs) => {
+            if form != Form::Rows && complete {
+                diffs.iter_mut().for_each(|diff| *diff = Diff::from(*diff > 0));
+            }
+            with_diffs(&delta, diffs)
+        }
+    });
+    in_larger(settled.filter(|delta| !delta.is_empty()).collect())
+}
+
+/// The hashes of rows that say what became of others, and some more; all rows of such a hash are compared.
+fn contested(deltas: &[Delta], hashes: &[Vec<u64>], once: bool, removals: bool) -> Hashes {
+    let rows: usize = hashes.iter().map(Vec::len).sum();
+    let says = |diff: Diff| diff == 0 || (removals && diff < 0);
+    let count = match once {
+        true => rows,
+        false => deltas.iter().flat_map(Delta::diff_values).flatten().filter(|diff| says(**diff)).count(),
+    };
+    let (mut contested, mut seen) = (Hashes::of(count), Hashes::of(if once { rows } else { 0 }));
+    for (delta, hashes) in deltas.iter().zip(hashes) {
         for (row, hash) in hashes.iter().enumerate() {
-            let diff = delta.diff(row);
-            if diff == 0 || (removals && diff < 0) || (once && !seen.insert(*hash)) {
+            if says(delta.diff(row)) || (once && !seen.insert(*hash)) {
                 contested.insert(*hash);
             }
         }
     }
-    drop(seen);
-    let (mut settled, mut open) = (Vec::new(), Vec::new());
-    for (delta, hashes) in deltas.into_iter().zip(hashes) {
-        let (these, rest): (Vec<u32>, Vec<u32>) =
-            (0..delta.len() as u32).partition(|row| contested.contains(&hashes[*row as usize]));
-        if these.is_empty() {
-            settled.push(delta);
-            continue;
-        }
-        settled.push(delta.take(&UInt32Array::from(rest)));
-        open.push(delta.take(&UInt32Array::from(these)));
-    }
-    settled.retain(|delta| !delta.is_empty());
-    settled.extend(compared(open));
-    in_larger(settled)
+    contested
+}
+
+/// The updates with these multiplicities, without those that have none.
+fn with_diffs(delta: &Delta, diffs: Vec<Diff>) -> Delta {
+    let left = Delta::with_diffs(delta.rows.clone(), diffs.into());
+    let kept = BooleanBuffer::collect_bool(left.len(), |row| left.diff(row) != 0);
+    let left = if kept.count_set_bits() == left.len() { left } else { left.filter(&kept) };
+    let adds_one = left.diff_values().is_some_and(|diffs| diffs.iter().all(|diff| *diff == 1));
+    if adds_one { Delta::insert(left.rows) } else { left }
 }
 
 /// All changes, and which rows are no longer needed.
@@ -137,24 +149,30 @@ fn together(small: &mut Vec<Delta>) -> Delta {
     one.unwrap_or_else(|| Delta::concat(&all))
 }
 
-/// Hashes, which are spread well enough as they are.
-type Hashes = HashSet<u64, BuildHasherDefault<AsItIs>>;
+/// A set of hashes that may have some more than were put into it.
+struct Hashes(Vec<u64>);
 
-/// Hashes a hash.
-#[derive(Default)]
-struct AsItIs(u64);
-
-impl Hasher for AsItIs {
-    fn finish(&self) -> u64 {
-        self.0
+impl Hashes {
+    /// For so many: of others it has one in sixteen, about.
+    fn of(count: usize) -> Self {
+        Hashes(vec![0; (count / 4).next_power_of_two()])
     }
 
-    fn write(&mut self, bytes: &[u8]) {
-        self.0 = hash_bytes(self.0, bytes);
+    fn place(&self, hash: u64) -> (usize, u64) {
+        ((hash >> 6) as usize & (self.0.len() - 1), 1 << (hash & 63))
     }
 
-    fn write_u64(&mut self, hash: u64) {
-        self.0 = hash;
+    fn has(&self, hash: u64) -> bool {
+        let (word, bit) = self.place(hash);
+        self.0[word] & bit != 0
+    }
+
+    /// Whether it was not there.
+    fn insert(&mut self, hash: u64) -> bool {
+        let (word, bit) = self.place(hash);
+        let is_new = self.0[word] & bit == 0;
+        self.0[word] |= bit;
+        is_new
     }
 }
 
@@ -179,26 +197,6 @@ fn needed(column: &ArrayRef, bound: i64) -> UInt32Array {
             kept(&|row| times.value(row))
         }
     }
-}
-
-/// The last change per key; if they are `complete`, only of those that were not removed.
-fn last_of_each(deltas: &[Delta], keys: usize, complete: bool) -> Vec<Delta> {
-    let all = Delta::concat(deltas);
-    let key = &all.rows.columns()[..keys];
-    let fields = key.iter().map(|column| SortField::new(column.data_type().clone())).collect();
-    let converter = RowConverter::new(fields).expect("keys of groups can be encoded");
-    let encoded = converter.convert_columns(key).expect("the columns of the converter");
-    let mut last: HashMap<&[u8], u32> = HashMap::with_capacity(all.len());
-    let encoded: Vec<_> = (0..all.len()).map(|row| if keys == 0 { None } else { Some(encoded.row(row)) }).collect();
-    for (row, key) in encoded.iter().enumerate() {
-        last.insert(key.as_ref().map_or(&[][..], |key| key.data()), row as u32);
-    }
-    let mut rows: Vec<u32> = last.into_values().filter(|row| !complete || all.diff(*row as usize) > 0).collect();
-    if rows.is_empty() {
-        return Vec::new();
-    }
-    rows.sort_unstable();
-    vec![all.take(&UInt32Array::from(rows))]
 }
 
 #[cfg(test)]
