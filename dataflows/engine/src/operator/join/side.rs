@@ -8,6 +8,7 @@ use arrow::compute;
 use arrow::datatypes::DataType;
 use arrow_row::{RowConverter, Rows, SortField};
 use hashbrown::HashTable;
+use hashbrown::hash_table::Entry;
 
 use super::BATCH_ROWS;
 use crate::hash::{hash_bytes, mix};
@@ -88,6 +89,18 @@ impl Side {
                     store.arena.capacity() + store.rows.capacity() * size_of::<Stored>() + store.index.capacity() * 17
                 }
             }
+    }
+
+    /// Makes room for so many more rows.
+    pub(super) fn reserve(&mut self, rows: usize) {
+        self.nexts.reserve(rows);
+        match &mut self.store {
+            Store::Growing(store) => store.places.reserve(rows),
+            Store::Changing(store) => {
+                store.rows.reserve(rows);
+                store.index.reserve(rows, |entry| entry.0);
+            }
+        }
     }
 
     /// Takes a change: row `i` has key `keys[i]` and the values `columns[..][i]`.
@@ -386,28 +399,26 @@ impl Changing {
             let stored = &rows[entry.1 as usize];
             entry.0 == hash && stored.key == key && &arena[stored.start..stored.start + stored.length as usize] == bytes
         };
-        if let Some(&(_, row)) = self.index.find(hash, same) {
-            return (row, hash, false);
-        }
+        let vacant = match self.index.entry(hash, same, |entry| entry.0) {
+            Entry::Occupied(entry) => return (entry.get().1, hash, false),
+            Entry::Vacant(entry) => entry,
+        };
+        let row = self.free.pop().unwrap_or(self.rows.len() as u32);
+        vacant.insert((hash, row));
         let stored = Stored { start: self.arena.len(), length: bytes.len() as u32, key, previous: NONE, weight: 0 };
         self.arena.extend_from_slice(bytes);
-        let row = match self.free.pop() {
-            Some(row) => {
-                self.rows[row as usize] = stored;
-                row
-            }
+        match self.rows.get_mut(row as usize) {
+            Some(freed) => *freed = stored,
             None => {
                 self.rows.push(stored);
                 nexts.push(NONE);
-                self.rows.len() as u32 - 1
             }
-        };
+        }
         let head = std::mem::replace(&mut heads[key as usize], row);
         nexts[row as usize] = head;
         if head != NONE {
             self.rows[head as usize].previous = row;
         }
-        self.index.insert_unique(hash, (hash, row), |entry| entry.0);
         (row, hash, true)
     }
 
