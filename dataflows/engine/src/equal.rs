@@ -7,8 +7,13 @@ use arrow::compute::{self, SortOptions};
 use hashbrown::HashTable;
 use hashbrown::hash_table::Entry;
 
+use crate::parallel::in_parallel;
+
 /// About how many rows are compared at a time.
 const PART_ROWS: usize = 8_192;
+
+/// How many parts a thread takes at a time.
+const PARTS_AT_ONCE: usize = 16;
 
 /// A row of some batches.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -70,33 +75,43 @@ impl Parts {
         self.rows.iter().map(|(_, place)| *place)
     }
 
-    /// Tells of each row that is equal, in these columns of its batch, to one that was looked at before, which that was.
+    /// Of each row that is equal, in these columns of its batch, to one that was looked at before, which that was; found by as
+    /// many threads as there are cores, but at most `threads`.
     ///
+    /// Shape: the row, then the first that equals it; in no order.
     /// Cost:  a look into a table of one part per row; columns are gathered and compared where hashes are equal.
-    pub(crate) fn each_equal(&self, columns: &[&[ArrayRef]], mut tell: impl FnMut(Place, Place)) {
-        let mut table: HashTable<u32> = HashTable::with_capacity(PART_ROWS.min(self.rows.len()));
-        let mut start = 0;
-        for end in &self.ends {
-            let rows = &self.rows[start..*end];
-            start = *end;
-            let mut comparators: Option<Vec<DynComparator>> = None;
-            for (index, (hash, place)) in rows.iter().enumerate() {
-                let same = |other: &u32| {
-                    let other = *other as usize;
-                    let equal = |compare: &DynComparator| compare(index, other).is_eq();
-                    rows[other].0 == *hash && comparators.get_or_insert_with(|| compare(columns, rows)).iter().all(equal)
-                };
-                // All hashes of a part begin alike.
-                match table.entry(hash.rotate_left(32), same, |other| rows[*other as usize].0.rotate_left(32)) {
-                    Entry::Occupied(first) => tell(*place, rows[*first.get() as usize].1),
-                    Entry::Vacant(entry) => {
-                        entry.insert(index as u32);
-                    }
+    pub(crate) fn equal(&self, columns: &[&[ArrayRef]], threads: usize) -> Vec<(Place, Place)> {
+        let starts = std::iter::once(0).chain(self.ends.iter().copied());
+        let parts: Vec<_> = starts.zip(&self.ends).map(|(start, end)| &self.rows[start..*end]).collect();
+        let several: Vec<_> = parts.chunks(PARTS_AT_ONCE).collect();
+        let mut found = in_parallel(&several, threads, |parts| equal(parts, columns));
+        if found.len() == 1 { found.remove(0) } else { found.concat() }
+    }
+}
+
+/// Of the rows of these parts that are equal to one before, which that is.
+fn equal(parts: &[&[(u64, Place)]], columns: &[&[ArrayRef]]) -> Vec<(Place, Place)> {
+    let mut equal = Vec::new();
+    let mut table: HashTable<u32> = HashTable::with_capacity(parts.iter().map(|rows| rows.len()).max().unwrap_or(0));
+    for rows in parts {
+        let mut comparators: Option<Vec<DynComparator>> = None;
+        for (index, (hash, place)) in rows.iter().enumerate() {
+            let same = |other: &u32| {
+                let other = *other as usize;
+                let equal = |compare: &DynComparator| compare(index, other).is_eq();
+                rows[other].0 == *hash && comparators.get_or_insert_with(|| compare(columns, rows)).iter().all(equal)
+            };
+            // All hashes of a part begin alike.
+            match table.entry(hash.rotate_left(32), same, |other| rows[*other as usize].0.rotate_left(32)) {
+                Entry::Occupied(first) => equal.push((*place, rows[*first.get() as usize].1)),
+                Entry::Vacant(entry) => {
+                    entry.insert(index as u32);
                 }
             }
-            table.clear();
         }
+        table.clear();
     }
+    equal
 }
 
 /// What compares the columns of these rows.
@@ -123,9 +138,7 @@ mod tests {
 
     fn equal(batches: &[Vec<ArrayRef>], hashes: &[Vec<u64>], order: Order) -> Vec<(Place, Place)> {
         let columns: Vec<&[ArrayRef]> = batches.iter().map(Vec::as_slice).collect();
-        let mut told = Vec::new();
-        Parts::new(hashes, |_| true, order).each_equal(&columns, |place, first| told.push((place, first)));
-        told
+        Parts::new(hashes, |_| true, order).equal(&columns, 3)
     }
 
     fn hashes(batches: &[Vec<ArrayRef>]) -> Vec<Vec<u64>> {

@@ -112,16 +112,20 @@ fn hash_primitive<T: ArrowPrimitiveType>(array: &arrow::array::PrimitiveArray<T>
                 *hash = mix(*hash, u64::from_le_bytes(word.try_into().expect("chunks of eight")));
             }
         }
-        _ => hash_values(array, hashes, |hash, row| {
-            let value = &bytes[row * width..(row + 1) * width];
-            if width <= 8 {
-                let mut word = [0u8; 8];
-                word[..width].copy_from_slice(value);
-                mix(hash, u64::from_le_bytes(word))
-            } else {
-                hash_bytes(hash, value)
-            }
-        }),
+        (1, _) => hash_values(array, hashes, |hash, row| mix(hash, u64::from(bytes[row]))),
+        (2, _) => {
+            let words = array.values().inner().typed_data::<u16>();
+            hash_values(array, hashes, |hash, row| mix(hash, u64::from(words[row])));
+        }
+        (4, _) => {
+            let words = array.values().inner().typed_data::<u32>();
+            hash_values(array, hashes, |hash, row| mix(hash, u64::from(words[row])));
+        }
+        (8, _) => {
+            let words = array.values().inner().typed_data::<u64>();
+            hash_values(array, hashes, |hash, row| mix(hash, words[row]));
+        }
+        _ => hash_values(array, hashes, |hash, row| hash_bytes(hash, &bytes[row * width..(row + 1) * width])),
     }
 }
 

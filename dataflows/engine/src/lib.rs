@@ -24,6 +24,7 @@ mod hash;
 mod job;
 mod keys;
 mod operator;
+mod parallel;
 mod pump;
 mod recorded;
 mod render;

@@ -7,6 +7,7 @@ use highwater_plan::Micros;
 
 use super::{Form, TableState};
 use crate::equal::{Order, Parts, Place};
+use crate::parallel::in_parallel;
 use crate::{Delta, Diff};
 
 /// What all these changes of a table come to, oldest first: of one form and schema. `complete`: nothing came before them, so
@@ -16,20 +17,20 @@ use crate::{Delta, Diff};
 /// Cost:  a hash per row. Only rows that are changed again are compared, and only batches that have such are copied.
 pub fn fold<'a>(changes: impl IntoIterator<Item = &'a TableState>, complete: bool) -> Vec<Delta> {
     let (deltas, form, freed) = gather(changes);
-    without(freed, settle(deltas, form, complete, true))
+    without(freed, settle(deltas, form, complete, true, 1))
 }
 
 /// What a table has after all these changes, oldest first, which began with nothing: [`fold`] for those who need not have each
-/// row only once. Where rows were only added, nothing is hashed.
+/// row only once, and who wait for it: all cores take part. Where rows were only added, nothing is hashed.
 ///
 /// Shape: rows with positive multiplicities, an equal row perhaps again; of entries one row per key.
 pub(super) fn content<'a>(changes: impl IntoIterator<Item = &'a TableState>) -> Vec<Delta> {
     let (deltas, form, freed) = gather(changes);
-    without(freed, settle(deltas, form, true, false))
+    without(freed, settle(deltas, form, true, false, usize::MAX))
 }
 
-/// Adds changes up. `once`: each distinct row is given once.
-fn settle(deltas: Vec<Delta>, form: Form, complete: bool, once: bool) -> Vec<Delta> {
+/// Adds changes up, with at most so many threads. `once`: each distinct row is given once.
+fn settle(deltas: Vec<Delta>, form: Form, complete: bool, once: bool, threads: usize) -> Vec<Delta> {
     let Some(first) = deltas.first() else { return deltas };
     let (columns, once, removals) = match form {
         Form::Rows => (first.rows.num_columns(), once, !once),
@@ -38,7 +39,7 @@ fn settle(deltas: Vec<Delta>, form: Form, complete: bool, once: bool) -> Vec<Del
     if !once && deltas.iter().all(only_adds) {
         return in_larger(deltas);
     }
-    let hashes: Vec<Vec<u64>> = deltas.iter().map(|delta| delta.hashes(columns)).collect();
+    let hashes = in_parallel(&deltas, threads, |delta| delta.hashes(columns));
     let contested = contested(&deltas, &hashes, once, removals);
     let order = if form == Form::Rows { Order::OldestFirst } else { Order::NewestFirst };
     let parts = Parts::new(&hashes, |hash| contested.has(hash), order);
@@ -48,27 +49,24 @@ fn settle(deltas: Vec<Delta>, form: Form, complete: bool, once: bool) -> Vec<Del
     for place in parts.places() {
         diffs[place.batch as usize].get_or_insert_with(|| deltas[place.batch as usize].to_diffs());
     }
-    let mut at = |place: Place, change: &mut dyn FnMut(&mut Diff)| {
-        change(&mut diffs[place.batch as usize].as_mut().expect("made for every place")[place.row as usize]);
-    };
     let keys: Vec<&[ArrayRef]> = deltas.iter().map(|delta| &delta.rows.columns()[..columns]).collect();
-    parts.each_equal(&keys, |place, first| {
-        let mut diff = 0;
-        at(place, &mut |of| diff = std::mem::take(of));
+    let mut replace = |place: Place, diff: &dyn Fn(Diff) -> Diff| {
+        let of = &mut diffs[place.batch as usize].as_mut().expect("made for every place")[place.row as usize];
+        std::mem::replace(of, diff(*of))
+    };
+    for (place, first) in parts.equal(&keys, threads) {
+        let diff = replace(place, &|_| 0);
         if form == Form::Rows {
-            at(first, &mut |of| *of += diff);
+            replace(first, &|sum| sum + diff);
         }
+    }
+    let removals_too = form == Form::Rows || !complete;
+    let changed: Vec<_> = deltas.into_iter().zip(diffs).collect();
+    let settled = in_parallel(&changed, threads, |(delta, diffs)| match diffs {
+        None => delta.clone(),
+        Some(diffs) => with_diffs(delta, diffs, removals_too),
     });
-    let settled = deltas.into_iter().zip(diffs).map(|(delta, diffs)| match diffs {
-        None => delta,
-        Some(mut diffs) => {
-            if form != Form::Rows && complete {
-                diffs.iter_mut().for_each(|diff| *diff = Diff::from(*diff > 0));
-            }
-            with_diffs(&delta, diffs)
-        }
-    });
-    in_larger(settled.filter(|delta| !delta.is_empty()).collect())
+    in_larger(settled.into_iter().filter(|delta| !delta.is_empty()).collect())
 }
 
 /// The hashes of rows that say what became of others, and some more; all rows of such a hash are compared.
@@ -90,13 +88,19 @@ fn contested(deltas: &[Delta], hashes: &[Vec<u64>], once: bool, removals: bool) 
     contested
 }
 
-/// The updates with these multiplicities, without those that have none.
-fn with_diffs(delta: &Delta, diffs: Vec<Diff>) -> Delta {
-    let left = Delta::with_diffs(delta.rows.clone(), diffs.into());
-    let kept = BooleanBuffer::collect_bool(left.len(), |row| left.diff(row) != 0);
-    let left = if kept.count_set_bits() == left.len() { left } else { left.filter(&kept) };
-    let adds_one = left.diff_values().is_some_and(|diffs| diffs.iter().all(|diff| *diff == 1));
-    if adds_one { Delta::insert(left.rows) } else { left }
+/// The updates with these multiplicities, without those that have none or, unless they are wanted, remove something.
+fn with_diffs(delta: &Delta, diffs: &[Diff], removals_too: bool) -> Delta {
+    let is_kept = |diff: Diff| diff > 0 || (removals_too && diff < 0);
+    let left: Vec<Diff> = diffs.iter().copied().filter(|diff| is_kept(*diff)).collect();
+    let rows = match left.len() == diffs.len() {
+        true => delta.rows.clone(),
+        false => {
+            let kept = BooleanBuffer::collect_bool(diffs.len(), |row| is_kept(diffs[row]));
+            Delta::insert(delta.rows.clone()).filter(&kept).rows
+        }
+    };
+    let adds_one = left.iter().all(|diff| *diff == 1);
+    Delta::of(rows, (!adds_one).then(|| left.into()))
 }
 
 /// All changes, and which rows are no longer needed.

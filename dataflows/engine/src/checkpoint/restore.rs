@@ -1,7 +1,6 @@
 //! What a job starts from: the state of checkpoints, for any number of workers.
 
 use std::collections::{BTreeMap, HashMap};
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
 
 use arrow::array::UInt32Array;
@@ -9,6 +8,7 @@ use arrow::array::UInt32Array;
 use super::fold::content;
 use super::{Checkpoint, Clock, OperatorId, Positions, Spread, TableState};
 use crate::hash::{hash_columns, worker_of};
+use crate::parallel::in_parallel;
 use crate::{Delta, Time};
 
 /// A job's state as of an epoch.
@@ -39,7 +39,7 @@ impl Restore {
     /// workers. `None` if there are none.
     ///
     /// Cost:  a hash per row of tables from which something was taken back; tables are put together by as many threads as there
-    ///        are cores.
+    ///        are cores, a large one by all of them.
     pub fn new(checkpoints: &[Checkpoint], workers: usize) -> Option<Self> {
         let last = checkpoints.last()?;
         let mut changes: BTreeMap<(&OperatorId, u32), Vec<&TableState>> = BTreeMap::new();
@@ -51,8 +51,12 @@ impl Restore {
             let spread = &changes[0].spread;
             Table { at_home: *spread == Spread::One, parts: cut(spread, content(changes.iter().copied()), workers) }
         };
-        let changes: Vec<_> = changes.into_iter().collect();
-        for (&((operator, number), _), table) in changes.iter().zip(in_parallel(&changes, |(_, changes)| put_together(changes))) {
+        let mut changes: Vec<_> = changes.into_iter().collect();
+        // The largest first, so that it is not what all others wait for.
+        let rows = |changes: &[&TableState]| changes.iter().flat_map(|table| &table.changes).map(Delta::len).sum::<usize>();
+        changes.sort_by_cached_key(|(_, changes)| std::cmp::Reverse(rows(changes)));
+        let together = in_parallel(&changes, usize::MAX, |(_, changes)| put_together(changes));
+        for (&((operator, number), _), table) in changes.iter().zip(together) {
             tables.entry(operator.clone()).or_default().insert(number, table);
         }
         let (epoch, clock, positions) = (last.epoch, last.clock.clone(), last.positions.clone());
@@ -73,29 +77,6 @@ impl Restore {
         }
         taken
     }
-}
-
-/// The results of `work` on all items, in their order.
-fn in_parallel<T: Sync, R: Send>(items: &[T], work: impl Fn(&T) -> R + Sync) -> Vec<R> {
-    let threads = std::thread::available_parallelism().map_or(1, usize::from).min(items.len());
-    let next = AtomicUsize::new(0);
-    let some = || {
-        let mut done = Vec::new();
-        while let Some((index, item)) = Some(next.fetch_add(1, Ordering::Relaxed)).and_then(|at| Some((at, items.get(at)?))) {
-            done.push((index, work(item)));
-        }
-        done
-    };
-    let mut done = std::thread::scope(|scope| {
-        let others: Vec<_> = (1..threads).map(|_| scope.spawn(some)).collect();
-        let mut done = some();
-        for other in others {
-            done.extend(other.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)));
-        }
-        done
-    });
-    done.sort_unstable_by_key(|(index, _)| *index);
-    done.into_iter().map(|(_, result)| result).collect()
 }
 
 /// The rows of a table that each worker has.

@@ -73,10 +73,10 @@ pub(crate) fn consolidate(deltas: Vec<Delta>, schema: &SchemaRef) -> Vec<Delta> 
     let mut sums: Vec<Vec<Diff>> = deltas.iter().map(Delta::to_diffs).collect();
     let hashes: Vec<Vec<u64>> = deltas.iter().map(|delta| delta.hashes(schema.fields().len())).collect();
     let columns: Vec<&[ArrayRef]> = deltas.iter().map(|delta| delta.rows.columns()).collect();
-    Parts::new(&hashes, |_| true, Order::OldestFirst).each_equal(&columns, |place, first| {
+    for (place, first) in Parts::new(&hashes, |_| true, Order::OldestFirst).equal(&columns, 1) {
         let diff = std::mem::take(&mut sums[place.batch as usize][place.row as usize]);
         sums[first.batch as usize][first.row as usize] += diff;
-    });
+    }
     let of_sign = |sign: Diff| {
         let rows = sums.iter().enumerate().flat_map(|(batch, sums)| sums.iter().enumerate().map(move |(row, sum)| (batch, row, *sum)));
         rows.filter(move |(_, _, sum)| sum.signum() == sign)
