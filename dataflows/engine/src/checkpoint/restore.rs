@@ -8,6 +8,7 @@ use arrow::array::UInt32Array;
 use super::fold::content;
 use super::{Checkpoint, Clock, OperatorId, Positions, Spread, TableState};
 use crate::hash::{hash_columns, worker_of};
+use crate::keys::array_bytes;
 use crate::parallel::in_parallel;
 use crate::{Delta, Time};
 
@@ -20,6 +21,10 @@ pub struct Restore {
     pub clock: Clock,
     /// Per source and partition where reading it stood.
     pub positions: Positions,
+    /// Rows of all tables together.
+    pub rows: u64,
+    /// What they take as columns, in bytes.
+    pub bytes: u64,
     tables: Mutex<HashMap<OperatorId, Tables>>,
 }
 
@@ -31,6 +36,8 @@ type Tables = BTreeMap<u32, Table>;
 struct Table {
     /// One worker has all.
     at_home: bool,
+    rows: usize,
+    bytes: usize,
     parts: Vec<Vec<Delta>>,
 }
 
@@ -49,18 +56,24 @@ impl Restore {
         let mut tables: HashMap<OperatorId, Tables> = HashMap::new();
         let put_together = |changes: &Vec<&TableState>| {
             let spread = &changes[0].spread;
-            Table { at_home: *spread == Spread::One, parts: cut(spread, content(changes.iter().copied()), workers) }
+            let content = content(changes.iter().copied());
+            let rows = content.iter().map(Delta::len).sum();
+            let bytes = content.iter().flat_map(|delta| delta.rows.columns()).map(array_bytes).sum();
+            Table { at_home: *spread == Spread::One, rows, bytes, parts: cut(spread, content, workers) }
         };
         let mut changes: Vec<_> = changes.into_iter().collect();
         // The largest first, so that it is not what all others wait for.
         let rows = |changes: &[&TableState]| changes.iter().flat_map(|table| &table.changes).map(Delta::len).sum::<usize>();
         changes.sort_by_cached_key(|(_, changes)| std::cmp::Reverse(rows(changes)));
         let together = in_parallel(&changes, usize::MAX, |(_, changes)| put_together(changes));
+        let (mut rows, mut bytes) = (0, 0);
         for (&((operator, number), _), table) in changes.iter().zip(together) {
+            rows += table.rows as u64;
+            bytes += table.bytes as u64;
             tables.entry(operator.clone()).or_default().insert(number, table);
         }
         let (epoch, clock, positions) = (last.epoch, last.clock.clone(), last.positions.clone());
-        Some(Restore { epoch, clock, positions, tables: Mutex::new(tables) })
+        Some(Restore { epoch, clock, positions, rows, bytes, tables: Mutex::new(tables) })
     }
 
     /// What a worker's part of an operator keeps, by table. `home`: the worker that has all of what one worker has. It is given
@@ -69,7 +82,7 @@ impl Restore {
         let mut tables = self.tables.lock().unwrap_or_else(PoisonError::into_inner);
         let Some(tables) = tables.get_mut(operator) else { return Vec::new() };
         let mut taken = vec![Vec::new(); tables.keys().next_back().map_or(0, |last| *last as usize + 1)];
-        for (number, Table { at_home, parts }) in tables {
+        for (number, Table { at_home, parts, .. }) in tables {
             let part = std::mem::take(&mut parts[worker]);
             if !*at_home || worker == home {
                 taken[*number as usize] = part;
