@@ -2,7 +2,8 @@
 //!
 //! Equal is what is the same value for value: NULL is equal to NULL, -0.0 is not 0.0.
 
-use arrow::array::{Array, ArrayRef, DynComparator, make_comparator};
+use arrow::array::{Array, ArrayRef, BooleanArray, DynComparator, make_comparator};
+use arrow::compute::kernels::cmp::not_distinct;
 use arrow::compute::{self, SortOptions};
 use hashbrown::HashTable;
 use hashbrown::hash_table::Entry;
@@ -124,6 +125,15 @@ fn compare(columns: &[&[ArrayRef]], rows: &[(u64, Place)]) -> Vec<DynComparator>
         make_comparator(&gathered, &gathered, SortOptions::default()).expect("columns that can be encoded can be compared")
     };
     (0..count).map(compare).collect()
+}
+
+/// Which values are equal, row by row.
+pub(crate) fn same_values(left: &ArrayRef, right: &ArrayRef) -> BooleanArray {
+    if !left.data_type().is_nested() {
+        return not_distinct(left, right).expect("planners allow only columns that can be compared");
+    }
+    let compare = make_comparator(left, right, SortOptions::default()).expect("planners allow only columns that can be compared");
+    BooleanArray::from_iter((0..left.len()).map(|row| Some(compare(row, row).is_eq())))
 }
 
 #[cfg(test)]
