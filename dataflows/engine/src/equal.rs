@@ -71,11 +71,6 @@ impl Parts {
         Parts { rows, ends }
     }
 
-    /// Where the rows are.
-    pub(crate) fn places(&self) -> impl Iterator<Item = Place> + '_ {
-        self.rows.iter().map(|(_, place)| *place)
-    }
-
     /// Of each row that is equal, in these columns of its batch, to one that was looked at before, which that was; found by as
     /// many threads as there are cores, but at most `threads`.
     ///

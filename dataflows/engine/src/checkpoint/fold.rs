@@ -1,12 +1,13 @@
 //! Adds up what checkpoint after checkpoint changed in a table.
 
-use arrow::array::{Array, ArrayRef, AsArray, UInt32Array};
+use arrow::array::{Array, ArrayRef, AsArray, Int64Array, RecordBatch, UInt32Array};
 use arrow::buffer::BooleanBuffer;
 use arrow::datatypes::Int64Type;
 use highwater_plan::Micros;
 
-use super::{Form, TableState};
+use super::{Form, Spread, TableState};
 use crate::equal::{Order, Parts, Place};
+use crate::hash::{hash_columns, worker_of};
 use crate::parallel::in_parallel;
 use crate::{Delta, Diff};
 
@@ -16,57 +17,129 @@ use crate::{Delta, Diff};
 /// Shape: rows with multiplicities, each distinct row once; of entries one row per key, or, unless `complete`, its removal.
 /// Cost:  a hash per row. Only rows that are changed again are compared, and only batches that have such are copied.
 pub fn fold<'a>(changes: impl IntoIterator<Item = &'a TableState>, complete: bool) -> Vec<Delta> {
-    let (deltas, form, freed) = gather(changes);
-    without(freed, settle(deltas, form, complete, true, 1))
+    let settled = settle(gather(changes), complete, true, 1);
+    in_larger(settled.iter().map(Settled::whole).collect())
 }
 
-/// What a table has after all these changes, oldest first, which began with nothing: [`fold`] for those who need not have each
-/// row only once, and who wait for it: all cores take part. Where rows were only added, nothing is hashed.
+/// What a table has after all these changes, oldest first, which began with nothing, cut for so many workers: [`fold`] for those
+/// who need not have each row only once, and who wait for it: all cores take part. Where rows were only added, nothing is
+/// compared.
 ///
 /// Shape: rows with positive multiplicities, an equal row perhaps again; of entries one row per key.
-pub(super) fn content<'a>(changes: impl IntoIterator<Item = &'a TableState>) -> Vec<Delta> {
-    let (deltas, form, freed) = gather(changes);
-    without(freed, settle(deltas, form, true, false, usize::MAX))
+pub(super) fn content<'a>(
+    changes: impl IntoIterator<Item = &'a TableState>,
+    spread: &Spread,
+    workers: usize,
+) -> Vec<Vec<Delta>> {
+    let settled = settle(gather(changes), true, false, usize::MAX);
+    let is_cut = workers > 1 && !matches!(spread, Spread::Everywhere | Spread::One);
+    if !is_cut {
+        return vec![in_larger(in_parallel(&settled, usize::MAX, Settled::whole)); workers];
+    }
+    let mut parts: Vec<Vec<Delta>> = vec![Vec::new(); workers];
+    for cut in in_parallel(&settled, usize::MAX, |settled| settled.cut(spread, workers)) {
+        parts.iter_mut().zip(cut).for_each(|(part, delta)| part.push(delta));
+    }
+    parts.into_iter().map(in_larger).collect()
+}
+
+/// Some changes, and what became of them.
+struct Settled {
+    delta: Delta,
+    /// Per row the multiplicity that is left of it; `None`: all are as they were.
+    diffs: Option<Vec<Diff>>,
+}
+
+impl Settled {
+    fn diffs(&mut self) -> &mut Vec<Diff> {
+        self.diffs.get_or_insert_with(|| self.delta.to_diffs())
+    }
+
+    /// What is left.
+    fn whole(&self) -> Delta {
+        let Some(diffs) = &self.diffs else { return self.delta.clone() };
+        let rows = match diffs.contains(&0) {
+            false => self.delta.rows.clone(),
+            true => {
+                let kept = BooleanBuffer::collect_bool(diffs.len(), |row| diffs[row] != 0);
+                Delta::insert(self.delta.rows.clone()).filter(&kept).rows
+            }
+        };
+        of_diffs(rows, diffs.iter().copied().filter(|diff| *diff != 0))
+    }
+
+    /// What is left for each worker.
+    fn cut(&self, spread: &Spread, workers: usize) -> Vec<Delta> {
+        let delta = &self.delta;
+        let mut hashes = Vec::new();
+        match spread {
+            Spread::ByColumns(columns) => hash_columns(&delta.columns(columns), delta.len(), &mut hashes),
+            _ => hash_columns(delta.rows.columns(), delta.len(), &mut hashes),
+        }
+        let mut rows = vec![Vec::new(); workers];
+        for (row, hash) in hashes.iter().enumerate() {
+            if self.diffs.as_ref().is_none_or(|diffs| diffs[row] != 0) {
+                rows[worker_of(*hash, workers)].push(row as u32);
+            }
+        }
+        let part = |rows: Vec<u32>| {
+            let rows = UInt32Array::from(rows);
+            let Some(diffs) = &self.diffs else { return delta.take(&rows) };
+            let taken = Delta::insert(delta.rows.clone()).take(&rows).rows;
+            of_diffs(taken, rows.values().iter().map(|row| diffs[*row as usize]))
+        };
+        rows.into_iter().map(part).collect()
+    }
+}
+
+fn of_diffs(rows: RecordBatch, diffs: impl Iterator<Item = Diff> + Clone) -> Delta {
+    let adds_one = diffs.clone().all(|diff| diff == 1);
+    Delta::of(rows, (!adds_one).then(|| Int64Array::from_iter_values(diffs)))
 }
 
 /// Adds changes up, with at most so many threads. `once`: each distinct row is given once.
-fn settle(deltas: Vec<Delta>, form: Form, complete: bool, once: bool, threads: usize) -> Vec<Delta> {
-    let Some(first) = deltas.first() else { return deltas };
+fn settle(changes: Changes, complete: bool, once: bool, threads: usize) -> Vec<Settled> {
+    let Changes { deltas, form, freed } = changes;
+    let Some(first) = deltas.first() else { return Vec::new() };
     let (columns, once, removals) = match form {
         Form::Rows => (first.rows.num_columns(), once, !once),
         Form::Entries { keys } => (keys, true, complete),
     };
-    if !once && deltas.iter().all(only_adds) {
-        return in_larger(deltas);
-    }
-    let hashes = in_parallel(&deltas, threads, |delta| delta.hashes(columns));
-    let contested = contested(&deltas, &hashes, once, removals);
-    let order = if form == Form::Rows { Order::OldestFirst } else { Order::NewestFirst };
-    let parts = Parts::new(&hashes, |hash| contested.has(hash), order);
-    drop((hashes, contested));
-    // Of batches with rows that others say something of: what becomes of them.
-    let mut diffs: Vec<Option<Vec<Diff>>> = vec![None; deltas.len()];
-    for place in parts.places() {
-        diffs[place.batch as usize].get_or_insert_with(|| deltas[place.batch as usize].to_diffs());
-    }
-    let keys: Vec<&[ArrayRef]> = deltas.iter().map(|delta| &delta.rows.columns()[..columns]).collect();
-    let mut replace = |place: Place, diff: &dyn Fn(Diff) -> Diff| {
-        let of = &mut diffs[place.batch as usize].as_mut().expect("made for every place")[place.row as usize];
-        std::mem::replace(of, diff(*of))
+    let parts = match !once && deltas.iter().all(only_adds) {
+        true => None,
+        false => {
+            let hashes = in_parallel(&deltas, threads, |delta| delta.hashes(columns));
+            let contested = contested(&deltas, &hashes, once, removals);
+            let order = if form == Form::Rows { Order::OldestFirst } else { Order::NewestFirst };
+            Some(Parts::new(&hashes, |hash| contested.has(hash), order))
+        }
     };
-    for (place, first) in parts.equal(&keys, threads) {
-        let diff = replace(place, &|_| 0);
-        if form == Form::Rows {
-            replace(first, &|sum| sum + diff);
+    let keys: Vec<Vec<ArrayRef>> = deltas.iter().map(|delta| delta.rows.columns()[..columns].to_vec()).collect();
+    let mut settled: Vec<_> = deltas.into_iter().map(|delta| Settled { delta, diffs: None }).collect();
+    if let Some(parts) = parts {
+        let keys: Vec<&[ArrayRef]> = keys.iter().map(Vec::as_slice).collect();
+        let mut replace = |place: Place, diff: &dyn Fn(Diff) -> Diff| {
+            let of = &mut settled[place.batch as usize].diffs()[place.row as usize];
+            std::mem::replace(of, diff(*of))
+        };
+        for (place, first) in parts.equal(&keys, threads) {
+            let diff = replace(place, &|_| 0);
+            if form == Form::Rows {
+                replace(first, &|sum| sum + diff);
+            }
         }
     }
-    let removals_too = form == Form::Rows || !complete;
-    let changed: Vec<_> = deltas.into_iter().zip(diffs).collect();
-    let settled = in_parallel(&changed, threads, |(delta, diffs)| match diffs {
-        None => delta.clone(),
-        Some(diffs) => with_diffs(delta, diffs, removals_too),
-    });
-    in_larger(settled.into_iter().filter(|delta| !delta.is_empty()).collect())
+    for settled in &mut settled {
+        if !only_adds(&settled.delta) {
+            let least = if form != Form::Rows && complete { 0 } else { Diff::MIN };
+            settled.diffs().iter_mut().for_each(|diff| *diff = (*diff).max(least));
+        }
+        if let Some((column, bound)) = freed {
+            let column = settled.delta.rows.column(column).clone();
+            free(settled, &column, bound);
+        }
+    }
+    settled
 }
 
 /// The hashes of rows that say what became of others, and some more; all rows of such a hash are compared.
@@ -88,40 +161,38 @@ fn contested(deltas: &[Delta], hashes: &[Vec<u64>], once: bool, removals: bool) 
     contested
 }
 
-/// The updates with these multiplicities, without those that have none or, unless they are wanted, remove something.
-fn with_diffs(delta: &Delta, diffs: &[Diff], removals_too: bool) -> Delta {
-    let is_kept = |diff: Diff| diff > 0 || (removals_too && diff < 0);
-    let left: Vec<Diff> = diffs.iter().copied().filter(|diff| is_kept(*diff)).collect();
-    let rows = match left.len() == diffs.len() {
-        true => delta.rows.clone(),
-        false => {
-            let kept = BooleanBuffer::collect_bool(diffs.len(), |row| is_kept(diffs[row]));
-            Delta::insert(delta.rows.clone()).filter(&kept).rows
+/// What is to be added up.
+struct Changes {
+    deltas: Vec<Delta>,
+    form: Form,
+    /// Which rows are no longer needed.
+    freed: Option<(usize, i64)>,
+}
+
+fn gather<'a>(changes: impl IntoIterator<Item = &'a TableState>) -> Changes {
+    let mut gathered = Changes { deltas: Vec::new(), form: Form::Rows, freed: None };
+    for table in changes {
+        gathered.deltas.extend(table.changes.iter().filter(|delta| !delta.is_empty()).cloned());
+        gathered.form = table.form;
+        gathered.freed = later(gathered.freed, table.freed);
+    }
+    gathered
+}
+
+/// Takes away the rows whose value is at most `bound`.
+fn free(settled: &mut Settled, column: &ArrayRef, bound: i64) {
+    let mut keep = |value: &dyn Fn(usize) -> i64| {
+        for row in (0..column.len()).filter(|row| column.is_valid(*row) && value(*row) <= bound) {
+            settled.diffs()[row] = 0;
         }
     };
-    let adds_one = left.iter().all(|diff| *diff == 1);
-    Delta::of(rows, (!adds_one).then(|| left.into()))
-}
-
-/// All changes, and which rows are no longer needed.
-fn gather<'a>(changes: impl IntoIterator<Item = &'a TableState>) -> (Vec<Delta>, Form, Option<(usize, i64)>) {
-    let (mut deltas, mut form, mut freed) = (Vec::new(), Form::Rows, None);
-    for table in changes {
-        deltas.extend(table.changes.iter().filter(|delta| !delta.is_empty()).cloned());
-        form = table.form;
-        freed = later(freed, table.freed);
+    match column.as_primitive_opt::<Int64Type>() {
+        Some(integers) => keep(&|row| integers.value(row)),
+        None => {
+            let times = Micros::new(column).expect("operators free rows by integers and timestamps");
+            keep(&|row| times.value(row));
+        }
     }
-    (deltas, form, freed)
-}
-
-/// Without the rows that are no longer needed.
-fn without(freed: Option<(usize, i64)>, deltas: Vec<Delta>) -> Vec<Delta> {
-    let Some((column, bound)) = freed else { return deltas };
-    let kept = deltas.into_iter().map(|delta| {
-        let needed = needed(delta.rows.column(column), bound);
-        if needed.len() == delta.len() { delta } else { delta.take(&needed) }
-    });
-    kept.filter(|delta| !delta.is_empty()).collect()
 }
 
 fn only_adds(delta: &Delta) -> bool {
@@ -132,13 +203,17 @@ fn only_adds(delta: &Delta) -> bool {
 fn in_larger(deltas: Vec<Delta>) -> Vec<Delta> {
     const ROWS: usize = 8_192;
     let (mut larger, mut small, mut rows) = (Vec::new(), Vec::new(), 0);
-    for delta in deltas {
-        if rows + delta.len() > ROWS && !small.is_empty() {
-            larger.push(together(&mut small));
-            rows = 0;
+    for delta in deltas.into_iter().filter(|delta| !delta.is_empty()) {
+        if delta.len() >= ROWS / 4 {
+            larger.push(delta);
+            continue;
         }
         rows += delta.len();
         small.push(delta);
+        if rows >= ROWS {
+            larger.push(together(&mut small));
+            rows = 0;
+        }
     }
     if !small.is_empty() {
         larger.push(together(&mut small));
@@ -188,21 +263,6 @@ fn later(one: Option<(usize, i64)>, other: Option<(usize, i64)>) -> Option<(usiz
     }
 }
 
-/// The rows whose value is above `bound`, or NULL.
-fn needed(column: &ArrayRef, bound: i64) -> UInt32Array {
-    let rows = 0..column.len() as u32;
-    let kept = |value: &dyn Fn(usize) -> i64| {
-        UInt32Array::from_iter_values(rows.filter(|row| column.is_null(*row as usize) || value(*row as usize) > bound))
-    };
-    match column.as_primitive_opt::<Int64Type>() {
-        Some(integers) => kept(&|row| integers.value(row)),
-        None => {
-            let times = Micros::new(column).expect("operators free rows by integers and timestamps");
-            kept(&|row| times.value(row))
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use std::collections::BTreeMap;
@@ -211,7 +271,6 @@ mod tests {
     use arrow::array::{ArrayRef, Int64Array, RecordBatch};
 
     use super::*;
-    use crate::checkpoint::Spread;
 
     fn table(form: Form, rows: &[(i64, i64, i64)], freed: Option<(usize, i64)>) -> TableState {
         let column = |of: fn(&(i64, i64, i64)) -> i64| Arc::new(rows.iter().map(of).collect::<Int64Array>()) as ArrayRef;
@@ -231,10 +290,15 @@ mod tests {
         rows.into_iter().map(|((key, value), diff)| (key, value, diff)).collect()
     }
 
+    fn whole(changes: &[TableState]) -> Vec<Delta> {
+        content(changes, &Spread::One, 1).remove(0)
+    }
+
     /// What changes come to, which is also what the table has.
     fn folded(changes: &[TableState]) -> Vec<(i64, i64, i64)> {
         let folded = rows(fold(changes, true));
-        assert_eq!(rows(content(changes)), folded);
+        assert_eq!(rows(whole(changes)), folded);
+        assert_eq!(rows(content(changes, &Spread::Anywhere, 3).concat()), folded, "in parts");
         folded
     }
 
@@ -298,7 +362,7 @@ mod tests {
         let many: Vec<(i64, i64, i64)> = (0..9_000).map(|key| (key, 1, 1)).collect();
         let first = table(Form::Rows, &many, None);
         let second = table(Form::Rows, &[(9_001, 1, 1), (9_001, 1, -1), (9_002, 1, 1)], None);
-        let had = content([&first, &second]);
+        let had = whole(&[first.clone(), second]);
         assert_eq!(
             had[0].rows.column(0).to_data().buffers()[0].as_ptr(),
             first.changes[0].rows.column(0).to_data().buffers()[0].as_ptr()

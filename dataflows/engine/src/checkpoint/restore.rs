@@ -3,11 +3,8 @@
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{Mutex, PoisonError};
 
-use arrow::array::UInt32Array;
-
 use super::fold::content;
 use super::{Checkpoint, Clock, OperatorId, Positions, Spread, TableState};
-use crate::hash::{hash_columns, worker_of};
 use crate::keys::array_bytes;
 use crate::parallel::in_parallel;
 use crate::{Delta, Time};
@@ -56,10 +53,13 @@ impl Restore {
         let mut tables: HashMap<OperatorId, Tables> = HashMap::new();
         let put_together = |changes: &Vec<&TableState>| {
             let spread = &changes[0].spread;
-            let content = content(changes.iter().copied());
-            let rows = content.iter().map(Delta::len).sum();
-            let bytes = content.iter().flat_map(|delta| delta.rows.columns()).map(array_bytes).sum();
-            Table { at_home: *spread == Spread::One, rows, bytes, parts: cut(spread, content, workers) }
+            let parts = content(changes.iter().copied(), spread, workers);
+            // Of what every worker has the first one's counts.
+            let counted = if matches!(spread, Spread::Everywhere | Spread::One) { 1 } else { workers };
+            let counted = || parts[..counted].iter().flatten();
+            let rows = counted().map(Delta::len).sum();
+            let bytes = counted().flat_map(|delta| delta.rows.columns()).map(array_bytes).sum();
+            Table { at_home: *spread == Spread::One, rows, bytes, parts }
         };
         let mut changes: Vec<_> = changes.into_iter().collect();
         // The largest first, so that it is not what all others wait for.
@@ -90,33 +90,6 @@ impl Restore {
         }
         taken
     }
-}
-
-/// The rows of a table that each worker has.
-fn cut(spread: &Spread, deltas: Vec<Delta>, workers: usize) -> Vec<Vec<Delta>> {
-    if workers == 1 || matches!(spread, Spread::Everywhere | Spread::One) {
-        return vec![deltas; workers];
-    }
-    let mut parts = vec![Vec::new(); workers];
-    let (mut hashes, mut rows) = (Vec::new(), vec![Vec::new(); workers]);
-    for delta in deltas {
-        match spread {
-            Spread::ByColumns(columns) => hash_columns(&delta.columns(columns), delta.len(), &mut hashes),
-            _ => hash_columns(delta.rows.columns(), delta.len(), &mut hashes),
-        }
-        for (row, hash) in hashes.iter().enumerate() {
-            rows[worker_of(*hash, workers)].push(row as u32);
-        }
-        for (part, rows) in parts.iter_mut().zip(&mut rows) {
-            let rows = std::mem::take(rows);
-            match rows.len() {
-                0 => {}
-                all if all == delta.len() => part.push(delta.clone()),
-                _ => part.push(delta.take(&UInt32Array::from(rows))),
-            }
-        }
-    }
-    parts
 }
 
 #[cfg(test)]
