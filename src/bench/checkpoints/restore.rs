@@ -42,6 +42,13 @@ const STEP_ROWS: usize = 64 * BATCH_ROWS;
 /// Orders per customer.
 const ORDERS: usize = 4;
 
+/// How many files the changes are in.
+const INCREMENTS: usize = 4;
+
+/// How often it is looked whether what was loaded is one file by now, and after what time again.
+const FOLDS_MAX: usize = 10_000;
+const FOLD_LOOK: Duration = Duration::from_millis(50);
+
 /// Of so many orders one is changed once all are saved.
 const CHANGED: usize = 20;
 
@@ -126,11 +133,21 @@ impl RestoreBench {
             let ids: Vec<usize> = (start..rows.min(start + STEP_ROWS)).collect();
             job.give(ids.chunks(BATCH_ROWS).map(|ids| ("orders", self.order_batch(ids, customers, 0))))?;
         }
-        saved(&job)?;
+        // As in a job that has run for a while: what was loaded is one file, and the changes since are several.
+        let (mut most, mut left) = (0, FOLDS_MAX);
+        while most <= file_bytes(&job)? {
+            most = most.max(file_bytes(&job)?);
+            job.give([("orders", self.order_batch(&[0], customers, left))].into_iter())?;
+            saved(&job)?;
+            left = left.checked_sub(1).ok_or_else(|| BenchError("the job's files are not folded".into()))?;
+            std::thread::sleep(FOLD_LOOK);
+        }
         let changed: Vec<usize> = (0..rows).step_by(CHANGED).collect();
-        job.give(changed.chunks(BATCH_ROWS).map(|ids| ("orders", self.order_batch(ids, customers, 1))))?;
-        saved(&job)?;
-        let bytes = job.job().checkpoints().map_or(0, |info| info.total_bytes);
+        for changed in changed.chunks(changed.len().div_ceil(INCREMENTS)) {
+            job.give(changed.chunks(BATCH_ROWS).map(|ids| ("orders", self.order_batch(ids, customers, 1))))?;
+            saved(&job)?;
+        }
+        let bytes = file_bytes(&job)?;
         job.shutdown();
         Ok(bytes)
     }
@@ -204,6 +221,12 @@ impl RestoreBench {
 fn median(mut values: Vec<f64>) -> f64 {
     values.sort_unstable_by(f64::total_cmp);
     values[values.len() / 2]
+}
+
+/// Bytes of the files of the job's last checkpoint.
+fn file_bytes(job: &FedJob) -> Result<u64, BenchError> {
+    let info = job.job().checkpoints().ok_or_else(|| BenchError("the job has no checkpoints".into()))?;
+    Ok(info.total_bytes)
 }
 
 fn saved(job: &FedJob) -> Result<(), BenchError> {
