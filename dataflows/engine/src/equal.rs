@@ -160,9 +160,8 @@ mod tests {
         let value = |batch: usize, row: usize| ((batch * 7_919 + row * 31) % 20_011) as i64;
         let column = |batch: usize| (0..9_000).map(|row| value(batch, row)).collect::<Int64Array>();
         let text = |batch: usize| (0..9_000).map(move |row| (value(batch, row) % 3 > 0).then(|| value(batch, row).to_string()));
-        let batch = |batch: usize| -> Vec<ArrayRef> {
-            vec![Arc::new(column(batch)), Arc::new(text(batch).collect::<StringArray>())]
-        };
+        let batch =
+            |batch: usize| -> Vec<ArrayRef> { vec![Arc::new(column(batch)), Arc::new(text(batch).collect::<StringArray>())] };
         let batches: Vec<_> = (0..7).map(batch).collect();
         for order in [Order::OldestFirst, Order::NewestFirst] {
             let mut firsts: HashMap<i64, (u32, u32)> = HashMap::new();

@@ -78,7 +78,8 @@ pub(crate) fn consolidate(deltas: Vec<Delta>, schema: &SchemaRef) -> Vec<Delta> 
         sums[first.batch as usize][first.row as usize] += diff;
     }
     let of_sign = |sign: Diff| {
-        let rows = sums.iter().enumerate().flat_map(|(batch, sums)| sums.iter().enumerate().map(move |(row, sum)| (batch, row, *sum)));
+        let rows =
+            sums.iter().enumerate().flat_map(|(batch, sums)| sums.iter().enumerate().map(move |(row, sum)| (batch, row, *sum)));
         rows.filter(move |(_, _, sum)| sum.signum() == sign)
     };
     let (mut places, mut diffs) = (Vec::new(), Vec::new());
