@@ -12,7 +12,8 @@ use serde_json::Value;
 use super::super::messages::Messages as FormatMessages;
 use super::*;
 use crate::format::encode::protobuf::{Shape, Writer, derived};
-use crate::format::{Decoder, FORMAT_FIELDS, Format, encode, message_fields};
+use crate::format::testing::json;
+use crate::format::{Decoder, FORMAT_FIELDS, Format, message_fields};
 
 const DESCRIPTORS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/src/format/protobuf/fixtures.bin");
 
@@ -93,15 +94,6 @@ fn decoder(spec: &DecoderSpec, more: &[(&str, &str)]) -> Decoder {
     let (format, options) = format(more);
     format.check(spec, &options).expect("the columns fit");
     format.decoder(spec, &options).expect("known types")
-}
-
-fn json(batch: &RecordBatch) -> Vec<Value> {
-    let mut text = Vec::new();
-    encode::ndjson(batch, &mut text).expect("it has JSON");
-    text.split(|byte| *byte == b'\n')
-        .filter(|line| !line.is_empty())
-        .map(|line| serde_json::from_slice(line).expect("JSON"))
-        .collect()
 }
 
 /// Messages of Google's library, and the rows they are.
