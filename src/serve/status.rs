@@ -159,6 +159,7 @@ fn upgrade(upgrade: &Upgrade) -> Value {
         "reused": parts(&upgrade.reused),
         "rebuilt": parts(&upgrade.rebuilt),
         "dropped": parts(&upgrade.dropped),
+        "moved": upgrade.moved,
     })
 }
 

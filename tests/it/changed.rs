@@ -255,3 +255,61 @@ fn the_order_of_statements_and_a_source_that_nobody_reads_are_no_change() {
     assert!(before > 0 && of_view(&job, "named").len() == before);
     stop(second, job);
 }
+
+#[test]
+fn another_file_under_the_same_name_begins_anew_and_what_is_made_of_others_stays() {
+    let mut world = World::new();
+    world.bid(300);
+    let views = "CREATE MATERIALIZED VIEW per_auction AS SELECT auction, count(*) AS n FROM bid GROUP BY auction;
+         CREATE MATERIALIZED VIEW per_window AS
+         SELECT window_start, count(*) AS n FROM TUMBLE(TABLE bid, DESCRIPTOR(at), INTERVAL '2' SECOND)
+         GROUP BY window_start, window_end;
+         CREATE MATERIALIZED VIEW named AS SELECT i.name, b.price FROM bid b JOIN item i ON b.auction = i.id;
+         CREATE MATERIALIZED VIEW items AS SELECT name, count(*) AS n FROM item GROUP BY name;";
+    let sink = "CREATE SINK auctions FROM per_auction WITH (connector = 'file', path = 'DIR/auctions_out.jsonl');";
+    let first = world.start(2);
+    let old = world.sql(views);
+    let job = first.create_job("shop", &old, JobOptions::default()).unwrap();
+    push(&job, ITEMS);
+    world.wait_read(&job);
+    stop(first, job);
+
+    // Its bids are older than those of the first: no watermark of them is left.
+    world.bid_elsewhere("others.jsonl");
+    world.bid(80);
+    let new = world.sql(views);
+    let second = world.start(2);
+    let refused = second.create_job("shop", &new, JobOptions::default()).err().unwrap().to_string();
+    assert!(refused.contains("source bid is another one: path was '") && refused.contains("others.jsonl' now"), "{refused}");
+    assert!(refused.contains("--upgrade"), "{refused}");
+    // The old text goes on as if nothing had been tried.
+    let job = second.create_job("shop", &old, JobOptions::default()).unwrap();
+    assert!(job.upgrade().is_none());
+    stop(second, job);
+
+    let third = world.start(1);
+    let upgrade = JobOptions { upgrade: true, ..JobOptions::default() };
+    let job = third.create_job("shop", &new, upgrade.clone()).unwrap();
+    let report = job.upgrade().unwrap();
+    assert!(report.moved[0].starts_with("source bid is another one"), "{report:?}");
+    assert!(names(&report.reused).contains(&"view items") && names(&report.dropped).contains(&"view per_auction"), "{report:?}");
+    world.wait_read(&job);
+    let all = ["per_auction", "per_window", "named", "items"];
+    let (_anew, other) = world.anew(views, ITEMS);
+    assert_equal(&all, &job, &other);
+    stop(third, job);
+    let fourth = world.start(3);
+    let job = fourth.create_job("shop", &world.sql(&format!("{views}{sink}")), upgrade.clone()).unwrap();
+    world.bid(20);
+    world.wait_read(&job);
+    let (_anew, other) = world.anew(views, ITEMS);
+    assert_equal(&all, &job, &other);
+    stop(fourth, job);
+
+    // What a sink has written of one file cannot be taken back for another.
+    world.bid_elsewhere("more.jsonl");
+    let fifth = world.start(1);
+    let refused = fifth.create_job("shop", &world.sql(&format!("{views}{sink}")), upgrade).err().unwrap().to_string();
+    assert!(refused.contains("source bid is another one") && refused.contains("sink auctions gets other rows"), "{refused}");
+    fifth.runtime().shutdown();
+}

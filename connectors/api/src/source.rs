@@ -48,6 +48,14 @@ pub trait SourceConnector: Send + Sync {
         &[]
     }
 
+    /// The options that say which rows there are, and so what positions are positions of: with another value of one of them a
+    /// source is another one, and does not go on where it was. An address by which the same rows are reached is none of them.
+    ///
+    /// As it is: whichever of the usual two the connector has.
+    fn origin(&self) -> &'static [&'static str] {
+        &["path", "topic"]
+    }
+
     /// Reads the options of one source; unknown, missing and malformed ones are errors at their place.
     fn open(&self, spec: &SourceSpec) -> Result<Box<dyn Source>, Diagnostic>;
 }

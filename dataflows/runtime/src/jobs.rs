@@ -302,7 +302,7 @@ impl Runtime {
         config: &CheckpointConfig,
         store: &Store,
     ) -> Result<(Kept, Option<Restored>), CheckpointError> {
-        let mut names = Names::new(job, kept_operators(job)?, text, options.until_end);
+        let mut names = Names::new(job, kept_operators(job)?, &self.registry, text, options.until_end);
         names.set_planned_rows(&options.planned_rows);
         let own = store.job(name)?;
         // Whoever had it before can write no more from here on: what is newest stays so.
@@ -347,6 +347,7 @@ impl Runtime {
         let begun = || format!("{:020}-{}", writer.owner().claim, writer.owner().since_ms);
         let (run, resumed) = own.map_or_else(|| (begun(), None), |(run, epoch)| (run, Some(epoch)));
         names.set_run(&run);
+        restored.iter().for_each(|restored| names.set_begun(&restored.sources));
         let pushed = Pushed::new(&store.job(name)?, run, resumed);
         let upgraded = restored.as_mut().and_then(|restored| restored.upgraded.as_mut());
         let sections = upgraded.map(|upgraded| std::mem::take(&mut upgraded.sections));

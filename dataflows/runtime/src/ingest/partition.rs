@@ -118,6 +118,11 @@ impl Partition {
         PartitionPosition { partition: self.id.to_string(), position: stood.to_string() }
     }
 
+    /// Which of its source's it is.
+    pub(crate) fn number(&self) -> u32 {
+        self.place.partition
+    }
+
     /// Its name.
     pub(super) fn name(&self) -> String {
         self.id.to_string()
