@@ -150,6 +150,11 @@ impl Runtime {
         }))
     }
 
+    /// Whether jobs are saved.
+    pub fn keeps_checkpoints(&self) -> bool {
+        self.checkpoints.is_some()
+    }
+
     /// What keeps the jobs' checkpoints.
     pub(crate) fn store(&self) -> Option<&Store> {
         self.checkpoints.as_ref().map(|(_, store, _)| store)

@@ -148,6 +148,37 @@ fn what_another_library_writes_is_read() {
 }
 
 #[test]
+fn what_the_schema_says_of_an_absent_field_is_of_the_columns_type() {
+    let text = r#"syntax = "proto2";
+        enum State { NEW = 0; PAID = 3; }
+        message R {
+          optional State number = 1 [default = PAID];
+          optional State name = 2 [default = PAID];
+          optional string text = 3 [default = "a\\b"];
+          optional string as_bytes = 4 [default = "a\\b"];
+          optional bytes as_text = 5 [default = "x\ty"];
+          optional bool yes = 6 [default = true];
+          optional double most = 7 [default = inf];
+        }"#;
+    let columns = [
+        ("number", DataType::Int32),
+        ("name", DataType::Utf8),
+        ("text", DataType::Utf8),
+        ("as_bytes", DataType::Binary),
+        ("as_text", DataType::Utf8),
+        ("yes", DataType::Boolean),
+        ("most", DataType::Float64),
+    ];
+    let spec = spec(columns.map(|(name, data_type)| field(name, data_type)).to_vec());
+    let mut reader = of_text(text, Some("R"), &spec);
+    reader.decode(&[]).expect("nothing is a message");
+    let expected = serde_json::json!({
+        "number": 3, "name": "PAID", "text": "a\\b", "as_bytes": {"$hex": "615c62"}, "as_text": "x\ty", "yes": true, "most": "Infinity",
+    });
+    assert_eq!(taken(&mut reader, &spec), [expected]);
+}
+
+#[test]
 fn fields_come_in_any_order_and_more_than_once() {
     let text = r#"syntax = "proto2";
         message R {
