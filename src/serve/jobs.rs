@@ -47,11 +47,14 @@ pub(super) fn routes(context: &Arc<Context>) -> BoxedFilter<(Response,)> {
 fn list(context: &Context) -> Result<Response, Problem> {
     let runtime = context.highwater.runtime();
     // Those that are being restored first: one of them may have become a job by the time these are listed.
-    let restoring = runtime.restoring();
+    let (returning, restoring) = (runtime.returning(), runtime.restoring());
     let jobs = runtime.jobs();
     let restoring = restoring.iter().filter(|restore| !jobs.iter().any(|job| job.name() == restore.job));
     let restoring: Vec<Value> = restoring.map(status::restoring).collect();
-    let jobs: Vec<Value> = jobs.iter().map(|job| status::summary(job)).chain(restoring).collect();
+    let all: Vec<Value> = jobs.iter().map(|job| status::summary(job)).chain(restoring).collect();
+    let is_listed = |name: &String| all.iter().any(|known| known["job"] == name.as_str());
+    let waiting = returning.iter().filter(|name| !is_listed(name)).map(|name| json!({ "job": name, "state": "waiting" }));
+    let jobs: Vec<Value> = all.iter().cloned().chain(waiting).collect();
     Ok(json_response(&json!({ "jobs": jobs })))
 }
 
@@ -203,7 +206,7 @@ fn free_name(context: &Context) -> Result<String, Problem> {
 fn refused(name: &str, text: &str, error: JobError) -> Problem {
     match error {
         JobError::Name(_) => Problem::new(Code::BadName, error.to_string()),
-        JobError::Exists(_) => Problem::new(Code::JobExists, error.to_string()),
+        JobError::Exists(_) | JobError::Busy(_) => Problem::new(Code::JobExists, error.to_string()),
         JobError::Text(diagnostics) => Problem::diagnostics(name, text, &diagnostics),
         JobError::Nothing => Problem::new(Code::InvalidJob, error.to_string()).with("diagnostics", json!([])),
         JobError::Checkpoints(_) | JobError::Replay(_) => Problem::new(Code::CheckpointsUnusable, error.to_string()),

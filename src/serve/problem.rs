@@ -60,6 +60,7 @@ codes! {
     TooManySubscribers 429 "too-many-subscribers" "There are as many subscribers as allowed" "Try again later, or raise --limit-subscribers or --limit-subscribers-per-view.";
     Internal 500 "internal" "Something went wrong that should not" "The service's log has more; please report it.";
     TooManyConnections 503 "too-many-connections" "There are as many connections as allowed" "Try again later, or raise --limit-connections.";
+    JobReturning 503 "job-returning" "The job is being brought back from its checkpoint" "Try again after `Retry-After` seconds; `GET /v1/jobs` says how far it is.";
     NotKept 503 "not-kept" "The rows could not be kept so that a restart finds them" "Nothing was taken: send the same body again after `Retry-After` seconds. The detail says what is wrong.";
     Overloaded 503 "overloaded" "Too many request bodies are being received" "Try again after `Retry-After` seconds.";
     NoRoom 507 "no-room" "The disk that keeps accepted rows is full" "Nothing was taken. Make room where the checkpoints are, then send the same body again.";

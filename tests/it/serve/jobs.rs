@@ -1,5 +1,6 @@
 //! `/v1/jobs`.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use highwater::{CheckpointConfig, Highwater, Limits};
@@ -90,6 +91,38 @@ fn a_name_that_nobody_chose_is_not_that_of_a_saved_job() {
     let restored = service.post("/v1/jobs?name=other&restore=one&restore_job=job-1", &[], EVENTS.as_bytes()).ok();
     assert!(restored["checkpoints"]["restored_epoch"].is_u64(), "{restored:#}");
     assert_eq!(service.get("/v1/jobs/other/views/totals").ok()["rows"][0]["events"], 1);
+}
+
+#[test]
+fn a_job_that_is_being_brought_back_is_not_there_yet_and_that_is_said() {
+    let highwater = Highwater::builder().start().unwrap();
+    let service = Service::of(Arc::clone(&highwater), Limits::default());
+    service.create("here", EVENTS).ok();
+    let reservation = highwater.runtime().reserve("late", true).unwrap();
+    let asks = ["/v1/jobs/late", "/v1/jobs/late/plan", "/v1/jobs/late/views/totals", "/v1/views/nothing"];
+    let ask = |path: &str| service.get(path);
+    for path in asks {
+        let reply = ask(path);
+        assert_eq!(reply.problem(503, "job-returning")["returning"], json!(["late"]), "{path}");
+        assert_eq!(reply.headers["retry-after"], "1", "{path}");
+    }
+    service.delete("/v1/jobs/late").problem(503, "job-returning");
+    service.post("/v1/sources/nothing", &[("content-type", "application/x-ndjson")], b"{}").problem(503, "job-returning");
+    let query = |sql: &str| service.post("/v1/query", &[], sql.as_bytes());
+    query("SELECT * FROM nothing").problem(503, "job-returning");
+    query("SELECT nothing FROM totals").problem(422, "invalid-script");
+    service.create("late", EVENTS).problem(409, "job-exists");
+    assert_eq!(service.get("/v1/jobs").ok()["jobs"][1], json!({ "job": "late", "state": "waiting" }));
+    let ready = service.get("/readyz");
+    assert_eq!((ready.status, &ready.json()["ready"], &ready.json()["returning"]), (503, &json!(false), &json!(["late"])));
+    // Those that are there are served meanwhile.
+    service.get("/v1/views/totals").ok();
+
+    drop(reservation);
+    service.get("/readyz").ok();
+    service.get("/v1/jobs/late").problem(404, "unknown-job");
+    service.get("/v1/views/nothing").problem(404, "unknown-view");
+    query("SELECT * FROM nothing").problem(422, "invalid-script");
 }
 
 #[test]
