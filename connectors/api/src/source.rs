@@ -222,6 +222,12 @@ pub trait PartitionReader: Send {
     /// Errors: [`SourceError::fatal`] ends the source; any other is reported and the reader is asked again later.
     fn poll(&mut self, rows_max: usize) -> Result<Polled, SourceError>;
 
+    /// Where reading begins, of a reader that was given no offset and nothing has been read of: from there it goes on after a
+    /// restart, although it may not have given anything yet. `None`: from the partition's beginning, or nobody knows.
+    fn begins(&self) -> Option<Offset> {
+        None
+    }
+
     /// How many rows or bytes are known to wait behind this reader, for people: `None` if it cannot know.
     fn backlog(&self) -> Option<Backlog> {
         None

@@ -27,12 +27,16 @@ struct Log {
     first: i64,
     start: i64,
     latest: bool,
+    /// Whether nothing comes any more.
+    silent: bool,
     resumes: std::sync::atomic::AtomicBool,
 }
 
 struct Reader {
     first: i64,
     next: i64,
+    /// Rows from here on do not come.
+    end: i64,
 }
 
 impl SourceConnector for Numbers {
@@ -45,12 +49,13 @@ impl SourceConnector for Numbers {
     }
 
     fn open(&self, spec: &SourceSpec) -> Result<Box<dyn Source>, Diagnostic> {
-        const FIELDS: &[Field] = &[Field { key: "topic", about: "" }, Field { key: "start", about: "" }];
-        let reader = OptionReader::new(&spec.options, "connector 'numbers'", &[FIELDS, COMMON_FIELDS])?;
+        let fields = ["topic", "start", "silent"].map(|key| Field { key, about: "" });
+        let reader = OptionReader::new(&spec.options, "connector 'numbers'", &[&fields, COMMON_FIELDS])?;
         let latest = reader.optional("start") == Some("latest");
         let start = if latest { 7 } else { reader.parsed("start", "a number")?.unwrap_or(0) };
         let first = if reader.required("topic")? == "b" { 100 } else { 0 };
-        Ok(Box::new(Log { first, start, latest, resumes: Default::default() }))
+        let silent = reader.flag("silent", false)?;
+        Ok(Box::new(Log { first, start, latest, silent, resumes: Default::default() }))
     }
 }
 
@@ -62,7 +67,7 @@ impl Source for Log {
     fn read(&self, _: &PartitionId, offset: Option<&Offset>, _: Waker) -> Result<Box<dyn PartitionReader>, SourceError> {
         let start = if self.resumes.load(std::sync::atomic::Ordering::SeqCst) { 0 } else { self.start };
         let next = offset.map_or(start, |offset| offset.0.parse().unwrap());
-        Ok(Box::new(Reader { first: self.first, next }))
+        Ok(Box::new(Reader { first: self.first, next, end: if self.silent { next } else { 10 } }))
     }
 
     fn repeats(&self) -> bool {
@@ -80,13 +85,17 @@ impl Source for Log {
 
 impl PartitionReader for Reader {
     fn poll(&mut self, _: usize) -> Result<Polled, SourceError> {
-        if self.next > 9 {
+        if self.next >= self.end {
             return Ok(Polled::Pending(None));
         }
         let mut batch = batch_at(&[Some(self.first + self.next)]);
         self.next += 1;
         batch.offset = Offset::new(self.next);
         Ok(Polled::Batch(batch))
+    }
+
+    fn begins(&self) -> Option<Offset> {
+        Some(Offset::new(self.next))
     }
 }
 
@@ -222,4 +231,17 @@ fn a_beginning_that_nobody_can_tell_again_is_not_replayed() {
     let refused = second.replay("j", "", latest(), &ReplayOptions { from: first, to: None, into: None }).err().unwrap();
     assert!(matches!(&refused, ReplayError::Start(source) if source == "s"), "{refused}");
     second.shutdown();
+}
+
+#[test]
+fn a_partition_that_was_silent_goes_on_where_it_began() {
+    let directory = tempfile::tempdir().unwrap();
+    let first = runtime(directory.path());
+    let silent = numbers("v", &[("topic", "a"), ("start", "latest"), ("silent", "true")]);
+    let running = create(&first, silent, false).unwrap();
+    stop(&first, &running);
+    let second = runtime(directory.path());
+    let running = create(&second, numbers("v", &[("topic", "a"), ("start", "latest")]), false).unwrap();
+    assert_eq!(rows_with(&running, "v", 9), [7, 8, 9]);
+    stop(&second, &running);
 }
