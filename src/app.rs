@@ -78,7 +78,7 @@ pub enum JobError {
     #[error("a job cannot be named '{0}'")]
     Name(String),
     /// A job of this name runs.
-    #[error("there is a job named '{0}' already")]
+    #[error("there is a job named '{0}' already; it can be changed by an upgrade")]
     Exists(String),
     /// A job of this name is being created, brought back or dropped.
     #[error("{0}")]
@@ -111,12 +111,19 @@ impl Highwater {
         &self.runtime
     }
 
-    /// Compiles `text` and starts it as `name`.
+    /// Compiles `text` and starts it as `name`. With [`JobOptions::upgrade`] it takes the place of a job of that name that runs: see
+    /// [`Runtime::replace`].
     ///
     /// Names are letters, digits, `_`, `-` and `.`, at most 128.
     pub fn create_job(&self, name: &str, text: &str, options: JobOptions) -> Result<Arc<RunningJob>, JobError> {
         if !is_job_name(name) {
             return Err(JobError::Name(name.to_string()));
+        }
+        if options.upgrade && options.restore == RestoreFrom::Newest && self.runtime.job(name).is_some() {
+            let known = self.runtime.planned_rows(name, &options.restore);
+            let (job, planned_rows) = plan(&self.registry, text, &known).map_err(JobError::Text)?;
+            let options = CreateOptions { until_end: options.until_end, planned_rows, ..CreateOptions::default() };
+            return Ok(self.runtime.replace(name, text, job, options)?);
         }
         let reservation = self.runtime.reserve(name, false)?;
         self.create_reserved(reservation, text, options)

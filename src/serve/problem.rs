@@ -41,7 +41,7 @@ codes! {
     WrongMethod 405 "method-not-allowed" "This path does not have this method" "The `Allow` header lists the methods.";
     NotAcceptable 406 "not-acceptable" "The answer does not exist in this format" "Accept application/json, application/x-ndjson, text/csv or application/vnd.apache.arrow.stream.";
     BodyTimeout 408 "body-timeout" "The body did not arrive in time" "Send the body without long pauses.";
-    JobExists 409 "job-exists" "A job of this name runs already" "Choose another name, or drop the job first.";
+    JobExists 409 "job-exists" "A job of this name runs already" "Choose another name; or change the job, with `upgrade`. Dropping it forgets its state.";
     AmbiguousName 409 "ambiguous-name" "Several jobs have a relation of this name" "Say which job is meant: /v1/jobs/{job}/views/{view}, /v1/jobs/{job}/sources/{source}, or `job=` of a query.";
     CheckpointsUnusable 409 "checkpoints-unusable" "The job's checkpoints cannot be read or written" "The detail says why and what can be done; under another name the job starts with nothing.";
     NotPushable 409 "not-pushable" "This source does not take rows from clients" "Only sources with `connector = 'http'` do.";

@@ -313,3 +313,55 @@ fn another_file_under_the_same_name_begins_anew_and_what_is_made_of_others_stays
     assert!(refused.contains("source bid is another one") && refused.contains("sink auctions gets other rows"), "{refused}");
     fifth.runtime().shutdown();
 }
+
+#[test]
+fn a_running_job_is_changed_where_it_is_or_goes_on_as_it_was() {
+    let mut world = World::new();
+    world.bid(120);
+    let highwater = world.start(2);
+    let sql = world.sql(OLD);
+    let job = highwater.create_job("shop", &sql, JobOptions::default()).unwrap();
+    push(&job, ITEMS);
+    world.wait_read(&job);
+    let upgrade = || JobOptions { upgrade: true, ..JobOptions::default() };
+    let exists = highwater.create_job("shop", &sql, JobOptions::default()).err().unwrap().to_string();
+    assert!(exists.contains("it can be changed by an upgrade"), "{exists}");
+
+    // What is refused disturbs nobody.
+    let other_rows = sql.replace("count(*) AS n FROM bid", "count(*) + 1 AS n FROM bid");
+    let refused = highwater.create_job("shop", &other_rows, upgrade()).err().unwrap().to_string();
+    assert!(refused.contains("sink auctions gets other rows"), "{refused}");
+    assert!(Arc::ptr_eq(&highwater.runtime().job("shop").unwrap(), &job));
+
+    // What only shows when it starts: the job is what it was, with all that it had.
+    let nowhere = format!(
+        "{sql} CREATE SOURCE gone_file (a BIGINT) WITH (connector = 'file', path = 'nowhere.jsonl');
+         CREATE MATERIALIZED VIEW of_it AS SELECT a FROM gone_file;"
+    );
+    let failed = highwater.create_job("shop", &nowhere, upgrade()).err().unwrap().to_string();
+    assert!(failed.contains("nowhere.jsonl"), "{failed}");
+    drop(job);
+    let job = highwater.runtime().job("shop").unwrap();
+    world.bid(40);
+    world.wait_read(&job);
+    push(&job, "{\"id\":3,\"name\":\"hat\"}\n");
+    let items = format!("{ITEMS}{}\n", r#"{"id":3,"name":"hat"}"#);
+    let (_anew, other) = world.anew(OLD, &items);
+    assert_equal(&["per_auction", "per_window", "named", "gone"], &job, &other);
+
+    let changed = highwater.create_job("shop", &world.sql(NEW), upgrade()).unwrap();
+    assert!(changed.upgrade().is_some_and(|report| names(&report.reused).contains(&"view per_auction")));
+    assert!(Arc::ptr_eq(&highwater.runtime().job("shop").unwrap(), &changed));
+    assert_ne!(job.state(), highwater_engine::JobState::Running);
+    assert_eq!(highwater.runtime().jobs().len(), 1);
+    world.bid(40);
+    world.wait_read(&changed);
+    let (_anew, other) = world.anew(NEW, &items);
+    assert_equal(&["per_auction", "per_window", "named", "best", "items"], &changed, &other);
+    assert!(changed.settle(PATIENCE) && other.settle(PATIENCE));
+    for sink in ["auctions", "windows", "named"] {
+        let (once, again) = (world.path(&format!("{sink}_anew.jsonl")), world.path(&format!("{sink}_out.jsonl")));
+        assert_eq!(written(&again), written(&once), "{sink}");
+    }
+    stop(highwater, changed);
+}

@@ -106,7 +106,7 @@ pub struct RuntimeError(pub String);
 #[derive(Debug, thiserror::Error)]
 pub enum CreateError {
     /// There is a job of this name.
-    #[error("a job '{0}' exists; drop it first, or choose another name")]
+    #[error("a job '{0}' runs; change it with --upgrade, choose another name, or drop it together with its state")]
     Exists(String),
     /// One is being created or dropped, or will be brought back.
     #[error("a job '{0}' is being created, brought back or dropped; wait until it is, or choose another name")]
@@ -202,6 +202,15 @@ impl Runtime {
         }
     }
 
+    /// Takes a name under which a job may run, which is not there until this is given back.
+    pub(crate) fn reserve_running(&self, name: &str) -> Result<Reservation, CreateError> {
+        let reservation = self.reserved.take(name, true).ok_or_else(|| CreateError::Busy(name.to_owned()))?;
+        if self.reserved.is_closed() {
+            return Err(CreateError::Engine("the process is about to end".into()));
+        }
+        Ok(reservation)
+    }
+
     /// Starts a job under a name that was taken before.
     pub fn create_reserved(
         &self,
@@ -217,6 +226,17 @@ impl Runtime {
         if job.views.is_empty() && job.sinks.is_empty() {
             return Err(CreateError::NoViewsOrSinks);
         }
+        self.start_listed(name, text, job, options)
+    }
+
+    /// Starts a job whose name is reserved.
+    pub(crate) fn start_listed(
+        &self,
+        name: &str,
+        text: &str,
+        job: Job,
+        options: CreateOptions,
+    ) -> Result<Arc<RunningJob>, CreateError> {
         let running = Arc::new(self.start_job(name, text, job, options)?);
         self.jobs.write().expect("the list is changed without panicking").push(Arc::clone(&running));
         tracing::info!(job = name, sources = running.sources.len(), sinks = running.sinks.len(), "job created");
@@ -481,16 +501,25 @@ impl Runtime {
     pub fn drop_job(&self, name: &str) -> Result<(), NoSuchJob> {
         let _dropping = self.reserved.take(name, false).ok_or_else(|| NoSuchJob(name.to_owned()))?;
         let job = self.job(name).ok_or_else(|| NoSuchJob(name.to_owned()))?;
-        self.jobs.write().expect("the list is changed without panicking").retain(|known| !Arc::ptr_eq(known, &job));
-        if let Err(error) = self.engine.drop_job(job.handle.id()) {
-            tracing::warn!(job = name, %error, "the job is dropped, but its dataflow is not");
-        }
-        job.forget();
-        if job.wait_over(Some(DROP_WAIT)) == JobState::Running {
-            tracing::warn!(job = name, "the job is dropped, but its dataflow has not ended yet");
-        }
+        self.end_with(&job, RunningJob::forget);
         tracing::info!(job = name, "job dropped");
         Ok(())
+    }
+
+    /// Ends a job, which stays as it was saved.
+    pub(crate) fn end(&self, job: &Arc<RunningJob>) {
+        self.end_with(job, RunningJob::end_threads);
+    }
+
+    fn end_with(&self, job: &Arc<RunningJob>, end_threads: impl FnOnce(&RunningJob)) {
+        self.jobs.write().expect("the list is changed without panicking").retain(|known| !Arc::ptr_eq(known, job));
+        if let Err(error) = self.engine.drop_job(job.handle.id()) {
+            tracing::warn!(job = job.name, %error, "the job has ended, but its dataflow has not");
+        }
+        end_threads(job);
+        if job.wait_over(Some(DROP_WAIT)) == JobState::Running {
+            tracing::warn!(job = job.name, "the job has ended, but its dataflow has not yet");
+        }
     }
 
     /// Ends all jobs and the workers. Waits for jobs that are being created; no more are.

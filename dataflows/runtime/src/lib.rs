@@ -17,6 +17,7 @@
 mod evaluate;
 mod jobs;
 mod reads;
+mod replacing;
 mod replay;
 mod reserved;
 mod restoring;
