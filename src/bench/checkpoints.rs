@@ -16,7 +16,7 @@ use highwater_plan::Job;
 use highwater_runtime::{CheckpointConfig, CheckpointInfo, CreateOptions, RunningJob, Runtime, RuntimeConfig};
 use serde::Serialize;
 
-pub use self::restore::{RestoreBench, RestoreResult};
+pub use self::restore::{DISK_SHARE_MIN, RestoreBench, RestoreResult};
 use super::BenchError;
 use super::memory::Laps;
 use super::nexmark::{Batches, Layout, compile, failed, giving, into_blackhole, prepared_batches, sql, with_source};

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use clap::{Args, Subcommand, ValueEnum};
 use highwater::bench::checkpoints::{
-    CHECKPOINTS_MIN, COST_MAX_PERCENT, CheckpointsBench, CheckpointsResult, RestoreBench, RestoreResult,
+    CHECKPOINTS_MIN, COST_MAX_PERCENT, CheckpointsBench, CheckpointsResult, DISK_SHARE_MIN, RestoreBench, RestoreResult,
 };
 use highwater::bench::nexmark::{EventSource, Layout, NexmarkBench, NexmarkResult};
 use highwater::bench::recompute::{RecomputeBench, RecomputeResult};
@@ -99,9 +99,12 @@ struct CheckpointsArgs {
     /// A directory to keep checkpoints in while this runs; default the system's for temporary files.
     #[arg(long, value_name = "DIR")]
     location: Option<PathBuf>,
-    /// Megabytes of state of the job that is restored, as operators count them.
+    /// Megabytes of state of the job that is restored, as columns.
     #[arg(long, default_value_t = 256, value_parser = clap::value_parser!(u64).range(1..=1_000_000))]
     state_mb: u64,
+    /// Bytes of text that each of its rows has which does not compress well.
+    #[arg(long, default_value_t = 100, value_parser = clap::value_parser!(u32).range(0..=100_000))]
+    text_bytes: u32,
     /// Measure only the one or the other.
     #[arg(long, value_enum)]
     only: Option<CheckpointsPart>,
@@ -327,6 +330,7 @@ fn span((least, most): (f64, f64)) -> String {
 fn checkpoints_restore(args: &CheckpointsArgs, out: &mut impl Write) -> Result<(), Failure> {
     let bench = RestoreBench {
         state_bytes: args.state_mb * 1_000_000,
+        address_bytes: args.text_bytes as usize,
         workers: vec![1, 2],
         repeats: args.repeats,
         interval: args.interval,
@@ -335,8 +339,18 @@ fn checkpoints_restore(args: &CheckpointsArgs, out: &mut impl Write) -> Result<(
     if !args.json {
         let _ = writeln!(
             out,
-            "{:<8}{:>12}{:>10}{:>10}{:>10}{:>12}{:>12}{:>12}{:>10}",
-            "workers", "rows", "state MB", "file MB", "seconds", "state MB/s", "file MB/s", "read MB/s", "peak+ MB"
+            "{:<8}{:>12}{:>10}{:>11}{:>10}{:>10}{:>12}{:>11}{:>11}{:>10}{:>11}",
+            "workers",
+            "rows",
+            "state MB",
+            "memory MB",
+            "file MB",
+            "seconds",
+            "state MB/s",
+            "file MB/s",
+            "disk MB/s",
+            "of disk",
+            "peak+ MB"
         );
     }
     let results = bench.run(|result| {
@@ -346,7 +360,8 @@ fn checkpoints_restore(args: &CheckpointsArgs, out: &mut impl Write) -> Result<(
     if !args.json {
         let _ = writeln!(
             out,
-            "read MB/s: one thread that reads the same files; they are in the system's memory, here and in restores"
+            "state: columns of all rows, each once; disk: one thread that reads the same files, which, as in restores, the system does \
+             not have in memory; of disk: state MB/s in disk MB/s"
         );
     }
     Ok(())
@@ -355,17 +370,23 @@ fn checkpoints_restore(args: &CheckpointsArgs, out: &mut impl Write) -> Result<(
 fn print_restore(out: &mut impl Write, result: &RestoreResult) -> std::io::Result<()> {
     writeln!(
         out,
-        "{:<8}{:>12}{:>10.1}{:>10.1}{:>10.3}{:>12.1}{:>12.1}{:>12.0}{:>10.1}",
+        "{:<8}{:>12}{:>10.1}{:>11.1}{:>10.1}{:>10.3}{:>12.1}{:>11.1}{:>11.1}{:>10}{:>11.1}",
         result.workers,
         result.rows,
         result.state_bytes as f64 / 1e6,
+        result.memory_bytes as f64 / 1e6,
         result.file_bytes as f64 / 1e6,
         result.seconds,
         result.state_bytes_per_second / 1e6,
         result.file_bytes_per_second / 1e6,
-        result.read_bytes_per_second / 1e6,
+        result.disk_bytes_per_second / 1e6,
+        format!("{:.0}%", result.disk_share() * 100.0),
         result.peak_bytes_added as f64 / 1e6,
-    )
+    )?;
+    if result.disk_share() < DISK_SHARE_MIN {
+        writeln!(out, "        LESS than {:.0}% of the disk's speed", DISK_SHARE_MIN * 100.0)?;
+    }
+    Ok(())
 }
 
 fn recompute(args: &RecomputeArgs, out: &mut impl Write) -> Result<(), Failure> {

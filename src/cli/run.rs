@@ -225,8 +225,9 @@ fn drain(job: &RunningJob) {
 }
 
 fn announce(job: &RunningJob, server: Option<&Server>) {
-    if let Some(epoch) = job.checkpoints().and_then(|checkpoints| checkpoints.restored) {
-        say(format_args!("restored from the checkpoint of epoch {epoch}"));
+    if let Some((epoch, info)) = job.checkpoints().and_then(|info| Some((info.restored?, info))) {
+        let megabytes = info.restored_bytes as f64 / 1e6;
+        say(format_args!("restored from the checkpoint of epoch {epoch}: {} rows, {megabytes:.1} MB", info.restored_rows));
     }
     if let Some(upgrade) = job.upgrade() {
         super::diff::write(upgrade, &mut |line| say(format_args!("{line}")));

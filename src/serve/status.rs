@@ -142,6 +142,8 @@ fn checkpoints(info: &CheckpointInfo) -> Value {
     json!({
         "location": info.location,
         "restored_epoch": info.restored,
+        "restored_rows": info.restored.map(|_| info.restored_rows),
+        "restored_bytes": info.restored.map(|_| info.restored_bytes),
         "epoch": info.epoch,
         "at": info.epoch.and_then(|_| time(info.wall_micros)),
         "count": info.count,

@@ -15,6 +15,7 @@ use timely::bytes::arc::Bytes;
 use timely::dataflow::channels::ContainerBytes;
 
 use crate::Diff;
+use crate::hash::hash_columns;
 
 /// A batch of updates of one epoch.
 #[derive(Debug, Clone)]
@@ -124,6 +125,18 @@ impl Delta {
     /// The multiplicities, if they are not all +1.
     pub(crate) fn diff_values(&self) -> Option<&[Diff]> {
         self.diffs.as_ref().map(|diffs| diffs.values().as_ref())
+    }
+
+    /// The multiplicities.
+    pub(crate) fn to_diffs(&self) -> Vec<Diff> {
+        self.diff_values().map_or_else(|| vec![1; self.len()], <[Diff]>::to_vec)
+    }
+
+    /// Per row the hash of its first `columns` columns.
+    pub(crate) fn hashes(&self, columns: usize) -> Vec<u64> {
+        let mut hashes = Vec::new();
+        hash_columns(&self.rows.columns()[..columns], self.len(), &mut hashes);
+        hashes
     }
 
     /// These columns of the batch.

@@ -240,6 +240,12 @@ impl<const N: usize> Word<N> {
     }
 }
 
+/// From so many keys on a table is larger than a core's cache.
+const LARGE: usize = 1 << 16;
+
+/// How many keys of a large table are looked for at a time.
+const AT_ONCE: usize = 128;
+
 struct Fixed<const N: usize> {
     types: Vec<DataType>,
     index: HashTable<u32>,
@@ -274,24 +280,48 @@ impl<const N: usize> Fixed<N> {
     }
 
     fn intern(&mut self, columns: &[ArrayRef], rows: usize, numbers: &mut Vec<u32>, free: &mut Vec<u32>, live: &mut usize) {
+        if self.index.len() < LARGE {
+            return Self::each_key(columns, rows, |key| numbers.push(self.number(key, free, live)));
+        }
+        let mut wanted = Vec::with_capacity(rows);
+        Self::each_key(columns, rows, |key| wanted.push(key));
+        for wanted in wanted.chunks(AT_ONCE) {
+            self.approach(wanted);
+            numbers.extend(wanted.iter().map(|key| self.number(*key, free, live)));
+        }
+    }
+
+    /// The number of a key, which is added if it is new.
+    #[inline]
+    fn number(&mut self, key: Word<N>, free: &mut Vec<u32>, live: &mut usize) -> u32 {
         let (index, keys) = (&mut self.index, &mut self.keys);
-        Self::each_key(columns, rows, |key| {
-            let entry = index.entry(key.hash(), |number| keys[*number as usize] == key, |number| keys[*number as usize].hash());
-            let number = match entry {
-                Entry::Occupied(entry) => *entry.get(),
-                Entry::Vacant(entry) => {
-                    let number = free.pop().unwrap_or(keys.len() as u32);
-                    entry.insert(number);
-                    match keys.get_mut(number as usize) {
-                        Some(slot) => *slot = key,
-                        None => keys.push(key),
-                    }
-                    *live += 1;
-                    number
+        let entry = index.entry(key.hash(), |number| keys[*number as usize] == key, |number| keys[*number as usize].hash());
+        match entry {
+            Entry::Occupied(entry) => *entry.get(),
+            Entry::Vacant(entry) => {
+                let number = free.pop().unwrap_or(keys.len() as u32);
+                entry.insert(number);
+                match keys.get_mut(number as usize) {
+                    Some(slot) => *slot = key,
+                    None => keys.push(key),
                 }
-            };
-            numbers.push(number);
-        });
+                *live += 1;
+                number
+            }
+        }
+    }
+
+    /// Has the cache get what looking for these keys will read. One look after the other waits for memory each time; these do not
+    /// depend on each other, and the processor waits for many at once.
+    fn approach(&self, wanted: &[Word<N>]) {
+        let (mut likely, mut read) = ([0; AT_ONCE], 0);
+        for (likely, key) in likely.iter_mut().zip(wanted) {
+            *likely = self.index.find(key.hash(), |_| true).copied().unwrap_or(0);
+        }
+        for number in &likely[..wanted.len()] {
+            read ^= self.keys.get(*number as usize).map_or(0, |key| key.nulls);
+        }
+        std::hint::black_box(read);
     }
 
     fn reserve(&mut self, keys: usize) {
@@ -301,10 +331,19 @@ impl<const N: usize> Fixed<N> {
     }
 
     fn find(&self, columns: &[ArrayRef], rows: usize, numbers: &mut Vec<u32>) {
-        Self::each_key(columns, rows, |key| {
+        let find = |key: Word<N>| {
             let number = self.index.find(key.hash(), |number| self.keys[*number as usize] == key);
-            numbers.push(number.copied().unwrap_or(ABSENT));
-        });
+            number.copied().unwrap_or(ABSENT)
+        };
+        if self.index.len() < LARGE {
+            return Self::each_key(columns, rows, |key| numbers.push(find(key)));
+        }
+        let mut wanted = Vec::with_capacity(rows);
+        Self::each_key(columns, rows, |key| wanted.push(key));
+        for wanted in wanted.chunks(AT_ONCE) {
+            self.approach(wanted);
+            numbers.extend(wanted.iter().map(|key| find(*key)));
+        }
     }
 
     fn columns(&self, numbers: &[u32]) -> Vec<ArrayRef> {
@@ -497,6 +536,21 @@ mod tests {
         check(vec![Arc::clone(&shorts), Arc::clone(&ints)]);
         check(vec![Arc::clone(&texts)]);
         check(vec![texts, ints, times]);
+    }
+
+    #[test]
+    fn many_keys_are_told_apart_as_few_are() {
+        let rows = LARGE + 3 * AT_ONCE / 2;
+        let numbers = |step: usize| (0..rows).map(|row| Some((row * step % rows) as i64)).collect::<Int64Array>();
+        let columns: [ArrayRef; 2] = [1, 7].map(|step| Arc::new(numbers(step)) as ArrayRef);
+        let mut keys = Keys::new(&[DataType::Int64]);
+        let (mut first, mut again, mut found) = (Vec::new(), Vec::new(), Vec::new());
+        keys.intern(&columns[..1], rows, &mut first);
+        assert_eq!((first.len(), keys.len()), (rows, rows));
+        keys.intern(&columns[1..], rows, &mut again);
+        keys.find(&columns[1..], rows, &mut found);
+        assert_eq!((keys.len(), &again), (rows, &found));
+        assert!(again.iter().enumerate().all(|(row, number)| *number == first[row * 7 % rows]));
     }
 
     #[test]

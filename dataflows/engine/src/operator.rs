@@ -7,6 +7,7 @@ pub(crate) mod contenders;
 pub(crate) mod epoch;
 pub(crate) mod exact_sum;
 pub(crate) mod exchange;
+pub(crate) mod gather;
 pub(crate) mod groups;
 pub(crate) mod hold;
 pub(crate) mod join;

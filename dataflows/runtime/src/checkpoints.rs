@@ -21,7 +21,7 @@ use std::time::Duration;
 
 use arrow::datatypes::SchemaRef;
 use highwater_connectors::source::{Offset, PartitionId};
-use highwater_engine::{Checkpoint, JobHandle, JobState, Positions, Time};
+use highwater_engine::{Checkpoint, JobHandle, JobState, Positions, Restore, Time};
 use highwater_store::{Checkpoint as Stored, Fold, Keep, Policy, Section, StoreError, Writer};
 use highwater_turns::{JoinHandle, Point, crash_point, spawn};
 
@@ -64,6 +64,10 @@ pub struct CheckpointInfo {
     pub location: String,
     /// The epoch that the job was restored from.
     pub restored: Option<Time>,
+    /// Rows of state that it was given back.
+    pub restored_rows: u64,
+    /// What they took as columns, in bytes.
+    pub restored_bytes: u64,
     /// The epoch of the last durable one.
     pub epoch: Option<Time>,
     /// When that became durable: microseconds since the Unix epoch.
@@ -149,8 +153,14 @@ pub enum CheckpointError {
 pub(crate) struct CheckpointStatus(Mutex<CheckpointInfo>);
 
 impl CheckpointStatus {
-    pub(crate) fn new(location: String, restored: Option<Time>) -> Self {
-        CheckpointStatus(Mutex::new(CheckpointInfo { location, restored, ..CheckpointInfo::default() }))
+    pub(crate) fn new(location: String, state: Option<&Restore>) -> Self {
+        CheckpointStatus(Mutex::new(CheckpointInfo {
+            location,
+            restored: state.map(|state| state.epoch),
+            restored_rows: state.map_or(0, |state| state.rows),
+            restored_bytes: state.map_or(0, |state| state.bytes),
+            ..CheckpointInfo::default()
+        }))
     }
 
     pub(crate) fn lock(&self) -> MutexGuard<'_, CheckpointInfo> {

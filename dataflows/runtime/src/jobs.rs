@@ -295,6 +295,8 @@ impl Runtime {
             Some(kept) => recording(kept, &job, epoch, &opened.sources, &opened.publishing)?,
             None => None,
         };
+        let state = restored.map(|restored| restored.state);
+        let checkpoints = kept.as_ref().map(|kept| CheckpointStatus::new(kept.location.clone(), state.as_ref()));
         let (script, recording) = recording.map_or_else(Default::default, |(script, recording)| (script, Some(recording)));
         let recorded = script.end();
         let spec = JobSpec {
@@ -304,7 +306,7 @@ impl Runtime {
             sinks,
             until_end: options.until_end,
             checkpoints: kept.is_some(),
-            restore: restored.map(|restored| restored.state),
+            restore: state,
             script,
             recorder: recording.as_ref().map(|recording| Arc::clone(&recording.recorder)),
             excerpt: None,
@@ -321,7 +323,7 @@ impl Runtime {
             warnings,
             sources: Arc::new(opened.sources),
             sinks: opened.sink_statuses,
-            checkpoints: kept.as_ref().map(|kept| Arc::new(CheckpointStatus::new(kept.location.clone(), epoch))),
+            checkpoints: checkpoints.map(Arc::new),
             fault,
             signal,
             clock: Arc::clone(&self.clock),

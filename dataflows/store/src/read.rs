@@ -35,7 +35,8 @@ pub struct ReadOptions<'a> {
 
 impl Default for ReadOptions<'_> {
     fn default() -> Self {
-        let threads = thread::available_parallelism().map_or(2, usize::from).min(8);
+        // Some wait for the disk while others decode.
+        let threads = thread::available_parallelism().map_or(4, |cores| 2 * usize::from(cores)).min(16);
         ReadOptions { filter: None, threads, ahead_bytes: 256 << 20 }
     }
 }
@@ -47,7 +48,7 @@ impl<'a> ReadOptions<'a> {
         self
     }
 
-    /// How many threads read and decode; by default as many as there are cores, up to 8.
+    /// How many threads read and decode; by default twice as many as there are cores, up to 16.
     pub fn threads(mut self, threads: usize) -> ReadOptions<'a> {
         self.threads = threads;
         self

@@ -1,8 +1,9 @@
 //! How long it takes until a job with much state is there again.
 //!
-//! A job keeps a table of orders, joins it with customers and counts per customer: state of an upserted table, of both sides
-//! of a join, of groups, and a view of as many rows as there are groups. Some orders are changed after they were saved. Then
-//! the job is created again and again from its last checkpoint, on each number of workers.
+//! A job keeps a table of orders, joins it with customers, counts per customer and shows the largest orders: state of an
+//! upserted table, of both sides of a join, of groups, and of views. Some orders are changed after they were saved. Then the job
+//! is created again and again from its last checkpoint, on each number of workers, and each time its files are read from the
+//! disk: before that, and before it is measured how fast the disk gives them, the system forgets what it has of them in memory.
 
 use std::fs::File;
 use std::io::Read;
@@ -12,6 +13,8 @@ use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use arrow::array::{ArrayRef, Int64Array, RecordBatch, StringArray};
+use rand::rngs::SmallRng;
+use rand::{RngCore, SeedableRng};
 use serde::Serialize;
 
 use super::Scratch;
@@ -20,13 +23,15 @@ use crate::bench::memory::Prepared;
 use crate::bench::{BenchError, process};
 
 const JOB: &str = "CREATE TABLE customers (id BIGINT PRIMARY KEY, region VARCHAR) WITH (connector = 'http');
-CREATE TABLE orders (id BIGINT PRIMARY KEY, customer BIGINT, amount BIGINT, note VARCHAR) WITH (connector = 'http');
+CREATE TABLE orders (id BIGINT PRIMARY KEY, customer BIGINT, amount BIGINT, note VARCHAR, address VARCHAR) WITH (connector = 'http');
 CREATE MATERIALIZED VIEW customers_orders AS
 SELECT customer, COUNT(*) AS orders, SUM(amount) AS revenue, MAX(amount) AS largest FROM orders GROUP BY customer;
 CREATE MATERIALIZED VIEW revenue AS
 SELECT region, note, COUNT(*) AS orders, SUM(amount) AS revenue
 FROM orders JOIN customers ON orders.customer = customers.id
-GROUP BY region, note;";
+GROUP BY region, note;
+CREATE MATERIALIZED VIEW largest AS
+SELECT id, customer, amount, address FROM orders WHERE amount >= 999000;";
 
 /// Rows of a batch.
 const BATCH_ROWS: usize = 8_192;
@@ -37,17 +42,29 @@ const STEP_ROWS: usize = 64 * BATCH_ROWS;
 /// Orders per customer.
 const ORDERS: usize = 4;
 
+/// How many files the changes are in.
+const INCREMENTS: usize = 4;
+
+/// How often it is looked whether what was loaded is one file by now, and after what time again.
+const FOLDS_MAX: usize = 10_000;
+const FOLD_LOOK: Duration = Duration::from_millis(50);
+
 /// Of so many orders one is changed once all are saved.
 const CHANGED: usize = 20;
 
-/// What an order comes to in the operators' own count of their state, about.
-const ORDER_BYTES: u64 = 300;
+/// What an order comes to in columns of state besides its address, about.
+const ORDER_BYTES: u64 = 112;
+
+/// From this share of the speed of the disk on, a restore is as fast as it should be.
+pub const DISK_SHARE_MIN: f64 = 0.5;
 
 /// What to run.
 #[derive(Debug, Clone)]
 pub struct RestoreBench {
-    /// About how much the job keeps, as operators count it.
+    /// About how much the job keeps, in bytes of columns.
     pub state_bytes: u64,
+    /// Length of an order's address, which does not compress well.
+    pub address_bytes: usize,
     /// Numbers of worker threads.
     pub workers: Vec<usize>,
     /// How often the job is restored; the median counts.
@@ -65,27 +82,36 @@ pub struct RestoreResult {
     pub workers: usize,
     /// Orders that the job keeps.
     pub rows: usize,
-    /// Bytes of state, as operators count it, once restored.
+    /// What the job was given back, in bytes of columns: each row once, and uncompressed.
     pub state_bytes: u64,
+    /// What operators need for it, as they count.
+    pub memory_bytes: u64,
     /// Bytes of the files that the checkpoint needs.
     pub file_bytes: u64,
     /// Seconds from creating the job until its views were readable: the median.
     pub seconds: f64,
-    /// Bytes of files per second: the median.
-    pub file_bytes_per_second: f64,
     /// Bytes of state per second: the median.
     pub state_bytes_per_second: f64,
-    /// How fast one thread reads the same files, which the system has in memory.
-    pub read_bytes_per_second: f64,
+    /// Bytes of files per second: the median.
+    pub file_bytes_per_second: f64,
+    /// How fast one thread reads the same files, one after the other, from the disk: the median.
+    pub disk_bytes_per_second: f64,
     /// Resident set that restoring added at its peak, in bytes: the most.
     pub peak_bytes_added: u64,
+}
+
+impl RestoreResult {
+    /// Bytes of state per second as a part of what the disk reads.
+    pub fn disk_share(&self) -> f64 {
+        self.state_bytes_per_second / self.disk_bytes_per_second
+    }
 }
 
 impl RestoreBench {
     /// Loads and saves a job once, and restores it on each number of workers; `report` is called after each.
     pub fn run(&self, mut report: impl FnMut(&RestoreResult)) -> Result<Vec<RestoreResult>, BenchError> {
         let directory = Scratch::create(self.location.as_deref())?;
-        let rows = (self.state_bytes / ORDER_BYTES).max(1) as usize;
+        let rows = (self.state_bytes / (ORDER_BYTES + self.address_bytes as u64)).max(1) as usize;
         let file_bytes = self.load(rows, &directory)?;
         let mut results = Vec::new();
         for &workers in &self.workers {
@@ -105,29 +131,43 @@ impl RestoreBench {
         job.give(all.chunks(BATCH_ROWS).map(|ids| ("customers", customer_batch(ids))))?;
         for start in (0..rows).step_by(STEP_ROWS) {
             let ids: Vec<usize> = (start..rows.min(start + STEP_ROWS)).collect();
-            job.give(ids.chunks(BATCH_ROWS).map(|ids| ("orders", order_batch(ids, customers, 0))))?;
+            job.give(ids.chunks(BATCH_ROWS).map(|ids| ("orders", self.order_batch(ids, customers, 0))))?;
         }
-        saved(&job)?;
+        // As in a job that has run for a while: what was loaded is one file, and the changes since are several.
+        let (mut most, mut left) = (0, FOLDS_MAX);
+        while most <= file_bytes(&job)? {
+            most = most.max(file_bytes(&job)?);
+            job.give([("orders", self.order_batch(&[0], customers, left))].into_iter())?;
+            saved(&job)?;
+            left = left.checked_sub(1).ok_or_else(|| BenchError("the job's files are not folded".into()))?;
+            std::thread::sleep(FOLD_LOOK);
+        }
         let changed: Vec<usize> = (0..rows).step_by(CHANGED).collect();
-        job.give(changed.chunks(BATCH_ROWS).map(|ids| ("orders", order_batch(ids, customers, 1))))?;
-        saved(&job)?;
-        let bytes = job.job().checkpoints().map_or(0, |info| info.total_bytes);
+        for changed in changed.chunks(changed.len().div_ceil(INCREMENTS)) {
+            job.give(changed.chunks(BATCH_ROWS).map(|ids| ("orders", self.order_batch(ids, customers, 1))))?;
+            saved(&job)?;
+        }
+        let bytes = file_bytes(&job)?;
         job.shutdown();
         Ok(bytes)
     }
 
     fn restore(&self, workers: usize, rows: usize, file_bytes: u64, directory: &Scratch) -> Result<RestoreResult, BenchError> {
         let (mut times, mut speeds) = (Vec::new(), Vec::new());
-        let (mut state_bytes, mut peak_bytes_added) = (0, 0);
+        let (mut state_bytes, mut memory_bytes, mut peak_bytes_added) = (0, 0, 0);
+        let unreadable = |error| BenchError(format!("cannot read the checkpoint: {error}"));
         for _ in 0..self.repeats.max(1) {
-            speeds.push(read_speed(&directory.0).map_err(|error| BenchError(format!("cannot read the checkpoint: {error}")))?);
+            let files = files(&directory.0).map_err(unreadable)?;
+            files.iter().try_for_each(|file| forget(file)).map_err(unreadable)?;
+            speeds.push(read_speed(&files).map_err(unreadable)?);
+            files.iter().try_for_each(|file| forget(file)).map_err(unreadable)?;
             process::reset_peak();
             let before = process::resident_bytes();
             let started = Instant::now();
             // None is due while this is timed.
             let job = FedJob::create_kept(JOB, workers, Some(directory.config(Duration::from_secs(3_600))))?;
-            let restored = job.job().checkpoints().and_then(|info| info.restored);
-            let restored = restored.ok_or_else(|| BenchError("the job was not restored".into()))?;
+            let info = job.job().checkpoints().unwrap_or_default();
+            let restored = info.restored.ok_or_else(|| BenchError("the job was not restored".into()))?;
             let closed = job.job().wait_closed(restored + 1, Duration::from_secs(3_600));
             times.push(started.elapsed().as_secs_f64());
             peak_bytes_added = peak_bytes_added.max(process::peak_bytes().saturating_sub(before));
@@ -139,27 +179,54 @@ impl RestoreBench {
                 return Err(BenchError(format!("the restored view has {found} rows instead of {}", rows.div_ceil(ORDERS))));
             }
             let operators = job.stats().operators();
-            state_bytes = operators.iter().map(|operator| operator.state_bytes.load(Ordering::Relaxed)).sum();
+            memory_bytes = operators.iter().map(|operator| operator.state_bytes.load(Ordering::Relaxed)).sum();
+            state_bytes = info.restored_bytes;
             job.shutdown();
         }
-        let (seconds, read_bytes_per_second) = (median(times), median(speeds));
+        let (seconds, disk_bytes_per_second) = (median(times), median(speeds));
         Ok(RestoreResult {
             workers,
             rows,
             state_bytes,
+            memory_bytes,
             file_bytes,
             seconds,
-            file_bytes_per_second: file_bytes as f64 / seconds,
             state_bytes_per_second: state_bytes as f64 / seconds,
-            read_bytes_per_second,
+            file_bytes_per_second: file_bytes as f64 / seconds,
+            disk_bytes_per_second,
             peak_bytes_added,
         })
+    }
+
+    /// Made-up orders, a function of their number and of how often they were changed.
+    fn order_batch(&self, ids: &[usize], customers: usize, turn: usize) -> Prepared {
+        let notes: ArrayRef = Arc::new(StringArray::from_iter_values(ids.iter().map(|id| format!("paid by card {}", id % 16))));
+        let addresses: ArrayRef = Arc::new(StringArray::from_iter_values(ids.iter().map(|id| self.address(*id))));
+        let columns = [
+            ("id", ints(ids, |id| id)),
+            ("customer", ints(ids, |id| id.wrapping_mul(7_919) % customers)),
+            ("amount", ints(ids, |id| (id.wrapping_mul(0x9e37_79b9) >> 7).wrapping_add(turn * 31) % 1_000_000)),
+            ("note", notes),
+            ("address", addresses),
+        ];
+        Prepared::insert(RecordBatch::try_from_iter(columns).expect("columns of one length"))
+    }
+
+    fn address(&self, id: usize) -> String {
+        let mut random = SmallRng::seed_from_u64(id as u64);
+        (0..self.address_bytes).map(|_| char::from(b'a' + (random.next_u32() % 26) as u8)).collect()
     }
 }
 
 fn median(mut values: Vec<f64>) -> f64 {
     values.sort_unstable_by(f64::total_cmp);
     values[values.len() / 2]
+}
+
+/// Bytes of the files of the job's last checkpoint.
+fn file_bytes(job: &FedJob) -> Result<u64, BenchError> {
+    let info = job.job().checkpoints().ok_or_else(|| BenchError("the job has no checkpoints".into()))?;
+    Ok(info.total_bytes)
 }
 
 fn saved(job: &FedJob) -> Result<(), BenchError> {
@@ -169,30 +236,46 @@ fn saved(job: &FedJob) -> Result<(), BenchError> {
     }
 }
 
-/// Bytes per second of reading all files of a directory, one after the other.
-fn read_speed(directory: &Path) -> std::io::Result<f64> {
-    let mut buffer = vec![0; 1 << 20];
-    let (mut bytes, mut seconds) = (0, 0.0);
-    let mut folders = vec![directory.to_owned()];
+/// The files below a directory.
+fn files(directory: &Path) -> std::io::Result<Vec<PathBuf>> {
+    let (mut files, mut folders) = (Vec::new(), vec![directory.to_owned()]);
     while let Some(folder) = folders.pop() {
         for entry in std::fs::read_dir(folder)? {
             let entry = entry?;
-            if entry.file_type()?.is_dir() {
-                folders.push(entry.path());
-                continue;
-            }
-            let mut file = File::open(entry.path())?;
-            let started = Instant::now();
-            loop {
-                match file.read(&mut buffer)? {
-                    0 => break,
-                    read => bytes += read,
-                }
-            }
-            seconds += started.elapsed().as_secs_f64();
+            if entry.file_type()?.is_dir() { &mut folders } else { &mut files }.push(entry.path());
         }
     }
-    Ok(bytes as f64 / f64::max(seconds, 1e-9))
+    Ok(files)
+}
+
+/// Has the system forget what it has of a file in memory. Where it cannot be asked to, files are read from there.
+fn forget(file: &Path) -> std::io::Result<()> {
+    #[cfg(target_os = "linux")]
+    {
+        let file = File::open(file)?;
+        file.sync_all()?;
+        rustix::fs::fadvise(&file, 0, None, rustix::fs::Advice::DontNeed)?;
+    }
+    #[cfg(not(target_os = "linux"))]
+    let _ = file;
+    Ok(())
+}
+
+/// Bytes per second of reading files, one after the other.
+fn read_speed(files: &[PathBuf]) -> std::io::Result<f64> {
+    let mut buffer = vec![0; 1 << 20];
+    let mut bytes = 0;
+    let started = Instant::now();
+    for file in files {
+        let mut file = File::open(file)?;
+        loop {
+            match file.read(&mut buffer)? {
+                0 => break,
+                read => bytes += read,
+            }
+        }
+    }
+    Ok(bytes as f64 / started.elapsed().as_secs_f64().max(1e-9))
 }
 
 fn ints(ids: &[usize], of: impl Fn(usize) -> usize) -> ArrayRef {
@@ -204,16 +287,4 @@ fn customer_batch(ids: &[usize]) -> Prepared {
     Prepared::insert(
         RecordBatch::try_from_iter([("id", ints(ids, |id| id)), ("region", regions)]).expect("columns of one length"),
     )
-}
-
-/// Made-up orders, a function of their number and of how often they were changed.
-fn order_batch(ids: &[usize], customers: usize, turn: usize) -> Prepared {
-    let notes: ArrayRef = Arc::new(StringArray::from_iter_values(ids.iter().map(|id| format!("paid by card {}", id % 16))));
-    let columns = [
-        ("id", ints(ids, |id| id)),
-        ("customer", ints(ids, |id| id.wrapping_mul(7_919) % customers)),
-        ("amount", ints(ids, |id| (id.wrapping_mul(0x9e37_79b9) >> 7).wrapping_add(turn * 31) % 1_000_000)),
-        ("note", notes),
-    ];
-    Prepared::insert(RecordBatch::try_from_iter(columns).expect("columns of one length"))
 }

@@ -58,7 +58,7 @@ const OUTSIDE_TURNS: &[(&str, &[&str], &str)] = &[
     ("dataflows/engine/src/arrangement/arranger.rs", &["Instant::now"], "how long an operator works is only measured"),
     ("dataflows/engine/src/operator/map.rs", &["Instant::now"], "as above"),
     ("dataflows/engine/src/operator/epoch.rs", &["Instant::now"], "as above"),
-    ("dataflows/engine/src/checkpoint/restore.rs", &["thread::scope"], "fork and join, and the results are put in order"),
+    ("dataflows/engine/src/parallel.rs", &["thread::scope"], "fork and join, and the results are put in order"),
     ("dataflows/runtime/src/evaluate.rs", &["Instant::now"], "a query is no job"),
 ];
 

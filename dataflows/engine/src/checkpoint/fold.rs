@@ -1,17 +1,15 @@
 //! Adds up what checkpoint after checkpoint changed in a table.
 
-use std::collections::{HashMap, HashSet};
-use std::hash::{BuildHasherDefault, Hasher};
-
-use arrow::array::{Array, ArrayRef, AsArray, UInt32Array};
+use arrow::array::{Array, ArrayRef, AsArray, Int64Array, RecordBatch, UInt32Array};
+use arrow::buffer::BooleanBuffer;
 use arrow::datatypes::Int64Type;
-use arrow_row::{RowConverter, SortField};
 use highwater_plan::Micros;
 
-use super::{Form, TableState};
-use crate::Delta;
-use crate::hash::{hash_bytes, hash_columns};
-use crate::operator::sink::consolidate;
+use super::{Form, Spread, TableState};
+use crate::equal::{Order, Parts, Place};
+use crate::hash::{hash_columns, worker_of};
+use crate::parallel::in_parallel;
+use crate::{Delta, Diff};
 
 /// What all these changes of a table come to, oldest first: of one form and schema. `complete`: nothing came before them, so
 /// that what they come to is the table's content.
@@ -19,93 +17,182 @@ use crate::operator::sink::consolidate;
 /// Shape: rows with multiplicities, each distinct row once; of entries one row per key, or, unless `complete`, its removal.
 /// Cost:  a hash per row. Only rows that are changed again are compared, and only batches that have such are copied.
 pub fn fold<'a>(changes: impl IntoIterator<Item = &'a TableState>, complete: bool) -> Vec<Delta> {
-    let (deltas, form, freed) = gather(changes);
-    without(freed, settle(deltas, form, complete, true))
+    let settled = settle(gather(changes), complete, true, 1);
+    in_larger(settled.iter().map(Settled::whole).collect())
 }
 
-/// What a table has after all these changes, oldest first, which began with nothing: [`fold`] for those who need not have each
-/// row only once. Where rows were only added, nothing is hashed.
+/// What a table has after all these changes, oldest first, which began with nothing, cut for so many workers: [`fold`] for those
+/// who need not have each row only once, and who wait for it: all cores take part. Where rows were only added, nothing is
+/// compared.
 ///
 /// Shape: rows with positive multiplicities, an equal row perhaps again; of entries one row per key.
-pub(super) fn content<'a>(changes: impl IntoIterator<Item = &'a TableState>) -> Vec<Delta> {
-    let (deltas, form, freed) = gather(changes);
-    without(freed, settle(deltas, form, true, false))
+pub(super) fn content<'a>(
+    changes: impl IntoIterator<Item = &'a TableState>,
+    spread: &Spread,
+    workers: usize,
+) -> Vec<Vec<Delta>> {
+    let settled = settle(gather(changes), true, false, usize::MAX);
+    let is_cut = workers > 1 && !matches!(spread, Spread::Everywhere | Spread::One);
+    if !is_cut {
+        return vec![in_larger(in_parallel(&settled, usize::MAX, Settled::whole)); workers];
+    }
+    let mut parts: Vec<Vec<Delta>> = vec![Vec::new(); workers];
+    for cut in in_parallel(&settled, usize::MAX, |settled| settled.cut(spread, workers)) {
+        parts.iter_mut().zip(cut).for_each(|(part, delta)| part.push(delta));
+    }
+    parts.into_iter().map(in_larger).collect()
 }
 
-/// Adds changes up. `once`: each distinct row is given once.
-fn settle(deltas: Vec<Delta>, form: Form, complete: bool, once: bool) -> Vec<Delta> {
-    let Some(first) = deltas.first() else { return deltas };
-    let schema = first.rows.schema();
-    let compared = |open: Vec<Delta>| match form {
-        _ if open.is_empty() => open,
-        Form::Rows => consolidate(open, &schema),
-        Form::Entries { keys } => last_of_each(&open, keys, complete),
-    };
+/// Some changes, and what became of them.
+struct Settled {
+    delta: Delta,
+    /// Per row the multiplicity that is left of it; `None`: all are as they were.
+    diffs: Option<Vec<Diff>>,
+}
+
+impl Settled {
+    fn diffs(&mut self) -> &mut Vec<Diff> {
+        self.diffs.get_or_insert_with(|| self.delta.to_diffs())
+    }
+
+    /// What is left.
+    fn whole(&self) -> Delta {
+        let Some(diffs) = &self.diffs else { return self.delta.clone() };
+        let rows = match diffs.contains(&0) {
+            false => self.delta.rows.clone(),
+            true => {
+                let kept = BooleanBuffer::collect_bool(diffs.len(), |row| diffs[row] != 0);
+                Delta::insert(self.delta.rows.clone()).filter(&kept).rows
+            }
+        };
+        of_diffs(rows, diffs.iter().copied().filter(|diff| *diff != 0))
+    }
+
+    /// What is left for each worker.
+    fn cut(&self, spread: &Spread, workers: usize) -> Vec<Delta> {
+        let delta = &self.delta;
+        let mut hashes = Vec::new();
+        match spread {
+            Spread::ByColumns(columns) => hash_columns(&delta.columns(columns), delta.len(), &mut hashes),
+            _ => hash_columns(delta.rows.columns(), delta.len(), &mut hashes),
+        }
+        let mut rows = vec![Vec::new(); workers];
+        for (row, hash) in hashes.iter().enumerate() {
+            if self.diffs.as_ref().is_none_or(|diffs| diffs[row] != 0) {
+                rows[worker_of(*hash, workers)].push(row as u32);
+            }
+        }
+        let part = |rows: Vec<u32>| {
+            let rows = UInt32Array::from(rows);
+            let Some(diffs) = &self.diffs else { return delta.take(&rows) };
+            let taken = Delta::insert(delta.rows.clone()).take(&rows).rows;
+            of_diffs(taken, rows.values().iter().map(|row| diffs[*row as usize]))
+        };
+        rows.into_iter().map(part).collect()
+    }
+}
+
+fn of_diffs(rows: RecordBatch, diffs: impl Iterator<Item = Diff> + Clone) -> Delta {
+    let adds_one = diffs.clone().all(|diff| diff == 1);
+    Delta::of(rows, (!adds_one).then(|| Int64Array::from_iter_values(diffs)))
+}
+
+/// Adds changes up, with at most so many threads. `once`: each distinct row is given once.
+fn settle(changes: Changes, complete: bool, once: bool, threads: usize) -> Vec<Settled> {
+    let Changes { deltas, form, freed } = changes;
+    let Some(first) = deltas.first() else { return Vec::new() };
     let (columns, once, removals) = match form {
-        Form::Rows => (schema.fields().len(), once, !once),
+        Form::Rows => (first.rows.num_columns(), once, !once),
         Form::Entries { keys } => (keys, true, complete),
     };
-    if columns == 0 {
-        return compared(deltas);
-    }
-    if !once && deltas.iter().all(only_adds) {
-        return in_larger(deltas);
-    }
-    let hash = |delta: &Delta| {
-        let mut hashes = Vec::new();
-        hash_columns(&delta.rows.columns()[..columns], delta.len(), &mut hashes);
-        hashes
+    let parts = match !once && deltas.iter().all(only_adds) {
+        true => None,
+        false => {
+            let hashes = in_parallel(&deltas, threads, |delta| delta.hashes(columns));
+            let contested = contested(&deltas, &hashes, once, removals);
+            let order = if form == Form::Rows { Order::OldestFirst } else { Order::NewestFirst };
+            Some(Parts::new(&hashes, |hash| contested.has(hash), order))
+        }
     };
-    let hashes: Vec<Vec<u64>> = deltas.iter().map(hash).collect();
-    // Of rows that say what became of others; all rows of such a hash are compared.
-    let (mut contested, mut seen) = (Hashes::default(), Hashes::default());
-    if once {
-        seen.reserve(hashes.iter().map(Vec::len).sum());
+    let keys: Vec<Vec<ArrayRef>> = deltas.iter().map(|delta| delta.rows.columns()[..columns].to_vec()).collect();
+    let mut settled: Vec<_> = deltas.into_iter().map(|delta| Settled { delta, diffs: None }).collect();
+    if let Some(parts) = parts {
+        let keys: Vec<&[ArrayRef]> = keys.iter().map(Vec::as_slice).collect();
+        let mut replace = |place: Place, diff: &dyn Fn(Diff) -> Diff| {
+            let of = &mut settled[place.batch as usize].diffs()[place.row as usize];
+            std::mem::replace(of, diff(*of))
+        };
+        for (place, first) in parts.equal(&keys, threads) {
+            let diff = replace(place, &|_| 0);
+            if form == Form::Rows {
+                replace(first, &|sum| sum + diff);
+            }
+        }
     }
-    for (delta, hashes) in deltas.iter().zip(&hashes) {
+    for settled in &mut settled {
+        if !only_adds(&settled.delta) {
+            let least = if form != Form::Rows && complete { 0 } else { Diff::MIN };
+            settled.diffs().iter_mut().for_each(|diff| *diff = (*diff).max(least));
+        }
+        if let Some((column, bound)) = freed {
+            let column = settled.delta.rows.column(column).clone();
+            free(settled, &column, bound);
+        }
+    }
+    settled
+}
+
+/// The hashes of rows that say what became of others, and some more; all rows of such a hash are compared.
+fn contested(deltas: &[Delta], hashes: &[Vec<u64>], once: bool, removals: bool) -> Hashes {
+    let rows: usize = hashes.iter().map(Vec::len).sum();
+    let says = |diff: Diff| diff == 0 || (removals && diff < 0);
+    let count = match once {
+        true => rows,
+        false => deltas.iter().flat_map(Delta::diff_values).flatten().filter(|diff| says(**diff)).count(),
+    };
+    let (mut contested, mut seen) = (Hashes::of(count), Hashes::of(if once { rows } else { 0 }));
+    for (delta, hashes) in deltas.iter().zip(hashes) {
         for (row, hash) in hashes.iter().enumerate() {
-            let diff = delta.diff(row);
-            if diff == 0 || (removals && diff < 0) || (once && !seen.insert(*hash)) {
+            if says(delta.diff(row)) || (once && !seen.insert(*hash)) {
                 contested.insert(*hash);
             }
         }
     }
-    drop(seen);
-    let (mut settled, mut open) = (Vec::new(), Vec::new());
-    for (delta, hashes) in deltas.into_iter().zip(hashes) {
-        let (these, rest): (Vec<u32>, Vec<u32>) =
-            (0..delta.len() as u32).partition(|row| contested.contains(&hashes[*row as usize]));
-        if these.is_empty() {
-            settled.push(delta);
-            continue;
-        }
-        settled.push(delta.take(&UInt32Array::from(rest)));
-        open.push(delta.take(&UInt32Array::from(these)));
-    }
-    settled.retain(|delta| !delta.is_empty());
-    settled.extend(compared(open));
-    in_larger(settled)
+    contested
 }
 
-/// All changes, and which rows are no longer needed.
-fn gather<'a>(changes: impl IntoIterator<Item = &'a TableState>) -> (Vec<Delta>, Form, Option<(usize, i64)>) {
-    let (mut deltas, mut form, mut freed) = (Vec::new(), Form::Rows, None);
+/// What is to be added up.
+struct Changes {
+    deltas: Vec<Delta>,
+    form: Form,
+    /// Which rows are no longer needed.
+    freed: Option<(usize, i64)>,
+}
+
+fn gather<'a>(changes: impl IntoIterator<Item = &'a TableState>) -> Changes {
+    let mut gathered = Changes { deltas: Vec::new(), form: Form::Rows, freed: None };
     for table in changes {
-        deltas.extend(table.changes.iter().filter(|delta| !delta.is_empty()).cloned());
-        form = table.form;
-        freed = later(freed, table.freed);
+        gathered.deltas.extend(table.changes.iter().filter(|delta| !delta.is_empty()).cloned());
+        gathered.form = table.form;
+        gathered.freed = later(gathered.freed, table.freed);
     }
-    (deltas, form, freed)
+    gathered
 }
 
-/// Without the rows that are no longer needed.
-fn without(freed: Option<(usize, i64)>, deltas: Vec<Delta>) -> Vec<Delta> {
-    let Some((column, bound)) = freed else { return deltas };
-    let kept = deltas.into_iter().map(|delta| {
-        let needed = needed(delta.rows.column(column), bound);
-        if needed.len() == delta.len() { delta } else { delta.take(&needed) }
-    });
-    kept.filter(|delta| !delta.is_empty()).collect()
+/// Takes away the rows whose value is at most `bound`.
+fn free(settled: &mut Settled, column: &ArrayRef, bound: i64) {
+    let mut keep = |value: &dyn Fn(usize) -> i64| {
+        for row in (0..column.len()).filter(|row| column.is_valid(*row) && value(*row) <= bound) {
+            settled.diffs()[row] = 0;
+        }
+    };
+    match column.as_primitive_opt::<Int64Type>() {
+        Some(integers) => keep(&|row| integers.value(row)),
+        None => {
+            let times = Micros::new(column).expect("operators free rows by integers and timestamps");
+            keep(&|row| times.value(row));
+        }
+    }
 }
 
 fn only_adds(delta: &Delta) -> bool {
@@ -116,13 +203,17 @@ fn only_adds(delta: &Delta) -> bool {
 fn in_larger(deltas: Vec<Delta>) -> Vec<Delta> {
     const ROWS: usize = 8_192;
     let (mut larger, mut small, mut rows) = (Vec::new(), Vec::new(), 0);
-    for delta in deltas {
-        if rows + delta.len() > ROWS && !small.is_empty() {
-            larger.push(together(&mut small));
-            rows = 0;
+    for delta in deltas.into_iter().filter(|delta| !delta.is_empty()) {
+        if delta.len() >= ROWS / 4 {
+            larger.push(delta);
+            continue;
         }
         rows += delta.len();
         small.push(delta);
+        if rows >= ROWS {
+            larger.push(together(&mut small));
+            rows = 0;
+        }
     }
     if !small.is_empty() {
         larger.push(together(&mut small));
@@ -137,24 +228,30 @@ fn together(small: &mut Vec<Delta>) -> Delta {
     one.unwrap_or_else(|| Delta::concat(&all))
 }
 
-/// Hashes, which are spread well enough as they are.
-type Hashes = HashSet<u64, BuildHasherDefault<AsItIs>>;
+/// A set of hashes that may have some more than were put into it.
+struct Hashes(Vec<u64>);
 
-/// Hashes a hash.
-#[derive(Default)]
-struct AsItIs(u64);
-
-impl Hasher for AsItIs {
-    fn finish(&self) -> u64 {
-        self.0
+impl Hashes {
+    /// For so many: of others it has one in sixteen, about.
+    fn of(count: usize) -> Self {
+        Hashes(vec![0; (count / 4).next_power_of_two()])
     }
 
-    fn write(&mut self, bytes: &[u8]) {
-        self.0 = hash_bytes(self.0, bytes);
+    fn place(&self, hash: u64) -> (usize, u64) {
+        ((hash >> 6) as usize & (self.0.len() - 1), 1 << (hash & 63))
     }
 
-    fn write_u64(&mut self, hash: u64) {
-        self.0 = hash;
+    fn has(&self, hash: u64) -> bool {
+        let (word, bit) = self.place(hash);
+        self.0[word] & bit != 0
+    }
+
+    /// Whether it was not there.
+    fn insert(&mut self, hash: u64) -> bool {
+        let (word, bit) = self.place(hash);
+        let is_new = self.0[word] & bit == 0;
+        self.0[word] |= bit;
+        is_new
     }
 }
 
@@ -166,41 +263,6 @@ fn later(one: Option<(usize, i64)>, other: Option<(usize, i64)>) -> Option<(usiz
     }
 }
 
-/// The rows whose value is above `bound`, or NULL.
-fn needed(column: &ArrayRef, bound: i64) -> UInt32Array {
-    let rows = 0..column.len() as u32;
-    let kept = |value: &dyn Fn(usize) -> i64| {
-        UInt32Array::from_iter_values(rows.filter(|row| column.is_null(*row as usize) || value(*row as usize) > bound))
-    };
-    match column.as_primitive_opt::<Int64Type>() {
-        Some(integers) => kept(&|row| integers.value(row)),
-        None => {
-            let times = Micros::new(column).expect("operators free rows by integers and timestamps");
-            kept(&|row| times.value(row))
-        }
-    }
-}
-
-/// The last change per key; if they are `complete`, only of those that were not removed.
-fn last_of_each(deltas: &[Delta], keys: usize, complete: bool) -> Vec<Delta> {
-    let all = Delta::concat(deltas);
-    let key = &all.rows.columns()[..keys];
-    let fields = key.iter().map(|column| SortField::new(column.data_type().clone())).collect();
-    let converter = RowConverter::new(fields).expect("keys of groups can be encoded");
-    let encoded = converter.convert_columns(key).expect("the columns of the converter");
-    let mut last: HashMap<&[u8], u32> = HashMap::with_capacity(all.len());
-    let encoded: Vec<_> = (0..all.len()).map(|row| if keys == 0 { None } else { Some(encoded.row(row)) }).collect();
-    for (row, key) in encoded.iter().enumerate() {
-        last.insert(key.as_ref().map_or(&[][..], |key| key.data()), row as u32);
-    }
-    let mut rows: Vec<u32> = last.into_values().filter(|row| !complete || all.diff(*row as usize) > 0).collect();
-    if rows.is_empty() {
-        return Vec::new();
-    }
-    rows.sort_unstable();
-    vec![all.take(&UInt32Array::from(rows))]
-}
-
 #[cfg(test)]
 mod tests {
     use std::collections::BTreeMap;
@@ -209,7 +271,6 @@ mod tests {
     use arrow::array::{ArrayRef, Int64Array, RecordBatch};
 
     use super::*;
-    use crate::checkpoint::Spread;
 
     fn table(form: Form, rows: &[(i64, i64, i64)], freed: Option<(usize, i64)>) -> TableState {
         let column = |of: fn(&(i64, i64, i64)) -> i64| Arc::new(rows.iter().map(of).collect::<Int64Array>()) as ArrayRef;
@@ -229,10 +290,15 @@ mod tests {
         rows.into_iter().map(|((key, value), diff)| (key, value, diff)).collect()
     }
 
+    fn whole(changes: &[TableState]) -> Vec<Delta> {
+        content(changes, &Spread::One, 1).remove(0)
+    }
+
     /// What changes come to, which is also what the table has.
     fn folded(changes: &[TableState]) -> Vec<(i64, i64, i64)> {
         let folded = rows(fold(changes, true));
-        assert_eq!(rows(content(changes)), folded);
+        assert_eq!(rows(whole(changes)), folded);
+        assert_eq!(rows(content(changes, &Spread::Anywhere, 3).concat()), folded, "in parts");
         folded
     }
 
@@ -296,7 +362,7 @@ mod tests {
         let many: Vec<(i64, i64, i64)> = (0..9_000).map(|key| (key, 1, 1)).collect();
         let first = table(Form::Rows, &many, None);
         let second = table(Form::Rows, &[(9_001, 1, 1), (9_001, 1, -1), (9_002, 1, 1)], None);
-        let had = content([&first, &second]);
+        let had = whole(&[first.clone(), second]);
         assert_eq!(
             had[0].rows.column(0).to_data().buffers()[0].as_ptr(),
             first.changes[0].rows.column(0).to_data().buffers()[0].as_ptr()

@@ -1,14 +1,12 @@
 //! What a job starts from: the state of checkpoints, for any number of workers.
 
 use std::collections::{BTreeMap, HashMap};
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
-
-use arrow::array::UInt32Array;
 
 use super::fold::content;
 use super::{Checkpoint, Clock, OperatorId, Positions, Spread, TableState};
-use crate::hash::{hash_columns, worker_of};
+use crate::keys::array_bytes;
+use crate::parallel::in_parallel;
 use crate::{Delta, Time};
 
 /// A job's state as of an epoch.
@@ -20,6 +18,10 @@ pub struct Restore {
     pub clock: Clock,
     /// Per source and partition where reading it stood.
     pub positions: Positions,
+    /// Rows of all tables together.
+    pub rows: u64,
+    /// What they take as columns, in bytes.
+    pub bytes: u64,
     tables: Mutex<HashMap<OperatorId, Tables>>,
 }
 
@@ -31,6 +33,8 @@ type Tables = BTreeMap<u32, Table>;
 struct Table {
     /// One worker has all.
     at_home: bool,
+    rows: usize,
+    bytes: usize,
     parts: Vec<Vec<Delta>>,
 }
 
@@ -39,7 +43,7 @@ impl Restore {
     /// workers. `None` if there are none.
     ///
     /// Cost:  a hash per row of tables from which something was taken back; tables are put together by as many threads as there
-    ///        are cores.
+    ///        are cores, a large one by all of them.
     pub fn new(checkpoints: &[Checkpoint], workers: usize) -> Option<Self> {
         let last = checkpoints.last()?;
         let mut changes: BTreeMap<(&OperatorId, u32), Vec<&TableState>> = BTreeMap::new();
@@ -49,14 +53,27 @@ impl Restore {
         let mut tables: HashMap<OperatorId, Tables> = HashMap::new();
         let put_together = |changes: &Vec<&TableState>| {
             let spread = &changes[0].spread;
-            Table { at_home: *spread == Spread::One, parts: cut(spread, content(changes.iter().copied()), workers) }
+            let parts = content(changes.iter().copied(), spread, workers);
+            // Of what every worker has the first one's counts.
+            let counted = if matches!(spread, Spread::Everywhere | Spread::One) { 1 } else { workers };
+            let counted = || parts[..counted].iter().flatten();
+            let rows = counted().map(Delta::len).sum();
+            let bytes = counted().flat_map(|delta| delta.rows.columns()).map(array_bytes).sum();
+            Table { at_home: *spread == Spread::One, rows, bytes, parts }
         };
-        let changes: Vec<_> = changes.into_iter().collect();
-        for (&((operator, number), _), table) in changes.iter().zip(in_parallel(&changes, |(_, changes)| put_together(changes))) {
+        let mut changes: Vec<_> = changes.into_iter().collect();
+        // The largest first, so that it is not what all others wait for.
+        let rows = |changes: &[&TableState]| changes.iter().flat_map(|table| &table.changes).map(Delta::len).sum::<usize>();
+        changes.sort_by_cached_key(|(_, changes)| std::cmp::Reverse(rows(changes)));
+        let together = in_parallel(&changes, usize::MAX, |(_, changes)| put_together(changes));
+        let (mut rows, mut bytes) = (0, 0);
+        for (&((operator, number), _), table) in changes.iter().zip(together) {
+            rows += table.rows as u64;
+            bytes += table.bytes as u64;
             tables.entry(operator.clone()).or_default().insert(number, table);
         }
         let (epoch, clock, positions) = (last.epoch, last.clock.clone(), last.positions.clone());
-        Some(Restore { epoch, clock, positions, tables: Mutex::new(tables) })
+        Some(Restore { epoch, clock, positions, rows, bytes, tables: Mutex::new(tables) })
     }
 
     /// What a worker's part of an operator keeps, by table. `home`: the worker that has all of what one worker has. It is given
@@ -65,7 +82,7 @@ impl Restore {
         let mut tables = self.tables.lock().unwrap_or_else(PoisonError::into_inner);
         let Some(tables) = tables.get_mut(operator) else { return Vec::new() };
         let mut taken = vec![Vec::new(); tables.keys().next_back().map_or(0, |last| *last as usize + 1)];
-        for (number, Table { at_home, parts }) in tables {
+        for (number, Table { at_home, parts, .. }) in tables {
             let part = std::mem::take(&mut parts[worker]);
             if !*at_home || worker == home {
                 taken[*number as usize] = part;
@@ -73,56 +90,6 @@ impl Restore {
         }
         taken
     }
-}
-
-/// The results of `work` on all items, in their order.
-fn in_parallel<T: Sync, R: Send>(items: &[T], work: impl Fn(&T) -> R + Sync) -> Vec<R> {
-    let threads = std::thread::available_parallelism().map_or(1, usize::from).min(items.len());
-    let next = AtomicUsize::new(0);
-    let some = || {
-        let mut done = Vec::new();
-        while let Some((index, item)) = Some(next.fetch_add(1, Ordering::Relaxed)).and_then(|at| Some((at, items.get(at)?))) {
-            done.push((index, work(item)));
-        }
-        done
-    };
-    let mut done = std::thread::scope(|scope| {
-        let others: Vec<_> = (1..threads).map(|_| scope.spawn(some)).collect();
-        let mut done = some();
-        for other in others {
-            done.extend(other.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)));
-        }
-        done
-    });
-    done.sort_unstable_by_key(|(index, _)| *index);
-    done.into_iter().map(|(_, result)| result).collect()
-}
-
-/// The rows of a table that each worker has.
-fn cut(spread: &Spread, deltas: Vec<Delta>, workers: usize) -> Vec<Vec<Delta>> {
-    if workers == 1 || matches!(spread, Spread::Everywhere | Spread::One) {
-        return vec![deltas; workers];
-    }
-    let mut parts = vec![Vec::new(); workers];
-    let (mut hashes, mut rows) = (Vec::new(), vec![Vec::new(); workers]);
-    for delta in deltas {
-        match spread {
-            Spread::ByColumns(columns) => hash_columns(&delta.columns(columns), delta.len(), &mut hashes),
-            _ => hash_columns(delta.rows.columns(), delta.len(), &mut hashes),
-        }
-        for (row, hash) in hashes.iter().enumerate() {
-            rows[worker_of(*hash, workers)].push(row as u32);
-        }
-        for (part, rows) in parts.iter_mut().zip(&mut rows) {
-            let rows = std::mem::take(rows);
-            match rows.len() {
-                0 => {}
-                all if all == delta.len() => part.push(delta.clone()),
-                _ => part.push(delta.take(&UInt32Array::from(rows))),
-            }
-        }
-    }
-    parts
 }
 
 #[cfg(test)]

@@ -89,6 +89,8 @@ impl Saving {
                 }
                 logic.resume(restore.epoch, routes.len(), &restore.clock.watermarks);
             });
+            let (rows, bytes) = logic.state();
+            stats.holds(rows, bytes);
         }
         if checkpoints.enabled {
             if keeps == Keeps::Inputs {

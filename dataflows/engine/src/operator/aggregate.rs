@@ -94,7 +94,10 @@ impl EpochLogic for Grouped {
                 }
                 self.groups.load_lives(epoch, tables.get(1).map_or(&[], Vec::as_slice));
             }
-            _ => self.apply(epoch, tables, None, &mut Vec::new()),
+            _ => {
+                let mut numbers = Vec::new();
+                tables[0].iter().for_each(|delta| self.groups.accumulate(delta, &mut numbers));
+            }
         }
     }
 

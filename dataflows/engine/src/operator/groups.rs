@@ -4,16 +4,16 @@ use std::borrow::Cow;
 use std::sync::Arc;
 
 use arrow::array::{
-    Array, ArrayRef, AsArray, BooleanArray, Int64Array, RecordBatch, RecordBatchOptions, UInt32Array, make_comparator,
+    Array, ArrayRef, AsArray, BooleanArray, Int64Array, RecordBatch, RecordBatchOptions, UInt32Array,
 };
-use arrow::compute::kernels::cmp::not_distinct;
-use arrow::compute::{self, SortOptions};
+use arrow::compute;
 use arrow::datatypes::{DataType, Field, Int64Type, Schema, SchemaRef};
 use highwater_plan::Aggregate;
 
 use super::accumulate::Accumulators;
 use super::ledger::Ledger;
 use super::lives::{Lives, TimeToLive, netted};
+use crate::equal::same_values;
 use crate::keys::Keys;
 use crate::{Delta, Diff, Time};
 
@@ -564,13 +564,4 @@ pub(super) fn equal_rows(
         equal = compute::and(&equal, &same_values(&left, &right)).expect("as many rows");
     }
     equal
-}
-
-/// Which values are equal; NULL equals NULL.
-fn same_values(left: &ArrayRef, right: &ArrayRef) -> BooleanArray {
-    if !left.data_type().is_nested() {
-        return not_distinct(left, right).expect("aggregates give comparable values");
-    }
-    let compare = make_comparator(left, right, SortOptions::default()).expect("aggregates give comparable values");
-    BooleanArray::from_iter((0..left.len()).map(|row| Some(compare(row, row).is_eq())))
 }

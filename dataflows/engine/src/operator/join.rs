@@ -194,6 +194,10 @@ impl EpochLogic for HashJoin {
             return;
         }
         for side in [0, 1] {
+            if self.window.is_none() {
+                let rows = tables[side].iter().map(Delta::len).sum();
+                self.tables.entry(0).or_insert_with(|| Table::new(layout, None)).sides[side].reserve(rows);
+            }
             for delta in std::mem::take(&mut tables[side]) {
                 let delta = layout.with_keys(delta, side);
                 let parts = match &self.window {

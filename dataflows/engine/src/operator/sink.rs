@@ -1,15 +1,14 @@
 //! Hands a sink the consolidated changes of one closed epoch after another, on one worker.
 
-use std::collections::HashMap;
 use std::sync::Arc;
 
-use arrow::array::{Int64Array, RecordBatch, RecordBatchOptions, UInt32Array};
+use arrow::array::{Array, ArrayRef, RecordBatch, RecordBatchOptions};
 use arrow::compute;
 use arrow::datatypes::SchemaRef;
-use arrow_row::{RowConverter, SortField};
 
 use super::epoch::EpochLogic;
 use crate::checkpoint::Keeps;
+use crate::equal::{Order, Parts};
 use crate::{Delta, Diff, EpochSink, Time};
 
 /// Writes to an [`EpochSink`].
@@ -71,39 +70,31 @@ pub(crate) fn consolidate(deltas: Vec<Delta>, schema: &SchemaRef) -> Vec<Delta> 
     if deltas.is_empty() {
         return deltas;
     }
-    let batches: Vec<_> = deltas.iter().map(|delta| &delta.rows).collect();
-    let rows = compute::concat_batches(schema, batches).expect("batches of one schema");
-    let diffs: Vec<Diff> = deltas.iter().flat_map(|delta| (0..delta.len()).map(|row| delta.diff(row))).collect();
-    if schema.fields().is_empty() {
-        // Rows without columns are all alike.
-        return match diffs.iter().sum() {
-            0 => Vec::new(),
-            sum => {
-                let options = RecordBatchOptions::new().with_row_count(Some(1));
-                let row = RecordBatch::try_new_with_options(Arc::clone(schema), Vec::new(), &options);
-                vec![Delta::with_diffs(row.expect("no columns"), vec![sum].into())]
-            }
-        };
+    let mut sums: Vec<Vec<Diff>> = deltas.iter().map(Delta::to_diffs).collect();
+    let hashes: Vec<Vec<u64>> = deltas.iter().map(|delta| delta.hashes(schema.fields().len())).collect();
+    let columns: Vec<&[ArrayRef]> = deltas.iter().map(|delta| delta.rows.columns()).collect();
+    for (place, first) in Parts::new(&hashes, |_| true, Order::OldestFirst).equal(&columns, 1) {
+        let diff = std::mem::take(&mut sums[place.batch as usize][place.row as usize]);
+        sums[first.batch as usize][first.row as usize] += diff;
     }
-    let fields = schema.fields().iter().map(|field| SortField::new(field.data_type().clone())).collect();
-    let converter = RowConverter::new(fields).expect("planners allow only columns that can be encoded");
-    let encoded = converter.convert_columns(rows.columns()).expect("the schema's columns");
-    let mut first: HashMap<&[u8], usize> = HashMap::new();
-    let encoded: Vec<_> = encoded.iter().collect();
-    let mut kept: Vec<(u32, Diff)> = Vec::new();
-    for (row, diff) in diffs.into_iter().enumerate() {
-        let position = *first.entry(encoded[row].data()).or_insert_with(|| {
-            kept.push((row as u32, 0));
-            kept.len() - 1
-        });
-        kept[position].1 += diff;
+    let of_sign = |sign: Diff| {
+        let rows = sums.iter().enumerate().flat_map(|(batch, sums)| sums.iter().enumerate().map(move |(row, sum)| (batch, row, *sum)));
+        rows.filter(move |(_, _, sum)| sum.signum() == sign)
+    };
+    let (mut places, mut diffs) = (Vec::new(), Vec::new());
+    for (batch, row, sum) in of_sign(-1).chain(of_sign(1)) {
+        places.push((batch, row));
+        diffs.push(sum);
     }
-    kept.retain(|(_, diff)| *diff != 0);
-    if kept.is_empty() {
+    if places.is_empty() {
         return Vec::new();
     }
-    kept.sort_by_key(|(_, diff)| *diff > 0);
-    let positions = UInt32Array::from_iter_values(kept.iter().map(|(row, _)| *row));
-    let rows = compute::take_record_batch(&rows, &positions).expect("rows of the batch");
-    vec![Delta::with_diffs(rows, Int64Array::from_iter_values(kept.iter().map(|(_, diff)| *diff)))]
+    let column = |column: usize| {
+        let arrays: Vec<&dyn Array> = columns.iter().map(|columns| columns[column].as_ref()).collect();
+        compute::interleave(&arrays, &places).expect("rows of the batches, which are of one schema")
+    };
+    let options = RecordBatchOptions::new().with_row_count(Some(places.len()));
+    let kept = (0..schema.fields().len()).map(column).collect();
+    let rows = RecordBatch::try_new_with_options(Arc::clone(schema), kept, &options).expect("batches of the schema");
+    vec![Delta::with_diffs(rows, diffs.into())]
 }

@@ -3,16 +3,19 @@
 //! An insertion replaces the key's row, a retraction deletes it whatever its other columns say. Within an epoch the last row
 //! of a key by its [place](super::place) counts, and only the difference to the row before the epoch goes on.
 
+mod rows;
+
 use std::sync::Arc;
 
-use arrow::array::{Array, ArrayRef, Int64Array, RecordBatch, UInt64Array};
+use arrow::array::{Array, ArrayRef, BooleanArray, Int64Array, RecordBatch, UInt64Array};
 use arrow::compute;
 use arrow::datatypes::{DataType, SchemaRef};
-use arrow_row::{RowConverter, SortField};
 
+use self::rows::Rows;
 use super::epoch::EpochLogic;
 use super::place::split_places;
 use crate::checkpoint::Keeps;
+use crate::equal::{Place, same_values};
 use crate::keys::Keys;
 use crate::{Delta, Time};
 
@@ -21,34 +24,60 @@ pub(crate) struct Upsert {
     key: Vec<usize>,
     schema: SchemaRef,
     keys: Keys,
-    converter: RowConverter,
-    /// Per key its row's bytes.
-    rows: Vec<Option<Box<[u8]>>>,
-    bytes: usize,
-    /// Per key, while an epoch is applied: its last change, and whether the key was met.
-    pending: Vec<Option<Pending>>,
+    rows: Rows,
+    /// Per key, while an epoch is applied: where its last change stands among the changes, from 1 on; 0 if it has none.
+    met: Vec<u32>,
 }
 
+/// What an epoch brings to a key.
 #[derive(Clone, Copy)]
-struct Pending {
-    place: u64,
-    /// Batch and row that replace the key's row; otherwise it is deleted.
-    row: Option<(usize, usize)>,
+struct Change {
+    key: u32,
+    /// Later ones count.
+    order: u64,
+    /// The row that replaces the key's, among the epoch's; otherwise that is deleted.
+    row: Option<Place>,
 }
 
 impl Upsert {
     /// An empty table of `schema` with these key columns.
     pub(crate) fn new(key: Vec<usize>, schema: SchemaRef) -> Self {
         let types: Vec<DataType> = key.iter().map(|column| schema.field(*column).data_type().clone()).collect();
-        let fields = schema.fields().iter().map(|field| SortField::new(field.data_type().clone())).collect();
-        Upsert {
-            key,
-            keys: Keys::new(&types),
-            converter: RowConverter::new(fields).expect("planners allow only columns that can be encoded"),
-            schema,
-            rows: Vec::new(),
-            bytes: 0,
-            pending: Vec::new(),
+        Upsert { key, keys: Keys::new(&types), rows: Rows::default(), met: Vec::new(), schema }
+    }
+
+    /// The last change of each key.
+    fn changes(&mut self, deltas: &[Delta], orders: &[UInt64Array]) -> Vec<Change> {
+        let (mut changes, mut numbers): (Vec<Change>, Vec<u32>) = (Vec::new(), Vec::new());
+        for (batch, (delta, orders)) in deltas.iter().zip(orders).enumerate() {
+            self.keys.intern(&delta.columns(&self.key), delta.len(), &mut numbers);
+            self.met.resize(self.keys.bound(), 0);
+            for (row, key) in numbers.iter().enumerate() {
+                let place = Place { batch: batch as u32, row: row as u32 };
+                let change = Change { key: *key, order: orders.value(row), row: (delta.diff(row) > 0).then_some(place) };
+                match &mut self.met[*key as usize] {
+                    0 => {
+                        changes.push(change);
+                        self.met[*key as usize] = changes.len() as u32;
+                    }
+                    at => {
+                        let before = &mut changes[*at as usize - 1];
+                        if before.order <= change.order {
+                            *before = change;
+                        }
+                    }
+                }
+            }
+        }
+        changes.iter().for_each(|change| self.met[change.key as usize] = 0);
+        changes
+    }
+
+    fn give(&self, columns: Vec<ArrayRef>, diff: i64, output: &mut Vec<Delta>) {
+        let rows = RecordBatch::try_new(Arc::clone(&self.schema), columns).expect("the table's columns");
+        let count = rows.num_rows();
+        if count > 0 {
+            output.push(Delta::of(rows, (diff < 0).then(|| Int64Array::from_value(diff, count))));
         }
     }
 }
@@ -59,88 +88,92 @@ impl EpochLogic for Upsert {
     }
 
     fn load(&mut self, _epoch: Time, tables: &mut [Vec<Delta>]) {
-        let mut numbers = Vec::new();
+        self.keys.reserve(tables[0].iter().map(Delta::len).sum());
         for delta in std::mem::take(&mut tables[0]) {
+            let mut numbers = Vec::new();
             self.keys.intern(&delta.columns(&self.key), delta.len(), &mut numbers);
-            self.rows.resize(self.keys.bound(), None);
-            let encoded = self.converter.convert_columns(delta.rows.columns()).expect("the table's columns");
-            for (row, number) in numbers.iter().enumerate() {
-                let bytes = encoded.row(row).data();
-                self.bytes += bytes.len();
-                self.rows[*number as usize] = Some(Box::from(bytes));
-            }
+            self.rows.make_room(self.keys.bound());
+            self.rows.set(delta.rows.columns().to_vec(), numbers);
         }
+        self.rows.tidy();
     }
 
     fn apply(&mut self, _epoch: Time, inputs: &mut [Vec<Delta>], _watermarks: Option<&[i64]>, output: &mut Vec<Delta>) {
-        let mut touched = Vec::new();
-        let mut numbers = Vec::new();
-        let (deltas, places): (Vec<Delta>, Vec<UInt64Array>) =
+        let (deltas, orders): (Vec<Delta>, Vec<UInt64Array>) =
             inputs[0].drain(..).map(|delta| split_places(delta, &self.schema)).unzip();
-        for (batch, (delta, places)) in deltas.iter().zip(&places).enumerate() {
-            self.keys.intern(&delta.columns(&self.key), delta.len(), &mut numbers);
-            self.rows.resize(self.keys.bound(), None);
-            self.pending.resize(self.keys.bound(), None);
-            for (row, number) in numbers.iter().enumerate() {
-                let (place, pending) = (places.value(row), &mut self.pending[*number as usize]);
-                if pending.is_none() {
-                    touched.push(*number);
-                }
-                if pending.is_none_or(|before| before.place <= place) {
-                    *pending = Some(Pending { place, row: (delta.diff(row) > 0).then_some((batch, row)) });
-                }
+        let changes = self.changes(&deltas, &orders);
+        self.rows.make_room(self.keys.bound());
+        // Old and new rows, those of keys that have both first.
+        let (mut both, mut added, mut deleted): (Vec<_>, Vec<_>, Vec<_>) = Default::default();
+        for Change { key, row, .. } in changes {
+            match (self.rows.of(key), row) {
+                (Some(old), Some(new)) => both.push((key, old, new)),
+                (None, Some(new)) => added.push((key, new)),
+                (Some(old), None) => deleted.push((key, old)),
+                (None, None) => self.keys.remove(key),
             }
         }
-        let encoded: Vec<_> = deltas
-            .iter()
-            .map(|delta| self.converter.convert_columns(delta.rows.columns()).expect("the table's columns"))
-            .collect();
-        let mut retracted: Vec<Box<[u8]>> = Vec::new();
-        let mut inserted: Vec<(usize, usize)> = Vec::new();
-        for number in touched {
-            let change = self.pending[number as usize].take().expect("a touched key has a change");
-            let slot = &mut self.rows[number as usize];
-            match change.row {
-                Some((batch, row)) => {
-                    let bytes = encoded[batch].row(row).data();
-                    if slot.as_deref() == Some(bytes) {
-                        continue;
-                    }
-                    self.bytes += bytes.len();
-                    if let Some(old) = slot.replace(Box::from(bytes)) {
-                        self.bytes -= old.len();
-                        retracted.push(old);
-                    }
-                    inserted.push((batch, row));
-                }
-                None => {
-                    if let Some(old) = slot.take() {
-                        self.bytes -= old.len();
-                        retracted.push(old);
-                    }
-                    self.keys.remove(number);
-                }
-            }
+        let olds = both.iter().map(|(_, old, _)| *old).chain(deleted.iter().map(|(_, old)| *old));
+        let old = self.rows.gather(olds, self.schema.fields().len());
+        let news = both.iter().map(|(_, _, new)| *new).chain(added.iter().map(|(_, new)| *new));
+        let new = of_batches(&deltas, news);
+        let differ = differing(&old, &new, both.len());
+        let keys = both.iter().map(|(key, ..)| *key);
+        let keys: Vec<u32> = keys.zip(differ.values()).filter(|(_, differs)| *differs).map(|(key, _)| key).collect();
+        let keys: Vec<u32> = keys.into_iter().chain(added.iter().map(|(key, _)| *key)).collect();
+        for (key, _) in &deleted {
+            self.rows.remove(*key);
+            self.keys.remove(*key);
         }
-        if retracted.is_empty() && inserted.is_empty() {
-            return;
+        let (old, new) = (with_rest(old, &differ, deleted.len()), with_rest(new, &differ, added.len()));
+        if !old.is_empty() {
+            self.give(old, -1, output);
         }
-        let parser = self.converter.parser();
-        let old = self.converter.convert_rows(retracted.iter().map(|row| parser.parse(row))).expect("this converter's bytes");
-        let columns: Vec<ArrayRef> = (0..self.schema.fields().len())
-            .map(|column| {
-                let mut arrays: Vec<&dyn Array> = deltas.iter().map(|delta| delta.rows.column(column).as_ref()).collect();
-                let new = compute::interleave(&arrays, &inserted).expect("rows of the epoch's batches");
-                arrays.clear();
-                compute::concat(&[old[column].as_ref(), new.as_ref()]).expect("two columns of one type")
-            })
-            .collect();
-        let diffs = std::iter::repeat_n(-1, retracted.len()).chain(std::iter::repeat_n(1, inserted.len()));
-        let rows = RecordBatch::try_new(Arc::clone(&self.schema), columns).expect("the table's columns");
-        output.push(Delta::with_diffs(rows, Int64Array::from_iter_values(diffs)));
+        if !new.is_empty() {
+            self.rows.set(new.clone(), keys);
+            self.give(new, 1, output);
+        }
+        self.rows.tidy();
     }
 
     fn state(&self) -> (usize, usize) {
-        (self.keys.len(), self.keys.bytes() + self.bytes + self.rows.capacity() * 16)
+        (self.keys.len(), self.keys.bytes() + self.rows.bytes() + self.met.capacity() * 4)
     }
 }
+
+/// The columns of these rows of batches; none if there are no rows.
+fn of_batches(deltas: &[Delta], places: impl Iterator<Item = Place>) -> Vec<ArrayRef> {
+    let places: Vec<(usize, usize)> = places.map(|place| (place.batch as usize, place.row as usize)).collect();
+    if places.is_empty() {
+        return Vec::new();
+    }
+    let column = |column: usize| {
+        let arrays: Vec<&dyn Array> = deltas.iter().map(|delta| delta.rows.column(column).as_ref()).collect();
+        compute::interleave(&arrays, &places).expect("rows of the epoch's batches")
+    };
+    (0..deltas[0].rows.num_columns()).map(column).collect()
+}
+
+/// Which of the first `rows` rows are not the same.
+fn differing(old: &[ArrayRef], new: &[ArrayRef], rows: usize) -> BooleanArray {
+    let mut same = BooleanArray::from(vec![rows > 0; rows]);
+    for (old, new) in old.iter().zip(new).filter(|_| rows > 0) {
+        same = compute::and(&same, &same_values(&old.slice(0, rows), &new.slice(0, rows))).expect("as many rows");
+    }
+    compute::not(&same).expect("booleans")
+}
+
+/// The first rows as far as they are `wanted`, and the `rest` of the rows; no columns if there are none.
+fn with_rest(columns: Vec<ArrayRef>, wanted: &BooleanArray, rest: usize) -> Vec<ArrayRef> {
+    match wanted.true_count() {
+        0 if rest == 0 => Vec::new(),
+        all if all == wanted.len() => columns,
+        _ => {
+            let kept: BooleanArray = wanted.iter().chain(std::iter::repeat_n(Some(true), rest)).collect();
+            columns.iter().map(|column| compute::filter(column, &kept).expect("a bit per row")).collect()
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

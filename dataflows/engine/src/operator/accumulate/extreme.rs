@@ -6,6 +6,7 @@
 
 use std::any::Any;
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 
 use arrow::array::ArrayRef;
 use arrow::compute::SortOptions;
@@ -43,7 +44,7 @@ pub(super) fn placed(
 fn of<C: Codec>(codec: C, side: Side, append_only: bool) -> Box<dyn Accumulator> {
     match append_only {
         true => Box::new(Extreme::<C, Single<C::Key>>::new(side, codec)),
-        false => Box::new(Extreme::<C, BTreeMap<C::Key, Diff>>::new(side, codec)),
+        false => Box::new(Extreme::<C, Ranked<C::Key>>::new(side, codec)),
     }
 }
 
@@ -97,45 +98,82 @@ impl<K: Ord + Clone + 'static> Values<K> for Single<K> {
     }
 }
 
-impl<K: Ord + Clone + 'static> Values<K> for BTreeMap<K, Diff> {
+/// All values in order, with their multiplicities: most groups have few, for which a list is smaller and faster than a tree.
+#[derive(Clone)]
+enum Ranked<K> {
+    Few(Vec<(K, Diff)>),
+    Many(BTreeMap<K, Diff>),
+}
+
+/// How many values a list has at most.
+const FEW: usize = 32;
+
+impl<K> Default for Ranked<K> {
+    fn default() -> Self {
+        Ranked::Few(Vec::new())
+    }
+}
+
+impl<K: Ord + Clone + 'static> Values<K> for Ranked<K> {
     const ONE: bool = false;
 
     fn add(&mut self, key: K, diff: Diff, _side: Side) {
-        use std::collections::btree_map::Entry;
         if diff == 0 {
             return;
         }
-        match self.entry(key) {
-            Entry::Vacant(entry) => {
-                entry.insert(diff);
-            }
-            Entry::Occupied(mut entry) => {
-                *entry.get_mut() += diff;
-                if *entry.get() == 0 {
-                    entry.remove();
+        match self {
+            Ranked::Few(values) => match values.binary_search_by(|(value, _)| value.cmp(&key)) {
+                Ok(at) => {
+                    values[at].1 += diff;
+                    if values[at].1 == 0 {
+                        values.remove(at);
+                    }
                 }
-            }
+                Err(at) if values.len() < FEW => values.insert(at, (key, diff)),
+                Err(_) => {
+                    let many = std::mem::take(values).into_iter().chain([(key, diff)]);
+                    *self = Ranked::Many(many.collect());
+                }
+            },
+            Ranked::Many(values) => match values.entry(key) {
+                Entry::Vacant(entry) => {
+                    entry.insert(diff);
+                }
+                Entry::Occupied(mut entry) => {
+                    *entry.get_mut() += diff;
+                    if *entry.get() == 0 {
+                        entry.remove();
+                    }
+                }
+            },
         }
     }
 
     fn merge(&mut self, other: &Self, side: Side) {
-        for (key, diff) in other {
-            Values::add(self, key.clone(), *diff, side);
+        match other {
+            Ranked::Few(values) => values.iter().for_each(|(key, diff)| self.add(key.clone(), *diff, side)),
+            Ranked::Many(values) => values.iter().for_each(|(key, diff)| self.add(key.clone(), *diff, side)),
         }
     }
 
     fn get(&self, side: Side) -> Option<K> {
         // A value retracted before it is inserted has a negative multiplicity for the while: it is not there.
-        let present = |entry: &(&K, &Diff)| *entry.1 > 0;
-        match side {
-            Side::Least => self.iter().find(present),
-            Side::Greatest => self.iter().rev().find(present),
+        fn first<'a, K: Clone + 'a>(mut values: impl Iterator<Item = (&'a K, &'a Diff)>) -> Option<K> {
+            values.find(|(_, diff)| **diff > 0).map(|(key, _)| key.clone())
         }
-        .map(|(key, _)| key.clone())
+        match (self, side) {
+            (Ranked::Few(values), Side::Least) => first(values.iter().map(|(key, diff)| (key, diff))),
+            (Ranked::Few(values), Side::Greatest) => first(values.iter().rev().map(|(key, diff)| (key, diff))),
+            (Ranked::Many(values), Side::Least) => first(values.iter()),
+            (Ranked::Many(values), Side::Greatest) => first(values.iter().rev()),
+        }
     }
 
     fn len(&self) -> usize {
-        BTreeMap::len(self)
+        match self {
+            Ranked::Few(values) => values.len(),
+            Ranked::Many(values) => values.len(),
+        }
     }
 }
 
@@ -262,6 +300,28 @@ mod tests {
         greatest.update(&Rows::of(&[0; 4], Some(&column)));
         greatest.update(&Rows { diffs: Some(&[0, -1, -1, 0]), ..Rows::of(&[0; 4], Some(&column)) });
         assert_eq!(&greatest.output(&[0]).values, &(Arc::new(Int32Array::from(vec![4])) as ArrayRef));
+    }
+
+    #[test]
+    fn few_values_and_many_are_told_alike() {
+        let mut state = 5u64;
+        let mut random = |below: u64| {
+            state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+            (state >> 33) % below
+        };
+        let (mut ranked, mut expected) = (Ranked::default(), BTreeMap::<u64, Diff>::new());
+        for step in 0..5_000 {
+            let (key, diff) = (random(if step % 1_000 < 300 { 4 } else { 90 }), random(3) as Diff - 1);
+            ranked.add(key, diff, Side::Least);
+            *expected.entry(key).or_default() += diff;
+            expected.retain(|_, diff| *diff != 0);
+            let present = || expected.iter().filter(|(_, diff)| **diff > 0).map(|(key, _)| *key);
+            assert_eq!((ranked.get(Side::Least), ranked.get(Side::Greatest)), (present().min(), present().max()));
+            assert_eq!(Values::len(&ranked), expected.len());
+        }
+        let mut merged = Ranked::Few(vec![(1_000, 1)]);
+        merged.merge(&ranked, Side::Least);
+        assert_eq!((merged.get(Side::Greatest), Values::len(&merged)), (Some(1_000), expected.len() + 1));
     }
 
     #[test]

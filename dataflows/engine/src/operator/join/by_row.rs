@@ -8,8 +8,9 @@ use highwater_plan::JoinKind;
 use super::BATCH_ROWS;
 use super::expire::Expiry;
 use super::matching::{Form, Given};
-use super::side::{NONE, Side, fixed_hasher};
+use super::side::{NONE, Side};
 use crate::keys::Keys;
+use crate::operator::gather::fixed_hasher;
 use crate::{Delta, Diff, Time};
 
 /// Rows by key, with counts.

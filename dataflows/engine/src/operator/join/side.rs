@@ -3,15 +3,17 @@
 //! A side that only grows keeps the Arrow columns it was given. A side that changes keeps rows as bytes, with an index by
 //! content, so that a retraction finds its row without walking the key's chain.
 
-use arrow::array::{Array, ArrayRef};
-use arrow::compute;
+use arrow::array::ArrayRef;
 use arrow::datatypes::DataType;
 use arrow_row::{RowConverter, Rows, SortField};
 use hashbrown::HashTable;
+use hashbrown::hash_table::Entry;
 
 use super::BATCH_ROWS;
+use crate::equal::Place;
 use crate::hash::{hash_bytes, mix};
 use crate::keys::array_bytes;
+use crate::operator::gather::gather;
 use crate::operator::lives::{TimeToLive, netted};
 use crate::{Delta, Diff};
 
@@ -88,6 +90,18 @@ impl Side {
                     store.arena.capacity() + store.rows.capacity() * size_of::<Stored>() + store.index.capacity() * 17
                 }
             }
+    }
+
+    /// Makes room for so many more rows.
+    pub(super) fn reserve(&mut self, rows: usize) {
+        self.nexts.reserve(rows);
+        match &mut self.store {
+            Store::Growing(store) => store.places.reserve(rows),
+            Store::Changing(store) => {
+                store.rows.reserve(rows);
+                store.index.reserve(rows, |entry| entry.0);
+            }
+        }
     }
 
     /// Takes a change: row `i` has key `keys[i]` and the values `columns[..][i]`.
@@ -278,35 +292,9 @@ impl Growing {
     }
 
     fn gather_of(&self, rows: &[u32], columns: impl Iterator<Item = usize>) -> Vec<ArrayRef> {
-        // Only the batches that are read go into the kernel: it looks at each of them first.
-        let mut used: Vec<u32> = Vec::new();
-        let mut rank = hashbrown::HashMap::<u32, u32, ahash::RandomState>::with_capacity_and_hasher(64, fixed_hasher());
-        let mut last = (u32::MAX, 0);
-        let positions: Vec<(usize, usize)> = rows
-            .iter()
-            .map(|row| {
-                let (batch, position) = self.places[*row as usize];
-                if last.0 != batch {
-                    let rank = *rank.entry(batch).or_insert_with(|| {
-                        used.push(batch);
-                        used.len() as u32 - 1
-                    });
-                    last = (batch, rank);
-                }
-                (last.1 as usize, position as usize)
-            })
-            .collect();
-        columns
-            .map(|column| {
-                let arrays: Vec<&dyn Array> = used.iter().map(|batch| self.batches[*batch as usize][column].as_ref()).collect();
-                compute::interleave(&arrays, &positions).expect("places lie within their batches")
-            })
-            .collect()
+        let places = rows.iter().map(|row| self.places[*row as usize]).map(|(batch, row)| Place { batch, row });
+        gather(places, columns, |batch, column| &self.batches[batch as usize][column])
     }
-}
-
-pub(super) fn fixed_hasher() -> ahash::RandomState {
-    ahash::RandomState::with_seeds(1, 2, 3, 4)
 }
 
 /// Rows as bytes, found by content.
@@ -386,28 +374,26 @@ impl Changing {
             let stored = &rows[entry.1 as usize];
             entry.0 == hash && stored.key == key && &arena[stored.start..stored.start + stored.length as usize] == bytes
         };
-        if let Some(&(_, row)) = self.index.find(hash, same) {
-            return (row, hash, false);
-        }
+        let vacant = match self.index.entry(hash, same, |entry| entry.0) {
+            Entry::Occupied(entry) => return (entry.get().1, hash, false),
+            Entry::Vacant(entry) => entry,
+        };
+        let row = self.free.pop().unwrap_or(self.rows.len() as u32);
+        vacant.insert((hash, row));
         let stored = Stored { start: self.arena.len(), length: bytes.len() as u32, key, previous: NONE, weight: 0 };
         self.arena.extend_from_slice(bytes);
-        let row = match self.free.pop() {
-            Some(row) => {
-                self.rows[row as usize] = stored;
-                row
-            }
+        match self.rows.get_mut(row as usize) {
+            Some(freed) => *freed = stored,
             None => {
                 self.rows.push(stored);
                 nexts.push(NONE);
-                self.rows.len() as u32 - 1
             }
-        };
+        }
         let head = std::mem::replace(&mut heads[key as usize], row);
         nexts[row as usize] = head;
         if head != NONE {
             self.rows[head as usize].previous = row;
         }
-        self.index.insert_unique(hash, (hash, row), |entry| entry.0);
         (row, hash, true)
     }
 

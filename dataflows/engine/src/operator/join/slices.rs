@@ -6,9 +6,10 @@ use hashbrown::HashMap;
 
 use super::layout::Layout;
 use super::matching::Given;
-use super::side::{NONE, Side, fixed_hasher};
+use super::side::{NONE, Side};
 use crate::Diff;
 use crate::keys::Keys;
+use crate::operator::gather::fixed_hasher;
 
 /// Of rows that an epoch touched: their copies and their matches before it.
 type Touched = HashMap<u32, (Diff, Diff), ahash::RandomState>;

@@ -1,0 +1,200 @@
+//! Which rows of some batches are equal: by hash first, then by comparing, in parts that fit a core's cache.
+//!
+//! Equal is what is the same value for value: NULL is equal to NULL, -0.0 is not 0.0.
+
+use arrow::array::{Array, ArrayRef, BooleanArray, DynComparator, make_comparator};
+use arrow::compute::kernels::cmp::not_distinct;
+use arrow::compute::{self, SortOptions};
+use hashbrown::HashTable;
+use hashbrown::hash_table::Entry;
+
+use crate::parallel::in_parallel;
+
+/// About how many rows are compared at a time.
+const PART_ROWS: usize = 8_192;
+
+/// How many parts a thread takes at a time.
+const PARTS_AT_ONCE: usize = 16;
+
+/// A row of some batches.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Place {
+    pub(crate) batch: u32,
+    pub(crate) row: u32,
+}
+
+/// In which order rows are looked at.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Order {
+    OldestFirst,
+    NewestFirst,
+}
+
+/// Rows in parts: those that are equal are in the same one.
+pub(crate) struct Parts {
+    /// Per row its hash; part after part.
+    rows: Vec<(u64, Place)>,
+    /// Where each part ends.
+    ends: Vec<usize>,
+}
+
+impl Parts {
+    /// The rows with these hashes, by batch, that are `wanted`.
+    pub(crate) fn new(hashes: &[Vec<u64>], wanted: impl Fn(u64) -> bool, order: Order) -> Self {
+        let count: usize = hashes.iter().flatten().filter(|hash| wanted(**hash)).count();
+        let bits = count.div_ceil(PART_ROWS).next_power_of_two().trailing_zeros();
+        let part = |hash: u64| hash.checked_shr(64 - bits).unwrap_or(0) as usize;
+        let mut ends = vec![0; 1 << bits];
+        hashes.iter().flatten().filter(|hash| wanted(**hash)).for_each(|hash| ends[part(*hash)] += 1);
+        let mut before = 0;
+        for end in &mut ends {
+            // Where the part begins: putting its rows there moves it to the end.
+            before += std::mem::replace(end, before);
+        }
+        let mut rows = vec![(0, Place { batch: 0, row: 0 }); count];
+        let mut put = |batch: usize, row: usize| {
+            let hash = hashes[batch][row];
+            if wanted(hash) {
+                let end = &mut ends[part(hash)];
+                rows[*end] = (hash, Place { batch: batch as u32, row: row as u32 });
+                *end += 1;
+            }
+        };
+        match order {
+            Order::OldestFirst => {
+                (0..hashes.len()).for_each(|batch| (0..hashes[batch].len()).for_each(|row| put(batch, row)));
+            }
+            Order::NewestFirst => {
+                (0..hashes.len()).rev().for_each(|batch| (0..hashes[batch].len()).rev().for_each(|row| put(batch, row)));
+            }
+        }
+        Parts { rows, ends }
+    }
+
+    /// Of each row that is equal, in these columns of its batch, to one that was looked at before, which that was; found by as
+    /// many threads as there are cores, but at most `threads`.
+    ///
+    /// Shape: the row, then the first that equals it; in no order.
+    /// Cost:  a look into a table of one part per row; columns are gathered and compared where hashes are equal.
+    pub(crate) fn equal(&self, columns: &[&[ArrayRef]], threads: usize) -> Vec<(Place, Place)> {
+        let starts = std::iter::once(0).chain(self.ends.iter().copied());
+        let parts: Vec<_> = starts.zip(&self.ends).map(|(start, end)| &self.rows[start..*end]).collect();
+        let several: Vec<_> = parts.chunks(PARTS_AT_ONCE).collect();
+        let mut found = in_parallel(&several, threads, |parts| equal(parts, columns));
+        if found.len() == 1 { found.remove(0) } else { found.concat() }
+    }
+}
+
+/// Of the rows of these parts that are equal to one before, which that is.
+fn equal(parts: &[&[(u64, Place)]], columns: &[&[ArrayRef]]) -> Vec<(Place, Place)> {
+    let mut equal = Vec::new();
+    let mut table: HashTable<u32> = HashTable::with_capacity(parts.iter().map(|rows| rows.len()).max().unwrap_or(0));
+    for rows in parts {
+        let mut comparators: Option<Vec<DynComparator>> = None;
+        for (index, (hash, place)) in rows.iter().enumerate() {
+            let same = |other: &u32| {
+                let other = *other as usize;
+                let equal = |compare: &DynComparator| compare(index, other).is_eq();
+                rows[other].0 == *hash && comparators.get_or_insert_with(|| compare(columns, rows)).iter().all(equal)
+            };
+            // All hashes of a part begin alike.
+            match table.entry(hash.rotate_left(32), same, |other| rows[*other as usize].0.rotate_left(32)) {
+                Entry::Occupied(first) => equal.push((*place, rows[*first.get() as usize].1)),
+                Entry::Vacant(entry) => {
+                    entry.insert(index as u32);
+                }
+            }
+        }
+        table.clear();
+    }
+    equal
+}
+
+/// What compares the columns of these rows.
+fn compare(columns: &[&[ArrayRef]], rows: &[(u64, Place)]) -> Vec<DynComparator> {
+    let places: Vec<(usize, usize)> = rows.iter().map(|(_, place)| (place.batch as usize, place.row as usize)).collect();
+    let count = columns.first().map_or(0, |columns| columns.len());
+    let compare = |column: usize| {
+        let arrays: Vec<&dyn Array> = columns.iter().map(|columns| columns[column].as_ref()).collect();
+        let gathered = compute::interleave(&arrays, &places).expect("rows of the batches, which are of one schema");
+        make_comparator(&gathered, &gathered, SortOptions::default()).expect("columns that can be encoded can be compared")
+    };
+    (0..count).map(compare).collect()
+}
+
+/// Which values are equal, row by row.
+pub(crate) fn same_values(left: &ArrayRef, right: &ArrayRef) -> BooleanArray {
+    if !left.data_type().is_nested() {
+        return not_distinct(left, right).expect("planners allow only columns that can be compared");
+    }
+    let compare = make_comparator(left, right, SortOptions::default()).expect("planners allow only columns that can be compared");
+    BooleanArray::from_iter((0..left.len()).map(|row| Some(compare(row, row).is_eq())))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashMap;
+    use std::sync::Arc;
+
+    use arrow::array::{Float64Array, Int64Array, StringArray};
+
+    use super::*;
+    use crate::hash::hash_columns;
+
+    fn equal(batches: &[Vec<ArrayRef>], hashes: &[Vec<u64>], order: Order) -> Vec<(Place, Place)> {
+        let columns: Vec<&[ArrayRef]> = batches.iter().map(Vec::as_slice).collect();
+        Parts::new(hashes, |_| true, order).equal(&columns, 3)
+    }
+
+    fn hashes(batches: &[Vec<ArrayRef>]) -> Vec<Vec<u64>> {
+        let of = |columns: &Vec<ArrayRef>| {
+            let mut hashes = Vec::new();
+            hash_columns(columns, columns[0].len(), &mut hashes);
+            hashes
+        };
+        batches.iter().map(of).collect()
+    }
+
+    #[test]
+    fn rows_of_many_parts_find_the_first_or_the_last_that_equals_them() {
+        let value = |batch: usize, row: usize| ((batch * 7_919 + row * 31) % 20_011) as i64;
+        let column = |batch: usize| (0..9_000).map(|row| value(batch, row)).collect::<Int64Array>();
+        let text = |batch: usize| (0..9_000).map(move |row| (value(batch, row) % 3 > 0).then(|| value(batch, row).to_string()));
+        let batch = |batch: usize| -> Vec<ArrayRef> {
+            vec![Arc::new(column(batch)), Arc::new(text(batch).collect::<StringArray>())]
+        };
+        let batches: Vec<_> = (0..7).map(batch).collect();
+        for order in [Order::OldestFirst, Order::NewestFirst] {
+            let mut firsts: HashMap<i64, (u32, u32)> = HashMap::new();
+            let mut places: Vec<(u32, u32)> = (0..7).flat_map(|batch| (0..9_000).map(move |row| (batch, row))).collect();
+            if order == Order::NewestFirst {
+                places.reverse();
+            }
+            let mut expected = HashMap::new();
+            for (batch, row) in places {
+                let first = *firsts.entry(value(batch as usize, row as usize)).or_insert((batch, row));
+                if first != (batch, row) {
+                    expected.insert((batch, row), first);
+                }
+            }
+            let pair = |place: Place| (place.batch, place.row);
+            let told: HashMap<_, _> =
+                equal(&batches, &hashes(&batches), order).into_iter().map(|(place, first)| (pair(place), pair(first))).collect();
+            assert_eq!(told, expected);
+        }
+    }
+
+    #[test]
+    fn a_hash_that_two_rows_share_does_not_make_them_equal() {
+        let batch: Vec<ArrayRef> = vec![Arc::new(Float64Array::from(vec![Some(0.0), Some(-0.0), None, Some(0.0), None]))];
+        let told = equal(&[batch], &[vec![1; 5]], Order::OldestFirst);
+        let rows: Vec<(u32, u32)> = told.iter().map(|(place, first)| (place.row, first.row)).collect();
+        assert_eq!(rows, [(3, 0), (4, 2)]);
+    }
+
+    #[test]
+    fn rows_without_columns_are_all_equal() {
+        assert_eq!(equal(&[Vec::new()], &[vec![1; 3]], Order::OldestFirst).len(), 2);
+        assert!(equal(&[], &[], Order::OldestFirst).is_empty());
+    }
+}
