@@ -1,14 +1,14 @@
 //! The composition root: the one place that knows the planner, the runtime and the connectors at once.
 
-use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use highwater_connectors::Registry;
 use highwater_connectors::source::{Source, SourceSpec};
 use highwater_plan::{Diagnostic, Job, Op, Source as SourceDecl};
 use highwater_runtime::{
-    CheckpointConfig, CheckpointError, CreateError, CreateOptions, ReplayError, ReplayOptions, Replayed, RestoreFrom, RunningJob,
-    Runtime, RuntimeConfig, RuntimeError, sink_spec,
+    CheckpointConfig, CheckpointError, CreateError, CreateOptions, ReplayError, ReplayOptions, Replayed, Reservation,
+    RestoreFrom, RunningJob, Runtime, RuntimeConfig, RuntimeError, SavedOrWhyNot, sink_spec,
 };
 use highwater_sql::CompileOptions;
 
@@ -48,6 +48,9 @@ impl Builder {
     }
 }
 
+/// How many saved jobs are brought back at a time: each waits for its disk or object store most of the time.
+const BROUGHT_BACK: usize = 4;
+
 /// A running Highwater: worker threads, and the jobs on them. Dropping it stops both.
 pub struct Highwater {
     runtime: Arc<Runtime>,
@@ -75,8 +78,11 @@ pub enum JobError {
     #[error("a job cannot be named '{0}'")]
     Name(String),
     /// A job of this name runs.
-    #[error("there is a job named '{0}' already")]
+    #[error("there is a job named '{0}' already; it can be changed by an upgrade")]
     Exists(String),
+    /// A job of this name is being created, brought back or dropped.
+    #[error("{0}")]
+    Busy(String),
     /// Its text is wrong.
     #[error("{}", .0.first().map_or_else(String::new, ToString::to_string))]
     Text(Vec<Diagnostic>),
@@ -105,27 +111,30 @@ impl Highwater {
         &self.runtime
     }
 
-    /// Compiles `text` and starts it as `name`.
+    /// Compiles `text` and starts it as `name`. With [`JobOptions::upgrade`] it takes the place of a job of that name that runs: see
+    /// [`Runtime::replace`].
     ///
     /// Names are letters, digits, `_`, `-` and `.`, at most 128.
     pub fn create_job(&self, name: &str, text: &str, options: JobOptions) -> Result<Arc<RunningJob>, JobError> {
         if !is_job_name(name) {
             return Err(JobError::Name(name.to_string()));
         }
-        if self.runtime.job(name).is_some() {
-            return Err(JobError::Exists(name.to_string()));
+        if options.upgrade && options.restore == RestoreFrom::Newest && self.runtime.job(name).is_some() {
+            let known = self.runtime.planned_rows(name, &options.restore);
+            let (job, planned_rows) = plan(&self.registry, text, &known).map_err(JobError::Text)?;
+            let options = CreateOptions { until_end: options.until_end, planned_rows, ..CreateOptions::default() };
+            return Ok(self.runtime.replace(name, text, job, options)?);
         }
-        let known = self.runtime.planned_rows(name, &options.restore);
+        let reservation = self.runtime.reserve(name, false)?;
+        self.create_reserved(reservation, text, options)
+    }
+
+    fn create_reserved(&self, reservation: Reservation, text: &str, options: JobOptions) -> Result<Arc<RunningJob>, JobError> {
+        let known = self.runtime.planned_rows(reservation.name(), &options.restore);
         let (job, planned_rows) = plan(&self.registry, text, &known).map_err(JobError::Text)?;
         let JobOptions { until_end, restore, upgrade } = options;
         let options = CreateOptions { until_end, restore, upgrade, planned_rows };
-        self.runtime.create(name, text, job, options).map_err(|error| match error {
-            CreateError::Exists(name) => JobError::Exists(name),
-            CreateError::Checkpoints(error) => JobError::Checkpoints(error),
-            CreateError::Diagnostics(diagnostics) => JobError::Text(diagnostics),
-            CreateError::NoViewsOrSinks => JobError::Nothing,
-            CreateError::Engine(detail) => JobError::Engine(detail),
-        })
+        Ok(self.runtime.create_reserved(reservation, text, job, options)?)
     }
 
     /// Compiles `text`, which is that of the job `name`, and runs epochs of it again that were recorded; the job may be running.
@@ -147,15 +156,19 @@ impl Highwater {
     /// Goes on with the jobs that were saved and not dropped, each from its newest checkpoint; by name, and for those that
     /// cannot, why.
     pub fn bring_back(&self) -> Result<Vec<(String, JobOrWhyNot)>, CheckpointError> {
-        let mut jobs = Vec::new();
-        for (name, saved) in self.runtime.saved_jobs()? {
-            let running = saved.map_err(JobError::Checkpoints).and_then(|saved| {
-                let options = JobOptions { until_end: saved.until_end, ..JobOptions::default() };
-                self.create_job(&name, &saved.text, options)
-            });
-            jobs.push((name, running));
-        }
-        Ok(jobs)
+        let back = Mutex::new(Vec::new());
+        self.returning()?.bring_back(&|name, job| back.lock().unwrap_or_else(PoisonError::into_inner).push((name, job)));
+        let mut back = back.into_inner().unwrap_or_else(PoisonError::into_inner);
+        back.sort_by(|(one, _), (other, _)| one.cmp(other));
+        Ok(back)
+    }
+
+    /// The jobs that were saved and not dropped. From now on no other job gets their names, and [`Runtime::returning`] lists them.
+    pub fn returning(&self) -> Result<Returning<'_>, CheckpointError> {
+        let saved = self.runtime.saved_jobs()?.into_iter();
+        // One that runs already is back.
+        let reserved = saved.filter_map(|(name, saved)| Some((self.runtime.reserve(&name, true).ok()?, saved)));
+        Ok(Returning { highwater: self, jobs: reserved.collect() })
     }
 
     /// Compiles `text` and reads the options of its sources and sinks, without reading a row or writing anything.
@@ -179,6 +192,51 @@ impl Highwater {
     /// The connectors jobs may name.
     pub fn registry(&self) -> &Registry {
         &self.registry
+    }
+}
+
+/// Saved jobs that are to go on.
+pub struct Returning<'a> {
+    highwater: &'a Highwater,
+    jobs: VecDeque<(Reservation, SavedOrWhyNot)>,
+}
+
+impl Returning<'_> {
+    /// Their names.
+    pub fn names(&self) -> Vec<&str> {
+        self.jobs.iter().map(|(reservation, _)| reservation.name()).collect()
+    }
+
+    /// Goes on with all of them, several at a time; `told` is called for each when it is back, or why it is not.
+    pub fn bring_back(self, told: &(dyn Fn(String, JobOrWhyNot) + Sync)) {
+        let Returning { highwater, jobs } = self;
+        let threads = jobs.len().min(BROUGHT_BACK);
+        let jobs = Mutex::new(jobs);
+        let next = || jobs.lock().unwrap_or_else(PoisonError::into_inner).pop_front();
+        let work = || {
+            while let Some((reservation, saved)) = next() {
+                let name = reservation.name().to_owned();
+                let job = saved.map_err(JobError::Checkpoints).and_then(|saved| {
+                    let options = JobOptions { until_end: saved.until_end, ..JobOptions::default() };
+                    highwater.create_reserved(reservation, &saved.text, options)
+                });
+                told(name, job);
+            }
+        };
+        std::thread::scope(|scope| (0..threads).for_each(|_| drop(scope.spawn(work))));
+    }
+}
+
+impl From<CreateError> for JobError {
+    fn from(error: CreateError) -> JobError {
+        match error {
+            CreateError::Exists(name) => JobError::Exists(name),
+            CreateError::Busy(_) => JobError::Busy(error.to_string()),
+            CreateError::Checkpoints(error) => JobError::Checkpoints(error),
+            CreateError::Diagnostics(diagnostics) => JobError::Text(diagnostics),
+            CreateError::NoViewsOrSinks => JobError::Nothing,
+            CreateError::Engine(detail) => JobError::Engine(detail),
+        }
     }
 }
 

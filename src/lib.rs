@@ -28,7 +28,7 @@ pub mod script;
 pub mod serve;
 pub mod telemetry;
 
-pub use app::{Builder, Highwater, JobError, JobOptions, JobOrWhyNot};
+pub use app::{Builder, Highwater, JobError, JobOptions, JobOrWhyNot, Returning};
 pub use config::{Limits, ServeConfig};
 pub use highwater_runtime::{CheckpointConfig, ReplayOptions, Replayed, RestoreFrom, RunningJob, Runtime};
 pub use script::{Answer, Change, ScriptError, ScriptOptions};

@@ -44,6 +44,8 @@ metrics! {
     SOURCE_REJECTED "counter" "highwater_source_rejected_rows_total" "Rows that could not be decoded or were too far ahead";
     SOURCE_BACKLOG_ROWS "gauge" "highwater_source_backlog_rows" "Rows known to wait before the source";
     SOURCE_BACKLOG_BYTES "gauge" "highwater_source_backlog_bytes" "Bytes known to wait before the source";
+    SOURCE_LOG_BODIES "gauge" "highwater_source_log_bodies" "Accepted bodies that the source keeps on disk until a checkpoint has them";
+    SOURCE_LOG_BYTES "gauge" "highwater_source_log_bytes" "Bytes of accepted bodies that the source keeps on disk";
     WATERMARK_LAG "gauge" "highwater_source_watermark_lag_ms" "How far the source's watermark is behind the clock";
     OPERATOR_ROWS_IN "counter" "highwater_operator_rows_in_total" "Changed rows taken by an operator";
     OPERATOR_ROWS_OUT "counter" "highwater_operator_rows_out_total" "Changed rows given by an operator";
@@ -235,6 +237,10 @@ fn sources(text: &mut Text, job: &RunningJob) {
         if let Some(backlog) = info.backlog {
             text.sample(SOURCE_BACKLOG_ROWS, &labels, backlog.rows);
             text.sample(SOURCE_BACKLOG_BYTES, &labels, backlog.bytes);
+        }
+        if let Some(log) = info.log {
+            text.sample(SOURCE_LOG_BODIES, &labels, log.rows);
+            text.sample(SOURCE_LOG_BYTES, &labels, log.bytes);
         }
         if let Some(lag) = watermark_lag_ms(counters.watermark.load(Relaxed)) {
             text.sample(WATERMARK_LAG, &labels, lag);

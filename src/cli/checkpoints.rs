@@ -58,9 +58,15 @@ pub(super) fn checkpoints(args: &CheckpointsArgs) -> Result<(), Failure> {
                 None => store.jobs().map_err(failed)?,
             };
             let mut text = String::new();
-            for job in jobs {
-                text.push_str(&format!("{job}\n"));
-                for kept in store.list(&job).map_err(failed)? {
+            for name in jobs {
+                let all = store.list(&name).map_err(failed)?;
+                if job.is_some() && all.is_empty() {
+                    let there = store.jobs().map_err(failed)?.join(", ");
+                    let there = if there.is_empty() { "there are no jobs".to_owned() } else { format!("there are {there}") };
+                    return Err(Failure::Job(format!("nothing is kept of job '{name}'; {there}")));
+                }
+                text.push_str(&format!("{name}\n"));
+                for kept in all {
                     text.push_str(&format!("  {}\n", line(&kept)));
                 }
             }

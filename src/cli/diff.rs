@@ -95,6 +95,9 @@ pub(super) fn write(upgrade: &Upgrade, give: &mut dyn FnMut(&str)) {
             give(format!("{what:<8}  {:<width$}  {}", part.what, said(part)).trim_end());
         }
     }
+    for moved in &upgrade.moved {
+        give(&format!("moved     {moved}"));
+    }
     for refused in &upgrade.refused {
         give(&format!("refused   {refused}"));
     }

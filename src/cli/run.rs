@@ -150,7 +150,7 @@ fn create(args: &RunArgs, highwater: &Highwater, name: &str, text: &str) -> Resu
         JobError::Name(_) | JobError::Exists(_) => {
             Failure::Usage(format!("{error}: use letters, digits, '_', '-' and '.' (--name)"))
         }
-        JobError::Nothing => Failure::Usage(error.to_string()),
+        JobError::Nothing | JobError::Busy(_) => Failure::Usage(error.to_string()),
         JobError::Checkpoints(_) | JobError::Replay(_) => Failure::Job(error.to_string()),
         JobError::Engine(detail) => Failure::Job(format!("cannot start the job: {detail}")),
     })?;

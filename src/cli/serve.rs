@@ -1,6 +1,9 @@
 //! `highwater serve`: the service without a job of its own.
 
-use highwater::{Highwater, Server};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use highwater::{Highwater, Returning, Server};
 
 use super::{CheckpointArgs, Failure, HttpArgs, say, signals};
 
@@ -25,14 +28,11 @@ pub(super) struct ServeArgs {
 }
 
 /// Goes on with the jobs that were saved; what is wrong with one does not keep the others from being served.
-fn bring_back(highwater: &Highwater) -> Result<(), Failure> {
-    for (name, job) in highwater.bring_back().map_err(|error| Failure::Job(error.to_string()))? {
-        match job.map(|job| job.checkpoints().and_then(|info| info.restored)) {
-            Ok(epoch) => say(format_args!("job {name} goes on from epoch {}", epoch.unwrap_or_default())),
-            Err(error) => say(format_args!("warning: job {name} is not brought back: {error}")),
-        }
-    }
-    Ok(())
+fn bring_back(returning: Returning<'_>) {
+    returning.bring_back(&|name, job| match job.map(|job| job.checkpoints().and_then(|info| info.restored)) {
+        Ok(epoch) => say(format_args!("job {name} goes on from epoch {}", epoch.unwrap_or_default())),
+        Err(error) => say(format_args!("warning: job {name} is not brought back: {error}")),
+    });
 }
 
 /// Serves until interrupted.
@@ -43,15 +43,30 @@ pub(super) fn serve(args: &ServeArgs) -> Result<(), Failure> {
         .checkpoints(args.checkpoints.config())
         .start()
         .map_err(|error| Failure::Job(format!("cannot start: {error}")))?;
-    super::progress::watching_restore(&highwater, false, || bring_back(&highwater))?;
-    let server = Server::start(highwater, args.http.config())
+    // Known before anybody asks for them.
+    let returning = highwater.returning().map_err(|error| Failure::Job(error.to_string()))?;
+    let server = Server::start(Arc::clone(&highwater), args.http.config())
         .map_err(|error| Failure::Usage(format!("{error}; choose another address with --http")))?;
-    say(format_args!("serving on {}", server.url()));
+    if !returning.names().is_empty() {
+        say(format_args!("listening on {}, and bringing back {}", server.url(), returning.names().join(", ")));
+    }
     let (wake, woken) = std::sync::mpsc::channel();
     signals::watch(wake).map_err(|error| Failure::Job(format!("cannot watch for signals: {error}")))?;
-    // The sender lives as long as the process; only an interrupt ends the wait.
-    let _ = woken.recv();
-    say(format_args!("stopping"));
-    server.stop();
+    let stopping = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            super::progress::watching_restore(&highwater, false, || bring_back(returning));
+            if !stopping.load(Ordering::Acquire) {
+                say(format_args!("serving on {}", server.url()));
+            }
+        });
+        // The sender lives as long as the process; only an interrupt ends the wait.
+        let _ = woken.recv();
+        stopping.store(true, Ordering::Release);
+        say(format_args!("stopping"));
+        server.stop();
+        // Those that are not back yet stay as they were saved.
+        highwater.runtime().shutdown();
+    });
     Ok(())
 }

@@ -6,6 +6,7 @@ use highwater_engine::JobState;
 use serde_json::json;
 use warp::Filter;
 use warp::filters::BoxedFilter;
+use warp::http::StatusCode;
 use warp::reply::Response;
 
 use super::Context;
@@ -31,12 +32,21 @@ pub(super) fn routes(context: &Arc<Context>) -> BoxedFilter<(Response,)> {
     healthy.or(ready).unify().or(metrics).unify().or(errors).unify().boxed()
 }
 
-/// Ready is who takes jobs and answers reads; a failed job is reported, but it is no reason to send clients elsewhere.
+/// Ready is who takes jobs and answers reads, and has brought back what it had; a failed job is reported, but it is no reason to
+/// send clients elsewhere.
 fn ready(context: &Context) -> Response {
+    let returning = context.highwater.runtime().returning();
     let jobs = context.highwater.runtime().jobs();
     let failed: Vec<&str> = jobs.iter().filter(|job| matches!(job.state(), JobState::Failed(_))).map(|job| job.name()).collect();
     let restoring: Vec<String> = context.highwater.runtime().restoring().into_iter().map(|restore| restore.job).collect();
-    json_response(&json!({ "ready": true, "jobs": jobs.len(), "failed": failed, "restoring": restoring }))
+    let ready = returning.is_empty();
+    let mut response = json_response(
+        &json!({ "ready": ready, "jobs": jobs.len(), "failed": failed, "restoring": restoring, "returning": returning }),
+    );
+    if !ready {
+        *response.status_mut() = StatusCode::SERVICE_UNAVAILABLE;
+    }
+    response
 }
 
 fn metrics(context: &Context) -> Response {

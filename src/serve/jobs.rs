@@ -47,11 +47,14 @@ pub(super) fn routes(context: &Arc<Context>) -> BoxedFilter<(Response,)> {
 fn list(context: &Context) -> Result<Response, Problem> {
     let runtime = context.highwater.runtime();
     // Those that are being restored first: one of them may have become a job by the time these are listed.
-    let restoring = runtime.restoring();
+    let (returning, restoring) = (runtime.returning(), runtime.restoring());
     let jobs = runtime.jobs();
     let restoring = restoring.iter().filter(|restore| !jobs.iter().any(|job| job.name() == restore.job));
     let restoring: Vec<Value> = restoring.map(status::restoring).collect();
-    let jobs: Vec<Value> = jobs.iter().map(|job| status::summary(job)).chain(restoring).collect();
+    let all: Vec<Value> = jobs.iter().map(|job| status::summary(job)).chain(restoring).collect();
+    let is_listed = |name: &String| all.iter().any(|known| known["job"] == name.as_str());
+    let waiting = returning.iter().filter(|name| !is_listed(name)).map(|name| json!({ "job": name, "state": "waiting" }));
+    let jobs: Vec<Value> = all.iter().cloned().chain(waiting).collect();
     Ok(json_response(&json!({ "jobs": jobs })))
 }
 
@@ -102,6 +105,19 @@ struct NewJob {
 }
 
 impl NewJob {
+    /// What contradicts itself is not guessed.
+    fn check(&self) -> Result<(), Problem> {
+        let wrong = match (&self.restore, &self.restore_job, self.fresh) {
+            (Some(_), _, true) => "'restore' goes on from what was saved, and 'fresh' begins with nothing: leave one out",
+            (None, Some(_), _) => "'restore_job' says whose the savepoint is that 'restore' names, which is missing",
+            _ if self.fresh && self.upgrade => {
+                "'upgrade' goes on from what was saved, and 'fresh' begins with nothing: leave one out"
+            }
+            _ => return Ok(()),
+        };
+        Err(Problem::new(Code::BadQuery, wrong))
+    }
+
     fn restore(&self) -> RestoreFrom {
         match &self.restore {
             Some(name) => RestoreFrom::Named { job: self.restore_job.clone(), name: name.clone() },
@@ -119,9 +135,16 @@ where
     let query = Query::parse(query)?;
     let body = body::receive(context, headers, body).await?;
     let new = new_job(&query, headers, &body.bytes)?;
-    let name = new.name.clone().unwrap_or_else(|| free_name(context));
     let owned = Arc::clone(context);
     let created = tokio::task::spawn_blocking(move || {
+        if new.restore.is_some() && !owned.highwater.runtime().keeps_checkpoints() {
+            let what = "the service keeps no checkpoints that a job could go on from: start it with --checkpoints";
+            return Err(Problem::new(Code::CheckpointsUnusable, what));
+        }
+        let name = match &new.name {
+            Some(name) => name.clone(),
+            None => free_name(&owned)?,
+        };
         let options = JobOptions { until_end: new.until_end, restore: new.restore(), upgrade: new.upgrade };
         let made = owned.highwater.create_job(&name, &new.sql, options);
         let job = made.map_err(|error| refused(&name, &new.sql, error))?;
@@ -148,28 +171,42 @@ fn new_job(query: &Query, headers: &HeaderMap, body: &[u8]) -> Result<NewJob, Pr
             std::str::from_utf8(body).map_err(|error| Problem::new(Code::BadBody, format!("the body is not UTF-8: {error}")))?;
         NewJob { sql: sql.to_string(), ..NewJob::default() }
     };
-    if let Some(name) = query.get("name") {
-        new.name = Some(name.to_string());
+    for (key, value) in &query.0 {
+        let flag = || match value.as_str() {
+            "true" | "" => Ok(true),
+            "false" => Ok(false),
+            other => Err(Problem::new(Code::BadQuery, format!("'{key}' is true or false, not '{other}'"))),
+        };
+        match key.as_str() {
+            "name" => new.name = Some(value.clone()),
+            "until_end" => new.until_end = flag()?,
+            "restore" => new.restore = Some(value.clone()),
+            "restore_job" => new.restore_job = Some(value.clone()),
+            "fresh" => new.fresh = flag()?,
+            "upgrade" => new.upgrade = flag()?,
+            // A job that began with something else than was meant is not noticed soon.
+            other => {
+                let what = format!("a job has no '{other}': there are name, until_end, restore, restore_job, fresh and upgrade");
+                return Err(Problem::new(Code::BadQuery, what));
+            }
+        }
     }
-    match query.get("until_end") {
-        None => {}
-        Some("true" | "") => new.until_end = true,
-        Some("false") => new.until_end = false,
-        Some(other) => return Err(Problem::new(Code::BadQuery, format!("'until_end' is true or false, not '{other}'"))),
-    }
+    new.check()?;
     Ok(new)
 }
 
-fn free_name(context: &Context) -> String {
+/// A name that no job has, nor one that was saved: the new job would go on from its state.
+fn free_name(context: &Context) -> Result<String, Problem> {
     let runtime = context.highwater.runtime();
-    let names = (1..).map(|number| format!("job-{number}"));
-    names.into_iter().find(|name| runtime.job(name).is_none()).expect("there are more numbers than jobs")
+    let saved = runtime.saved_jobs().map_err(|error| Problem::new(Code::CheckpointsUnusable, error.to_string()))?;
+    let is_free = |name: &String| runtime.job(name).is_none() && !saved.iter().any(|(known, _)| known == name);
+    Ok((1..).map(|number| format!("job-{number}")).find(is_free).expect("there are more numbers than jobs"))
 }
 
 fn refused(name: &str, text: &str, error: JobError) -> Problem {
     match error {
         JobError::Name(_) => Problem::new(Code::BadName, error.to_string()),
-        JobError::Exists(_) => Problem::new(Code::JobExists, error.to_string()),
+        JobError::Exists(_) | JobError::Busy(_) => Problem::new(Code::JobExists, error.to_string()),
         JobError::Text(diagnostics) => Problem::diagnostics(name, text, &diagnostics),
         JobError::Nothing => Problem::new(Code::InvalidJob, error.to_string()).with("diagnostics", json!([])),
         JobError::Checkpoints(_) | JobError::Replay(_) => Problem::new(Code::CheckpointsUnusable, error.to_string()),

@@ -41,7 +41,7 @@ codes! {
     WrongMethod 405 "method-not-allowed" "This path does not have this method" "The `Allow` header lists the methods.";
     NotAcceptable 406 "not-acceptable" "The answer does not exist in this format" "Accept application/json, application/x-ndjson, text/csv or application/vnd.apache.arrow.stream.";
     BodyTimeout 408 "body-timeout" "The body did not arrive in time" "Send the body without long pauses.";
-    JobExists 409 "job-exists" "A job of this name runs already" "Choose another name, or drop the job first.";
+    JobExists 409 "job-exists" "A job of this name runs already" "Choose another name; or change the job, with `upgrade`. Dropping it forgets its state.";
     AmbiguousName 409 "ambiguous-name" "Several jobs have a relation of this name" "Say which job is meant: /v1/jobs/{job}/views/{view}, /v1/jobs/{job}/sources/{source}, or `job=` of a query.";
     CheckpointsUnusable 409 "checkpoints-unusable" "The job's checkpoints cannot be read or written" "The detail says why and what can be done; under another name the job starts with nothing.";
     NotPushable 409 "not-pushable" "This source does not take rows from clients" "Only sources with `connector = 'http'` do.";
@@ -60,6 +60,7 @@ codes! {
     TooManySubscribers 429 "too-many-subscribers" "There are as many subscribers as allowed" "Try again later, or raise --limit-subscribers or --limit-subscribers-per-view.";
     Internal 500 "internal" "Something went wrong that should not" "The service's log has more; please report it.";
     TooManyConnections 503 "too-many-connections" "There are as many connections as allowed" "Try again later, or raise --limit-connections.";
+    JobReturning 503 "job-returning" "The job is being brought back from its checkpoint" "Try again after `Retry-After` seconds; `GET /v1/jobs` says how far it is.";
     NotKept 503 "not-kept" "The rows could not be kept so that a restart finds them" "Nothing was taken: send the same body again after `Retry-After` seconds. The detail says what is wrong.";
     Overloaded 503 "overloaded" "Too many request bodies are being received" "Try again after `Retry-After` seconds.";
     NoRoom 507 "no-room" "The disk that keeps accepted rows is full" "Nothing was taken. Make room where the checkpoints are, then send the same body again.";

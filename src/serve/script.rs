@@ -19,7 +19,7 @@ use super::query::{self, Query};
 use super::respond::{answer, json_response, with};
 use super::token::Token;
 use super::views::Answer as Rows;
-use super::{Context, body, status};
+use super::{Context, body, lookup, status};
 use crate::{Answer, ScriptError, ScriptOptions};
 
 pub(super) fn routes(context: &Arc<Context>) -> BoxedFilter<(Response,)> {
@@ -63,8 +63,15 @@ where
         return Err(Problem::new(Code::TooManyQueries, detail).retry_after(1));
     };
     let highwater = Arc::clone(&context.highwater);
+    let returning = lookup::returning(context);
     let ran = tokio::task::spawn_blocking(move || {
-        let answered = highwater.run_script(&sql, &options).map_err(|error| refused(&sql, error));
+        let answered = highwater.run_script(&sql, &options).map_err(|error| match is_missing(&error) {
+            true if !returning.is_empty() => {
+                let detail = format!("{error}; jobs that are being brought back: {}", returning.join(", "));
+                lookup::not_back(detail, &returning)
+            }
+            _ => refused(&sql, error),
+        });
         drop(room);
         respond(media, answered?)
     });
@@ -121,6 +128,16 @@ fn respond(media: Media, answer: Answer) -> Result<Response, Problem> {
             }
             Ok(response)
         }
+    }
+}
+
+/// Whether what a script speaks of is not there.
+fn is_missing(error: &ScriptError) -> bool {
+    match error {
+        ScriptError::Text(diagnostics) => diagnostics.iter().any(|diagnostic| diagnostic.code == "unknown-relation"),
+        ScriptError::UnknownJob(_) | ScriptError::Read(ReadError::UnknownView { .. }) => true,
+        ScriptError::Push(PushFailure::UnknownSource(_)) => true,
+        _ => false,
     }
 }
 

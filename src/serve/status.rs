@@ -100,6 +100,7 @@ fn source(job: &RunningJob, index: usize, info: &SourceInfo) -> Value {
         "watermark": watermark.and_then(time),
         "watermark_lag_ms": watermark.and_then(watermark_lag_ms),
         "backlog": info.backlog.map(backlog),
+        "log": info.log.map(|log| json!({ "bodies": log.rows, "bytes": log.bytes })),
         "partitions": info.partitions.iter().map(partition).collect::<Vec<Value>>(),
     })
 }
@@ -161,6 +162,7 @@ fn upgrade(upgrade: &Upgrade) -> Value {
         "reused": parts(&upgrade.reused),
         "rebuilt": parts(&upgrade.rebuilt),
         "dropped": parts(&upgrade.dropped),
+        "moved": upgrade.moved,
     })
 }
 

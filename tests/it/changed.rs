@@ -255,3 +255,113 @@ fn the_order_of_statements_and_a_source_that_nobody_reads_are_no_change() {
     assert!(before > 0 && of_view(&job, "named").len() == before);
     stop(second, job);
 }
+
+#[test]
+fn another_file_under_the_same_name_begins_anew_and_what_is_made_of_others_stays() {
+    let mut world = World::new();
+    world.bid(300);
+    let views = "CREATE MATERIALIZED VIEW per_auction AS SELECT auction, count(*) AS n FROM bid GROUP BY auction;
+         CREATE MATERIALIZED VIEW per_window AS
+         SELECT window_start, count(*) AS n FROM TUMBLE(TABLE bid, DESCRIPTOR(at), INTERVAL '2' SECOND)
+         GROUP BY window_start, window_end;
+         CREATE MATERIALIZED VIEW named AS SELECT i.name, b.price FROM bid b JOIN item i ON b.auction = i.id;
+         CREATE MATERIALIZED VIEW items AS SELECT name, count(*) AS n FROM item GROUP BY name;";
+    let sink = "CREATE SINK auctions FROM per_auction WITH (connector = 'file', path = 'DIR/auctions_out.jsonl');";
+    let first = world.start(2);
+    let old = world.sql(views);
+    let job = first.create_job("shop", &old, JobOptions::default()).unwrap();
+    push(&job, ITEMS);
+    world.wait_read(&job);
+    stop(first, job);
+
+    // Its bids are older than those of the first: no watermark of them is left.
+    world.bid_elsewhere("others.jsonl");
+    world.bid(80);
+    let new = world.sql(views);
+    let second = world.start(2);
+    let refused = second.create_job("shop", &new, JobOptions::default()).err().unwrap().to_string();
+    assert!(refused.contains("source bid is another one: path was '") && refused.contains("others.jsonl' now"), "{refused}");
+    assert!(refused.contains("--upgrade"), "{refused}");
+    // The old text goes on as if nothing had been tried.
+    let job = second.create_job("shop", &old, JobOptions::default()).unwrap();
+    assert!(job.upgrade().is_none());
+    stop(second, job);
+
+    let third = world.start(1);
+    let upgrade = JobOptions { upgrade: true, ..JobOptions::default() };
+    let job = third.create_job("shop", &new, upgrade.clone()).unwrap();
+    let report = job.upgrade().unwrap();
+    assert!(report.moved[0].starts_with("source bid is another one"), "{report:?}");
+    assert!(names(&report.reused).contains(&"view items") && names(&report.dropped).contains(&"view per_auction"), "{report:?}");
+    world.wait_read(&job);
+    let all = ["per_auction", "per_window", "named", "items"];
+    let (_anew, other) = world.anew(views, ITEMS);
+    assert_equal(&all, &job, &other);
+    stop(third, job);
+    let fourth = world.start(3);
+    let job = fourth.create_job("shop", &world.sql(&format!("{views}{sink}")), upgrade.clone()).unwrap();
+    world.bid(20);
+    world.wait_read(&job);
+    let (_anew, other) = world.anew(views, ITEMS);
+    assert_equal(&all, &job, &other);
+    stop(fourth, job);
+
+    // What a sink has written of one file cannot be taken back for another.
+    world.bid_elsewhere("more.jsonl");
+    let fifth = world.start(1);
+    let refused = fifth.create_job("shop", &world.sql(&format!("{views}{sink}")), upgrade).err().unwrap().to_string();
+    assert!(refused.contains("source bid is another one") && refused.contains("sink auctions gets other rows"), "{refused}");
+    fifth.runtime().shutdown();
+}
+
+#[test]
+fn a_running_job_is_changed_where_it_is_or_goes_on_as_it_was() {
+    let mut world = World::new();
+    world.bid(120);
+    let highwater = world.start(2);
+    let sql = world.sql(OLD);
+    let job = highwater.create_job("shop", &sql, JobOptions::default()).unwrap();
+    push(&job, ITEMS);
+    world.wait_read(&job);
+    let upgrade = || JobOptions { upgrade: true, ..JobOptions::default() };
+    let exists = highwater.create_job("shop", &sql, JobOptions::default()).err().unwrap().to_string();
+    assert!(exists.contains("it can be changed by an upgrade"), "{exists}");
+
+    // What is refused disturbs nobody.
+    let other_rows = sql.replace("count(*) AS n FROM bid", "count(*) + 1 AS n FROM bid");
+    let refused = highwater.create_job("shop", &other_rows, upgrade()).err().unwrap().to_string();
+    assert!(refused.contains("sink auctions gets other rows"), "{refused}");
+    assert!(Arc::ptr_eq(&highwater.runtime().job("shop").unwrap(), &job));
+
+    // What only shows when it starts: the job is what it was, with all that it had.
+    let nowhere = format!(
+        "{sql} CREATE SOURCE gone_file (a BIGINT) WITH (connector = 'file', path = 'nowhere.jsonl');
+         CREATE MATERIALIZED VIEW of_it AS SELECT a FROM gone_file;"
+    );
+    let failed = highwater.create_job("shop", &nowhere, upgrade()).err().unwrap().to_string();
+    assert!(failed.contains("nowhere.jsonl"), "{failed}");
+    drop(job);
+    let job = highwater.runtime().job("shop").unwrap();
+    world.bid(40);
+    world.wait_read(&job);
+    push(&job, "{\"id\":3,\"name\":\"hat\"}\n");
+    let items = format!("{ITEMS}{}\n", r#"{"id":3,"name":"hat"}"#);
+    let (_anew, other) = world.anew(OLD, &items);
+    assert_equal(&["per_auction", "per_window", "named", "gone"], &job, &other);
+
+    let changed = highwater.create_job("shop", &world.sql(NEW), upgrade()).unwrap();
+    assert!(changed.upgrade().is_some_and(|report| names(&report.reused).contains(&"view per_auction")));
+    assert!(Arc::ptr_eq(&highwater.runtime().job("shop").unwrap(), &changed));
+    assert_ne!(job.state(), highwater_engine::JobState::Running);
+    assert_eq!(highwater.runtime().jobs().len(), 1);
+    world.bid(40);
+    world.wait_read(&changed);
+    let (_anew, other) = world.anew(NEW, &items);
+    assert_equal(&["per_auction", "per_window", "named", "best", "items"], &changed, &other);
+    assert!(changed.settle(PATIENCE) && other.settle(PATIENCE));
+    for sink in ["auctions", "windows", "named"] {
+        let (once, again) = (world.path(&format!("{sink}_anew.jsonl")), world.path(&format!("{sink}_out.jsonl")));
+        assert_eq!(written(&again), written(&once), "{sink}");
+    }
+    stop(highwater, changed);
+}

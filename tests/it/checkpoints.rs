@@ -255,6 +255,35 @@ fn a_service_goes_on_with_its_jobs_and_savepoints_stay() {
 }
 
 #[test]
+fn several_jobs_come_back_side_by_side() {
+    let directory = tempfile::tempdir().unwrap();
+    let names: Vec<String> = (0..7).map(|number| format!("shop-{number}")).collect();
+    let first = keeping(directory.path(), 2);
+    for (number, name) in names.iter().enumerate() {
+        let job = first.create_job(name, ORDERS, JobOptions::default()).unwrap();
+        push(&job, &format!(r#"{{"id":1,"item":"pen","n":{number}}}"#));
+        assert!(job.settle(PATIENCE));
+    }
+    first.runtime().shutdown();
+
+    let second = keeping(directory.path(), 2);
+    let returning = second.returning().unwrap();
+    assert_eq!(returning.names(), names);
+    assert_eq!(second.runtime().returning(), names);
+    let refused = second.create_job("shop-3", ORDERS, JobOptions::default()).err().unwrap().to_string();
+    assert!(refused.contains("is being created, brought back or dropped"), "{refused}");
+    returning.bring_back(&|name, job| assert!(job.is_ok(), "{name}: {}", job.err().unwrap()));
+    assert!(second.runtime().returning().is_empty());
+    for (number, name) in names.iter().enumerate() {
+        let job = second.runtime().job(name).unwrap();
+        assert_eq!(sold(&job), [format!(r#"{{"item":"pen","n":{number}}}"#)]);
+    }
+    // They are back: there is nothing to be brought.
+    assert!(second.bring_back().unwrap().is_empty());
+    second.runtime().shutdown();
+}
+
+#[test]
 fn one_process_at_a_time_has_a_job() {
     let directory = tempfile::tempdir().unwrap();
     let (first, second) = (keeping(directory.path(), 1), keeping(directory.path(), 1));

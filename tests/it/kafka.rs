@@ -83,6 +83,35 @@ const VIEWS: &str = "
     CREATE MATERIALIZED VIEW joined AS SELECT p.bidder, t.n, t.most FROM people p JOIN totals t ON p.bidder = t.bidder;
 ";
 
+/// Fills a topic of bids, dumps what [`VIEWS`] of it are when read at once without sinks (`*.once`), and leaves the text of the job
+/// that writes their changes to topics (`job.sql`). All topics end in `suffix`.
+fn prepare(directory: &Path, broker: &Broker, delivery: &str, suffix: &str, messages: u64) {
+    let (brokers, tools) = (broker.bootstrap(), broker.tools());
+    let bids = format!("bids{suffix}");
+    tools.create_topic(&bids, 3);
+    fill(directory, &brokers, &bids, messages);
+    let source = |more: &str| {
+        format!(
+            "CREATE SOURCE bids (auction BIGINT, bidder BIGINT, price BIGINT, date_time TIMESTAMP(3),
+                                 WATERMARK FOR date_time AS date_time - INTERVAL '1' MINUTE)
+             WITH (connector = 'kafka', brokers = '{brokers}', topic = '{bids}', until_end = 'true'{more});"
+        )
+    };
+    std::fs::write(directory.join("once.sql"), source("") + VIEWS).unwrap();
+    finish(highwater(directory, &["once.sql", "--dump", "windows=windows.once", "--dump", "joined=joined.once"]));
+    let mut sinks = String::new();
+    for view in ["windows", "joined"] {
+        tools.create_topic(&format!("{view}{suffix}"), 1);
+        sinks += &format!(
+            "CREATE SINK {view}_out FROM {view} WITH (connector = 'kafka', brokers = '{brokers}', topic = '{view}{suffix}',
+             format = 'changelog', delivery = '{delivery}');"
+        );
+    }
+    // Small epochs make a run long enough to be killed in, on however fast a machine.
+    let slow = format!(", epoch_rows_max = '{}'", (messages / 4_000).max(5));
+    std::fs::write(directory.join("job.sql"), source(&slow) + VIEWS + &sinks).unwrap();
+}
+
 /// What a topic of changes comes to. Each row is there once at most at any time, and no epoch comes after a later one: with
 /// one partition, any duplicate or gap shows.
 fn folded(lines: &[String]) -> BTreeMap<String, i64> {
@@ -106,34 +135,10 @@ fn folded(lines: &[String]) -> BTreeMap<String, i64> {
 #[test]
 fn from_kafka_to_kafka_exactly_once_through_kills() {
     let broker = Broker::shared();
-    let (brokers, tools) = (broker.bootstrap(), broker.tools());
+    let tools = broker.tools();
     let folder = tempfile::tempdir().unwrap();
     let (messages, kills_wanted) = size();
-    tools.create_topic("bids", 3);
-    fill(folder.path(), &brokers, "bids", messages);
-
-    let source = |start: &str| {
-        format!(
-            "CREATE SOURCE bids (auction BIGINT, bidder BIGINT, price BIGINT, date_time TIMESTAMP(3),
-                                 WATERMARK FOR date_time AS date_time - INTERVAL '1' MINUTE)
-             WITH (connector = 'kafka', brokers = '{brokers}', topic = 'bids', until_end = 'true'{start});"
-        )
-    };
-    // What the same rows give at once, without sinks.
-    std::fs::write(folder.path().join("once.sql"), source("") + VIEWS).unwrap();
-    finish(highwater(folder.path(), &["once.sql", "--dump", "windows=windows.once", "--dump", "joined=joined.once"]));
-
-    let mut sinks = String::new();
-    for view in ["windows", "joined"] {
-        tools.create_topic(view, 1);
-        sinks += &format!(
-            "CREATE SINK {view}_out FROM {view} WITH (connector = 'kafka', brokers = '{brokers}', topic = '{view}',
-             format = 'changelog', delivery = 'exactly_once');"
-        );
-    }
-    // Small epochs make a run long enough to be killed in, on however fast a machine.
-    let slow = format!(", epoch_rows_max = '{}'", (messages / 4_000).max(5));
-    std::fs::write(folder.path().join("job.sql"), source(&slow) + VIEWS + &sinks).unwrap();
+    prepare(folder.path(), broker, "exactly_once", "", messages);
     let mut random = StdRng::seed_from_u64(11);
     let (mut kills, mut midway, started) = (0, 0, Instant::now());
     let newest = || {

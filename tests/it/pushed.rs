@@ -106,6 +106,12 @@ fn what_was_accepted_is_there_after_a_kill_and_once() {
             let answer = push(&process.url, &format!("key {id}"), &format!("{{\"id\":{id}}}\nx\n")).unwrap();
             assert_eq!((&answer["accepted"], &answer["rejected"], &answer["duplicate"]), (&1.into(), &1.into(), &false.into()));
         }
+        let metrics = agent().get(format!("{}/metrics", process.url)).call().unwrap().body_mut().read_to_string().unwrap();
+        for metric in ["highwater_source_log_bodies", "highwater_source_log_bytes"] {
+            let line = format!("{metric}{{job=\"shop\",source=\"events\"}} ");
+            let value = metrics.lines().find_map(|found| found.strip_prefix(&line)?.parse::<u64>().ok());
+            assert!(value.is_some_and(|value| value > 0), "{metric}: {value:?} in\n{metrics}");
+        }
         // Rows that are changed by SQL are kept, too.
         let sql = format!("INSERT INTO goods VALUES ({round}, 'a'); UPDATE goods SET name = 'b' WHERE id = {round};");
         let mut answer =

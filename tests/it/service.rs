@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
+use std::sync::Arc;
 use std::time::Duration;
 
 use highwater::{Highwater, Limits, ServeConfig, Server};
@@ -72,7 +73,10 @@ impl Service {
     }
 
     pub(crate) fn with(limits: Limits) -> Service {
-        let highwater = Highwater::builder().workers(2).start().unwrap();
+        Service::of(Highwater::builder().workers(2).start().unwrap(), limits)
+    }
+
+    pub(crate) fn of(highwater: Arc<Highwater>, limits: Limits) -> Service {
         let address = "127.0.0.1:0".parse().unwrap();
         let server = Server::start(highwater, ServeConfig { address, limits, ..ServeConfig::default() }).unwrap();
         let config = ureq::Agent::config_builder()
@@ -97,6 +101,10 @@ impl Service {
 
     pub(crate) fn delete(&self, path: &str) -> Reply {
         reply(self.agent.delete(self.url(path)).call().unwrap())
+    }
+
+    pub(crate) fn put(&self, path: &str) -> Reply {
+        reply(self.agent.put(self.url(path)).send_empty().unwrap())
     }
 
     pub(crate) fn post(&self, path: &str, headers: &[(&str, &str)], body: &[u8]) -> Reply {

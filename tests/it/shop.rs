@@ -17,12 +17,13 @@ pub(crate) const PATIENCE: Duration = Duration::from_secs(180);
 /// Where a job's files are: what it reads, its checkpoints, what it writes.
 pub(crate) struct World {
     directory: tempfile::TempDir,
+    bids: &'static str,
     lines: usize,
 }
 
 impl World {
     pub(crate) fn new() -> World {
-        let world = World { directory: tempfile::tempdir().unwrap(), lines: 0 };
+        let world = World { directory: tempfile::tempdir().unwrap(), bids: "bids.jsonl", lines: 0 };
         std::fs::write(world.path("bids.jsonl"), "").unwrap();
         world
     }
@@ -31,9 +32,15 @@ impl World {
         self.directory.path().join(name)
     }
 
+    /// From now on bids go to another file, from the first on, and are read from there.
+    pub(crate) fn bid_elsewhere(&mut self, file: &'static str) {
+        (self.bids, self.lines) = (file, 0);
+        std::fs::write(self.path(file), "").unwrap();
+    }
+
     /// Bids of the next so many half seconds, some of them late for windows of two seconds.
     pub(crate) fn bid(&mut self, count: usize) {
-        let mut file = std::fs::OpenOptions::new().append(true).open(self.path("bids.jsonl")).unwrap();
+        let mut file = std::fs::OpenOptions::new().append(true).open(self.path(self.bids)).unwrap();
         for number in self.lines..self.lines + count {
             let at = if number % 7 == 3 { number.saturating_sub(4) } else { number };
             let (auction, bidder, price) = (number % 5, number * 31 % 17, number * 7919 % 1000);
@@ -49,11 +56,11 @@ impl World {
     }
 
     pub(crate) fn sql(&self, views: &str) -> String {
-        let directory = self.directory.path().display();
+        let (directory, bids) = (self.directory.path().display(), self.bids);
         format!(
             "CREATE SOURCE bid (auction BIGINT, bidder BIGINT, price BIGINT, at TIMESTAMP(3),
                                 WATERMARK FOR at AS at - INTERVAL '2' SECOND)
-             WITH (connector = 'file', path = '{directory}/bids.jsonl', follow = 'true');
+             WITH (connector = 'file', path = '{directory}/{bids}', follow = 'true');
              CREATE TABLE item (id BIGINT PRIMARY KEY, name VARCHAR) WITH (connector = 'http');
              {views}"
         )
@@ -77,7 +84,7 @@ impl World {
     }
 
     pub(crate) fn wait_read(&self, job: &RunningJob) {
-        let size = std::fs::metadata(self.path("bids.jsonl")).unwrap().len();
+        let size = std::fs::metadata(self.path(self.bids)).unwrap().len();
         let started = Instant::now();
         let read = || {
             let sources = job.sources();

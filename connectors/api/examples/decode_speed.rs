@@ -12,9 +12,9 @@ use std::time::{Duration, Instant};
 use arrow::datatypes::{DataType, Field, Fields, Schema, TimeUnit};
 use highwater_connectors::Registry;
 use highwater_connectors::format::encode::{Encoding, Part, sink_message_fields};
-use highwater_connectors::format::{DecoderSpec, FORMAT_FIELDS, Format, encode, message_fields};
+use highwater_connectors::format::{Decoder, DecoderSpec, FORMAT_FIELDS, Format, encode, message_fields};
 use highwater_connectors::source::{PartitionId, Polled, SourceSpec};
-use highwater_plan::{OptionReader, Options};
+use highwater_plan::{Diagnostic, OptionReader, Options};
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let (text, number) = (DataType::Utf8, DataType::Int64);
@@ -149,14 +149,7 @@ fn avro(name: &str, schema: &Schema, used: &[usize]) -> Result<(), Box<dyn std::
     let text = encoding.schema().unwrap_or_default();
     let options = Options::from_pairs([("format", "avro"), ("avro.schema", text)]);
     let format = Format::of_messages(&OptionReader::new(&options, "the format", &[FORMAT_FIELDS, &message_fields()])?)?;
-    let spec = DecoderSpec {
-        schema: Arc::new(schema.clone()),
-        used: used.to_vec(),
-        primary_key: Vec::new(),
-        keeps_origin: false,
-        defaults: Vec::new(),
-    };
-    let mut decoder = format.decoder(&spec, &options)?;
+    let mut decoder = decoder(&format, &options, schema, used)?;
     let mut best = Duration::MAX;
     for _ in 0..5 {
         let (clock, mut start) = (Clock::start(), 0);
@@ -182,14 +175,7 @@ fn decode(
 ) -> Result<(), Box<dyn std::error::Error>> {
     let options = Options::from_pairs(pairs.iter().copied());
     let format = Format::from_options(&OptionReader::new(&options, "the format", &[FORMAT_FIELDS])?)?;
-    let spec = DecoderSpec {
-        schema: Arc::new(schema.clone()),
-        used: used.to_vec(),
-        primary_key: Vec::new(),
-        keeps_origin: false,
-        defaults: Vec::new(),
-    };
-    let mut decoder = format.decoder(&spec, &options)?;
+    let mut decoder = decoder(&format, &options, schema, used)?;
     let mut best = Duration::MAX;
     let mut rows = 0;
     for _ in 0..5 {
@@ -208,6 +194,17 @@ fn decode(
     }
     report(name, rows, body.len(), best);
     Ok(())
+}
+
+fn decoder(format: &Format, options: &Options, schema: &Schema, used: &[usize]) -> Result<Decoder, Diagnostic> {
+    let spec = DecoderSpec {
+        schema: Arc::new(schema.clone()),
+        used: used.to_vec(),
+        primary_key: Vec::new(),
+        keeps_origin: false,
+        defaults: Vec::new(),
+    };
+    format.decoder(&spec, options)
 }
 
 /// Time that this thread has spent on a CPU.

@@ -18,6 +18,8 @@ mod raw;
 mod rows;
 mod scalar;
 mod schemas;
+#[cfg(test)]
+mod testing;
 pub(crate) mod text;
 pub(crate) mod time;
 

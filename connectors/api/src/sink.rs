@@ -125,8 +125,8 @@ pub trait SinkWriter: Send {
 /// given again.
 pub trait Publisher: Send {
     /// Takes the sink over from whoever published to it under the same job and sink, also in another process: that one can
-    /// publish no more. Gives the last epoch that is known to be published; `None` if none is. Called once, before the first
-    /// publishing.
+    /// publish no more. Gives the last epoch that is known to be published; `None` if none is. Called before the first
+    /// publishing, and again when publishing has failed for good although the job is still this process's.
     fn take_over(&mut self) -> Result<Option<u64>, PublishError>;
 
     /// Publishes these epochs, in order. Once it returns they are durable there.

@@ -48,6 +48,14 @@ pub trait SourceConnector: Send + Sync {
         &[]
     }
 
+    /// The options that say which rows there are, and so what positions are positions of: with another value of one of them a
+    /// source is another one, and does not go on where it was. An address by which the same rows are reached is none of them.
+    ///
+    /// As it is: whichever of the usual two the connector has.
+    fn origin(&self) -> &'static [&'static str] {
+        &["path", "topic"]
+    }
+
     /// Reads the options of one source; unknown, missing and malformed ones are errors at their place.
     fn open(&self, spec: &SourceSpec) -> Result<Box<dyn Source>, Diagnostic>;
 }
@@ -213,6 +221,12 @@ pub trait PartitionReader: Send {
     ///
     /// Errors: [`SourceError::fatal`] ends the source; any other is reported and the reader is asked again later.
     fn poll(&mut self, rows_max: usize) -> Result<Polled, SourceError>;
+
+    /// Where reading begins, of a reader that was given no offset and nothing has been read of: from there it goes on after a
+    /// restart, although it may not have given anything yet. `None`: from the partition's beginning, or nobody knows.
+    fn begins(&self) -> Option<Offset> {
+        None
+    }
 
     /// How many rows or bytes are known to wait behind this reader, for people: `None` if it cannot know.
     fn backlog(&self) -> Option<Backlog> {

@@ -153,9 +153,11 @@ fn address(url: &str) -> Result<(String, Option<Credentials>), String> {
         }
         _ => return Err(format!("expected http://host:port, found '{url}'")),
     }
-    let (user, host) = match rest.split_once('@') {
-        Some((user, host)) if !user.contains('/') => (Some(user), host),
-        _ => (None, rest),
+    // A password may have an '@' in it, a path as well.
+    let (authority, path) = rest.split_at(rest.find('/').unwrap_or(rest.len()));
+    let (user, host) = match authority.rsplit_once('@') {
+        Some((user, host)) => (Some(user), format!("{host}{path}")),
+        None => (None, rest.to_owned()),
     };
     if host.is_empty() || host.starts_with('/') || host.contains(char::is_whitespace) {
         return Err(format!("expected {scheme}://host:port, found no host"));
@@ -229,6 +231,9 @@ mod tests {
         assert_eq!(url, "http://host:8081/path");
         assert!(matches!(credentials, Some(Credentials::Basic(user, password)) if user == "user" && password == "pass%word"));
         assert!(address("http://host/a@b").expect("an address").1.is_none());
+        let (url, credentials) = address("http://user:p@ss@host:8081/a@b").expect("an address");
+        assert_eq!(url, "http://host:8081/a@b");
+        assert!(matches!(credentials, Some(Credentials::Basic(user, password)) if user == "user" && password == "p@ss"));
         for bad in ["", "host:8081", "ftp://host", "http://", "http:///x", "http://a b"] {
             assert!(address(bad).is_err(), "{bad}");
         }

@@ -2,7 +2,7 @@
 //! sub-plans over equal sources, in whatever job. State is saved under them, so that a job that was changed elsewhere finds it.
 //!
 //! A source goes by its name and by how its rows come to be, not by where they are read from: a broker that has moved is the
-//! same source. Of its columns only those count that an operator reads: that another operator of the job reads more of them
+//! same source. (Whether another topic is read is compared where state is restored, beside the positions.) Of its columns only those count that an operator reads: that another operator of the job reads more of them
 //! makes no difference to this one.
 
 use std::collections::HashMap;

@@ -129,6 +129,14 @@ pub enum CheckpointError {
         /// What went wrong.
         why: String,
     },
+    /// A running job cannot be ended where it is.
+    #[error("job '{job}' runs as it did: what it has come to cannot be saved and published now{why}")]
+    Unsettled {
+        /// The job.
+        job: String,
+        /// What stands in the way, after a colon; nothing if it only takes long.
+        why: String,
+    },
     /// Nothing is kept of the job that it could go on from.
     #[error("nothing is kept of job '{0}'")]
     NoState(String),

@@ -26,6 +26,7 @@ use crate::open::{OpenSource, Opening};
 use crate::outbox::Outbox;
 use crate::publishing::Publishing;
 use crate::pushed::Pushed;
+use crate::reserved::{Reservation, Reserved};
 use crate::restoring::{RestoreInfo, Restores};
 use crate::running::RunningJob;
 use crate::savepoints::RestoreFrom;
@@ -56,8 +57,8 @@ pub struct Runtime {
     clock: Arc<dyn Clock>,
     jobs: RwLock<Vec<Arc<RunningJob>>>,
     restores: Restores,
-    /// Held while jobs are created or dropped, one after the other; `jobs` is only locked for a moment.
-    changing: Mutex<()>,
+    /// Of jobs that are created, brought back or dropped; `jobs` is only locked for a moment.
+    reserved: Arc<Reserved>,
 }
 
 /// How a job is run.
@@ -105,8 +106,11 @@ pub struct RuntimeError(pub String);
 #[derive(Debug, thiserror::Error)]
 pub enum CreateError {
     /// There is a job of this name.
-    #[error("a job '{0}' exists; drop it first, or choose another name")]
+    #[error("a job '{0}' runs; change it with --upgrade, choose another name, or drop it together with its state")]
     Exists(String),
+    /// One is being created or dropped, or will be brought back.
+    #[error("a job '{0}' is being created, brought back or dropped; wait until it is, or choose another name")]
+    Busy(String),
     /// Its text cannot be run: an option, a source that cannot be read.
     #[error("{}", list(.0))]
     Diagnostics(Vec<Diagnostic>),
@@ -146,8 +150,13 @@ impl Runtime {
             clock: Arc::new(SystemClock),
             jobs: RwLock::default(),
             restores: Restores::default(),
-            changing: Mutex::default(),
+            reserved: Arc::default(),
         }))
+    }
+
+    /// Whether jobs are saved.
+    pub fn keeps_checkpoints(&self) -> bool {
+        self.checkpoints.is_some()
     }
 
     /// What keeps the jobs' checkpoints.
@@ -178,14 +187,56 @@ impl Runtime {
 
     /// Opens the sources and sinks of a job and starts it. `text` is what diagnostics speak of.
     pub fn create(&self, name: &str, text: &str, job: Job, options: CreateOptions) -> Result<Arc<RunningJob>, CreateError> {
-        let _changing = self.changing.lock().expect("creating and dropping do not panic");
-        let jobs = self.jobs();
-        if jobs.iter().any(|known| known.name == name) {
-            return Err(CreateError::Exists(name.to_owned()));
+        let reservation = self.reserve(name, false)?;
+        self.create_reserved(reservation, text, job, options)
+    }
+
+    /// Takes a name, so that no other job gets it. `returns`: a saved job of this name will be brought back, and is told of by
+    /// [`Runtime::returning`] until then.
+    pub fn reserve(&self, name: &str, returns: bool) -> Result<Reservation, CreateError> {
+        let reservation = self.reserved.take(name, returns).ok_or_else(|| CreateError::Busy(name.to_owned()))?;
+        // Looked at then: a job that was being created is among them before its name is given back.
+        match self.job(name) {
+            Some(_) => Err(CreateError::Exists(name.to_owned())),
+            None => Ok(reservation),
+        }
+    }
+
+    /// Takes a name under which a job may run, which is not there until this is given back.
+    pub(crate) fn reserve_running(&self, name: &str) -> Result<Reservation, CreateError> {
+        let reservation = self.reserved.take(name, true).ok_or_else(|| CreateError::Busy(name.to_owned()))?;
+        if self.reserved.is_closed() {
+            return Err(CreateError::Engine("the process is about to end".into()));
+        }
+        Ok(reservation)
+    }
+
+    /// Starts a job under a name that was taken before.
+    pub fn create_reserved(
+        &self,
+        reservation: Reservation,
+        text: &str,
+        job: Job,
+        options: CreateOptions,
+    ) -> Result<Arc<RunningJob>, CreateError> {
+        let name = reservation.name();
+        if self.reserved.is_closed() {
+            return Err(CreateError::Engine("the process is about to end".into()));
         }
         if job.views.is_empty() && job.sinks.is_empty() {
             return Err(CreateError::NoViewsOrSinks);
         }
+        self.start_listed(name, text, job, options)
+    }
+
+    /// Starts a job whose name is reserved.
+    pub(crate) fn start_listed(
+        &self,
+        name: &str,
+        text: &str,
+        job: Job,
+        options: CreateOptions,
+    ) -> Result<Arc<RunningJob>, CreateError> {
         let running = Arc::new(self.start_job(name, text, job, options)?);
         self.jobs.write().expect("the list is changed without panicking").push(Arc::clone(&running));
         tracing::info!(job = name, sources = running.sources.len(), sinks = running.sinks.len(), "job created");
@@ -304,7 +355,7 @@ impl Runtime {
         config: &CheckpointConfig,
         store: &Store,
     ) -> Result<(Kept, Option<Restored>), CheckpointError> {
-        let mut names = Names::new(job, kept_operators(job)?, text, options.until_end);
+        let mut names = Names::new(job, kept_operators(job)?, &self.registry, text, options.until_end);
         names.set_planned_rows(&options.planned_rows);
         let own = store.job(name)?;
         // Whoever had it before can write no more from here on: what is newest stays so.
@@ -349,6 +400,7 @@ impl Runtime {
         let begun = || format!("{:020}-{}", writer.owner().claim, writer.owner().since_ms);
         let (run, resumed) = own.map_or_else(|| (begun(), None), |(run, epoch)| (run, Some(epoch)));
         names.set_run(&run);
+        restored.iter().for_each(|restored| names.set_begun(&restored.sources));
         let pushed = Pushed::new(&store.job(name)?, run, resumed);
         let upgraded = restored.as_mut().and_then(|restored| restored.upgraded.as_mut());
         let sections = upgraded.map(|upgraded| std::mem::take(&mut upgraded.sections));
@@ -435,6 +487,11 @@ impl Runtime {
         self.restores.list(&*self.clock)
     }
 
+    /// The names of saved jobs that will be brought back, or are just now.
+    pub fn returning(&self) -> Vec<String> {
+        self.reserved.returning()
+    }
+
     /// The job of this name.
     pub fn job(&self, name: &str) -> Option<Arc<RunningJob>> {
         self.jobs().into_iter().find(|job| job.name == name)
@@ -444,23 +501,32 @@ impl Runtime {
     ///
     /// Waits until the job has ended: not to be called from one of its listeners, which run on a worker.
     pub fn drop_job(&self, name: &str) -> Result<(), NoSuchJob> {
-        let _changing = self.changing.lock().expect("creating and dropping do not panic");
+        let _dropping = self.reserved.take(name, false).ok_or_else(|| NoSuchJob(name.to_owned()))?;
         let job = self.job(name).ok_or_else(|| NoSuchJob(name.to_owned()))?;
-        self.jobs.write().expect("the list is changed without panicking").retain(|known| !Arc::ptr_eq(known, &job));
-        if let Err(error) = self.engine.drop_job(job.handle.id()) {
-            tracing::warn!(job = name, %error, "the job is dropped, but its dataflow is not");
-        }
-        job.forget();
-        if job.wait_over(Some(DROP_WAIT)) == JobState::Running {
-            tracing::warn!(job = name, "the job is dropped, but its dataflow has not ended yet");
-        }
+        self.end_with(&job, RunningJob::forget);
         tracing::info!(job = name, "job dropped");
         Ok(())
     }
 
-    /// Ends all jobs and the workers.
+    /// Ends a job, which stays as it was saved.
+    pub(crate) fn end(&self, job: &Arc<RunningJob>) {
+        self.end_with(job, RunningJob::end_threads);
+    }
+
+    fn end_with(&self, job: &Arc<RunningJob>, end_threads: impl FnOnce(&RunningJob)) {
+        self.jobs.write().expect("the list is changed without panicking").retain(|known| !Arc::ptr_eq(known, job));
+        if let Err(error) = self.engine.drop_job(job.handle.id()) {
+            tracing::warn!(job = job.name, %error, "the job has ended, but its dataflow has not");
+        }
+        end_threads(job);
+        if job.wait_over(Some(DROP_WAIT)) == JobState::Running {
+            tracing::warn!(job = job.name, "the job has ended, but its dataflow has not yet");
+        }
+    }
+
+    /// Ends all jobs and the workers. Waits for jobs that are being created; no more are.
     pub fn shutdown(&self) {
-        let _changing = self.changing.lock().expect("creating and dropping do not panic");
+        self.reserved.close();
         self.jobs().iter().for_each(|job| job.end_threads());
         self.engine.shutdown();
     }

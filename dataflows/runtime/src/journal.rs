@@ -163,6 +163,18 @@ impl Journaling {
                     }
                     return true;
                 }
+                Err(error @ JournalError::Taken { .. }) => match self.writer.check_owner() {
+                    // It is that of a process that was replaced and did not know it.
+                    Ok(()) => {
+                        self.journal.skip();
+                        continue;
+                    }
+                    Err(fenced @ StoreError::Fenced { .. }) => {
+                        self.fault.set(format!("its epochs cannot be recorded: {fenced}"));
+                        return false;
+                    }
+                    Err(_) => error,
+                },
                 Err(error) => error,
             };
             if LastError::record(&mut self.status.lock().last_error, &error.to_string(), self.clock.wall_micros()) {

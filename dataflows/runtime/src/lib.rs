@@ -17,7 +17,9 @@
 mod evaluate;
 mod jobs;
 mod reads;
+mod replacing;
 mod replay;
+mod reserved;
 mod restoring;
 mod running;
 mod savepoints;
@@ -57,6 +59,7 @@ pub use journal::JournalError;
 pub use open::sink_spec;
 pub use reads::{ReadError, Snapshot, ViewRead};
 pub use replay::{ReplayError, ReplayOptions, Replayed};
+pub use reserved::Reservation;
 pub use restoring::RestoreInfo;
 pub use running::{PushFailure, RunningJob, SourceInfo};
 pub use savepoints::{CheckpointStore, KeptCheckpoint, RestoreFrom, SavedJob, SavedOrWhyNot, SavepointError};

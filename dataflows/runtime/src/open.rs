@@ -3,7 +3,7 @@
 //! Sources first, and sinks only when every source is open: opening a sink may create or empty something outside, which a
 //! job that cannot run should not do. All mistakes of one kind are reported together.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, PoisonError, RwLock};
 
 use arrow::datatypes::DataType;
@@ -57,6 +57,25 @@ pub(crate) struct Resumed {
     pub(crate) epoch: Time,
     /// Per source, by its name, and partition where reading stood.
     pub(crate) positions: BTreeMap<(String, String), Stood>,
+    pub(crate) beginnings: Beginnings,
+}
+
+/// What is known of where sources began, for partitions of which no position is known.
+#[derive(Debug, Default)]
+pub(crate) enum Beginnings {
+    /// These had begun: what has appeared in them since is new. The others begin now.
+    Known(BTreeSet<String>),
+    /// The job goes from its beginning once more: the partitions that have a place in [`Resumed::positions`] were there.
+    #[default]
+    Again,
+}
+
+/// How a source is opened.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Begins {
+    Now,
+    Before,
+    Again,
 }
 
 /// What a job reads and writes, open.
@@ -151,10 +170,11 @@ impl Opening<'_> {
         }
         let cannot_read = |error: SourceError| cannot_read(statement, error);
         let partitions = source.partitions().map_err(cannot_read)?;
-        if self.resumed.is_some() {
-            source.resumes();
-        } else {
-            source.check()?;
+        let begins = self.begins(&statement.name);
+        match begins {
+            Begins::Now => source.check()?,
+            Begins::Before => source.resumes(),
+            Begins::Again => {}
         }
 
         let epoch_rows_max = options.epoch_rows_max.unwrap_or(job.settings.epoch_rows_max);
@@ -175,16 +195,25 @@ impl Opening<'_> {
             .enumerate()
             .map(|(position, id)| Arc::new(PartitionStatus::new(id.to_string(), worker_of(position, workers))))
             .collect();
+        let mut readers: Vec<Vec<Partition>> = workers_that_read(partitions.len(), workers).map(|_| Vec::new()).collect();
+        let mut read = |(position, id): (usize, &PartitionId)| {
+            let worker = worker_of(position, workers);
+            let open = |id: &PartitionId, offset: Option<&Offset>, waker: Waker| source.read(id, offset, waker);
+            let stood = self.stood(&statement.name, id);
+            let (waker, status) = (Arc::clone(&self.wakers[worker]), Arc::clone(&statuses[position]));
+            readers[worker].push(Partition::open(id.clone(), position as u32, waker, status, stood, open).map_err(cannot_read)?);
+            Ok(())
+        };
+        let was_there = |(_, id): &(usize, &PartitionId)| begins != Begins::Again || self.stood(&statement.name, id).is_some();
+        let (first, later): (Vec<_>, Vec<_>) = partitions.iter().enumerate().partition(was_there);
+        first.into_iter().try_for_each(&mut read)?;
+        if begins == Begins::Again {
+            source.resumes();
+        }
+        later.into_iter().try_for_each(&mut read)?;
         let mut feeds = Vec::new();
-        for worker in workers_that_read(partitions.len(), workers) {
-            let mut readers = Vec::new();
-            for (position, id) in partitions.iter().enumerate().filter(|(position, _)| worker_of(*position, workers) == worker) {
-                let open = |id: &PartitionId, offset: Option<&Offset>, waker: Waker| source.read(id, offset, waker);
-                let stood = self.stood(&statement.name, id);
-                let (waker, status) = (Arc::clone(&self.wakers[worker]), Arc::clone(&statuses[position]));
-                let partition = Partition::open(id.clone(), position as u32, waker, status, stood, open);
-                readers.push(partition.map_err(cannot_read)?);
-            }
+        for (worker, mut readers) in readers.into_iter().enumerate() {
+            readers.sort_by_key(Partition::number);
             let mailbox = Arc::new(Mailbox::default());
             feeds.push((Arc::clone(&mailbox), worker, Arc::clone(&self.wakers[worker])));
             let feed = Box::new(SourceFeed::new(Arc::clone(&context), readers, mailbox));
@@ -218,6 +247,15 @@ impl Opening<'_> {
         let saved =
             self.resumed.as_ref().map_or(0, |resumed| resumed.positions.keys().filter(|(name, _)| name == source).count());
         if saved > 0 { saved } else { self.wakers.len() }
+    }
+
+    fn begins(&self, source: &str) -> Begins {
+        match self.resumed.as_ref().map(|resumed| &resumed.beginnings) {
+            None => Begins::Now,
+            Some(Beginnings::Again) => Begins::Again,
+            Some(Beginnings::Known(known)) if known.contains(source) => Begins::Before,
+            Some(Beginnings::Known(_)) => Begins::Now,
+        }
     }
 
     fn stood(&self, source: &str, partition: &PartitionId) -> Option<Stood> {

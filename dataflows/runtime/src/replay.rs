@@ -22,11 +22,13 @@ use crate::congestion::Congestion;
 use crate::ingest::Stood;
 use crate::jobs::Runtime;
 use crate::journal::{JournalError, Recorded, missing_partition};
-use crate::open::{OpenSource, Opening, Resumed};
+use crate::open::{Beginnings, OpenSource, Opening, Resumed};
 use crate::pushed::Pushed;
 use crate::running::RunningJob;
 use crate::signal::Signal;
 use crate::status::Fault;
+use crate::upgrade::SourceMeta;
+use crate::upgrade::origins::{moved, other_start};
 
 /// Which epochs are run again, and where their rows go.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -94,6 +96,20 @@ pub enum ReplayError {
     /// A partition is gone.
     #[error("source '{0}' has no partition '{1}' any more, from which rows were read in these epochs")]
     NoPartition(String, String),
+    /// Nobody knows any more where reading began.
+    #[error(
+        "these epochs are run from the job's beginning, and what source '{0}' gave then cannot be told again; make a savepoint while \
+         the job runs, and run epochs after it"
+    )]
+    Start(String),
+    /// A source is another one than it was.
+    #[error("source '{source_name}' is not what it was in these epochs: {how}; write it as it was")]
+    Moved {
+        /// The source.
+        source_name: String,
+        /// What differs.
+        how: String,
+    },
     /// The job's text cannot be run.
     #[error("{}", .0.first().map_or_else(String::new, ToString::to_string))]
     Diagnostics(Vec<Diagnostic>),
@@ -123,6 +139,8 @@ impl From<JournalError> for ReplayError {
 /// What is recorded of a run.
 struct Run {
     name: String,
+    /// What is known of the job's sources.
+    sources: Vec<SourceMeta>,
     recorded: Recorded,
 }
 
@@ -141,8 +159,11 @@ impl Runtime {
             return Err(ReplayError::NotRecorded { job: name.to_owned(), first, last, wanted });
         }
         let whole = Arc::new(job.clone());
-        let names = Names::new(&whole, kept_operators(&whole)?, text, false);
+        let names = Names::new(&whole, kept_operators(&whole)?, self.registry(), text, false);
         let base = self.base(&store, &run, options.from)?;
+        if base.is_none() {
+            same_beginnings(&run, &names)?;
+        }
         let restored = match &base {
             None => None,
             Some(manifest) => {
@@ -222,7 +243,7 @@ impl Runtime {
         let beginning = || run.recorded.partitions().map(|partition| (partition.clone(), Stood::default())).collect();
         let resumed = match &mut restored {
             Some(restored) => std::mem::take(&mut restored.resumed),
-            None => Resumed { epoch: 0, positions: beginning() },
+            None => Resumed { epoch: 0, positions: beginning(), beginnings: Beginnings::Again },
         };
         let opening = Opening {
             job: name,
@@ -241,6 +262,10 @@ impl Runtime {
             script.epochs.iter().flat_map(|record| record.read.keys()).map(|(source, _)| *source).collect();
         if let Some(pushed) = read.iter().filter_map(|source| opened.sources.get(*source)).find(|source| source.push.is_some()) {
             return Err(ReplayError::Pushed(pushed.name.clone()));
+        }
+        let from_start = read.iter().filter(|_| restored.is_none()).filter_map(|source| opened.sources.get(*source));
+        if let Some(source) = from_start.into_iter().find(|source| !source.opened.repeats()) {
+            return Err(ReplayError::Start(source.name.clone()));
         }
         let partitions: Vec<_> = opened.sources.iter().flat_map(OpenSource::names).collect();
         if let Some((source, partition)) = missing_partition(&script, &job, &partitions) {
@@ -308,7 +333,20 @@ fn run_of(store: &JobStore) -> Result<Run, ReplayError> {
     let name = store.name().to_owned();
     let none = || ReplayError::NothingRecorded(name.clone());
     let manifest = store.latest()?.ok_or_else(none)?;
-    let run = Meta::read(&manifest)?.and_then(|meta| meta.run).ok_or_else(none)?;
+    let (run, sources) = match Meta::read(&manifest)? {
+        Some(Meta { run: Some(run), sources, .. }) => (run, sources),
+        _ => return Err(none()),
+    };
     let directory = Pushed::new(store, run.clone(), None).epochs()?.ok_or(ReplayError::NoDirectory)?;
-    Ok(Run { name: run, recorded: Recorded::read(&directory)? })
+    Ok(Run { name: run, sources, recorded: Recorded::read(&directory)? })
+}
+
+/// Whether all sources begin where they began then. Their state says so otherwise.
+fn same_beginnings(run: &Run, names: &Names) -> Result<(), ReplayError> {
+    let moved = moved(&run.sources, names.sources()).into_iter();
+    let started = names.sources().iter().filter_map(|now| Some((now.name.clone(), other_start(&run.sources, now)?)));
+    match moved.chain(started).next() {
+        Some((source_name, how)) => Err(ReplayError::Moved { source_name, how }),
+        None => Ok(()),
+    }
 }

@@ -72,6 +72,8 @@ pub struct SourceInfo {
     pub pushable: bool,
     /// What waits to be read, as far as its connector can know.
     pub backlog: Option<Backlog>,
+    /// What it keeps of what clients pushed until a checkpoint has it: bodies (as rows) and bytes; `None`: nothing.
+    pub log: Option<Backlog>,
     /// Its partitions.
     pub partitions: Vec<PartitionInfo>,
 }
@@ -287,6 +289,7 @@ fn source_info(source: &OpenSource) -> SourceInfo {
         bounded: source.bounded,
         pushable: source.push.is_some(),
         backlog: backlog(source, &partitions),
+        log: source.push.as_ref().and_then(|push| push.kept()),
         partitions,
     }
 }

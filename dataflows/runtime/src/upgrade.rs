@@ -14,7 +14,10 @@
 //! Lateness is judged again by the order in which rows are read then.
 
 mod feed;
+pub(crate) mod origins;
 pub(crate) mod rebuild;
+#[cfg(test)]
+mod tests;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::slice;
@@ -26,6 +29,7 @@ use highwater_plan::{Job, NodeId, Op};
 use highwater_store::SectionInfo;
 use serde::{Deserialize, Serialize};
 
+use self::origins::{Downstream, Whence};
 use crate::checkpoints::{CheckpointError, Meta, Names};
 use crate::open::spec_of;
 
@@ -38,6 +42,8 @@ pub struct Upgrade {
     pub rebuilt: Vec<StatePart>,
     /// What nobody needs any more.
     pub dropped: Vec<StatePart>,
+    /// Sources by whose names another topic, or another file, is read now, in words for people: they begin anew.
+    pub moved: Vec<String>,
     /// Why it cannot be done, in words for people; nothing if it can.
     pub refused: Vec<String>,
 }
@@ -58,7 +64,7 @@ pub struct StatePart {
 impl Upgrade {
     /// Whether all state is reused: what else differs, a source that nobody reads, keeps none.
     pub fn is_nothing(&self) -> bool {
-        self.rebuilt.is_empty() && self.dropped.is_empty() && self.refused.is_empty()
+        self.rebuilt.is_empty() && self.dropped.is_empty() && self.moved.is_empty() && self.refused.is_empty()
     }
 
     /// What is new and what is gone, in a few words.
@@ -69,14 +75,16 @@ impl Upgrade {
             (!names.is_empty()).then(|| format!("{what}: {}{more}", names.join(", ")))
         };
         let all = [listed(&self.rebuilt, "new"), listed(&self.dropped, "gone")];
-        all.into_iter().flatten().chain(self.refused.iter().cloned()).collect()
+        let mut differences = self.moved.clone();
+        differences.extend(all.into_iter().flatten().chain(self.refused.iter().cloned()));
+        differences
     }
 }
 
 impl Upgrade {
     /// From one job to another, when all sources of the first have been read.
     pub fn between(old: &Arc<Job>, new: &Arc<Job>, registry: &Registry) -> Result<Upgrade, CheckpointError> {
-        let meta = Names::new(old, kept_operators(old)?, "", false).meta_after_reading();
+        let meta = Names::new(old, kept_operators(old)?, registry, "", false).meta_after_reading();
         Self::of(&meta, &[], new, registry)
     }
 
@@ -87,7 +95,7 @@ impl Upgrade {
         new: &Arc<Job>,
         registry: &Registry,
     ) -> Result<Upgrade, CheckpointError> {
-        let names = Names::new(new, kept_operators(new)?, "", false);
+        let names = Names::new(new, kept_operators(new)?, registry, "", false);
         Ok(Change::new(new, &names, meta, registry, sizes).report)
     }
 }
@@ -110,6 +118,9 @@ pub(crate) struct SourceMeta {
     pub(crate) columns: Vec<String>,
     /// Those that were read, in the order in which they are kept.
     pub(crate) used: Vec<String>,
+    /// What positions in it are of; `None`: a version that did not say so wrote this.
+    #[serde(default)]
+    pub(crate) whence: Option<Whence>,
 }
 
 /// Of what rows are made that the operators to be rebuilt read.
@@ -141,11 +152,14 @@ pub(crate) struct Change {
 impl Change {
     /// Compares a job with what was saved of it. `sizes`: of all sections, for the report.
     pub(crate) fn new(job: &Job, names: &Names, meta: &Meta, registry: &Registry, sizes: &[SectionInfo]) -> Change {
+        let moved = origins::moved(&meta.sources, names.sources());
+        let meta = &meta.without(&moved);
         let mut change = Compare {
             job,
             names,
             meta,
             registry,
+            moved: Downstream::of(job, moved.keys()),
             inputs: Excerpt::inputs(job),
             own: BTreeSet::new(),
             seen: BTreeMap::new(),
@@ -155,6 +169,7 @@ impl Change {
         change.outputs();
         change.connectors();
         let Compare { mut change, seen, .. } = change;
+        change.report.moved.extend(moved.iter().map(|(source, how)| format!("source {source} is another one: {how}")));
         change.report(names, meta, &Sizes::new(sizes), &seen, job);
         change
     }
@@ -230,6 +245,8 @@ struct Compare<'a> {
     names: &'a Names,
     meta: &'a Meta,
     registry: &'a Registry,
+    /// What is of sources that are others now.
+    moved: Downstream,
     /// Per node what its operators read.
     inputs: Vec<Vec<NodeId>>,
     /// Nodes whose own state is missing.
@@ -242,6 +259,9 @@ struct Compare<'a> {
 impl Compare<'_> {
     fn is_kept(&self, kept: &KeptOperator) -> bool {
         let key = self.names.operator(&kept.operator);
+        if self.moved.has(&kept.operator) {
+            return false;
+        }
         let known = self.meta.operators.get(&key);
         // Relations of sources are adapted to the columns that there are now.
         known.is_some_and(|known| kept.from == KeptFrom::Rows || known.form == self.names.operators()[&key].form)
@@ -340,6 +360,9 @@ impl Compare<'_> {
     /// What a source gave is needed; what it is made of, for people, if it gave anything.
     fn source(&mut self, index: usize) -> Option<String> {
         let source = &self.job.sources[index];
+        if self.moved.has_source(index) {
+            return Some(format!("source {}, which begins anew", source.name));
+        }
         if !self.meta.partitions.iter().any(|partition| partition.source == source.name) {
             return None;
         }
@@ -353,17 +376,22 @@ impl Compare<'_> {
             // Whoever opens it to be read says so at its place.
             Err(_) => true,
         };
-        if repeats {
-            self.change.sources.insert(index, Origin::Again);
-            return Some(read_again);
-        }
+        let other_start = origins::other_start(&self.meta.sources, &self.names.sources()[index]);
+        let why = match other_start {
+            None if repeats => {
+                self.change.sources.insert(index, Origin::Again);
+                return Some(read_again);
+            }
+            None => "cannot be read again".to_owned(),
+            Some(how) => format!("cannot be read again as it was, because {how} (write it as it was)"),
+        };
         match self.kept_table(index) {
             Ok(key) => {
                 self.change.sources.insert(index, Origin::Table(key));
                 Some(format!("table {}, as it is kept", source.name))
             }
-            Err(why) => {
-                let refused = format!("source {} cannot be read again, and {why}", source.name);
+            Err(nor) => {
+                let refused = format!("source {} {why}, and {nor}", source.name);
                 if !self.change.report.refused.contains(&refused) {
                     self.change.report.refused.push(refused);
                 }

@@ -8,7 +8,7 @@ use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 use serde_json::Value;
 
-use super::{PATIENCE, VIEWS, fill, finish, folded, highwater, killed_after, size};
+use super::{PATIENCE, folded, highwater, killed_after, prepare, size};
 
 /// The messages of a topic without those whose idempotency key was there before; and how many those were.
 fn without_repeated(messages: Vec<(String, String)>) -> (Vec<String>, usize) {
@@ -29,30 +29,10 @@ fn without_repeated(messages: Vec<(String, String)>) -> (Vec<String>, usize) {
 #[test]
 fn at_least_once_through_kills_repeats_only_what_its_keys_tell() {
     let broker = Broker::shared();
-    let (brokers, tools) = (broker.bootstrap(), broker.tools());
+    let tools = broker.tools();
     let folder = tempfile::tempdir().unwrap();
     let (messages, kills_wanted) = size();
-    tools.create_topic("bids-again", 3);
-    fill(folder.path(), &brokers, "bids-again", messages);
-    let source = |more: &str| {
-        format!(
-            "CREATE SOURCE bids (auction BIGINT, bidder BIGINT, price BIGINT, date_time TIMESTAMP(3),
-                                 WATERMARK FOR date_time AS date_time - INTERVAL '1' MINUTE)
-             WITH (connector = 'kafka', brokers = '{brokers}', topic = 'bids-again', until_end = 'true'{more});"
-        )
-    };
-    std::fs::write(folder.path().join("once.sql"), source("") + VIEWS).unwrap();
-    finish(highwater(folder.path(), &["once.sql", "--dump", "windows=windows.once", "--dump", "joined=joined.once"]));
-    let mut sinks = String::new();
-    for view in ["windows", "joined"] {
-        tools.create_topic(&format!("{view}-again"), 1);
-        sinks += &format!(
-            "CREATE SINK {view}_out FROM {view} WITH (connector = 'kafka', brokers = '{brokers}', topic = '{view}-again',
-             format = 'changelog', delivery = 'at_least_once');"
-        );
-    }
-    let slow = format!(", epoch_rows_max = '{}'", (messages / 4_000).max(5));
-    std::fs::write(folder.path().join("job.sql"), source(&slow) + VIEWS + &sinks).unwrap();
+    prepare(folder.path(), broker, "at_least_once", "-again", messages);
     let mut random = StdRng::seed_from_u64(12);
     let (mut kills, started) = (0, Instant::now());
     loop {

@@ -1,5 +1,9 @@
 //! `/v1/jobs`.
 
+use std::sync::Arc;
+use std::time::Duration;
+
+use highwater::{CheckpointConfig, Highwater, Limits};
 use serde_json::json;
 
 use crate::service::{EVENTS, Service};
@@ -48,6 +52,77 @@ fn a_job_may_come_as_json_and_without_a_name() {
     let sql = EVENTS.replace("events", "others").replace("copy", "copied").replace("totals", "sums");
     let created = service.post("/v1/jobs", &[], sql.as_bytes()).ok();
     assert_eq!(created["job"], "job-1");
+}
+
+#[test]
+fn what_a_job_begins_with_is_said_or_refused() {
+    let service = Service::start();
+    let refused = |query: &str, status: u16, code: &str| {
+        let document = service.post(&format!("/v1/jobs?{query}"), &[], EVENTS.as_bytes()).problem(status, code);
+        document["detail"].as_str().unwrap().to_owned()
+    };
+    assert!(refused("name=a&restor=x", 400, "bad-query").contains("a job has no 'restor'"));
+    assert!(refused("name=a&upgrade=1", 400, "bad-query").contains("'upgrade' is true or false"));
+    assert!(refused("name=a&restore=x&fresh", 400, "bad-query").contains("leave one out"));
+    assert!(refused("name=a&upgrade&fresh", 400, "bad-query").contains("leave one out"));
+    assert!(refused("name=a&restore_job=b", 400, "bad-query").contains("'restore' names, which is missing"));
+    // It does not begin with nothing instead.
+    assert!(refused("name=a&restore=x", 409, "checkpoints-unusable").contains("start it with --checkpoints"));
+    service.create("a", EVENTS).ok();
+}
+
+#[test]
+fn a_name_that_nobody_chose_is_not_that_of_a_saved_job() {
+    let folder = tempfile::tempdir().unwrap();
+    let start = || {
+        let location = folder.path().join("state").display().to_string();
+        let checkpoints = CheckpointConfig { location, interval: Duration::from_millis(50), record: None };
+        Service::of(Highwater::builder().checkpoints(Some(checkpoints)).start().unwrap(), Limits::default())
+    };
+    let service = start();
+    assert_eq!(service.post("/v1/jobs", &[], EVENTS.as_bytes()).ok()["job"], "job-1");
+    service.push("{\"id\":1,\"name\":\"a\"}\n");
+    assert_eq!(service.put("/v1/jobs/job-1/savepoints/one").status, 201);
+    drop(service);
+    // Nobody has brought it back.
+    let service = start();
+    let sql = EVENTS.replace("count(*)", "count(id)");
+    assert_eq!(service.post("/v1/jobs", &[], sql.as_bytes()).ok()["job"], "job-2");
+    let restored = service.post("/v1/jobs?name=other&restore=one&restore_job=job-1", &[], EVENTS.as_bytes()).ok();
+    assert!(restored["checkpoints"]["restored_epoch"].is_u64(), "{restored:#}");
+    assert_eq!(service.get("/v1/jobs/other/views/totals").ok()["rows"][0]["events"], 1);
+}
+
+#[test]
+fn a_job_that_is_being_brought_back_is_not_there_yet_and_that_is_said() {
+    let highwater = Highwater::builder().start().unwrap();
+    let service = Service::of(Arc::clone(&highwater), Limits::default());
+    service.create("here", EVENTS).ok();
+    let reservation = highwater.runtime().reserve("late", true).unwrap();
+    let asks = ["/v1/jobs/late", "/v1/jobs/late/plan", "/v1/jobs/late/views/totals", "/v1/views/nothing"];
+    let ask = |path: &str| service.get(path);
+    for path in asks {
+        let reply = ask(path);
+        assert_eq!(reply.problem(503, "job-returning")["returning"], json!(["late"]), "{path}");
+        assert_eq!(reply.headers["retry-after"], "1", "{path}");
+    }
+    service.delete("/v1/jobs/late").problem(503, "job-returning");
+    service.post("/v1/sources/nothing", &[("content-type", "application/x-ndjson")], b"{}").problem(503, "job-returning");
+    let query = |sql: &str| service.post("/v1/query", &[], sql.as_bytes());
+    query("SELECT * FROM nothing").problem(503, "job-returning");
+    query("SELECT nothing FROM totals").problem(422, "invalid-script");
+    service.create("late", EVENTS).problem(409, "job-exists");
+    assert_eq!(service.get("/v1/jobs").ok()["jobs"][1], json!({ "job": "late", "state": "waiting" }));
+    let ready = service.get("/readyz");
+    assert_eq!((ready.status, &ready.json()["ready"], &ready.json()["returning"]), (503, &json!(false), &json!(["late"])));
+    // Those that are there are served meanwhile.
+    service.get("/v1/views/totals").ok();
+
+    drop(reservation);
+    service.get("/readyz").ok();
+    service.get("/v1/jobs/late").problem(404, "unknown-job");
+    service.get("/v1/views/nothing").problem(404, "unknown-view");
+    query("SELECT * FROM nothing").problem(422, "invalid-script");
 }
 
 #[test]

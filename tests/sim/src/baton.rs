@@ -79,7 +79,6 @@ struct State {
     trace: Trace,
     failure: Option<String>,
     crashed_at: Vec<Point>,
-    ousted: bool,
 }
 
 /// The scheduler of one world.
@@ -96,7 +95,6 @@ pub(crate) struct Outcome {
     pub(crate) now: Duration,
     pub(crate) lines: Vec<String>,
     pub(crate) crashed_at: Vec<Point>,
-    pub(crate) ousted: bool,
 }
 
 impl Baton {
@@ -115,7 +113,6 @@ impl Baton {
             trace,
             failure: None,
             crashed_at: Vec::new(),
-            ousted: false,
         };
         let baton = Arc::new(Baton { state: Mutex::new(state), over: Condvar::new() });
         baton.lock().add("world".into(), 0);
@@ -168,11 +165,6 @@ impl Baton {
         }
     }
 
-    /// The newest process lost a sink to an older one.
-    pub(crate) fn oust(&self) {
-        self.lock().ousted = true;
-    }
-
     /// Draws a number.
     pub(crate) fn draw<T>(&self, draw: impl FnOnce(&mut Random) -> T) -> T {
         draw(&mut self.lock().random)
@@ -216,7 +208,6 @@ impl Baton {
             now: state.now,
             lines: state.trace.lines(),
             crashed_at: state.crashed_at.clone(),
-            ousted: state.ousted,
         }
     }
 

@@ -131,8 +131,8 @@ impl Process {
         }
     }
 
-    /// Waits until everything is read, saved and published; false if another process has taken a sink over, as `others` may.
-    pub(crate) fn come_to_the_end(&self, world: &World, others: bool) -> bool {
+    /// Waits until everything is read, saved and published. Processes that it has replaced do not keep it from that.
+    pub(crate) fn come_to_the_end(&self, world: &World) {
         let until = elapsed() + END_WAIT;
         loop {
             let ended = self.watch(world, Duration::from_millis(200));
@@ -144,18 +144,14 @@ impl Process {
                     let read = !world.brokers.bounded && world.brokers.all_read(self.life);
                     read && closed(opened) && self.job.settle(Duration::from_secs(60))
                 }
-                Ended::Failed(why) if others && why.contains("another process has taken over") => return false,
-                ended => {
-                    world.baton.fail(format!("nothing goes wrong any more, and yet: {ended:?}"));
-                    return true;
-                }
+                ended => return world.baton.fail(format!("nothing goes wrong any more, and yet: {ended:?}")),
             };
             if elapsed() > until {
                 let problems = self.job.problems().join("; ");
                 world.baton.fail(format!("the job does not come to its end: {problems}"));
             }
             if over || elapsed() > until {
-                return true;
+                return;
             }
         }
     }

@@ -33,8 +33,6 @@ pub struct Run {
     pub time: Duration,
     /// At which points processes died.
     pub crashed_at: Vec<Point>,
-    /// Whether the newest process lost a sink to one that it had replaced, although nothing went wrong any more.
-    pub ousted: bool,
     /// The trace, if it was wanted.
     pub lines: Vec<String>,
 }
@@ -136,7 +134,7 @@ pub fn run(seed: u64, kept: bool) -> Run {
         failure = Some("the simulation itself panicked".into());
     }
     let (hash, turns, time, lines) = (outcome.hash, outcome.turns, outcome.now, outcome.lines);
-    Run { failure, hash, turns, time, crashed_at: outcome.crashed_at, ousted: outcome.ousted, lines }
+    Run { failure, hash, turns, time, crashed_at: outcome.crashed_at, lines }
 }
 
 impl World {
@@ -173,15 +171,11 @@ impl World {
             if tries > 3 {
                 return self.baton.fail("no process comes up although nothing goes wrong".into());
             }
-            let Some(process) = Process::start(self, workers, Death::Never) else { continue };
-            if process.come_to_the_end(self, !ghosts.is_empty()) {
+            if let Some(process) = Process::start(self, workers, Death::Never) {
                 break process;
             }
-            // A process that had been cut off came to a sink after this one had: who looks after them ends both, and starts one.
-            self.baton.oust();
-            process.end(self);
-            ghosts.drain(..).for_each(|ghost| ghost.end(self));
         };
+        last.come_to_the_end(self);
         audit::results(self, &last);
         last.end(self);
         for ghost in ghosts {

@@ -59,6 +59,10 @@ impl SourceConnector for Datagen {
         [FIELDS, options::COLUMN_FIELDS, COMMON_FIELDS].concat()
     }
 
+    fn origin(&self) -> &'static [&'static str] {
+        &["seed"]
+    }
+
     fn open(&self, spec: &SourceSpec) -> Result<Box<dyn Source>, Diagnostic> {
         // The columns' options have names of their own and are read by `options`.
         let entries = spec.options.entries.iter().filter(|entry| !entry.key.starts_with("fields."));

@@ -53,6 +53,8 @@ struct Http {
     queue_bytes_max: u64,
     /// Locked before the state, never while it is held.
     log: Option<Mutex<Log>>,
+    /// How large the log was when nobody had it last.
+    log_size: Mutex<Backlog>,
     state: Mutex<State>,
     /// Told when the state has become another one for those who push.
     changed: Condvar,
@@ -100,6 +102,7 @@ impl SourceConnector for HttpSource {
         Ok(Box::new(Opened(Arc::new(Http {
             spec: spec.clone(),
             log: log.map(Mutex::new),
+            log_size: Mutex::default(),
             changed: Condvar::new(),
             json,
             csv,
@@ -313,7 +316,12 @@ impl PushHandle for Http {
 
     fn kept(&self) -> Option<Backlog> {
         let log = self.log.as_ref()?;
-        Some(log.lock().unwrap_or_else(PoisonError::into_inner).size())
+        let mut size = self.log_size.lock().unwrap_or_else(PoisonError::into_inner);
+        // Who has it may be waiting for the disk: who only looks does not.
+        if let Ok(log) = log.try_lock() {
+            *size = log.size();
+        }
+        Some(*size)
     }
 }
 

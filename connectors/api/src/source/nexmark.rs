@@ -67,6 +67,11 @@ impl SourceConnector for Nexmark {
         [FIELDS, COMMON_FIELDS].concat()
     }
 
+    fn origin(&self) -> &'static [&'static str] {
+        // In how many partitions the stream is decides which events each has.
+        &["type", "partitions"]
+    }
+
     fn open(&self, spec: &SourceSpec) -> Result<Box<dyn Source>, Diagnostic> {
         let reader = OptionReader::new(&spec.options, "connector 'nexmark'", &[FIELDS, COMMON_FIELDS])?;
         const KINDS: &[(&str, Option<Kind>)] =

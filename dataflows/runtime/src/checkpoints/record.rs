@@ -14,6 +14,7 @@ use std::sync::Arc;
 
 use arrow::array::{Array, ArrayRef, AsArray, Int64Array, RecordBatch, RecordBatchOptions, new_null_array};
 use arrow::datatypes::{DataType, Field, Int64Type, Schema, SchemaRef};
+use highwater_connectors::Registry;
 use highwater_connectors::sink::{Changes, EpochChanges};
 use highwater_engine::{
     Checkpoint, Clock, Delta, Form, KeptOperator, LOG_COLUMNS, OperatorId, OperatorState, Spread, TableState, Time, fold,
@@ -24,6 +25,7 @@ use highwater_store::{Manifest, Section};
 use serde::{Deserialize, Serialize};
 
 use super::CheckpointError;
+use crate::upgrade::origins::{Whence, moved};
 use crate::upgrade::{OperatorMeta, SourceMeta};
 
 /// The column of multiplicities, the last one of every section.
@@ -69,6 +71,16 @@ impl Meta {
         let meta: Result<Meta, _> = serde_json::from_value(manifest.meta.clone());
         let meta = meta.map_err(|error| CheckpointError::Unreadable(format!("{}: {error}", manifest.name())))?;
         Ok(Some(meta).filter(|meta| !meta.dropped))
+    }
+
+    /// The same if it had known nothing of some sources; of what was made of them it still knows.
+    pub(crate) fn without(&self, sources: &BTreeMap<String, String>) -> Meta {
+        let mut meta = self.clone();
+        meta.sources.retain(|known| !sources.contains_key(&known.name));
+        meta.planned_rows.retain(|name, _| !sources.contains_key(name));
+        meta.partitions.retain(|known| !sources.contains_key(&known.source));
+        meta.watermarks.retain(|known| known.source.as_ref().is_none_or(|name| !sources.contains_key(name)));
+        meta
     }
 }
 
@@ -132,7 +144,7 @@ pub(crate) struct Names {
 impl Names {
     /// Of a job, what of it [keeps state](highwater_engine::kept_operators), its text, and whether it ends with its bounded
     /// sources.
-    pub(crate) fn new(job: &Job, kept: Vec<KeptOperator>, text: &str, until_end: bool) -> Self {
+    pub(crate) fn new(job: &Job, kept: Vec<KeptOperator>, registry: &Registry, text: &str, until_end: bool) -> Self {
         let of_nodes = fingerprints(job);
         let late = |source: &highwater_plan::Source| (OutputNames::late(&source.name), late_schema(&source.schema));
         let rejects = |source: &highwater_plan::Source| (OutputNames::rejects(&source.name), rejects_schema());
@@ -152,7 +164,7 @@ impl Names {
             relations,
             of_nodes,
             kept,
-            sources: job.sources.iter().map(source_meta).collect(),
+            sources: job.sources.iter().map(|source| source_meta(source, registry)).collect(),
             outputs: views.chain(sinks).collect(),
             text: text.to_owned(),
             until_end,
@@ -164,6 +176,21 @@ impl Names {
     /// Names what the checkpoints to come belong to.
     pub(crate) fn set_run(&mut self, run: &str) {
         self.run = Some(run.to_owned());
+    }
+
+    /// The job goes on from there: its sources began where they began then, whatever the text says of that now.
+    pub(crate) fn set_begun(&mut self, known: &[SourceMeta]) {
+        for source in &mut self.sources {
+            let began = known.iter().find(|known| known.name == source.name).and_then(|known| known.whence.as_ref());
+            if let (Some(began), Some(whence)) = (began, &mut source.whence) {
+                whence.start.clone_from(&began.start);
+            }
+        }
+    }
+
+    /// The job's sources.
+    pub(crate) fn sources(&self) -> &[SourceMeta] {
+        &self.sources
     }
 
     /// Says by which sizes of sources the job was planned.
@@ -255,7 +282,8 @@ impl Names {
         let connectors = |sources: &[SourceMeta]| -> Vec<(String, String)> {
             sources.iter().map(|source| (source.name.clone(), source.connector.clone())).collect()
         };
-        self.outputs == meta.outputs
+        moved(&meta.sources, &self.sources).is_empty()
+            && self.outputs == meta.outputs
             && forms(&self.operators) == forms(&meta.operators)
             && connectors(&self.sources) == connectors(&meta.sources)
     }
@@ -371,13 +399,14 @@ fn what(job: &Job, id: &OperatorId) -> String {
     format!("{} of {}{more}", id.name, names[..names.len().min(NAMES_MAX)].join(", "))
 }
 
-fn source_meta(source: &highwater_plan::Source) -> SourceMeta {
+fn source_meta(source: &highwater_plan::Source, registry: &Registry) -> SourceMeta {
     let name = |column: usize| source.schema.fields()[column].name().clone();
     SourceMeta {
         name: source.name.clone(),
         connector: source.options.get("connector").unwrap_or_default().to_owned(),
         columns: (0..source.schema.fields().len()).map(name).collect(),
         used: source.used.iter().copied().map(name).collect(),
+        whence: Some(Whence::of(source, registry)),
     }
 }
 

@@ -13,10 +13,11 @@ use super::CheckpointError;
 use super::record::{Meta, Names, fold_sections, is_outbox, outbox_epochs, outbox_of, rows_of_table};
 use crate::clock::Clock;
 use crate::ingest::Stood;
-use crate::open::Resumed;
+use crate::open::{Beginnings, Resumed};
 use crate::restoring::RestoreProgress;
+use crate::upgrade::origins::moved;
 use crate::upgrade::rebuild::{Rebuilding, Rebuilt};
-use crate::upgrade::{Change, Origin, Upgrade};
+use crate::upgrade::{Change, Origin, SourceMeta, Upgrade};
 
 /// What a job goes on from.
 pub(crate) struct Restored {
@@ -30,6 +31,8 @@ pub(crate) struct Restored {
     pub(crate) epoch: Time,
     /// What the checkpoint belongs to.
     pub(crate) run: Option<String>,
+    /// What it knows of the job's sources.
+    pub(crate) sources: Vec<SourceMeta>,
     /// If the job is not the one that was saved, what became of its state.
     pub(crate) upgraded: Option<Upgraded>,
 }
@@ -64,6 +67,8 @@ impl Restoring<'_> {
     pub(crate) fn read(&self, manifest: &Manifest) -> Result<Option<Restored>, CheckpointError> {
         let Some(meta) = Meta::read(manifest)? else { return Ok(None) };
         let change = self.change(manifest, &meta)?;
+        // Of a source that is another one now nothing is known.
+        let meta = meta.without(&moved(&meta.sources, self.names.sources()));
         let mut positions = BTreeMap::new();
         let mut read = BTreeMap::new();
         for known in &meta.partitions {
@@ -113,10 +118,12 @@ impl Restoring<'_> {
                 Some(Upgraded { report: change.report, sections, sinks: rebuilt.sinks, epoch: rebuilt.epoch })
             }
         };
+        let known = meta.sources.iter().map(|known| known.name.clone()).collect();
         let outboxes = queued.into_iter().map(|(sink, sections)| Ok((sink, outbox_epochs(&sections)?)));
         Ok(Some(Restored {
             state: Restore::new(&checkpoints, self.engine.workers()).expect("there is one"),
-            resumed: Resumed { epoch: manifest.epoch, positions },
+            resumed: Resumed { epoch: manifest.epoch, positions, beginnings: Beginnings::Known(known) },
+            sources: meta.sources,
             outboxes: outboxes.collect::<Result<_, CheckpointError>>()?,
             epoch: manifest.epoch,
             run: meta.run,
@@ -140,7 +147,10 @@ impl Restoring<'_> {
         }
         match change.report.refused.is_empty() {
             true => Ok(Some(change)),
-            false => Err(CheckpointError::Refused { job, epoch, why: change.report.refused }),
+            false => {
+                let why = change.report.moved.into_iter().chain(change.report.refused).collect();
+                Err(CheckpointError::Refused { job, epoch, why })
+            }
         }
     }
 

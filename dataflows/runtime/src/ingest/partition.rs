@@ -74,8 +74,11 @@ impl Partition {
             flag.store(true, Ordering::Release);
             worker();
         });
-        let stood = stood.unwrap_or_default();
-        let reader = Some(open(&id, stood.offset.as_ref(), waker)?);
+        let mut stood = stood.unwrap_or_default();
+        let reader = open(&id, stood.offset.as_ref(), waker)?;
+        // Otherwise a restart would take a partition that is still silent for one that has appeared since.
+        stood.offset = stood.offset.or_else(|| reader.begins());
+        let reader = Some(reader);
         let mut watermark = PartitionWatermark::new();
         watermark.advance(stood.watermark);
         {
@@ -116,6 +119,11 @@ impl Partition {
             watermark: self.watermark.max(),
         };
         PartitionPosition { partition: self.id.to_string(), position: stood.to_string() }
+    }
+
+    /// Which of its source's it is.
+    pub(crate) fn number(&self) -> u32 {
+        self.place.partition
     }
 
     /// Its name.

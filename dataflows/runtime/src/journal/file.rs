@@ -10,7 +10,7 @@
 //! a process that was replaced, and does not know it yet, may be writing it.
 
 use std::collections::VecDeque;
-use std::fs::{self, File};
+use std::fs::{self, File, OpenOptions};
 use std::io::{self, ErrorKind, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 
@@ -63,6 +63,12 @@ pub enum JournalError {
         /// The checkpoint's epoch.
         epoch: Time,
     },
+    /// Another process has begun a file where this one was to.
+    #[error("recorded epochs: another process has begun {}: two of them run the job", path.display())]
+    Taken {
+        /// The file.
+        path: PathBuf,
+    },
     /// A newer version wrote it.
     #[error("recorded epochs have a layout that this version does not know: {}", path.display())]
     Version {
@@ -84,6 +90,8 @@ pub(crate) struct Journal {
     old: VecDeque<(PathBuf, Time)>,
     /// The number of the next file.
     next: u64,
+    /// The number of the last file that this process has begun, or tried to.
+    begun: u64,
     open: Option<(File, PathBuf, u64)>,
     last: Time,
     partitions: Option<Vec<(String, String)>>,
@@ -105,7 +113,7 @@ impl Journal {
         }
         let last = recorded.last();
         sync_directories(&directory).map_err(failed("flushing", &directory))?;
-        Ok((Journal { directory, old, next, open: None, last, partitions: None, broken: false }, recorded))
+        Ok((Journal { directory, old, next, begun: 0, open: None, last, partitions: None, broken: false }, recorded))
     }
 
     /// Deletes what a directory has.
@@ -163,12 +171,26 @@ impl Journal {
 
     fn begin(&mut self) -> Result<(File, PathBuf, u64), JournalError> {
         let path = self.directory.join(format!("{:020}.epochs", self.next));
-        // What an append that failed had begun is begun again.
-        let mut file = File::create(&path).map_err(failed("creating", &path))?;
+        // What an append that failed had begun is begun again; but never what a process has that was replaced, or that has
+        // replaced this one.
+        let made = match self.begun == self.next {
+            true => File::create(&path),
+            false => OpenOptions::new().write(true).create_new(true).open(&path),
+        };
+        let mut file = match made {
+            Err(error) if error.kind() == ErrorKind::AlreadyExists => return Err(JournalError::Taken { path }),
+            made => made.map_err(failed("creating", &path))?,
+        };
+        self.begun = self.next;
         let begun = file.write_all(HEAD).and_then(|()| file.sync_all()).and_then(|()| sync(&self.directory));
         begun.map_err(failed("writing", &path))?;
         self.next += 1;
         Ok((file, path, HEAD.len() as u64))
+    }
+
+    /// Leaves the next number to whoever has it: what this process writes comes after that.
+    pub(super) fn skip(&mut self) {
+        self.next += 1;
     }
 
     /// Deletes files that have no epoch after `free`.
@@ -322,6 +344,33 @@ mod tests {
         assert_eq!(Recorded::read(directory.path()).unwrap().bounds(), Some((21, 21)));
         journal.prune(20).unwrap();
         assert_eq!(files(directory.path()).unwrap().len(), 1, "what is no longer needed is deleted");
+    }
+
+    #[test]
+    fn two_processes_do_not_write_over_each_other() {
+        let directory = tempfile::tempdir().unwrap();
+        let mut replaced = begun(directory.path(), 0, 0);
+        replaced.append(&[kept(3)]).unwrap();
+        let mut successor = begun(directory.path(), 3, 3);
+        successor.append(&[kept(7)]).unwrap();
+        // The first would go on in a new file, which its successor has.
+        replaced.old.extend(replaced.open.take().map(|(_, path, _)| (path, 3)));
+        assert!(
+            matches!(replaced.append(&[kept(5)]), Err(JournalError::Taken { path }) if path.ends_with("00000000000000000002.epochs"))
+        );
+        assert_eq!(Recorded::read(directory.path()).unwrap().bounds(), Some((3, 7)));
+        // And the other way round: the successor has looked what there is, and then the first begins a file.
+        let directory = tempfile::tempdir().unwrap();
+        let mut replaced = begun(directory.path(), 0, 0);
+        replaced.append(&[kept(3)]).unwrap();
+        let mut successor = begun(directory.path(), 3, 3);
+        replaced.old.extend(replaced.open.take().map(|(_, path, _)| (path, 3)));
+        replaced.append(&[kept(5)]).unwrap();
+        assert!(matches!(successor.append(&[kept(7)]), Err(JournalError::Taken { .. })));
+        successor.skip();
+        successor.append(&[kept(7)]).unwrap();
+        let recorded = Recorded::read(directory.path()).unwrap();
+        assert_eq!((recorded.bounds(), recorded.has_state_of(5)), (Some((3, 7)), false));
     }
 
     #[test]

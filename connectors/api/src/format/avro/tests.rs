@@ -15,6 +15,7 @@ use proptest::prelude::*;
 use serde_json::Value;
 
 use crate::format::encode::avro::{Shape, Writer};
+use crate::format::testing::json;
 use crate::format::{Decoded, Decoder, DecoderSpec, FORMAT_FIELDS, Format, encode, message_fields};
 
 fn spec(fields: Vec<Field>, key: &[usize]) -> DecoderSpec {
@@ -48,15 +49,6 @@ fn refused(schema: &str, fields: Vec<Field>) -> String {
     let error = format.check(&spec(fields, &[]), &options).expect_err("the columns do not fit");
     assert_eq!(error.code, "schema-mismatch");
     format!("{}; {}", error.message, error.help.unwrap_or_default())
-}
-
-fn json(batch: &RecordBatch) -> Vec<Value> {
-    let mut text = Vec::new();
-    encode::ndjson(batch, &mut text).expect("it has JSON");
-    text.split(|byte| *byte == b'\n')
-        .filter(|line| !line.is_empty())
-        .map(|line| serde_json::from_slice(line).expect("JSON"))
-        .collect()
 }
 
 fn record(fields: &str) -> String {

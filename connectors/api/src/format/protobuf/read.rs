@@ -15,7 +15,7 @@ use crate::format::column::{Column, Values};
 use crate::format::json::Fault;
 use crate::format::rows::Rows;
 use crate::format::scalar;
-use crate::format::text::{self, Rules};
+use crate::format::text::Rules;
 
 /// How deep messages may nest.
 const DEPTH_MAX: usize = 64;
@@ -371,10 +371,8 @@ impl Reader<'_> {
             node => match &slot.absent {
                 Absent::Zero => zero(node, column, self.rules),
                 Absent::Null => absent(column, self.rules),
-                Absent::Text(text) => match &mut column.values {
-                    Values::Bytes(_) => scalar::put_bytes(column, &unescaped(text)),
-                    _ => text::push(column, text.as_bytes(), self.rules),
-                },
+                Absent::Text(text) => scalar::put_text(column, text.as_bytes(), self.rules),
+                Absent::Bytes(bytes) => scalar::put_bytes(column, bytes),
             },
         }
     }
@@ -459,35 +457,4 @@ fn put_seconds(timestamp: bool, seconds: i64, nanos: i64, column: &mut Column) -
         Some(units) => scalar::put_timestamp(column, units, finest),
         None => Err(format!("a time of {seconds} seconds since 1970 does not fit TIMESTAMP")),
     }
-}
-
-/// The default of a field of bytes, which descriptors have with escapes as of C.
-fn unescaped(text: &str) -> Vec<u8> {
-    let mut out = Vec::with_capacity(text.len());
-    let mut bytes = text.bytes().peekable();
-    while let Some(byte) = bytes.next() {
-        if byte != b'\\' {
-            out.push(byte);
-            continue;
-        }
-        match bytes.next() {
-            Some(b'n') => out.push(b'\n'),
-            Some(b'r') => out.push(b'\r'),
-            Some(b't') => out.push(b'\t'),
-            Some(first @ b'0'..=b'7') => {
-                let mut value = u32::from(first - b'0');
-                for _ in 0..2 {
-                    match bytes.peek() {
-                        Some(digit @ b'0'..=b'7') => value = value * 8 + u32::from(digit - b'0'),
-                        _ => break,
-                    }
-                    bytes.next();
-                }
-                out.push(value as u8);
-            }
-            Some(other) => out.push(other),
-            None => {}
-        }
-    }
-    out
 }

@@ -48,6 +48,8 @@ pub(crate) enum Absent {
     Zero,
     /// What the schema says, as text.
     Text(String),
+    /// What the schema says of a field of bytes.
+    Bytes(Vec<u8>),
 }
 
 /// How a value is read into a column.
@@ -147,7 +149,7 @@ impl Resolver<'_> {
                     let path = if path.is_empty() { column.name().clone() } else { format!("{path}.{}", column.name()) };
                     let node = self.field(field, column, &path)?;
                     let absent = match &field.default {
-                        Some(default) => Absent::Text(default.clone()),
+                        Some(default) => self.default(field, default, &node),
                         None if field.presence => Absent::Null,
                         None => Absent::Zero,
                     };
@@ -169,6 +171,20 @@ impl Resolver<'_> {
             missing.extend(*used);
         }
         Ok(Record::new(slots, missing))
+    }
+
+    /// What a field is that is not there, by what the schema says.
+    fn default(&self, field: &Field, default: &str, node: &Node) -> Absent {
+        match (field.kind, node) {
+            (FieldKind::Bytes, _) => Absent::Bytes(unescaped(default)),
+            // A name of the enum; the column has numbers.
+            (FieldKind::Enum(id), Node::Enum(None)) => {
+                let values = &self.messages.enumeration(id).values;
+                let number = values.iter().find(|(_, name)| name == default).map_or(0, |(number, _)| *number);
+                Absent::Text(number.to_string())
+            }
+            _ => Absent::Text(default.to_owned()),
+        }
     }
 
     fn field(&self, field: &Field, column: &Column, path: &str) -> Result<Node, Misfit> {
@@ -241,6 +257,8 @@ impl Resolver<'_> {
                 if name.ends_with("Value")
                     && message.fields.len() == 1
                     && message.fields[0].name == "value"
+                    && !message.fields[0].repeated
+                    && !matches!(message.fields[0].kind, FieldKind::Message(_))
                     && !matches!(data_type, DataType::Struct(_)) =>
             {
                 return Ok(Node::Wrapped(Box::new(self.value(message.fields[0].kind, column, path)?)));
@@ -276,4 +294,35 @@ impl Resolver<'_> {
             help: format!("declare it as {remedy}"),
         }
     }
+}
+
+/// The default of a field of bytes, which descriptors have with escapes as of C.
+fn unescaped(text: &str) -> Vec<u8> {
+    let mut out = Vec::with_capacity(text.len());
+    let mut bytes = text.bytes().peekable();
+    while let Some(byte) = bytes.next() {
+        if byte != b'\\' {
+            out.push(byte);
+            continue;
+        }
+        match bytes.next() {
+            Some(b'n') => out.push(b'\n'),
+            Some(b'r') => out.push(b'\r'),
+            Some(b't') => out.push(b'\t'),
+            Some(first @ b'0'..=b'7') => {
+                let mut value = u32::from(first - b'0');
+                for _ in 0..2 {
+                    match bytes.peek() {
+                        Some(digit @ b'0'..=b'7') => value = value * 8 + u32::from(digit - b'0'),
+                        _ => break,
+                    }
+                    bytes.next();
+                }
+                out.push(value as u8);
+            }
+            Some(other) => out.push(other),
+            None => {}
+        }
+    }
+    out
 }

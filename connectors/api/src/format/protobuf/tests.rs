@@ -12,7 +12,8 @@ use serde_json::Value;
 use super::super::messages::Messages as FormatMessages;
 use super::*;
 use crate::format::encode::protobuf::{Shape, Writer, derived};
-use crate::format::{Decoder, FORMAT_FIELDS, Format, encode, message_fields};
+use crate::format::testing::json;
+use crate::format::{Decoder, FORMAT_FIELDS, Format, message_fields};
 
 const DESCRIPTORS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/src/format/protobuf/fixtures.bin");
 
@@ -95,15 +96,6 @@ fn decoder(spec: &DecoderSpec, more: &[(&str, &str)]) -> Decoder {
     format.decoder(spec, &options).expect("known types")
 }
 
-fn json(batch: &RecordBatch) -> Vec<Value> {
-    let mut text = Vec::new();
-    encode::ndjson(batch, &mut text).expect("it has JSON");
-    text.split(|byte| *byte == b'\n')
-        .filter(|line| !line.is_empty())
-        .map(|line| serde_json::from_slice(line).expect("JSON"))
-        .collect()
-}
-
 /// Messages of Google's library, and the rows they are.
 fn fixtures() -> Vec<(Vec<u8>, Value)> {
     let lines = include_str!("fixtures.jsonl").lines();
@@ -153,6 +145,37 @@ fn what_another_library_writes_is_read() {
     reader.decode(&message).expect("a message");
     let got = json(&reader.take().expect("columns").rows).remove(0);
     assert_eq!((&got["l"], &got["inners"], &got["rows"]), (&row["l"], &row["inners"], &row["rows"]));
+}
+
+#[test]
+fn what_the_schema_says_of_an_absent_field_is_of_the_columns_type() {
+    let text = r#"syntax = "proto2";
+        enum State { NEW = 0; PAID = 3; }
+        message R {
+          optional State number = 1 [default = PAID];
+          optional State name = 2 [default = PAID];
+          optional string text = 3 [default = "a\\b"];
+          optional string as_bytes = 4 [default = "a\\b"];
+          optional bytes as_text = 5 [default = "x\ty"];
+          optional bool yes = 6 [default = true];
+          optional double most = 7 [default = inf];
+        }"#;
+    let columns = [
+        ("number", DataType::Int32),
+        ("name", DataType::Utf8),
+        ("text", DataType::Utf8),
+        ("as_bytes", DataType::Binary),
+        ("as_text", DataType::Utf8),
+        ("yes", DataType::Boolean),
+        ("most", DataType::Float64),
+    ];
+    let spec = spec(columns.map(|(name, data_type)| field(name, data_type)).to_vec());
+    let mut reader = of_text(text, Some("R"), &spec);
+    reader.decode(&[]).expect("nothing is a message");
+    let expected = serde_json::json!({
+        "number": 3, "name": "PAID", "text": "a\\b", "as_bytes": {"$hex": "615c62"}, "as_text": "x\ty", "yes": true, "most": "Infinity",
+    });
+    assert_eq!(taken(&mut reader, &spec), [expected]);
 }
 
 #[test]
