@@ -293,6 +293,10 @@ impl PartitionReader for Reader {
         Ok(if empty && self.at_end { Polled::Pending(None) } else { Polled::Waiting(None) })
     }
 
+    fn begins(&self) -> Option<Offset> {
+        self.position.map(Offset::new)
+    }
+
     fn backlog(&self) -> Option<Backlog> {
         if self.at_end {
             return Some(Backlog::default());
