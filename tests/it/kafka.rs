@@ -2,6 +2,7 @@
 
 mod formats;
 mod repeated;
+mod secure;
 
 use std::collections::BTreeMap;
 use std::path::Path;

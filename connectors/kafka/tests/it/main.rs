@@ -4,6 +4,7 @@
 
 mod avro;
 mod broker;
+mod secure;
 mod sink;
 mod source;
 mod support;
