@@ -4,6 +4,7 @@
 
 mod avro;
 mod broker;
+mod mock;
 mod secure;
 mod sink;
 mod source;
