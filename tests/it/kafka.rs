@@ -1,6 +1,7 @@
 //! From Kafka to Kafka over a real broker, with the command as a process that is killed.
 
 mod formats;
+mod mocked;
 mod repeated;
 mod secure;
 
