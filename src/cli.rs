@@ -8,6 +8,8 @@ mod checkpoints;
 mod client;
 mod diff;
 mod dump;
+#[cfg(feature = "kafka")]
+mod kafka;
 mod logging;
 mod progress;
 mod query;
@@ -62,6 +64,9 @@ enum Command {
     Diff(diff::DiffArgs),
     /// Lists and deletes what is kept of jobs.
     Checkpoints(checkpoints::CheckpointsArgs),
+    /// Writes and reads messages by hand, and runs a mock of a broker to try things out with.
+    #[cfg(feature = "kafka")]
+    Kafka(kafka::KafkaArgs),
     /// Runs a benchmark.
     Bench(bench::BenchArgs),
 }
@@ -187,6 +192,8 @@ pub(crate) fn main() -> ExitCode {
         Command::Savepoint(args) => checkpoints::savepoint(&args),
         Command::Diff(args) => diff::diff(&args),
         Command::Checkpoints(args) => checkpoints::checkpoints(&args),
+        #[cfg(feature = "kafka")]
+        Command::Kafka(args) => kafka::kafka(&args),
         Command::Bench(args) => bench::run(&args),
     };
     match done {

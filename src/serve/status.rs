@@ -68,7 +68,7 @@ pub(crate) fn report(job: &RunningJob) -> Value {
     let views: Vec<Value> = job.handle().views().iter().map(|view| describe(job, view)).collect();
     let sources: Vec<Value> = job.sources().iter().enumerate().map(|(index, info)| source(job, index, info)).collect();
     let details = json!({
-        "sql": job.text(),
+        "sql": highwater_plan::masked(job.text()),
         "views": views,
         "sources": sources,
         "sinks": job.sinks().iter().map(sink).collect::<Vec<Value>>(),

@@ -1,7 +1,9 @@
 //! From Kafka to Kafka over a real broker, with the command as a process that is killed.
 
 mod formats;
+mod mocked;
 mod repeated;
+mod secure;
 mod started;
 
 use std::collections::BTreeMap;

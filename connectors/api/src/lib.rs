@@ -14,5 +14,7 @@ pub mod sink;
 pub mod source;
 
 mod registry;
+mod secret;
 
 pub use registry::Registry;
+pub use secret::resolved;

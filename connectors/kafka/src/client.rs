@@ -6,13 +6,15 @@ use std::pin::pin;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context as TaskContext, Poll, Wake, Waker};
 use std::thread::Thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
+use highwater_connectors::resolved;
 use highwater_plan::{Diagnostic, Field, OptionEntry, OptionReader, Options, Span};
 use rdkafka::ClientConfig;
 use rdkafka::config::RDKafkaLogLevel;
+use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
-use rdkafka::metadata::MetadataTopic;
+use rdkafka::metadata::{Metadata, MetadataTopic};
 
 /// The options that say where the cluster is.
 pub(crate) const CLIENT_FIELDS: &[Field] = &[
@@ -32,13 +34,20 @@ pub(crate) const UNREACHABLE: &str = "broker-unreachable";
 /// A property that is not the user's to set, and what to set instead.
 pub(crate) type Owned = (&'static str, &'static str);
 
+/// How long a question waits at first before it looks what became of the connections; each time twice as long.
+const GLANCE: Duration = Duration::from_millis(300);
+/// After how long a broker that refuses is believed: another one may let in.
+const REFUSED: Duration = Duration::from_secs(1);
+
 /// A cluster, as options name it.
 #[derive(Debug, Clone)]
 pub(crate) struct Cluster {
+    /// `source 'payment'`.
+    of: String,
     brokers: String,
     /// Where the brokers stand in the statement.
     place: Option<Span>,
-    /// What librdkafka is told besides, without the prefix.
+    /// What librdkafka is told besides, without the prefix, and with what it refers to.
     properties: Vec<OptionEntry>,
 }
 
@@ -68,8 +77,8 @@ impl Divided {
 }
 
 impl Cluster {
-    /// Reads where the cluster is. `owned`: what else must not stand among the properties.
-    pub(crate) fn read(reader: &OptionReader<'_>, divided: &Divided, owned: &[Owned]) -> Result<Cluster, Diagnostic> {
+    /// Reads where the cluster of `of` is. `owned`: what else must not stand among the properties.
+    pub(crate) fn read(of: String, reader: &OptionReader<'_>, divided: &Divided, owned: &[Owned]) -> Result<Cluster, Diagnostic> {
         let key = if reader.optional("bootstrap.servers").is_some() { "bootstrap.servers" } else { "brokers" };
         if key != "brokers" && reader.optional("brokers").is_some() {
             return Err(reader.invalid(key, "either brokers or bootstrap.servers"));
@@ -85,7 +94,13 @@ impl Cluster {
                 return Err(Diagnostic::error("invalid-option", message).at(entry.key_span.or(place)).help(*instead));
             }
         }
-        let cluster = Cluster { brokers, place, properties: divided.properties.clone() };
+        let looked_up = |entry: &OptionEntry| -> Result<OptionEntry, Diagnostic> {
+            // An error is to speak of the option as it is written.
+            let written = OptionEntry { key: format!("{PREFIX}{}", entry.key), ..entry.clone() };
+            Ok(OptionEntry { value: resolved(&written, place)?.into_owned(), ..entry.clone() })
+        };
+        let properties = divided.properties.iter().map(looked_up).collect::<Result<_, _>>()?;
+        let cluster = Cluster { of, brokers, place, properties };
         cluster.check_tls()?;
         // librdkafka knows which properties there are and what they may be.
         cluster.config().create_native_config().map_err(|error| cluster.refused(&error))?;
@@ -112,24 +127,81 @@ impl Cluster {
         config
     }
 
-    /// No broker answers, or the client cannot be made: at the place of what is wrong.
-    pub(crate) fn refused(&self, error: &KafkaError) -> Diagnostic {
-        match error {
-            KafkaError::ClientConfig(_, what, key, value) => {
-                let entry = self.properties.iter().find(|entry| entry.key == *key);
-                // Passwords are not for logs.
-                let secret = ["password", "secret", "jaas", "key", "token"].iter().any(|word| key.contains(word));
-                let value = if secret { "what it is" } else { &format!("'{value}'") };
-                let message = format!("property '{key}' cannot be {value}: {what}");
-                let diagnostic =
-                    Diagnostic::error("invalid-option", message).at(entry.and_then(|entry| entry.value_span).or(self.place));
-                if what.contains("not supported in this build") { diagnostic.help(BUILD_WITH_TLS) } else { diagnostic }
+    /// Asks the brokers of a topic. That they do not let this user in is said at once, instead of asking on.
+    pub(crate) fn metadata(&self, client: &BaseConsumer<Log>, topic: &str, patience: Duration) -> Result<Metadata, Diagnostic> {
+        let (started, mut turn) = (Instant::now(), GLANCE);
+        loop {
+            let end = started.elapsed() + turn.min(patience.saturating_sub(started.elapsed()));
+            let error = match client.fetch_metadata(Some(topic), end.saturating_sub(started.elapsed())) {
+                Ok(metadata) => return Ok(metadata),
+                Err(error) => error,
+            };
+            // What became of the connections is told while events are served. A broker that hangs up fails the question at once.
+            while client.poll(end.saturating_sub(started.elapsed())).is_some() {}
+            let refused = client.context().refused().is_some() && started.elapsed() >= REFUSED;
+            if refused || started.elapsed() >= patience {
+                return Err(self.unanswered(&error, client.context()));
             }
-            error => {
-                Diagnostic::error(UNREACHABLE, format!("asking the brokers '{}': {error}", self.brokers)).at(self.place).help(
-                    "check host and port, and that the brokers can be reached from here; properties.* are passed to librdkafka",
+            turn *= 2;
+        }
+    }
+
+    /// No broker answers, or none lets this user in.
+    fn unanswered(&self, error: &KafkaError, log: &Log) -> Diagnostic {
+        let Cluster { of, brokers, place, .. } = self;
+        let diagnostic = match (log.refused(), log.take()) {
+            (Some(Refusal::User), Some(reason)) => {
+                let user = self.property("sasl.username").map_or_else(String::new, |user| format!(" as user '{user}'"));
+                let message = format!("{of}: the brokers '{brokers}' do not let it in{user}: {reason}");
+                Diagnostic::error("authentication-failed", message).help(
+                    "check properties.sasl.username, properties.sasl.password and properties.sasl.mechanism, and that the brokers \
+                     know this user",
                 )
             }
+            (Some(Refusal::Certificate), Some(reason)) => {
+                let message = format!("{of}: no TLS connection to the brokers '{brokers}': {reason}");
+                Diagnostic::error("tls-failed", message).help(
+                    "check properties.ssl.ca.location (the authority that signed the brokers' certificates), that host names are \
+                     those in the certificates, and, if the brokers ask for one, properties.ssl.keystore.location or \
+                     properties.ssl.certificate.location and properties.ssl.key.location",
+                )
+            }
+            (_, reason) => {
+                let reason = reason.map_or_else(String::new, |reason| format!(" ({reason})"));
+                Diagnostic::error(UNREACHABLE, format!("{of}: asking the brokers '{brokers}': {error}{reason}")).help(
+                    "check host and port, that the brokers can be reached from here, and properties.security.protocol; properties.* \
+                     are passed to librdkafka",
+                )
+            }
+        };
+        diagnostic.at(*place)
+    }
+
+    fn property(&self, key: &str) -> Option<&str> {
+        self.properties.iter().find(|entry| entry.key == key).map(|entry| entry.value.as_str())
+    }
+
+    /// No client can be made, or no broker answers: at the place of what is wrong.
+    pub(crate) fn refused(&self, error: &KafkaError) -> Diagnostic {
+        let (what, key, value) = match error {
+            KafkaError::ClientConfig(_, what, key, value) => (what, key, value),
+            // Properties that are right by themselves, and not together or not here: a key store that does not open.
+            KafkaError::ClientCreation(what) => {
+                let message = format!("{}: no client can be made of its properties: {what}", self.of);
+                return Diagnostic::error("invalid-option", message).at(self.place).help("check properties.*");
+            }
+            error => return self.unanswered(error, &Log::default()),
+        };
+        let entry = self.properties.iter().find(|entry| entry.key == *key);
+        // Passwords are not for logs.
+        let value = if highwater_plan::is_secret(key) { "what it is" } else { &format!("'{value}'") };
+        let message = format!("{}: property '{key}' cannot be {value}: {what}", self.of);
+        let diagnostic = Diagnostic::error("invalid-option", message).at(entry.and_then(|entry| entry.value_span).or(self.place));
+        match key.as_str() {
+            _ if what.contains("not supported in this build") => diagnostic.help(BUILD_WITH_TLS),
+            "sasl.jaas.config" => diagnostic
+                .help("it is for Java: say properties.sasl.mechanism, properties.sasl.username and properties.sasl.password"),
+            _ => diagnostic,
         }
     }
 
@@ -145,7 +217,8 @@ impl Cluster {
                 _ => false,
             };
             if needs {
-                let message = format!("{} = '{}' needs TLS, which this binary was built without", entry.key, entry.value);
+                let (of, key) = (&self.of, &entry.key);
+                let message = format!("{of}: {key} = '{}' needs TLS, which this binary was built without", entry.value);
                 return Err(Diagnostic::error("invalid-option", message)
                     .at(entry.value_span.or(self.place))
                     .help(BUILD_WITH_TLS));
@@ -155,30 +228,63 @@ impl Cluster {
     }
 }
 
-const BUILD_WITH_TLS: &str =
-    "build it with `cargo build --release --features tls`; without TLS there are plaintext and SASL PLAIN";
+const BUILD_WITH_TLS: &str = "build it with `cargo build --release --features tls` (needs OpenSSL's headers, or tls-vendored \
+                              builds OpenSSL, too); without TLS there are plaintext and SASL PLAIN";
+
+/// Why a broker that can be reached does not talk.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Refusal {
+    /// It does not know the user, or not by this password or mechanism.
+    User,
+    /// One does not trust the other's certificate, or they have no version of TLS in common.
+    Certificate,
+}
 
 /// The client context of producers that nobody waits on and of short questions: what librdkafka says goes to the log.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Log {
-    last: Arc<Mutex<Option<String>>>,
+    last: Arc<Mutex<Option<(RDKafkaErrorCode, String)>>>,
 }
 
 impl Log {
     /// What went wrong last with the connection, taken out.
     pub(crate) fn take(&self) -> Option<String> {
-        self.last.lock().unwrap_or_else(PoisonError::into_inner).take()
+        self.last.lock().unwrap_or_else(PoisonError::into_inner).take().map(|(_, reason)| reason)
+    }
+
+    /// Whether that was a broker that refused.
+    fn refused(&self) -> Option<Refusal> {
+        match *self.last.lock().unwrap_or_else(PoisonError::into_inner) {
+            Some((RDKafkaErrorCode::Authentication, _)) => Some(Refusal::User),
+            Some((RDKafkaErrorCode::SSL, _)) => Some(Refusal::Certificate),
+            // What the other one does not like is told after the handshake.
+            Some((_, ref reason)) if reason.contains("SSL routines") => Some(Refusal::Certificate),
+            _ => None,
+        }
     }
 }
 
 impl rdkafka::ClientContext for Log {
     fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
         log(level, facility, message);
+        // Why a broker hung up is told nowhere else: `[thrd:host:port/bootstrap]: host:port/bootstrap: Disconnected while ...`.
+        if facility == "FAIL" {
+            let reason = message.split_once("]: ").map_or(message, |(_, reason)| reason);
+            let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
+            if last.as_ref().is_none_or(|(code, _)| *code == RDKafkaErrorCode::AllBrokersDown) {
+                *last = Some((RDKafkaErrorCode::BrokerTransportFailure, reason.to_owned()));
+            }
+        }
     }
 
     fn error(&self, error: KafkaError, reason: &str) {
-        if !matches!(error, KafkaError::Global(RDKafkaErrorCode::PartitionEOF)) {
-            *self.last.lock().unwrap_or_else(PoisonError::into_inner) = Some(reason.to_owned());
+        let KafkaError::Global(code) = error else { return };
+        let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
+        match code {
+            RDKafkaErrorCode::PartitionEOF => {}
+            // Only a count: why each of them is down was said before.
+            RDKafkaErrorCode::AllBrokersDown if last.is_some() => {}
+            _ => *last = Some((code, reason.to_owned())),
         }
     }
 }

@@ -12,6 +12,8 @@
 //! ```
 
 mod client;
+mod lines;
+mod mock;
 mod sink;
 mod source;
 
@@ -19,6 +21,8 @@ use std::sync::Arc;
 
 use highwater_connectors::Registry;
 
+pub use lines::{Line, Lines};
+pub use mock::MockCluster;
 pub use sink::KafkaSink;
 pub use source::KafkaSource;
 

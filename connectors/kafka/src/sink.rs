@@ -10,7 +10,7 @@ use arrow::datatypes::Schema;
 use highwater_connectors::format::encode::{Encoding, Part, SchemaError, sink_message_fields};
 use highwater_connectors::sink::{COMMON_FIELDS, Delivery, SinkConnector, SinkSpec, SinkTarget};
 use highwater_plan::{Diagnostic, Field, OptionReader, Span};
-use rdkafka::consumer::{BaseConsumer, Consumer};
+use rdkafka::consumer::BaseConsumer;
 
 use self::encode::{Encoder, Form};
 use self::publisher::KafkaPublisher;
@@ -48,6 +48,9 @@ const OWNED: &[Owned] = &[
     ("acks", "leave it out: all in-sync replicas acknowledge"),
     ("request.required.acks", "leave it out: all in-sync replicas acknowledge"),
 ];
+
+/// Where it is written how far publishing got, unless the statement says another place.
+const PROGRESS_TOPIC: &str = "__highwater_progress";
 
 /// How long validating waits for brokers.
 const GLANCE: Duration = Duration::from_secs(3);
@@ -131,13 +134,13 @@ fn read(spec: &SinkSpec) -> Result<(KafkaOptions, Encoder), Diagnostic> {
             reader.invalid("transaction_timeout", "at least 1 second, and no more than the broker's transaction.max.timeout.ms")
         );
     }
-    let progress_topic = reader.optional("progress_topic").unwrap_or("__highwater_progress").to_owned();
+    let progress_topic = reader.optional("progress_topic").unwrap_or(PROGRESS_TOPIC).to_owned();
     if progress_topic.is_empty() || progress_topic == topic {
         return Err(reader.invalid("progress_topic", "the name of a topic of its own"));
     }
     let owner = format!("{}/{}", in_path(&spec.job), in_path(&spec.name));
     let options = KafkaOptions {
-        cluster: Cluster::read(&reader, &divided, OWNED)?,
+        cluster: Cluster::read(format!("sink '{}'", spec.name), &reader, &divided, OWNED)?,
         topic,
         topic_place: divided.options.entry("topic").and_then(|entry| entry.value_span).or(divided.options.span),
         progress_topic,
@@ -302,7 +305,7 @@ impl KafkaOptions {
         config.set("allow.auto.create.topics", "false");
         let client: BaseConsumer<Log> =
             config.create_with_context(Log::default()).map_err(|error| self.cluster.refused(&error))?;
-        let metadata = client.fetch_metadata(Some(&self.topic), patience).map_err(|error| self.cluster.refused(&error))?;
+        let metadata = self.cluster.metadata(&client, &self.topic, patience)?;
         match metadata.topics().first().map(partitions_of) {
             Some(Ok(_)) => Ok(()),
             Some(Err(code)) => Err(topic_refused(&self.topic, code, self.topic_place)),

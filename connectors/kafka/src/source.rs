@@ -24,7 +24,7 @@ use self::monitor::{Events, Monitor};
 use self::reader::Reader;
 use self::start::Start;
 use crate::client::{
-    CLIENT_FIELDS, Cluster, Divided, Owned, PATIENCE, is_forbidden, is_unknown, log, partitions_of, topic_refused,
+    CLIENT_FIELDS, Cluster, Divided, Log, Owned, PATIENCE, is_forbidden, is_unknown, log, partitions_of, topic_refused,
 };
 
 /// `connector = 'kafka'`, in.
@@ -121,7 +121,7 @@ impl SourceConnector for KafkaSource {
         let of_messages = message_fields();
         let known = [CLIENT_FIELDS, FIELDS, FORMAT_FIELDS, &of_messages, COMMON_FIELDS];
         let reader = OptionReader::new(&divided.options, "connector 'kafka'", &known)?;
-        let options = KafkaOptions::read(&reader, &divided)?;
+        let options = KafkaOptions::read(&spec.name, &reader, &divided)?;
         let format = Format::of_messages(&reader)?;
         if reader.optional("csv.header") == Some("true") {
             return Err(reader.invalid("csv.header", "false: messages have no header, their fields are the columns in order"));
@@ -167,7 +167,7 @@ impl SourceConnector for KafkaSource {
 }
 
 impl KafkaOptions {
-    fn read(reader: &OptionReader<'_>, divided: &Divided) -> Result<KafkaOptions, Diagnostic> {
+    fn read(name: &str, reader: &OptionReader<'_>, divided: &Divided) -> Result<KafkaOptions, Diagnostic> {
         let mut topics: Vec<Arc<str>> = Vec::new();
         for topic in reader.required("topic")?.split(',').map(str::trim) {
             if topic.is_empty() || topics.iter().any(|other| **other == *topic) {
@@ -185,7 +185,7 @@ impl KafkaOptions {
             return Err(reader.invalid("start", "an option 'group' beside 'committed': whose offsets are meant"));
         }
         Ok(KafkaOptions {
-            cluster: Cluster::read(reader, divided, OWNED)?,
+            cluster: Cluster::read(format!("source '{name}'"), reader, divided, OWNED)?,
             topics,
             topics_place: divided.options.entry("topic").and_then(|entry| entry.value_span).or(divided.options.span),
             start,
@@ -211,14 +211,14 @@ impl KafkaOptions {
 
     /// The partitions, asked for by a client of its own: how many there are decides how much each may queue.
     fn partitions_now(&self) -> Result<Vec<Place>, Diagnostic> {
-        let client: BaseConsumer<Events> = self
+        let client: BaseConsumer<Log> = self
             .config(1)
             .set("statistics.interval.ms", "0")
-            .create_with_context(Events::default())
+            .create_with_context(Log::default())
             .map_err(|error| self.cluster.refused(&error))?;
         let mut places = Vec::new();
         for topic in &self.topics {
-            let metadata = client.fetch_metadata(Some(topic), PATIENCE).map_err(|error| self.cluster.refused(&error))?;
+            let metadata = self.cluster.metadata(&client, topic, PATIENCE)?;
             let found = metadata.topics().first().map(partitions_of);
             let found = found.unwrap_or(Err(rdkafka::error::RDKafkaErrorCode::UnknownTopicOrPartition));
             let found = found.map_err(|code| topic_refused(topic, code, self.topics_place))?;

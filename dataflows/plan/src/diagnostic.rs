@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use crate::secret::masked;
+
 /// A place in a text: 1-based line and column (columns count characters).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Position {
@@ -97,7 +99,8 @@ impl Diagnostic {
         self
     }
 
-    /// Renders the diagnostic as a person reads it, with the line of `text` it speaks of and a mark under the place.
+    /// Renders the diagnostic as a person reads it, with the line of `text` it speaks of and a mark under the place. Passwords that
+    /// stand in the line are not shown.
     ///
     /// `name` is the file's name, or whatever the text is called.
     pub fn render(&self, name: &str, text: &str) -> String {
@@ -106,6 +109,7 @@ impl Diagnostic {
             Severity::Warning => "warning",
         };
         let mut out = format!("{label}[{}]: {}\n", self.code, self.message);
+        let text = &masked(text);
         if let Some(span) = self.span {
             render_place(&mut out, name, text, span);
         }

@@ -20,6 +20,7 @@ mod options;
 mod ordered;
 mod origin;
 mod recursion;
+mod secret;
 mod settings;
 pub mod sharing;
 mod temporal;
@@ -46,6 +47,7 @@ pub use ordered::{
 };
 pub use origin::Origin;
 pub use recursion::{AtLimit, Binding, Recursion};
+pub use secret::{is_reference, is_secret, masked};
 pub use settings::{OnError, Settings};
 pub use temporal::{Moment, TemporalCondition, TemporalFilter, Turns};
 pub use time::{

@@ -1,12 +1,12 @@
 //! `WITH (key = 'value', ...)`: read once by the connector that understands them, every mistake named with its place.
 
-use std::fmt::Display;
+use std::fmt::{self, Display};
 use std::time::Duration;
 
-use crate::{Diagnostic, Span};
+use crate::{Diagnostic, Span, is_reference, is_secret};
 
 /// One option as written.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 pub struct OptionEntry {
     /// Its name.
     pub key: String,
@@ -16,6 +16,14 @@ pub struct OptionEntry {
     pub key_span: Option<Span>,
     /// Where the value stands.
     pub value_span: Option<Span>,
+}
+
+/// Without the values of secrets.
+impl fmt::Debug for OptionEntry {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let value = if is_secret(&self.key) && !is_reference(&self.value) { "***" } else { &self.value };
+        write!(f, "{} = {value:?}", self.key)
+    }
 }
 
 /// The options of one statement, names unique.
@@ -86,6 +94,11 @@ impl<'a> OptionReader<'a> {
         self.options.get(key)
     }
 
+    /// An option that need not be given, with its places.
+    pub fn entry(&self, key: &str) -> Option<&'a OptionEntry> {
+        self.options.entry(key)
+    }
+
     /// The value of an option that must be given.
     pub fn required(&self, key: &str) -> Result<&'a str, Diagnostic> {
         self.options.get(key).ok_or_else(|| {
@@ -134,8 +147,11 @@ impl<'a> OptionReader<'a> {
     /// An error about the value of `key`, at its place.
     pub fn invalid(&self, key: &str, expected: impl Display) -> Diagnostic {
         let entry = self.options.entry(key);
-        let value = entry.map(|entry| entry.value.as_str()).unwrap_or_default();
-        Diagnostic::error("invalid-option", format!("option '{key}' of {} cannot be '{value}'", self.what))
+        let value = match entry {
+            Some(entry) if is_secret(key) && !is_reference(&entry.value) => "what it is".into(),
+            entry => format!("'{}'", entry.map(|entry| entry.value.as_str()).unwrap_or_default()),
+        };
+        Diagnostic::error("invalid-option", format!("option '{key}' of {} cannot be {value}", self.what))
             .at(entry.and_then(|entry| entry.value_span).or(self.options.span))
             .help(format!("expected {expected}"))
     }

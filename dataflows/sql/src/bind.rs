@@ -173,6 +173,9 @@ pub(crate) fn bind(statements: Vec<Statement>, mut warnings: Vec<Diagnostic>, op
         binder.statement(statement).map_err(|failure| failure.or_at(span))?;
     }
     binder.readable_tables(options.readable_tables)?;
+    let Bound { sources, sinks, warnings, .. } = &mut binder.bound;
+    let given = sources.iter().map(|source| &source.options).chain(sinks.iter().map(|sink| &sink.options));
+    warnings.extend(given.flat_map(options::written_secrets));
     if let Some(sink) = binder.bound.sinks.iter().find(|sink| sink.queries.is_empty()) {
         return Err(error("empty-sink", format!("nothing is written to sink '{}'", sink.name))
             .at(sink.span)

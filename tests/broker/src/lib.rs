@@ -1,5 +1,5 @@
 //! A real Apache Kafka broker for tests: its jars come from Maven Central once, a KRaft node runs on free loopback ports. And a
-//! [schema registry](SchemaRegistry) of our own.
+//! [schema registry](SchemaRegistry) of our own. [`SecureBroker`] asks who is there, and speaks TLS.
 //!
 //! ```no_run
 //! let broker = highwater_broker::Broker::shared(); // one per test process
@@ -12,14 +12,16 @@
 mod jars;
 mod node;
 mod registry;
+mod secure;
 mod tools;
 
 use std::sync::OnceLock;
 
 pub use self::registry::SchemaRegistry;
+pub use self::secure::{Certificates, SecureBroker};
 pub use self::tools::Tools;
 
-use self::node::Node;
+use self::node::{Node, Setup};
 
 /// One broker, its own controller.
 ///
@@ -35,7 +37,12 @@ impl Broker {
 
     /// Starts a broker with these lines added to its `server.properties`.
     pub fn start_with(properties: &[(&str, &str)]) -> Broker {
-        let mut nodes = node::start(1, properties);
+        let properties = properties.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect();
+        Broker::set_up(&Setup { properties, ..Setup::default() })
+    }
+
+    fn set_up(setup: &Setup) -> Broker {
+        let mut nodes = node::start(1, setup);
         Broker(nodes.pop().expect("one was asked for"))
     }
 
@@ -75,7 +82,7 @@ pub struct Cluster(Vec<Node>);
 impl Cluster {
     /// Starts `nodes` brokers, each also a controller, and waits until all answer.
     pub fn start(nodes: usize) -> Cluster {
-        Cluster(node::start(nodes, &[]))
+        Cluster(node::start(nodes, &Setup::default()))
     }
 
     /// `host:port` of each, separated by commas.

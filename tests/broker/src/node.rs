@@ -24,37 +24,53 @@ read -r word
 kill -9 $java; wait $java 2>/dev/null
 [ "$word" = keep ] || rm -rf "$folder""#;
 
+/// What is asked for besides nodes that listen in plain text.
+#[derive(Debug, Default)]
+pub(crate) struct Setup {
+    /// Lines of `server.properties`.
+    pub(crate) properties: Vec<(String, String)>,
+    /// Further listeners: name and protocol.
+    pub(crate) listeners: Vec<(&'static str, &'static str)>,
+    /// Arguments for formatting the storage.
+    pub(crate) format: Vec<String>,
+}
+
 /// A broker that is also a controller.
 #[derive(Debug)]
 pub(crate) struct Node {
     folder: PathBuf,
     class_path: String,
-    port: u16,
+    /// Of the plain listener, and of those of the [`Setup`].
+    ports: Vec<u16>,
     keeper: Option<Child>,
 }
 
 /// Starts nodes that form one cluster, and waits until all answer.
-pub(crate) fn start(nodes: usize, properties: &[(&str, &str)]) -> Vec<Node> {
+pub(crate) fn start(nodes: usize, setup: &Setup) -> Vec<Node> {
     let class_path = jars::class_path();
     // All ports are taken at once, so that no two are the same.
+    let each = 2 + setup.listeners.len();
     let listeners: Vec<TcpListener> =
-        (0..2 * nodes).map(|_| TcpListener::bind("127.0.0.1:0").expect("the loopback address has free ports")).collect();
+        (0..each * nodes).map(|_| TcpListener::bind("127.0.0.1:0").expect("the loopback address has free ports")).collect();
     let ports: Vec<u16> =
         listeners.iter().map(|listener| listener.local_addr().expect("a bound socket has an address").port()).collect();
     drop(listeners);
-    let voters: Vec<String> = (0..nodes).map(|node| format!("{}@127.0.0.1:{}", node + 1, ports[nodes + node])).collect();
+    // Of each node first that of its controller.
+    let ports: Vec<&[u16]> = ports.chunks(each).collect();
+    let voters: Vec<String> =
+        ports.iter().enumerate().map(|(node, ports)| format!("{}@127.0.0.1:{}", node + 1, ports[0])).collect();
     let mut started: Vec<Node> = (0..nodes)
         .map(|index| {
             let folder = tempfile::Builder::new().prefix("highwater-broker-").tempdir().expect("a folder for the broker").keep();
-            let node = Node { folder, class_path: class_path.clone(), port: ports[index], keeper: None };
-            node.configure(index + 1, ports[nodes + index], &voters.join(","), nodes, properties);
+            let node = Node { folder, class_path: class_path.clone(), ports: ports[index][1..].to_vec(), keeper: None };
+            node.configure(index + 1, ports[index][0], &voters.join(","), nodes, setup);
             node
         })
         .collect();
     // Formatting is a short Java program for each: all at once.
     let formatting: Vec<(PathBuf, Child)> = started
         .iter()
-        .map(|node| (node.folder.clone(), spawn(node.java("kafka.tools.StorageTool").args(node.format()))))
+        .map(|node| (node.folder.clone(), spawn(node.java("kafka.tools.StorageTool").args(node.format()).args(&setup.format))))
         .collect();
     for (folder, child) in formatting {
         let output = child.wait_with_output().expect("a child can be waited for");
@@ -67,7 +83,12 @@ pub(crate) fn start(nodes: usize, properties: &[(&str, &str)]) -> Vec<Node> {
 
 impl Node {
     pub(crate) fn bootstrap(&self) -> String {
-        format!("127.0.0.1:{}", self.port)
+        self.address(0)
+    }
+
+    /// Where a listener listens: the plain one, and from 1 those of the [`Setup`].
+    pub(crate) fn address(&self, listener: usize) -> String {
+        format!("127.0.0.1:{}", self.ports[listener])
     }
 
     #[cfg(test)]
@@ -75,14 +96,19 @@ impl Node {
         &self.folder
     }
 
-    fn configure(&self, id: usize, controller: u16, voters: &str, nodes: usize, more: &[(&str, &str)]) {
-        let (port, folder, replicas) = (self.port, self.folder.display(), nodes.min(3));
+    fn configure(&self, id: usize, controller: u16, voters: &str, nodes: usize, setup: &Setup) {
+        let (folder, replicas) = (self.folder.display(), nodes.min(3));
         let in_sync = replicas.min(2);
+        let all: Vec<(&str, &str)> = [("PLAINTEXT", "PLAINTEXT")].into_iter().chain(setup.listeners.iter().copied()).collect();
+        let addresses: Vec<String> =
+            all.iter().zip(&self.ports).map(|((name, _), port)| format!("{name}://127.0.0.1:{port}")).collect();
+        let protocols: Vec<String> = all.iter().map(|(name, protocol)| format!("{name}:{protocol}")).collect();
+        let (addresses, protocols) = (addresses.join(","), protocols.join(","));
         let mut text = format!(
             "process.roles=broker,controller\nnode.id={id}\ncontroller.quorum.voters={voters}\n\
-             listeners=PLAINTEXT://127.0.0.1:{port},CONTROLLER://127.0.0.1:{controller}\n\
-             advertised.listeners=PLAINTEXT://127.0.0.1:{port}\ninter.broker.listener.name=PLAINTEXT\n\
-             controller.listener.names=CONTROLLER\nlistener.security.protocol.map=PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT\n\
+             listeners={addresses},CONTROLLER://127.0.0.1:{controller}\n\
+             advertised.listeners={addresses}\ninter.broker.listener.name=PLAINTEXT\n\
+             controller.listener.names=CONTROLLER\nlistener.security.protocol.map=CONTROLLER:PLAINTEXT,{protocols}\n\
              log.dirs={folder}/data\n\
              offsets.topic.replication.factor={replicas}\ntransaction.state.log.replication.factor={replicas}\n\
              transaction.state.log.min.isr={in_sync}\nshare.coordinator.state.topic.replication.factor={replicas}\n\
@@ -96,7 +122,7 @@ impl Node {
              group.initial.rebalance.delay.ms=0\ntransaction.abort.timed.out.transaction.cleanup.interval.ms=500\n\
              controlled.shutdown.enable=false\n",
         );
-        for (key, value) in more {
+        for (key, value) in &setup.properties {
             writeln!(text, "{key}={value}").expect("text grows");
         }
         fs::write(self.folder.join("server.properties"), text).expect("writing into a folder just made");

@@ -9,6 +9,7 @@ use ahash::RandomState;
 use highwater_plan::{Diagnostic, Field, OptionReader};
 use highwater_schemas::{Answer, Credentials, Kind, Registry, RegistryConfig, RegistryError, Schema, Schemas};
 
+use crate::resolved;
 use crate::source::Waker;
 
 /// The options that say where a registry is.
@@ -50,11 +51,12 @@ impl Subjects {
                 None => Ok(None),
             };
         };
-        let option = |key: &str| reader.optional(key).map(str::to_owned);
-        let (user, token) = (option("schema_registry.user"), option("schema_registry.token"));
+        let place = reader.entry("schema_registry").and_then(|entry| entry.value_span);
+        let option = |key: &str| reader.entry(key).map(|entry| Ok(resolved(entry, place)?.into_owned())).transpose();
+        let (user, token) = (option("schema_registry.user")?, option("schema_registry.token")?);
         let credentials = match (user, token) {
             (Some(_), Some(_)) => return Err(reader.invalid("schema_registry.user", "a user or a token, not both")),
-            (Some(user), None) => Some(Credentials::Basic(user, option("schema_registry.password").unwrap_or_default())),
+            (Some(user), None) => Some(Credentials::Basic(user, option("schema_registry.password")?.unwrap_or_default())),
             (None, token) => token.map(Credentials::Bearer),
         };
         let ca = reader.optional("schema_registry.ca").map(|path| {

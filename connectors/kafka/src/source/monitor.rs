@@ -122,7 +122,8 @@ impl Events {
 
     /// Takes in what librdkafka reports every second.
     fn report(&self, report: &Report) {
-        let is_up = |leader: i32| report.brokers.values().any(|broker| broker.nodeid == leader && broker.state == "UP");
+        // A broker that is only known by its address has the number that stands for no leader.
+        let state_of = |leader: i32| report.brokers.values().find(|broker| leader >= 0 && broker.nodeid == leader);
         for watch in self.watches() {
             let (topic, number) = &watch.place;
             let partition = report.topics.get(&**topic).and_then(|topic| topic.partitions.get(&number.to_string()));
@@ -133,10 +134,11 @@ impl Events {
             state.end = known(end).or(state.end);
             state.begin = known(partition.lo_offset).or(state.begin);
             state.reached = known(partition.eof_offset).or(state.reached);
-            if is_up(partition.leader) {
+            let broker = state_of(partition.leader).map_or("DOWN", |broker| &broker.state);
+            if broker == "UP" {
                 drop(state);
                 watch.back();
-            } else {
+            } else if matches!(broker, "INIT" | "DOWN" | "TRY_CONNECT" | "CONNECT") {
                 // Twice: at first, and while leaders change, nobody is connected for a moment.
                 state.unreached += 1;
                 let away = state.unreached >= 2;
@@ -297,4 +299,46 @@ enum Answer {
 
 fn is_gone(error: &KafkaError) -> bool {
     error.rdkafka_error_code().is_some_and(is_unknown)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::AtomicUsize;
+
+    use super::*;
+
+    #[test]
+    fn a_partition_is_away_while_its_leader_is_not_up() {
+        let events = Events::default();
+        let woken = Arc::new(AtomicUsize::new(0));
+        let count = Arc::clone(&woken);
+        let waker: Waker = Arc::new(move || {
+            count.fetch_add(1, Ordering::Relaxed);
+        });
+        let watch = events.watch(&("t".into(), 0), waker);
+        let away = |leader: i32, state: &str| {
+            let offsets = r#""lo_offset":0,"hi_offset":9,"ls_offset":9,"eof_offset":9"#;
+            let broker = format!(r#"{{"nodeid":1,"state":"{state}"}}"#);
+            // What a client began with, and is connected to.
+            let known_by_address = r#"{"nodeid":-1,"state":"UP"}"#;
+            events.stats_raw(
+                format!(
+                    r#"{{"brokers":{{"a":{known_by_address},"b":{broker}}},
+                        "topics":{{"t":{{"partitions":{{"0":{{"leader":{leader},{offsets}}}}}}}}}}}"#
+                )
+                .as_bytes(),
+            );
+            watch.state().away.is_some()
+        };
+        assert!(!away(1, "UP"));
+        for (leader, state) in [(-1, "UP"), (1, "DOWN"), (1, "TRY_CONNECT"), (2, "UP")] {
+            assert!(!away(leader, state), "not at once: {leader} {state}");
+            assert!(away(leader, state), "{leader} {state}");
+            // What is being connected to is neither up nor down.
+            assert!(away(1, "APIVERSION_QUERY"));
+            assert!(!away(1, "UP"));
+            assert!(!away(1, "AUTH_REQ") && !away(1, "AUTH_REQ") && !away(1, "AUTH_REQ"));
+        }
+        assert_eq!(woken.load(Ordering::Relaxed), 8);
+    }
 }

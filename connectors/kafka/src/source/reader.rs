@@ -35,6 +35,8 @@ pub(super) struct Reader {
     /// Whether librdkafka said that the log's end is reached, and nothing came after.
     at_end: bool,
     finished: bool,
+    /// Whether librdkafka has given up reading because of its position.
+    halted: bool,
     /// [`super::monitor::State::returns`] when it was last looked at.
     returns: u64,
     /// What to say once the rows before it are given.
@@ -125,6 +127,7 @@ impl Reader {
             finished: end.is_some_and(|end| position.unwrap_or(0) >= end),
             end,
             at_end: false,
+            halted: false,
             returns: 0,
             failure: None,
             place,
@@ -190,7 +193,21 @@ impl Reader {
         self.at_end = false;
         self.held = None;
         let position = self.position.map_or(rdkafka::Offset::Beginning, rdkafka::Offset::Offset);
-        if let Err(error) = self.kafka.consumer.seek(&self.place.0, self.place.1, position, Duration::ZERO) {
+        let consumer = &self.kafka.consumer;
+        let (topic, number) = (&*self.place.0, self.place.1);
+        let anew = || {
+            if !self.halted {
+                return consumer.seek(topic, number, position, Duration::ZERO);
+            }
+            // What does not read cannot be sought, and nobody says so.
+            let mut list = TopicPartitionList::with_capacity(1);
+            list.add_partition_offset(topic, number, position)?;
+            consumer.incremental_unassign(&list)?;
+            consumer.incremental_assign(&list)
+        };
+        let begun = anew();
+        self.halted = false;
+        if let Err(error) = begun {
             let message = format!("reading partition {} of topic '{}' again: {error}", self.place.1, self.place.0);
             self.failure = Some(SourceError::passing(message));
         }
@@ -257,6 +274,10 @@ impl PartitionReader for Reader {
             }
         }
         if let Some(error) = failed {
+            self.halted |= matches!(
+                error.rdkafka_error_code(),
+                Some(RDKafkaErrorCode::AutoOffsetReset | RDKafkaErrorCode::OffsetOutOfRange)
+            );
             self.failure = self.failed(&error);
         }
         if empty && self.at_end {

@@ -4,6 +4,8 @@
 
 mod avro;
 mod broker;
+mod mock;
+mod secure;
 mod sink;
 mod source;
 mod support;

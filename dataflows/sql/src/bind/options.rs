@@ -2,7 +2,7 @@
 //!
 //! Only names whose meaning is the same are known here; anything else reaches the connector, which says what it takes.
 
-use highwater_plan::{OptionEntry, Options, SourceKind, Span};
+use highwater_plan::{Diagnostic, OptionEntry, Options, SourceKind, Span, is_reference, is_secret};
 
 use super::Binder;
 
@@ -72,6 +72,17 @@ impl Binder {
         }
         Options { entries, span: Some(span) }
     }
+}
+
+/// What to say of secrets that stand in the text.
+pub(super) fn written_secrets(options: &Options) -> impl Iterator<Item = Diagnostic> {
+    let written = options.entries.iter().filter(|entry| is_secret(&entry.key) && !is_reference(&entry.value));
+    written.map(|entry| {
+        let message = format!("the secret '{}' stands in the job's text, which its checkpoints keep", entry.key);
+        Diagnostic::warning("secret-in-text", message)
+            .at(entry.key_span.or(options.span))
+            .help("refer to it: '${env:NAME}' is a variable of the environment, '${file:PATH}' what stands in a file")
+    })
 }
 
 /// The entries under our names.
