@@ -26,7 +26,7 @@ pub fn fold<'a>(changes: impl IntoIterator<Item = &'a TableState>, complete: boo
 /// compared.
 ///
 /// Shape: rows with positive multiplicities, an equal row perhaps again; of entries one row per key.
-pub(super) fn content<'a>(changes: impl IntoIterator<Item = &'a TableState>, spread: &Spread, workers: usize) -> Vec<Vec<Delta>> {
+pub(super) fn content(changes: &[TableState], spread: &Spread, workers: usize) -> Vec<Vec<Delta>> {
     let settled = settle(gather(changes), true, false, usize::MAX);
     let is_cut = workers > 1 && !matches!(spread, Spread::Everywhere | Spread::One);
     if !is_cut {

@@ -1,12 +1,13 @@
 //! What a job starts from: the state of checkpoints, for any number of workers.
 
 use std::collections::{BTreeMap, HashMap};
+use std::convert::Infallible;
 use std::sync::{Mutex, PoisonError};
 
 use super::fold::content;
 use super::{Checkpoint, Clock, OperatorId, Positions, Spread, TableState};
 use crate::keys::array_bytes;
-use crate::parallel::in_parallel;
+use crate::parallel::as_they_come;
 use crate::{Delta, Time};
 
 /// A job's state as of an epoch.
@@ -28,52 +29,66 @@ pub struct Restore {
 /// An operator's tables.
 type Tables = BTreeMap<u32, Table>;
 
+/// How many tables are put together at a time, each by all cores.
+const TABLES_AT_ONCE: usize = 2;
+
 /// A table, cut for the workers.
 #[derive(Debug)]
 struct Table {
     /// One worker has all.
     at_home: bool,
-    rows: usize,
-    bytes: usize,
     parts: Vec<Vec<Delta>>,
 }
 
 impl Restore {
     /// The state after the last of these checkpoints, which follow each other from the job's beginning, for a job on so many
     /// workers. `None` if there are none.
-    ///
-    /// Cost:  a hash per row of tables from which something was taken back; tables are put together by as many threads as there
-    ///        are cores, a large one by all of them.
     pub fn new(checkpoints: &[Checkpoint], workers: usize) -> Option<Self> {
         let last = checkpoints.last()?;
-        let mut changes: BTreeMap<(&OperatorId, u32), Vec<&TableState>> = BTreeMap::new();
+        let mut tables: BTreeMap<(&OperatorId, u32), Vec<TableState>> = BTreeMap::new();
         for state in checkpoints.iter().flat_map(|checkpoint| &checkpoint.states) {
-            state.tables.iter().for_each(|table| changes.entry((&state.operator, table.table)).or_default().push(table));
+            for table in &state.tables {
+                tables.entry((&state.operator, table.table)).or_default().push(table.clone());
+            }
         }
-        let mut tables: HashMap<OperatorId, Tables> = HashMap::new();
-        let put_together = |changes: &Vec<&TableState>| {
-            let spread = &changes[0].spread;
-            let parts = content(changes.iter().copied(), spread, workers);
+        let tables = tables.into_iter().map(|((operator, _), changes)| Ok::<_, Infallible>((operator.clone(), changes)));
+        let restore = Restore::of_tables(tables, workers).unwrap_or_else(|never| match never {});
+        Some(restore.as_of(last.epoch, last.positions.clone(), last.clock.clone()))
+    }
+
+    /// The state that these tables come to, for a job on so many workers: each with all of its changes, oldest first, under its
+    /// operator. While further tables come those that are there are put together.
+    ///
+    /// Cost:  a hash per row of tables from which something was taken back; all cores take part.
+    /// Errors: the first that comes instead of a table.
+    pub fn of_tables<E>(
+        tables: impl Iterator<Item = Result<(OperatorId, Vec<TableState>), E>>,
+        workers: usize,
+    ) -> Result<Self, E> {
+        let tables = tables.filter(|table| !matches!(table, Ok((_, changes)) if changes.is_empty()));
+        let together = as_they_come(tables, TABLES_AT_ONCE, |(operator, changes)| {
+            let (number, spread) = (changes[0].table, changes[0].spread.clone());
+            let parts = content(&changes, &spread, workers);
             // Of what every worker has the first one's counts.
             let counted = if matches!(spread, Spread::Everywhere | Spread::One) { 1 } else { workers };
             let counted = || parts[..counted].iter().flatten();
-            let rows = counted().map(Delta::len).sum();
-            let bytes = counted().flat_map(|delta| delta.rows.columns()).map(array_bytes).sum();
-            Table { at_home: *spread == Spread::One, rows, bytes, parts }
-        };
-        let mut changes: Vec<_> = changes.into_iter().collect();
-        // The largest first, so that it is not what all others wait for.
-        let rows = |changes: &[&TableState]| changes.iter().flat_map(|table| &table.changes).map(Delta::len).sum::<usize>();
-        changes.sort_by_cached_key(|(_, changes)| std::cmp::Reverse(rows(changes)));
-        let together = in_parallel(&changes, usize::MAX, |(_, changes)| put_together(changes));
-        let (mut rows, mut bytes) = (0, 0);
-        for (&((operator, number), _), table) in changes.iter().zip(together) {
-            rows += table.rows as u64;
-            bytes += table.bytes as u64;
-            tables.entry(operator.clone()).or_default().insert(number, table);
+            let rows: usize = counted().map(Delta::len).sum();
+            let bytes: usize = counted().flat_map(|delta| delta.rows.columns()).map(array_bytes).sum();
+            (operator, number, rows as u64, bytes as u64, Table { at_home: spread == Spread::One, parts })
+        })?;
+        let mut restore = Restore::default();
+        let mut tables: HashMap<OperatorId, Tables> = HashMap::new();
+        for (operator, number, rows, bytes, table) in together {
+            restore.rows += rows;
+            restore.bytes += bytes;
+            tables.entry(operator).or_default().insert(number, table);
         }
-        let (epoch, clock, positions) = (last.epoch, last.clock.clone(), last.positions.clone());
-        Some(Restore { epoch, clock, positions, rows, bytes, tables: Mutex::new(tables) })
+        Ok(Restore { tables: Mutex::new(tables), ..restore })
+    }
+
+    /// The state as of an epoch, at which the sources stood here and had said this of time.
+    pub fn as_of(self, epoch: Time, positions: Positions, clock: Clock) -> Self {
+        Restore { epoch, positions, clock, ..self }
     }
 
     /// What a worker's part of an operator keeps, by table. `home`: the worker that has all of what one worker has. It is given
@@ -82,7 +97,7 @@ impl Restore {
         let mut tables = self.tables.lock().unwrap_or_else(PoisonError::into_inner);
         let Some(tables) = tables.get_mut(operator) else { return Vec::new() };
         let mut taken = vec![Vec::new(); tables.keys().next_back().map_or(0, |last| *last as usize + 1)];
-        for (number, Table { at_home, parts, .. }) in tables {
+        for (number, Table { at_home, parts }) in tables {
             let part = std::mem::take(&mut parts[worker]);
             if !*at_home || worker == home {
                 taken[*number as usize] = part;
