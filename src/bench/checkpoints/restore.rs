@@ -45,7 +45,7 @@ const ORDERS: usize = 4;
 /// How many files the changes are in.
 const INCREMENTS: usize = 4;
 
-/// How often it is looked whether what was loaded is one file by now, and after what time again.
+/// How often it is looked whether files have been folded, and after what time again.
 const FOLDS_MAX: usize = 10_000;
 const FOLD_LOOK: Duration = Duration::from_millis(50);
 
@@ -133,7 +133,7 @@ impl RestoreBench {
             let ids: Vec<usize> = (start..rows.min(start + STEP_ROWS)).collect();
             job.give(ids.chunks(BATCH_ROWS).map(|ids| ("orders", self.order_batch(ids, customers, 0))))?;
         }
-        // As in a job that has run for a while: what was loaded is one file, and the changes since are several.
+        // As in a job that has run for a while: files have been folded, and what changed since is in several more.
         let (mut most, mut left) = (0, FOLDS_MAX);
         while most <= file_bytes(&job)? {
             most = most.max(file_bytes(&job)?);
