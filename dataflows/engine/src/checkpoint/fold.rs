@@ -79,6 +79,9 @@ impl Settled {
             }
         }
         let part = |rows: Vec<u32>| {
+            if self.diffs.is_none() && rows.len() == delta.len() {
+                return delta.clone();
+            }
             let rows = UInt32Array::from(rows);
             let Some(diffs) = &self.diffs else { return delta.take(&rows) };
             let taken = Delta::insert(delta.rows.clone()).take(&rows).rows;
@@ -127,12 +130,14 @@ fn settle(changes: Changes, complete: bool, once: bool, threads: usize) -> Vec<S
     }
     for settled in &mut settled {
         if !only_adds(&settled.delta) {
-            let least = if form != Form::Rows && complete { 0 } else { Diff::MIN };
-            settled.diffs().iter_mut().for_each(|diff| *diff = (*diff).max(least));
+            // Rows that are there no times are nothing, and neither are removals of what nothing is left of.
+            let diffs = settled.diffs();
+            if form != Form::Rows && complete {
+                diffs.iter_mut().for_each(|diff| *diff = (*diff).max(0));
+            }
         }
         if let Some((column, bound)) = freed {
-            let column = settled.delta.rows.column(column).clone();
-            free(settled, &column, bound);
+            free(settled, column, bound);
         }
     }
     settled
@@ -175,19 +180,22 @@ fn gather<'a>(changes: impl IntoIterator<Item = &'a TableState>) -> Changes {
     gathered
 }
 
-/// Takes away the rows whose value is at most `bound`.
-fn free(settled: &mut Settled, column: &ArrayRef, bound: i64) {
-    let mut keep = |value: &dyn Fn(usize) -> i64| {
-        for row in (0..column.len()).filter(|row| column.is_valid(*row) && value(*row) <= bound) {
-            settled.diffs()[row] = 0;
-        }
+/// Takes away the rows whose value in a column is at most `bound`.
+fn free(settled: &mut Settled, column: usize, bound: i64) {
+    let column = settled.delta.rows.column(column);
+    let freed = |value: &dyn Fn(usize) -> i64| -> Vec<usize> {
+        (0..column.len()).filter(|row| column.is_valid(*row) && value(*row) <= bound).collect()
     };
-    match column.as_primitive_opt::<Int64Type>() {
-        Some(integers) => keep(&|row| integers.value(row)),
+    let freed = match column.as_primitive_opt::<Int64Type>() {
+        Some(integers) => freed(&|row| integers.value(row)),
         None => {
             let times = Micros::new(column).expect("operators free rows by integers and timestamps");
-            keep(&|row| times.value(row));
+            freed(&|row| times.value(row))
         }
+    };
+    if !freed.is_empty() {
+        let diffs = settled.diffs();
+        freed.into_iter().for_each(|row| diffs[row] = 0);
     }
 }
 
