@@ -2,9 +2,11 @@
 //!
 //! Equal is what is the same value for value: NULL is equal to NULL, -0.0 is not 0.0.
 
-use arrow::array::{Array, ArrayRef, BooleanArray, DynComparator, make_comparator};
+use arrow::array::{Array, ArrayRef, ArrowNativeTypeOp, AsArray, BooleanArray, DynComparator, make_comparator};
 use arrow::compute::kernels::cmp::not_distinct;
 use arrow::compute::{self, SortOptions};
+use arrow::datatypes::DataType;
+use arrow::downcast_primitive_array;
 use hashbrown::HashTable;
 use hashbrown::hash_table::Entry;
 
@@ -129,6 +131,28 @@ pub(crate) fn same_values(left: &ArrayRef, right: &ArrayRef) -> BooleanArray {
     }
     let compare = make_comparator(left, right, SortOptions::default()).expect("planners allow only columns that can be compared");
     BooleanArray::from_iter((0..left.len()).map(|row| Some(compare(row, row).is_eq())))
+}
+
+/// Whether two values of columns of one type are equal.
+pub(crate) fn same_value(one: &ArrayRef, row: usize, other: &ArrayRef, other_row: usize) -> bool {
+    let (one, other) = (one.as_ref(), other.as_ref());
+    let valid = || match (one.is_valid(row), other.is_valid(other_row)) {
+        (true, true) => None,
+        (first, second) => Some(first == second),
+    };
+    match one.data_type() {
+        DataType::Utf8 => {
+            valid().unwrap_or_else(|| one.as_string::<i32>().value(row) == other.as_string::<i32>().value(other_row))
+        }
+        DataType::Boolean => valid().unwrap_or_else(|| one.as_boolean().value(row) == other.as_boolean().value(other_row)),
+        _ => downcast_primitive_array! {
+            (one, other) => valid().unwrap_or_else(|| one.value(row).is_eq(other.value(other_row))),
+            _ => {
+                let compare = make_comparator(one, other, SortOptions::default());
+                compare.expect("planners allow only columns that can be compared")(row, other_row).is_eq()
+            }
+        },
+    }
 }
 
 #[cfg(test)]

@@ -21,6 +21,7 @@ pub(crate) mod place;
 pub(crate) mod preaggregate;
 pub(crate) mod recursion;
 pub(crate) mod replace;
+pub(crate) mod rows;
 pub(crate) mod session;
 pub(crate) mod set_operation;
 pub(crate) mod sides;

@@ -3,17 +3,15 @@
 //! An insertion replaces the key's row, a retraction deletes it whatever its other columns say. Within an epoch the last row
 //! of a key by its [place](super::place) counts, and only the difference to the row before the epoch goes on.
 
-mod rows;
-
 use std::sync::Arc;
 
 use arrow::array::{Array, ArrayRef, BooleanArray, Int64Array, RecordBatch, UInt64Array};
 use arrow::compute;
 use arrow::datatypes::{DataType, SchemaRef};
 
-use self::rows::Rows;
 use super::epoch::EpochLogic;
 use super::place::split_places;
+use super::rows::Rows;
 use crate::checkpoint::Keeps;
 use crate::equal::{Place, same_values};
 use crate::keys::Keys;
@@ -114,7 +112,7 @@ impl EpochLogic for Upsert {
             }
         }
         let olds = both.iter().map(|(_, old, _)| *old).chain(deleted.iter().map(|(_, old)| *old));
-        let old = self.rows.gather(olds, self.schema.fields().len());
+        let old = self.rows.gather(olds, 0..self.schema.fields().len());
         let news = both.iter().map(|(_, _, new)| *new).chain(added.iter().map(|(_, new)| *new));
         let new = of_batches(&deltas, news);
         let differ = differing(&old, &new, both.len());
