@@ -27,7 +27,8 @@ use std::sync::{Mutex, MutexGuard};
 pub use self::fold::fold;
 pub use self::relations::LOG_COLUMNS;
 pub(crate) use self::relations::SideRelations;
-pub use self::restore::Restore;
+pub(crate) use self::restore::Wants;
+pub use self::restore::{GivenBack, Restore};
 pub(crate) use self::saving::{Keeps, Saved, Saving, is_replaying};
 use crate::{Delta, Time};
 

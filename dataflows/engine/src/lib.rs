@@ -34,7 +34,7 @@ mod watermark;
 mod words;
 
 pub use checkpoint::{
-    Checkpoint, CheckpointDone, Clock, Form, KeptFrom, KeptOperator, LOG_COLUMNS, OperatorId, OperatorState, Positions, Restore,
+    Checkpoint, CheckpointDone, Clock, Form, GivenBack, KeptFrom, KeptOperator, LOG_COLUMNS, OperatorId, OperatorState, Positions, Restore,
     Spread, TableState, fold,
 };
 pub use delta::{Delta, OriginRows};

@@ -14,14 +14,14 @@ mod record;
 mod restore;
 
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::{TryRecvError, channel};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
 use arrow::datatypes::SchemaRef;
 use highwater_connectors::source::{Offset, PartitionId};
-use highwater_engine::{Checkpoint, JobHandle, JobState, Positions, Restore, Time};
+use highwater_engine::{Checkpoint, GivenBack, JobHandle, JobState, Positions, Restore, Time};
 use highwater_store::{Checkpoint as Stored, Fold, Keep, Policy, Section, StoreError, Writer};
 use highwater_turns::{JoinHandle, Point, crash_point, spawn};
 
@@ -150,21 +150,26 @@ pub enum CheckpointError {
 
 /// What is known of a job's checkpoints, written by their thread, read by anyone.
 #[derive(Debug)]
-pub(crate) struct CheckpointStatus(Mutex<CheckpointInfo>);
+pub(crate) struct CheckpointStatus {
+    info: Mutex<CheckpointInfo>,
+    /// Operators are given their state back after this was made.
+    given: Arc<GivenBack>,
+}
 
 impl CheckpointStatus {
     pub(crate) fn new(location: String, state: Option<&Restore>) -> Self {
-        CheckpointStatus(Mutex::new(CheckpointInfo {
-            location,
-            restored: state.map(|state| state.epoch),
-            restored_rows: state.map_or(0, |state| state.rows),
-            restored_bytes: state.map_or(0, |state| state.bytes),
-            ..CheckpointInfo::default()
-        }))
+        let info = CheckpointInfo { location, restored: state.map(|state| state.epoch), ..CheckpointInfo::default() };
+        let given = state.map(|state| Arc::clone(&state.given)).unwrap_or_default();
+        CheckpointStatus { info: Mutex::new(info), given }
+    }
+
+    pub(crate) fn info(&self) -> CheckpointInfo {
+        let of = |count: &AtomicU64| count.load(Ordering::Relaxed);
+        CheckpointInfo { restored_rows: of(&self.given.rows), restored_bytes: of(&self.given.bytes), ..self.lock().clone() }
     }
 
     pub(crate) fn lock(&self) -> MutexGuard<'_, CheckpointInfo> {
-        self.0.lock().expect("statuses are written without panicking")
+        self.info.lock().expect("statuses are written without panicking")
     }
 }
 

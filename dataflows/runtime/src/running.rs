@@ -140,7 +140,7 @@ impl RunningJob {
 
     /// How its checkpoints are; `None` if it has none.
     pub fn checkpoints(&self) -> Option<CheckpointInfo> {
-        self.checkpoints.as_ref().map(|status| status.lock().clone())
+        self.checkpoints.as_ref().map(|status| status.info())
     }
 
     /// Saves and publishes all epochs up to the one that is closed now, or waits until `timeout` has passed; whether all are.

@@ -27,13 +27,27 @@ pub fn fold<'a>(changes: impl IntoIterator<Item = &'a TableState>, complete: boo
 ///
 /// Shape: rows with positive multiplicities, an equal row perhaps again; of entries one row per key.
 pub(super) fn content(changes: &[TableState], spread: &Spread, workers: usize) -> Vec<Vec<Delta>> {
-    let settled = settle(gather(changes), true, false, usize::MAX);
+    cut(&settle(gather(changes), true, false, usize::MAX), spread, workers)
+}
+
+/// All these changes of a table, oldest first, cut for so many workers; without rows that are no longer needed.
+pub(super) fn changes_of(changes: &[TableState], spread: &Spread, workers: usize) -> Vec<Vec<Delta>> {
+    let Changes { deltas, freed, .. } = gather(changes);
+    let mut settled: Vec<_> = deltas.into_iter().map(|delta| Settled { delta, diffs: None }).collect();
+    if let Some((column, bound)) = freed {
+        settled.iter_mut().for_each(|settled| free(settled, column, bound));
+    }
+    cut(&settled, spread, workers)
+}
+
+/// The workers' parts of what is left of some changes.
+fn cut(settled: &[Settled], spread: &Spread, workers: usize) -> Vec<Vec<Delta>> {
     let is_cut = workers > 1 && !matches!(spread, Spread::Everywhere | Spread::One);
     if !is_cut {
-        return vec![in_larger(in_parallel(&settled, usize::MAX, Settled::whole)); workers];
+        return vec![in_larger(in_parallel(settled, usize::MAX, Settled::whole)); workers];
     }
     let mut parts: Vec<Vec<Delta>> = vec![Vec::new(); workers];
-    for cut in in_parallel(&settled, usize::MAX, |settled| settled.cut(spread, workers)) {
+    for cut in in_parallel(settled, usize::MAX, |settled| settled.cut(spread, workers)) {
         parts.iter_mut().zip(cut).for_each(|(part, delta)| part.push(delta));
     }
     parts.into_iter().map(in_larger).collect()
@@ -203,21 +217,22 @@ fn only_adds(delta: &Delta) -> bool {
     delta.diff_values().is_none_or(|diffs| diffs.iter().all(|diff| *diff > 0))
 }
 
-/// Puts small batches together: what a job got in many epochs, it is given back in few batches.
+/// Puts small batches together, in their order: what a job got in many epochs, it is given back in few batches.
 fn in_larger(deltas: Vec<Delta>) -> Vec<Delta> {
     const ROWS: usize = 8_192;
     let (mut larger, mut small, mut rows) = (Vec::new(), Vec::new(), 0);
     for delta in deltas.into_iter().filter(|delta| !delta.is_empty()) {
-        if delta.len() >= ROWS / 4 {
+        let is_large = delta.len() >= ROWS / 4;
+        if !small.is_empty() && (is_large || rows >= ROWS) {
+            larger.push(together(&mut small));
+            rows = 0;
+        }
+        if is_large {
             larger.push(delta);
             continue;
         }
         rows += delta.len();
         small.push(delta);
-        if rows >= ROWS {
-            larger.push(together(&mut small));
-            rows = 0;
-        }
     }
     if !small.is_empty() {
         larger.push(together(&mut small));

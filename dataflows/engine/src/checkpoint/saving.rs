@@ -3,6 +3,7 @@
 use std::cell::{Cell, RefCell};
 use std::sync::Arc;
 
+use super::restore::{Given, GivenSize};
 use super::{Checkpoints, Form, KeptFrom, KeptOperator, OperatorId, OperatorState, Slot, Spread, TableState};
 use crate::operator::epoch::EpochLogic;
 use crate::operator::exchange::Route;
@@ -80,10 +81,11 @@ impl Saving {
             }
         };
         if let Some(restore) = &checkpoints.restore {
-            let tables = restore.take(&id, stats.worker, home(routes));
+            let given = restore.take(&id, stats.worker, home(routes), logic.wants());
+            let sizes: Vec<GivenSize> = given.iter().map(Given::size).collect();
+            let mut tables: Vec<Vec<Delta>> = given.into_iter().map(|table| table.deltas).collect();
             replaying(|| {
                 if tables.iter().any(|table| !table.is_empty()) {
-                    let mut tables = tables;
                     tables.resize_with(tables.len().max(routes.len()), Vec::new);
                     logic.load(restore.epoch, &mut tables);
                 }
@@ -91,6 +93,7 @@ impl Saving {
             });
             let (rows, bytes) = logic.state();
             stats.holds(rows, bytes);
+            sizes.iter().for_each(|size| restore.given.count(size, rows));
         }
         if checkpoints.enabled {
             if keeps == Keeps::Inputs {
@@ -124,7 +127,7 @@ impl Saving {
         let id = OperatorId { node: stats.node, name: stats.name.clone() };
         let (slot, id) = checkpoints.register(stats.worker, id, KeptFrom::Output, &route);
         let restore = checkpoints.restore.as_ref();
-        let had = restore.and_then(|restore| restore.take(&id, stats.worker, 0).into_iter().next()).unwrap_or_default();
+        let had = restore.map(|restore| restore.take_content(&id, stats.worker)).unwrap_or_default();
         let last = restore.map_or(0, |restore| restore.epoch);
         let (spread, log) = (vec![Spread::ByColumns(route.to_vec())], vec![Vec::new()]);
         let saving = Saving {

@@ -12,7 +12,7 @@ use super::epoch::EpochLogic;
 use super::groups::{Failed, Groups, PartialColumns, Results};
 use super::lives::TimeToLive;
 use super::sides::Errors;
-use crate::checkpoint::{Keeps, Saved, Spread};
+use crate::checkpoint::{Keeps, Saved, Spread, Wants};
 use crate::{Delta, Time};
 
 /// `GROUP BY` without windows.
@@ -97,8 +97,15 @@ impl EpochLogic for Grouped {
             _ => {
                 let mut numbers = Vec::new();
                 tables[0].iter().for_each(|delta| self.groups.accumulate(delta, &mut numbers));
+                if !self.unit {
+                    self.groups.forget_empty();
+                }
             }
         }
+    }
+
+    fn wants(&self) -> Wants {
+        if self.keeps() == Keeps::Inputs { Wants::Changes } else { Wants::Content }
     }
 
     fn apply(&mut self, epoch: Time, inputs: &mut [Vec<Delta>], _watermarks: Option<&[i64]>, output: &mut Vec<Delta>) {

@@ -18,7 +18,7 @@ use timely::dataflow::operators::{Capability, InputCapability};
 use timely::progress::frontier::MutableAntichain;
 
 use crate::alarm::Alarm;
-use crate::checkpoint::{Keeps, KeptFrom, Saved, Saving};
+use crate::checkpoint::{Keeps, KeptFrom, Saved, Saving, Wants};
 use crate::delta::Parcel;
 use crate::operator::DeltaStream;
 use crate::operator::clock::{ClockStream, TickStream};
@@ -48,6 +48,12 @@ pub(crate) trait EpochLogic {
     /// all had come at once: nothing was given, no watermark is known. What that gives is not given again.
     fn load(&mut self, epoch: Time, tables: &mut [Vec<Delta>]) {
         self.apply(epoch, tables, None, &mut Vec::new());
+    }
+
+    /// How [`EpochLogic::load`] wants its tables: one that wants the changes takes rows back that were given, in any order within
+    /// what the job did between two checkpoints, and is in the end as if they had never been.
+    fn wants(&self) -> Wants {
+        Wants::Content
     }
 
     /// All that was saved is loaded, and these are the watermarks as of `epoch`.

@@ -453,6 +453,13 @@ impl Groups {
         Some((kept, kept_numbers))
     }
 
+    /// Forgets groups that have no rows.
+    pub(crate) fn forget_empty(&mut self) {
+        let mut numbers = self.keys.numbers();
+        numbers.retain(|number| self.rows[*number as usize] == 0);
+        numbers.into_iter().for_each(|number| self.forget(number));
+    }
+
     fn forget(&mut self, number: u32) {
         self.accumulators.clear(number);
         self.keys.remove(number);

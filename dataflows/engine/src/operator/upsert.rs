@@ -11,8 +11,8 @@ use arrow::datatypes::{DataType, SchemaRef};
 
 use super::epoch::EpochLogic;
 use super::place::split_places;
-use super::rows::Rows;
-use crate::checkpoint::Keeps;
+use super::rows::{NOBODY, Rows};
+use crate::checkpoint::{Keeps, Wants};
 use crate::equal::{Place, same_values};
 use crate::keys::Keys;
 use crate::{Delta, Time};
@@ -87,13 +87,31 @@ impl EpochLogic for Upsert {
 
     fn load(&mut self, _epoch: Time, tables: &mut [Vec<Delta>]) {
         self.keys.reserve(tables[0].iter().map(Delta::len).sum());
+        let mut removed = Vec::new();
         for delta in std::mem::take(&mut tables[0]) {
             let mut numbers = Vec::new();
             self.keys.intern(&delta.columns(&self.key), delta.len(), &mut numbers);
             self.rows.make_room(self.keys.bound());
-            self.rows.set(delta.rows.columns().to_vec(), numbers);
+            let batch = self.rows.begin(delta.rows.columns().to_vec(), numbers.len());
+            for (row, number) in numbers.iter_mut().enumerate() {
+                if delta.diff(row) > 0 {
+                    self.rows.put(*number, Place { batch, row: row as u32 });
+                } else {
+                    self.rows.remove(*number);
+                    removed.push(std::mem::replace(number, NOBODY));
+                }
+            }
+            self.rows.end(batch, numbers);
         }
+        removed.sort_unstable();
+        removed.dedup();
+        removed.retain(|number| self.rows.of(*number).is_none());
+        removed.iter().for_each(|number| self.keys.remove(*number));
         self.rows.tidy();
+    }
+
+    fn wants(&self) -> Wants {
+        Wants::Changes
     }
 
     fn apply(&mut self, _epoch: Time, inputs: &mut [Vec<Delta>], _watermarks: Option<&[i64]>, output: &mut Vec<Delta>) {
