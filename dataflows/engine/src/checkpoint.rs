@@ -27,7 +27,6 @@ use std::sync::{Mutex, MutexGuard};
 pub use self::fold::fold;
 pub use self::relations::LOG_COLUMNS;
 pub(crate) use self::relations::SideRelations;
-pub(crate) use self::restore::Wants;
 pub use self::restore::{GivenBack, Restore};
 pub(crate) use self::saving::{Keeps, Saved, Saving, is_replaying};
 use crate::{Delta, Time};
@@ -80,6 +79,8 @@ pub struct KeptOperator {
     pub from: KeptFrom,
     /// Whether its table 0 has all rows that its node gives, and all of their columns.
     pub complete: bool,
+    /// Whether it can be given back all that became of its tables, and put that together itself: otherwise what is in them.
+    pub takes_changes: bool,
 }
 
 /// What the state of an operator follows from.
@@ -288,7 +289,8 @@ impl Checkpoints {
 
     /// Something that keeps state is being built; gives what it is called.
     fn register(&self, worker: usize, id: OperatorId, from: KeptFrom, form: &dyn std::fmt::Debug) -> (Slot, OperatorId) {
-        let kept = KeptOperator { operator: id, form: format!("{form:?}"), from, complete: from == KeptFrom::Output };
+        let (form, complete) = (format!("{form:?}"), from == KeptFrom::Output);
+        let kept = KeptOperator { operator: id, form, from, complete, takes_changes: false };
         self.register_kept(worker, kept)
     }
 

@@ -29,6 +29,7 @@ type Filter<'a> = dyn Fn(&str) -> bool + 'a;
 /// What to read, and with how much haste.
 pub struct ReadOptions<'a> {
     filter: Option<Box<Filter<'a>>>,
+    by_key: bool,
     threads: usize,
     ahead_bytes: u64,
 }
@@ -37,7 +38,7 @@ impl Default for ReadOptions<'_> {
     fn default() -> Self {
         // Some wait for the disk while others decode.
         let threads = thread::available_parallelism().map_or(4, |cores| 2 * usize::from(cores)).min(16);
-        ReadOptions { filter: None, threads, ahead_bytes: 256 << 20 }
+        ReadOptions { filter: None, by_key: false, threads, ahead_bytes: 256 << 20 }
     }
 }
 
@@ -45,6 +46,12 @@ impl<'a> ReadOptions<'a> {
     /// Only sections with keys like these.
     pub fn only(mut self, wanted: impl Fn(&str) -> bool + 'a) -> ReadOptions<'a> {
         self.filter = Some(Box::new(wanted));
+        self
+    }
+
+    /// All sections of a key one after the other, oldest file first: whoever needs a key whole can go on while others are read.
+    pub fn by_key(mut self) -> ReadOptions<'a> {
+        self.by_key = true;
         self
     }
 
@@ -64,6 +71,7 @@ impl<'a> ReadOptions<'a> {
 impl fmt::Debug for ReadOptions<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("ReadOptions")
+            .field("by_key", &self.by_key)
             .field("threads", &self.threads)
             .field("ahead_bytes", &self.ahead_bytes)
             .finish_non_exhaustive()
@@ -117,7 +125,7 @@ struct Queue {
     stopped: bool,
 }
 
-/// Sections in the order in which they were written, oldest file first. Ends after the first error.
+/// Sections in the order in which they were written, oldest file first, or [by key](ReadOptions::by_key). Ends after the first error.
 pub struct Sections {
     shared: Arc<Shared>,
     sequence: u64,
@@ -136,7 +144,7 @@ impl JobStore {
     /// Reads a checkpoint's sections. Errors are like those of [`JobStore::latest`].
     pub fn read(&self, manifest: &Manifest, options: ReadOptions<'_>) -> Result<Sections> {
         let sequence = manifest.sequence;
-        let reads = self.plan(manifest, options.filter.as_deref()).map_err(|error| self.offering(error, Some(sequence)))?;
+        let reads = self.plan(manifest, &options).map_err(|error| self.offering(error, Some(sequence)))?;
         let bytes_total = reads.iter().map(|read| read.range.end - read.range.start).sum();
         let threads = options.threads.clamp(1, reads.len().max(1));
         let (queue, changed) = (Mutex::default(), Condvar::new());
@@ -176,30 +184,33 @@ impl JobStore {
         self.read(manifest, ReadOptions::default())?.try_for_each(|section| section.map(|_| ()))
     }
 
-    fn plan(&self, manifest: &Manifest, filter: Option<&Filter<'_>>) -> Result<Vec<Read>> {
-        let mut reads: Vec<Read> = Vec::new();
+    fn plan(&self, manifest: &Manifest, options: &ReadOptions<'_>) -> Result<Vec<Read>> {
+        let mut wanted = Vec::new();
         for file in &manifest.files {
             let entries = self.index(file)?;
             let file = Arc::new((self.path(&file.path), file.bytes, self.address(&file.path)));
-            for entry in entries {
-                if filter.is_some_and(|filter| !filter(&entry.key)) {
-                    continue;
+            let entries = entries.into_iter().filter(|entry| options.filter.as_ref().is_none_or(|filter| filter(&entry.key)));
+            wanted.extend(entries.map(|entry| (file.clone(), entry)));
+        }
+        if options.by_key {
+            wanted.sort_by(|(_, one), (_, other)| one.key.cmp(&other.key));
+        }
+        let mut reads: Vec<Read> = Vec::new();
+        for (file, entry) in wanted {
+            let end = entry.offset + entry.bytes;
+            match reads.last_mut() {
+                Some(read)
+                    if Arc::ptr_eq(&read.file, &file)
+                        && read.range.end == entry.offset
+                        && end - read.range.start <= READ_BYTES =>
+                {
+                    read.range.end = end;
+                    read.raw_bytes = read.raw_bytes.saturating_add(entry.raw_bytes);
+                    read.entries.push(entry);
                 }
-                let end = entry.offset + entry.bytes;
-                match reads.last_mut() {
-                    Some(read)
-                        if Arc::ptr_eq(&read.file, &file)
-                            && read.range.end == entry.offset
-                            && end - read.range.start <= READ_BYTES =>
-                    {
-                        read.range.end = end;
-                        read.raw_bytes = read.raw_bytes.saturating_add(entry.raw_bytes);
-                        read.entries.push(entry);
-                    }
-                    _ => {
-                        let (file, range, raw_bytes) = (file.clone(), entry.offset..end, entry.raw_bytes);
-                        reads.push(Read { file, range, raw_bytes, entries: vec![entry] });
-                    }
+                _ => {
+                    let (range, raw_bytes) = (entry.offset..end, entry.raw_bytes);
+                    reads.push(Read { file, range, raw_bytes, entries: vec![entry] });
                 }
             }
         }

@@ -18,7 +18,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use arrow::array::Array;
 use arrow::record_batch::RecordBatch;
 use highwater_engine::{
-    Changed, Checkpoint, Engine, EngineConfig, FeedSpec, JobHandle, JobSpec, JobState, Restore, Time, ViewHandle,
+    Changed, Checkpoint, Engine, EngineConfig, FeedSpec, JobHandle, JobSpec, JobState, Restore, Time, ViewHandle, kept_operators,
 };
 use highwater_plan::{Job, OutputNames};
 
@@ -157,7 +157,8 @@ impl Case<'_> {
                 let next =
                     Engine::start(EngineConfig { workers: *workers }).map_err(|error| DriveError::Failed(error.to_string()))?;
                 observed.saved.push(checkpoint);
-                let restore = Restore::new(&observed.saved, *workers);
+                let kept = kept_operators(self.job).map_err(|error| DriveError::Failed(error.to_string()))?;
+                let restore = Restore::new(&observed.saved, *workers, &kept);
                 return self.run(&next, restore, *after, rest, observed);
             }
             let seen = run.through(*after, since, observed);

@@ -38,7 +38,7 @@ impl SideRelations {
             let id = OperatorId { node, name: format!("rows of {name}") };
             let (slot, id) = checkpoints.register(worker, id, KeptFrom::Rows, &"rows");
             let restore = checkpoints.restore.as_ref();
-            let had = restore.map(|restore| restore.take_content(&id, worker)).unwrap_or_default();
+            let had = restore.map(|restore| restore.take_relation(&id, worker)).unwrap_or_default();
             view.resume_log(worker, since, &had, checkpoints.enabled);
             relations.push((slot, id, Arc::clone(view)));
         }

@@ -1,12 +1,14 @@
 //! What a job starts from: the state of checkpoints, for any number of workers.
 
 use std::collections::{BTreeMap, HashMap};
+use std::convert::Infallible;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use super::fold::{changes_of, content};
-use super::{Checkpoint, Clock, Form, OperatorId, OperatorState, Positions, Spread, TableState};
+use super::{Checkpoint, Clock, Form, KeptOperator, OperatorId, Positions, Spread, TableState};
 use crate::keys::array_bytes;
+use crate::parallel::as_they_come;
 use crate::{Delta, Diff, Time};
 
 /// A job's state as of an epoch.
@@ -20,8 +22,7 @@ pub struct Restore {
     pub positions: Positions,
     /// How much of it was given back.
     pub given: Arc<GivenBack>,
-    workers: usize,
-    tables: HashMap<OperatorId, Mutex<BTreeMap<u32, Table>>>,
+    tables: Mutex<HashMap<OperatorId, Tables>>,
 }
 
 /// How much of a state operators were given back.
@@ -33,72 +34,82 @@ pub struct GivenBack {
     pub bytes: AtomicU64,
 }
 
-/// How an operator wants a table that it is given back.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Wants {
-    /// What is in it.
-    Content,
-    /// All that became of it, oldest first: it puts that together itself.
-    Changes,
-}
+/// An operator's tables.
+type Tables = BTreeMap<u32, Table>;
 
-/// A table of an operator.
-#[derive(Debug)]
-enum Table {
-    /// Oldest first.
-    Saved(Vec<TableState>),
-    /// Cut for the workers.
-    Cut(Cut),
-}
+/// How many tables are put together at a time, each by all cores.
+const TABLES_AT_ONCE: usize = 2;
 
+/// A table, cut for the workers.
 #[derive(Debug)]
-struct Cut {
+struct Table {
     spread: Spread,
-    form: Form,
-    parts: Vec<Vec<Delta>>,
+    parts: Vec<Part>,
 }
 
 /// A worker's part of a table.
 #[derive(Debug, Default)]
-pub(crate) struct Given {
+pub(crate) struct Part {
     pub(crate) deltas: Vec<Delta>,
-    /// How many rows they come to, if that can be told of the rows alone.
-    rows: Option<usize>,
-    /// It is another worker's part, too, which counts.
-    is_copy: bool,
+    pub(crate) size: PartSize,
 }
 
-/// What such a part is to be counted as.
-#[derive(Debug)]
-pub(crate) struct GivenSize {
-    /// Of all changes as columns.
+/// What a part comes to.
+#[derive(Debug, Default)]
+pub(crate) struct PartSize {
+    /// As columns, in bytes.
     bytes: usize,
     changes: usize,
+    /// How many rows there are after all changes, if they tell.
     rows: Option<usize>,
-    is_copy: bool,
 }
 
 impl Restore {
     /// The state after the last of these checkpoints, which follow each other from the job's beginning, for a job on so many
-    /// workers. `None` if there are none.
-    pub fn new(checkpoints: &[Checkpoint], workers: usize) -> Option<Self> {
+    /// workers with these operators. `None` if there are none.
+    pub fn new(checkpoints: &[Checkpoint], workers: usize, kept: &[KeptOperator]) -> Option<Self> {
         let last = checkpoints.last()?;
-        let states = checkpoints.iter().flat_map(|checkpoint| checkpoint.states.iter().cloned());
-        Some(Restore::of_states(states, workers).as_of(last.epoch, last.positions.clone(), last.clock.clone()))
+        let mut tables: BTreeMap<(&OperatorId, u32), Vec<TableState>> = BTreeMap::new();
+        for state in checkpoints.iter().flat_map(|checkpoint| &checkpoint.states) {
+            for table in &state.tables {
+                tables.entry((&state.operator, table.table)).or_default().push(table.clone());
+            }
+        }
+        let tables = tables.into_iter().map(|((operator, _), changes)| Ok::<_, Infallible>((operator.clone(), changes)));
+        let restore = Restore::of_tables(tables, workers, kept).unwrap_or_else(|never| match never {});
+        Some(restore.as_of(last.epoch, last.positions.clone(), last.clock.clone()))
     }
 
-    /// The state that these changes come to, oldest first, for a job on so many workers.
-    pub fn of_states(states: impl IntoIterator<Item = OperatorState>, workers: usize) -> Self {
-        let mut tables: HashMap<OperatorId, BTreeMap<u32, Vec<TableState>>> = HashMap::new();
-        for state in states {
-            let of_operator = tables.entry(state.operator).or_default();
-            state.tables.into_iter().for_each(|table| of_operator.entry(table.table).or_default().push(table));
+    /// The state that these tables come to, for a job on so many workers with these operators: each table with all of its
+    /// changes, oldest first, under its operator. While further tables come those that are there are put together.
+    ///
+    /// Cost:  of operators that [want content](KeptOperator::takes_changes) a hash per row of tables from which something was
+    ///        taken back, of others one per row if there are several workers; all cores take part.
+    /// Errors: the first that comes instead of a table.
+    pub fn of_tables<E>(
+        tables: impl Iterator<Item = Result<(OperatorId, Vec<TableState>), E>>,
+        workers: usize,
+        kept: &[KeptOperator],
+    ) -> Result<Self, E> {
+        let tables = tables.filter(|table| !matches!(table, Ok((_, changes)) if changes.is_empty()));
+        let together = as_they_come(tables, TABLES_AT_ONCE, |(operator, changes)| {
+            let (number, spread, form) = (changes[0].table, changes[0].spread.clone(), changes[0].form);
+            let as_changes = kept.iter().any(|kept| kept.takes_changes && kept.operator == operator);
+            let cut = if as_changes { changes_of } else { content };
+            let part = |(worker, deltas): (usize, Vec<Delta>)| {
+                // Of what every worker has the first one's counts.
+                let counts = worker == 0 || spread != Spread::Everywhere;
+                let size = if counts { PartSize::of(&deltas, form, as_changes) } else { PartSize::default() };
+                Part { deltas, size }
+            };
+            let parts = cut(&changes, &spread, workers).into_iter().enumerate().map(part).collect();
+            (operator, number, Table { spread, parts })
+        })?;
+        let mut tables: HashMap<OperatorId, Tables> = HashMap::new();
+        for (operator, number, table) in together {
+            tables.entry(operator).or_default().insert(number, table);
         }
-        let saved = |tables: BTreeMap<u32, Vec<TableState>>| {
-            Mutex::new(tables.into_iter().map(|(number, changes)| (number, Table::Saved(changes))).collect())
-        };
-        let tables = tables.into_iter().map(|(operator, tables)| (operator, saved(tables))).collect();
-        Restore { workers, tables, ..Restore::default() }
+        Ok(Restore { tables: Mutex::new(tables), ..Restore::default() })
     }
 
     /// The state as of an epoch, at which the sources stood here and had said this of time.
@@ -108,74 +119,49 @@ impl Restore {
 
     /// What a worker's part of an operator keeps, by table. `home`: the worker that has all of what one worker has. It is given
     /// once: whoever takes it need not keep it twice.
-    ///
-    /// Cost:  of content a hash per row of tables from which something was taken back; all cores take part.
-    pub(crate) fn take(&self, operator: &OperatorId, worker: usize, home: usize, wants: Wants) -> Vec<Given> {
-        let Some(tables) = self.tables.get(operator) else { return Vec::new() };
-        let mut tables = tables.lock().unwrap_or_else(PoisonError::into_inner);
+    pub(crate) fn take(&self, operator: &OperatorId, worker: usize, home: usize) -> Vec<Part> {
+        let mut tables = self.tables.lock().unwrap_or_else(PoisonError::into_inner);
+        let Some(tables) = tables.get_mut(operator) else { return Vec::new() };
         let mut taken = Vec::new();
-        taken.resize_with(tables.keys().next_back().map_or(0, |last| *last as usize + 1), Given::default);
-        for (number, table) in tables.iter_mut() {
-            let Cut { spread, form, parts } = table.cut(self.workers, wants);
-            if *spread == Spread::One && worker != home {
-                continue;
+        taken.resize_with(tables.keys().next_back().map_or(0, |last| *last as usize + 1), Part::default);
+        for (number, Table { spread, parts }) in tables {
+            let part = std::mem::take(&mut parts[worker]);
+            if *spread != Spread::One || worker == home {
+                taken[*number as usize] = part;
             }
-            let deltas = std::mem::take(&mut parts[worker]);
-            let rows = match (wants, *form) {
-                (Wants::Content, _) => Some(deltas.iter().map(Delta::len).sum()),
-                (Wants::Changes, Form::Rows) => Some(net(&deltas)),
-                (Wants::Changes, Form::Entries { .. }) => None,
-            };
-            taken[*number as usize] = Given { deltas, rows, is_copy: *spread == Spread::Everywhere && worker > 0 };
         }
         taken
     }
 
     /// A worker's part of a relation, which has one table.
-    pub(crate) fn take_content(&self, relation: &OperatorId, worker: usize) -> Vec<Delta> {
-        let Some(table) = self.take(relation, worker, 0, Wants::Content).into_iter().next() else { return Vec::new() };
-        let size = table.size();
-        self.given.count(&size, size.changes);
-        table.deltas
+    pub(crate) fn take_relation(&self, relation: &OperatorId, worker: usize) -> Vec<Delta> {
+        let Some(part) = self.take(relation, worker, 0).into_iter().next() else { return Vec::new() };
+        self.given.count(&part.size, part.size.changes);
+        part.deltas
     }
 }
 
 impl GivenBack {
-    /// A worker was given a part back of which `rows` are there, if the part does not tell itself.
-    pub(crate) fn count(&self, given: &GivenSize, rows: usize) {
-        if given.is_copy || given.changes == 0 {
-            return;
-        }
-        let rows = given.rows.unwrap_or(rows).min(given.changes);
-        self.rows.fetch_add(rows as u64, Ordering::Relaxed);
-        // Changes are of one length, about.
-        self.bytes.fetch_add((given.bytes as f64 * rows as f64 / given.changes as f64) as u64, Ordering::Relaxed);
-    }
-}
-
-impl Table {
-    fn cut(&mut self, workers: usize, wants: Wants) -> &mut Cut {
-        if let Table::Saved(changes) = self {
-            let changes = std::mem::take(changes);
-            let (spread, form) = changes.last().map_or((Spread::Anywhere, Form::Rows), |last| (last.spread.clone(), last.form));
-            let parts = match wants {
-                Wants::Content => content(&changes, &spread, workers),
-                Wants::Changes => changes_of(&changes, &spread, workers),
-            };
-            *self = Table::Cut(Cut { spread, form, parts });
-        }
-        match self {
-            Table::Cut(cut) => cut,
-            Table::Saved(_) => unreachable!("it was cut just now"),
+    /// A worker was given a part back; it has so many rows, should the part not tell itself.
+    pub(crate) fn count(&self, part: &PartSize, rows: usize) {
+        let rows = part.rows.unwrap_or(rows).min(part.changes);
+        if rows > 0 {
+            self.rows.fetch_add(rows as u64, Ordering::Relaxed);
+            // Changes are of one length, about.
+            self.bytes.fetch_add((part.bytes as f64 * rows as f64 / part.changes as f64) as u64, Ordering::Relaxed);
         }
     }
 }
 
-impl Given {
-    pub(crate) fn size(&self) -> GivenSize {
-        let bytes = self.deltas.iter().flat_map(|delta| delta.rows.columns()).map(array_bytes).sum();
-        let changes = self.deltas.iter().map(Delta::len).sum();
-        GivenSize { bytes, changes, rows: self.rows, is_copy: self.is_copy }
+impl PartSize {
+    fn of(deltas: &[Delta], form: Form, as_changes: bool) -> Self {
+        let changes = deltas.iter().map(Delta::len).sum();
+        let rows = match form {
+            _ if !as_changes => Some(changes),
+            Form::Rows => Some(net(deltas)),
+            Form::Entries { .. } => None,
+        };
+        PartSize { bytes: deltas.iter().flat_map(|delta| delta.rows.columns()).map(array_bytes).sum(), changes, rows }
     }
 }
 
@@ -192,8 +178,9 @@ mod tests {
     use arrow::array::{ArrayRef, Int64Array, RecordBatch};
 
     use super::*;
+    use crate::checkpoint::{KeptFrom, OperatorState};
 
-    fn restored(spread: Spread, workers: usize, wants: Wants) -> Vec<usize> {
+    fn restored(spread: Spread, workers: usize, takes_changes: bool) -> Vec<usize> {
         let column: ArrayRef = Arc::new(Int64Array::from_iter_values(0..100));
         let rows = RecordBatch::try_from_iter([("k", column)]).unwrap();
         let changes = vec![Delta::insert(rows)];
@@ -201,18 +188,25 @@ mod tests {
         let tables = vec![TableState { table: 0, form: Form::Rows, spread, changes, freed: None }];
         let states = vec![OperatorState { operator: operator.clone(), worker: 0, tables }];
         let checkpoint = Checkpoint { epoch: 1, states, positions: Positions::new(), clock: Clock::default() };
-        let restore = Restore::new(&[checkpoint], workers).unwrap();
-        let rows = |worker| restore.take(&operator, worker, 1, wants).iter().flat_map(|table| &table.deltas).map(Delta::len).sum();
+        let kept = KeptOperator {
+            operator: operator.clone(),
+            form: String::new(),
+            from: KeptFrom::Inputs,
+            complete: false,
+            takes_changes,
+        };
+        let restore = Restore::new(&[checkpoint], workers, &[kept]).unwrap();
+        let rows = |worker| restore.take(&operator, worker, 1).iter().flat_map(|part| &part.deltas).map(Delta::len).sum();
         (0..workers).map(rows).collect()
     }
 
     #[test]
     fn rows_go_where_their_operator_looks_for_them() {
-        for wants in [Wants::Content, Wants::Changes] {
-            assert_eq!(restored(Spread::One, 3, wants), [0, 100, 0]);
-            assert_eq!(restored(Spread::Everywhere, 3, wants), [100; 3]);
+        for changes in [false, true] {
+            assert_eq!(restored(Spread::One, 3, changes), [0, 100, 0]);
+            assert_eq!(restored(Spread::Everywhere, 3, changes), [100; 3]);
             for spread in [Spread::Anywhere, Spread::ByColumns(vec![0])] {
-                let parts = restored(spread, 3, wants);
+                let parts = restored(spread, 3, changes);
                 assert_eq!((parts.iter().sum::<usize>(), parts.iter().all(|part| *part > 0)), (100, true));
             }
         }

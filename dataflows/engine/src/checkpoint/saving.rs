@@ -3,7 +3,7 @@
 use std::cell::{Cell, RefCell};
 use std::sync::Arc;
 
-use super::restore::{Given, GivenSize};
+use super::restore::PartSize;
 use super::{Checkpoints, Form, KeptFrom, KeptOperator, OperatorId, OperatorState, Slot, Spread, TableState};
 use crate::operator::epoch::EpochLogic;
 use crate::operator::exchange::Route;
@@ -75,15 +75,15 @@ impl Saving {
                 let spread: Vec<Spread> = routes.iter().map(Spread::of).collect();
                 let from = logic.kept_from();
                 let complete = keeps == Keeps::Output || from == KeptFrom::Output;
-                let kept = KeptOperator { operator: id, form: format!("{keeps:?} {spread:?}"), from, complete };
+                let form = format!("{keeps:?} {spread:?}");
+                let kept = KeptOperator { operator: id, form, from, complete, takes_changes: logic.takes_changes() };
                 let (slot, id) = checkpoints.register_kept(stats.worker, kept);
                 (Some(slot), id)
             }
         };
         if let Some(restore) = &checkpoints.restore {
-            let given = restore.take(&id, stats.worker, home(routes), logic.wants());
-            let sizes: Vec<GivenSize> = given.iter().map(Given::size).collect();
-            let mut tables: Vec<Vec<Delta>> = given.into_iter().map(|table| table.deltas).collect();
+            let parts = restore.take(&id, stats.worker, home(routes)).into_iter();
+            let (mut tables, sizes): (Vec<Vec<Delta>>, Vec<PartSize>) = parts.map(|part| (part.deltas, part.size)).unzip();
             replaying(|| {
                 if tables.iter().any(|table| !table.is_empty()) {
                     tables.resize_with(tables.len().max(routes.len()), Vec::new);
@@ -127,7 +127,7 @@ impl Saving {
         let id = OperatorId { node: stats.node, name: stats.name.clone() };
         let (slot, id) = checkpoints.register(stats.worker, id, KeptFrom::Output, &route);
         let restore = checkpoints.restore.as_ref();
-        let had = restore.map(|restore| restore.take_content(&id, stats.worker)).unwrap_or_default();
+        let had = restore.map(|restore| restore.take_relation(&id, stats.worker)).unwrap_or_default();
         let last = restore.map_or(0, |restore| restore.epoch);
         let (spread, log) = (vec![Spread::ByColumns(route.to_vec())], vec![Vec::new()]);
         let saving = Saving {

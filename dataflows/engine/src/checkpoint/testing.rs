@@ -70,7 +70,8 @@ impl<'a> Twins<'a> {
 
     /// Puts another in its place that has what was saved.
     pub(crate) fn restore(&mut self) {
-        let restore = self.folded.as_ref().and_then(|folded| Restore::new(std::slice::from_ref(folded), 1));
+        let restore =
+            self.folded.as_ref().and_then(|folded| Restore::new(std::slice::from_ref(folded), 1, &self.checkpoints.kept(0)));
         self.other = (self.make)();
         (self.saving, self.checkpoints) = saving(&self.routes, restore, self.other.as_mut());
     }

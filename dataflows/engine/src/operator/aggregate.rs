@@ -12,7 +12,7 @@ use super::epoch::EpochLogic;
 use super::groups::{Failed, Groups, PartialColumns, Results};
 use super::lives::TimeToLive;
 use super::sides::Errors;
-use crate::checkpoint::{Keeps, Saved, Spread, Wants};
+use crate::checkpoint::{Keeps, Saved, Spread};
 use crate::{Delta, Time};
 
 /// `GROUP BY` without windows.
@@ -104,8 +104,8 @@ impl EpochLogic for Grouped {
         }
     }
 
-    fn wants(&self) -> Wants {
-        if self.keeps() == Keeps::Inputs { Wants::Changes } else { Wants::Content }
+    fn takes_changes(&self) -> bool {
+        self.keeps() == Keeps::Inputs
     }
 
     fn apply(&mut self, epoch: Time, inputs: &mut [Vec<Delta>], _watermarks: Option<&[i64]>, output: &mut Vec<Delta>) {

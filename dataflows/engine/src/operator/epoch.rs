@@ -18,7 +18,7 @@ use timely::dataflow::operators::{Capability, InputCapability};
 use timely::progress::frontier::MutableAntichain;
 
 use crate::alarm::Alarm;
-use crate::checkpoint::{Keeps, KeptFrom, Saved, Saving, Wants};
+use crate::checkpoint::{Keeps, KeptFrom, Saved, Saving};
 use crate::delta::Parcel;
 use crate::operator::DeltaStream;
 use crate::operator::clock::{ClockStream, TickStream};
@@ -50,10 +50,11 @@ pub(crate) trait EpochLogic {
         self.apply(epoch, tables, None, &mut Vec::new());
     }
 
-    /// How [`EpochLogic::load`] wants its tables: one that wants the changes takes rows back that were given, in any order within
-    /// what the job did between two checkpoints, and is in the end as if they had never been.
-    fn wants(&self) -> Wants {
-        Wants::Content
+    /// Whether [`EpochLogic::load`] takes tables with all that became of them, oldest first: rows that were given and taken back,
+    /// in any order within what the job did between two checkpoints, and removals of entries. In the end it is as if what is gone
+    /// had never been.
+    fn takes_changes(&self) -> bool {
+        false
     }
 
     /// All that was saved is loaded, and these are the watermarks as of `epoch`.

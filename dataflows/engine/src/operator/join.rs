@@ -33,7 +33,7 @@ use super::epoch::EpochLogic;
 use super::late::{LateGate, Watermark};
 use super::lives::TimeToLive;
 use super::map::Mapper;
-use crate::checkpoint::{Keeps, Saved, Wants};
+use crate::checkpoint::{Keeps, Saved};
 use crate::keys::{ABSENT, Keys};
 use crate::{Delta, Diff, Time};
 
@@ -212,8 +212,8 @@ impl EpochLogic for HashJoin {
         self.tables.values_mut().for_each(|table| table.forget_empty_keys(layout));
     }
 
-    fn wants(&self) -> Wants {
-        if self.ttl.is_some() { Wants::Content } else { Wants::Changes }
+    fn takes_changes(&self) -> bool {
+        self.ttl.is_none()
     }
 
     fn apply(&mut self, epoch: Time, inputs: &mut [Vec<Delta>], watermarks: Option<&[i64]>, output: &mut Vec<Delta>) {

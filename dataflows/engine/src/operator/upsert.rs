@@ -12,7 +12,7 @@ use arrow::datatypes::{DataType, SchemaRef};
 use super::epoch::EpochLogic;
 use super::place::split_places;
 use super::rows::{NOBODY, Rows};
-use crate::checkpoint::{Keeps, Wants};
+use crate::checkpoint::Keeps;
 use crate::equal::{Place, same_values};
 use crate::keys::Keys;
 use crate::{Delta, Time};
@@ -110,8 +110,8 @@ impl EpochLogic for Upsert {
         self.rows.tidy();
     }
 
-    fn wants(&self) -> Wants {
-        Wants::Changes
+    fn takes_changes(&self) -> bool {
+        true
     }
 
     fn apply(&mut self, _epoch: Time, inputs: &mut [Vec<Delta>], _watermarks: Option<&[i64]>, output: &mut Vec<Delta>) {

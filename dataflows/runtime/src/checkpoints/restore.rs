@@ -5,9 +5,9 @@ use std::sync::Arc;
 
 use highwater_connectors::Registry;
 use highwater_connectors::sink::EpochChanges;
-use highwater_engine::{Checkpoint, Delta, Engine, OperatorState, Restore, Time};
+use highwater_engine::{Checkpoint, Delta, Engine, OperatorId, OperatorState, Restore, TableState, Time};
 use highwater_plan::Job;
-use highwater_store::{JobStore, Manifest, ReadOptions, Section, SectionInfo};
+use highwater_store::{JobStore, Manifest, ReadOptions, Section, SectionInfo, Sections};
 
 use super::CheckpointError;
 use super::record::{Meta, Names, fold_sections, is_outbox, outbox_epochs, outbox_of, rows_of_table};
@@ -78,28 +78,24 @@ impl Restoring<'_> {
                 read.insert((source, known.partition.clone()), known.position.clone());
             }
         }
-        let mut kept = Kept::new(change.as_ref());
-        let (mut states, mut queued) = (Vec::new(), BTreeMap::<String, Vec<Section>>::new());
-        let mut sections = self.store.read(manifest, ReadOptions::default())?;
-        while let Some(section) = sections.next() {
-            self.progress.read(sections.progress());
-            let section = self.names.adapted(section?)?;
-            kept.look(&section);
-            if let Some(sink) = outbox_of(&section) {
-                let sink = sink.to_owned();
-                queued.entry(sink).or_default().push(section);
-                continue;
-            }
-            let state = self.names.state(&section)?;
-            if let Some(state) = state.filter(|state| change.as_ref().is_none_or(|change| !change.is_missing(state))) {
-                kept.reuse(section);
-                states.push(state);
-            }
-        }
+        let mut tables = Tables {
+            restoring: self,
+            sections: self.store.read(manifest, ReadOptions::default().by_key())?,
+            change: change.as_ref(),
+            kept: Kept::new(change.as_ref()),
+            queued: BTreeMap::new(),
+            open: None,
+        };
         let (clock, workers) = (self.names.clock(&meta), self.engine.workers());
-        let (state, upgraded) = match &change {
-            None => (Restore::of_states(states, workers).as_of(manifest.epoch, read, clock), None),
+        let (state, queued, upgraded) = match &change {
+            None => {
+                let state = Restore::of_tables(&mut tables, workers, self.names.kept())?.as_of(manifest.epoch, read, clock);
+                (state, tables.queued, None)
+            }
             Some(change) => {
+                let state = |(operator, tables)| OperatorState { operator, worker: 0, tables };
+                let states = tables.by_ref().map(|table| table.map(state)).collect::<Result<_, CheckpointError>>()?;
+                let Tables { mut kept, queued, .. } = tables;
                 let saved = Checkpoint { epoch: manifest.epoch, states, positions: read, clock };
                 let rebuilt = self.rebuild(change, &meta, &saved, &positions, kept.rows()?)?;
                 let (positions, clock) = (saved.positions.clone(), saved.clock.clone());
@@ -112,8 +108,8 @@ impl Restoring<'_> {
                     }
                 }
                 tracing::info!(job = self.name, rows = rebuilt.rows, "what was changed is rebuilt");
-                let state = Restore::new(&[saved, last], workers).expect("there are two");
-                (state, Some((sections, rebuilt.sinks, rebuilt.epoch)))
+                let state = Restore::new(&[saved, last], workers, self.names.kept()).expect("there are two");
+                (state, queued, Some((sections, rebuilt.sinks, rebuilt.epoch)))
             }
         };
         let upgraded = change.zip(upgraded);
@@ -200,6 +196,63 @@ pub(crate) fn sizes(store: &JobStore, manifest: &Manifest) -> Result<Vec<Section
         sizes.push(SectionInfo { key, rows, bytes: (bytes * rows).checked_div(all).unwrap_or(0) });
     }
     Ok(sizes)
+}
+
+/// The tables of a checkpoint, each when all of it is read; what is not of a table is put aside.
+struct Tables<'a> {
+    restoring: &'a Restoring<'a>,
+    sections: Sections,
+    change: Option<&'a Change>,
+    kept: Kept,
+    /// Per sink what was to be published.
+    queued: BTreeMap<String, Vec<Section>>,
+    /// The table that is being read, and its sections' key.
+    open: Option<(String, OperatorId, Vec<TableState>)>,
+}
+
+impl Tables<'_> {
+    /// A part of a table that is wanted, if the section is one.
+    fn part(&mut self, section: Section) -> Result<Option<(String, OperatorState)>, CheckpointError> {
+        let names = self.restoring.names;
+        let section = names.adapted(section)?;
+        self.kept.look(&section);
+        if let Some(sink) = outbox_of(&section) {
+            let sink = sink.to_owned();
+            self.queued.entry(sink).or_default().push(section);
+            return Ok(None);
+        }
+        let state = names.state(&section)?.filter(|state| self.change.is_none_or(|change| !change.is_missing(state)));
+        Ok(state.map(|state| {
+            let key = section.key.clone();
+            self.kept.reuse(section);
+            (key, state)
+        }))
+    }
+}
+
+impl Iterator for Tables<'_> {
+    type Item = Result<(OperatorId, Vec<TableState>), CheckpointError>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        while let Some(section) = self.sections.next() {
+            self.restoring.progress.read(self.sections.progress());
+            let part = section.map_err(CheckpointError::from).and_then(|section| self.part(section));
+            let (key, state) = match part {
+                Ok(Some(part)) => part,
+                Ok(None) => continue,
+                Err(error) => return Some(Err(error)),
+            };
+            match &mut self.open {
+                Some((open, _, changes)) if *open == key => changes.extend(state.tables),
+                open => {
+                    if let Some((_, operator, changes)) = open.replace((key, state.operator, state.tables)) {
+                        return Some(Ok((operator, changes)));
+                    }
+                }
+            }
+        }
+        self.open.take().map(|(_, operator, changes)| Ok((operator, changes)))
+    }
 }
 
 /// Sections that a change of the job needs once more; none if it was not changed.

@@ -202,6 +202,11 @@ fn single_sections_can_be_read_in_their_order() {
     assert_eq!(epochs.len(), 6);
     assert!(epochs.is_sorted() && epochs[0] == epochs[1] && epochs[1] != epochs[2], "{epochs:?}");
     assert_eq!(job.read(&manifest, ReadOptions::default().only(|_| false)).unwrap().count(), 0);
+    let read: Vec<Section> = job.read(&manifest, ReadOptions::default().by_key()).unwrap().map(|read| read.unwrap()).collect();
+    let keys_read: Vec<&str> = read.iter().map(|section| section.key.as_str()).collect();
+    assert_eq!(keys_read, [["join/left/0"; 3].as_slice(), &["view/0"; 6], &["view/1"; 3]].concat());
+    let in_order: Vec<String> = read[3..9].iter().map(|section| format!("{:?}", section.batches[0].column(0))).collect();
+    assert_eq!(in_order, epochs, "of one key the oldest is first");
     // Whoever stops in the middle leaves no thread waiting for them; the store can be used further.
     let mut sections = job.read(&manifest, ReadOptions::default().threads(2).ahead_bytes(0)).unwrap();
     sections.next().unwrap().unwrap();
