@@ -10,6 +10,7 @@ use arrow::downcast_primitive_array;
 use hashbrown::HashTable;
 use hashbrown::hash_table::Entry;
 
+use crate::Diff;
 use crate::parallel::in_parallel;
 
 /// About how many rows are compared at a time.
@@ -79,37 +80,81 @@ impl Parts {
     /// Shape: the row, then the first that equals it; in no order.
     /// Cost:  a look into a table of one part per row; columns are gathered and compared where hashes are equal.
     pub(crate) fn equal(&self, columns: &[&[ArrayRef]], threads: usize) -> Vec<(Place, Place)> {
+        self.each_part(columns, threads, |rows, firsts, equal: &mut Vec<(Place, Place)>| {
+            let others = rows.iter().zip(firsts).enumerate().filter(|(index, (_, first))| *index as u32 != **first);
+            equal.extend(others.map(|(_, ((_, place), first))| (*place, rows[*first as usize].1)));
+        })
+    }
+
+    /// The sums of what equal rows count, other than zero, with the first of these rows that was looked at; otherwise as
+    /// [`Parts::equal`].
+    pub(crate) fn sums(
+        &self,
+        columns: &[&[ArrayRef]],
+        counts: impl Fn(Place) -> Diff + Sync,
+        threads: usize,
+    ) -> Vec<(Place, Diff)> {
+        self.each_part(columns, threads, |rows, firsts, sums: &mut Vec<(Place, Diff)>| {
+            let start = sums.len();
+            // One for each row, until it is known which of them are of no use.
+            sums.extend(rows.iter().map(|(_, place)| (*place, 0)));
+            for ((_, place), first) in rows.iter().zip(firsts) {
+                sums[start + *first as usize].1 += counts(*place);
+            }
+            let mut end = start;
+            for index in start..sums.len() {
+                if sums[index].1 != 0 {
+                    sums.swap(end, index);
+                    end += 1;
+                }
+            }
+            sums.truncate(end);
+        })
+    }
+
+    /// What `take` finds in the parts, given a part's rows and of each the index of the first that equals it.
+    fn each_part<T: Send + Sync + Clone>(
+        &self,
+        columns: &[&[ArrayRef]],
+        threads: usize,
+        take: impl Fn(&[(u64, Place)], &[u32], &mut Vec<T>) + Sync,
+    ) -> Vec<T> {
         let starts = std::iter::once(0).chain(self.ends.iter().copied());
         let parts: Vec<_> = starts.zip(&self.ends).map(|(start, end)| &self.rows[start..*end]).collect();
         let several: Vec<_> = parts.chunks(PARTS_AT_ONCE).collect();
-        let mut found = in_parallel(&several, threads, |parts| equal(parts, columns));
+        let mut found = in_parallel(&several, threads, |parts| {
+            let (mut found, mut firsts) = (Vec::new(), Vec::new());
+            let mut table = HashTable::with_capacity(parts.iter().map(|rows| rows.len()).max().unwrap_or(0));
+            for rows in *parts {
+                find_firsts(rows, columns, &mut table, &mut firsts);
+                take(rows, &firsts, &mut found);
+            }
+            found
+        });
         if found.len() == 1 { found.remove(0) } else { found.concat() }
     }
 }
 
-/// Of the rows of these parts that are equal to one before, which that is.
-fn equal(parts: &[&[(u64, Place)]], columns: &[&[ArrayRef]]) -> Vec<(Place, Place)> {
-    let mut equal = Vec::new();
-    let mut table: HashTable<u32> = HashTable::with_capacity(parts.iter().map(|rows| rows.len()).max().unwrap_or(0));
-    for rows in parts {
-        let mut comparators: Option<Vec<DynComparator>> = None;
-        for (index, (hash, place)) in rows.iter().enumerate() {
-            let same = |other: &u32| {
-                let other = *other as usize;
-                let equal = |compare: &DynComparator| compare(index, other).is_eq();
-                rows[other].0 == *hash && comparators.get_or_insert_with(|| compare(columns, rows)).iter().all(equal)
-            };
-            // All hashes of a part begin alike.
-            match table.entry(hash.rotate_left(32), same, |other| rows[*other as usize].0.rotate_left(32)) {
-                Entry::Occupied(first) => equal.push((*place, rows[*first.get() as usize].1)),
-                Entry::Vacant(entry) => {
-                    entry.insert(index as u32);
-                }
+/// Of each row of a part the index of the first that equals it, perhaps its own, into `firsts`, which is overwritten.
+fn find_firsts(rows: &[(u64, Place)], columns: &[&[ArrayRef]], table: &mut HashTable<u32>, firsts: &mut Vec<u32>) {
+    firsts.clear();
+    let mut comparators: Option<Vec<DynComparator>> = None;
+    for (index, (hash, _)) in rows.iter().enumerate() {
+        let same = |other: &u32| {
+            let other = *other as usize;
+            let equal = |compare: &DynComparator| compare(index, other).is_eq();
+            rows[other].0 == *hash && comparators.get_or_insert_with(|| compare(columns, rows)).iter().all(equal)
+        };
+        // All hashes of a part begin alike.
+        match table.entry(hash.rotate_left(32), same, |other| rows[*other as usize].0.rotate_left(32)) {
+            Entry::Occupied(first) => firsts.push(*first.get()),
+            Entry::Vacant(entry) => {
+                entry.insert(index as u32);
+                firsts.push(index as u32);
             }
         }
-        table.clear();
     }
-    equal
+    table.clear();
 }
 
 /// What compares the columns of these rows.

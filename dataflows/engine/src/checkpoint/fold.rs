@@ -118,19 +118,23 @@ fn settle(changes: Changes, complete: bool, once: bool, threads: usize) -> Vec<S
         Form::Rows => (first.rows.num_columns(), once, !once),
         Form::Entries { keys } => (keys, true, complete),
     };
-    let parts = match !once && deltas.iter().all(only_adds) {
-        true => None,
-        false => {
-            let hashes = in_parallel(&deltas, threads, |delta| delta.hashes(columns));
-            let contested = contested(&deltas, &hashes, once, removals);
-            let order = if form == Form::Rows { Order::OldestFirst } else { Order::NewestFirst };
-            Some(Parts::new(&hashes, |hash| contested.has(hash), order))
-        }
-    };
+    let nothing_goes = !once && deltas.iter().all(only_adds);
+    let hashes = if nothing_goes { Vec::new() } else { in_parallel(&deltas, threads, |delta| delta.hashes(columns)) };
     let keys: Vec<Vec<ArrayRef>> = deltas.iter().map(|delta| delta.rows.columns()[..columns].to_vec()).collect();
+    let keys: Vec<&[ArrayRef]> = keys.iter().map(Vec::as_slice).collect();
+    let mostly_go = !nothing_goes && form == Form::Rows && mostly_go(&deltas);
+    let contested = (!nothing_goes && !mostly_go).then(|| contested(&deltas, &hashes, once, removals));
     let mut settled: Vec<_> = deltas.into_iter().map(|delta| Settled { delta, diffs: None }).collect();
-    if let Some(parts) = parts {
-        let keys: Vec<&[ArrayRef]> = keys.iter().map(Vec::as_slice).collect();
+    if mostly_go {
+        let parts = Parts::new(&hashes, |_| true, Order::OldestFirst);
+        let left = parts.sums(&keys, |place| settled[place.batch as usize].delta.diff(place.row as usize), threads);
+        settled.iter_mut().for_each(|settled| settled.diffs = Some(vec![0; settled.delta.len()]));
+        for (place, diff) in left {
+            settled[place.batch as usize].diffs()[place.row as usize] = diff;
+        }
+    } else if let Some(contested) = contested {
+        let order = if form == Form::Rows { Order::OldestFirst } else { Order::NewestFirst };
+        let parts = Parts::new(&hashes, |hash| contested.has(hash), order);
         let mut replace = |place: Place, diff: &dyn Fn(Diff) -> Diff| {
             let of = &mut settled[place.batch as usize].diffs()[place.row as usize];
             std::mem::replace(of, diff(*of))
@@ -155,6 +159,13 @@ fn settle(changes: Changes, complete: bool, once: bool, threads: usize) -> Vec<S
         }
     }
     settled
+}
+
+/// Whether so many are taken back that it is not worth asking which of the others are.
+fn mostly_go(deltas: &[Delta]) -> bool {
+    let rows: usize = deltas.iter().map(Delta::len).sum();
+    let gone = |diffs: &[Diff]| diffs.iter().filter(|diff| **diff < 0).count();
+    4 * deltas.iter().filter_map(Delta::diff_values).map(gone).sum::<usize>() >= rows
 }
 
 /// The hashes of rows that say what became of others, and some more; all rows of such a hash are compared.

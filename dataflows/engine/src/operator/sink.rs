@@ -8,7 +8,7 @@ use arrow::datatypes::SchemaRef;
 
 use super::epoch::EpochLogic;
 use crate::checkpoint::Keeps;
-use crate::equal::{Order, Parts};
+use crate::equal::{Order, Parts, Place};
 use crate::{Delta, Diff, EpochSink, Time};
 
 /// Writes to an [`EpochSink`].
@@ -70,23 +70,13 @@ pub(crate) fn consolidate(deltas: Vec<Delta>, schema: &SchemaRef) -> Vec<Delta> 
     if deltas.is_empty() {
         return deltas;
     }
-    let mut sums: Vec<Vec<Diff>> = deltas.iter().map(Delta::to_diffs).collect();
     let hashes: Vec<Vec<u64>> = deltas.iter().map(|delta| delta.hashes(schema.fields().len())).collect();
     let columns: Vec<&[ArrayRef]> = deltas.iter().map(|delta| delta.rows.columns()).collect();
-    for (place, first) in Parts::new(&hashes, |_| true, Order::OldestFirst).equal(&columns, 1) {
-        let diff = std::mem::take(&mut sums[place.batch as usize][place.row as usize]);
-        sums[first.batch as usize][first.row as usize] += diff;
-    }
-    let of_sign = |sign: Diff| {
-        let rows =
-            sums.iter().enumerate().flat_map(|(batch, sums)| sums.iter().enumerate().map(move |(row, sum)| (batch, row, *sum)));
-        rows.filter(move |(_, _, sum)| sum.signum() == sign)
-    };
-    let (mut places, mut diffs) = (Vec::new(), Vec::new());
-    for (batch, row, sum) in of_sign(-1).chain(of_sign(1)) {
-        places.push((batch, row));
-        diffs.push(sum);
-    }
+    let diff = |place: Place| deltas[place.batch as usize].diff(place.row as usize);
+    let mut sums = Parts::new(&hashes, |_| true, Order::OldestFirst).sums(&columns, diff, 1);
+    sums.sort_unstable_by_key(|(place, diff)| (*diff > 0, place.batch, place.row));
+    let (places, diffs): (Vec<(usize, usize)>, Vec<Diff>) =
+        sums.into_iter().map(|(place, diff)| ((place.batch as usize, place.row as usize), diff)).unzip();
     if places.is_empty() {
         return Vec::new();
     }
