@@ -304,6 +304,8 @@ impl Thread {
 
     fn run(mut self) {
         let run = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| self.take_all()));
+        // What is folded from here on nobody would refer to.
+        self.with.writer.stop_compacting();
         self.end_compaction();
         if self.shared.dropped.load(Ordering::Acquire) {
             self.mark_dropped();

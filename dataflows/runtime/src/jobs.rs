@@ -313,7 +313,10 @@ impl Runtime {
         };
         let handle = self.engine.create(spec).map_err(|error| CreateError::Engine(error.to_string()))?;
         let told = Arc::clone(&signal);
-        handle.listen(move |_, _| told.notify());
+        handle.listen(move |_, state| match state {
+            JobState::Running => told.notify_closed(),
+            _ => told.notify(),
+        });
         fault.attach(handle.clone());
         let running = RunningJob {
             name: name.to_owned(),

@@ -254,7 +254,7 @@ impl RunningJob {
     /// epoch.
     pub fn wait_closed(&self, epoch: Time, timeout: Duration) -> Time {
         let reached = || (self.handle.closed() >= epoch || self.state() != JobState::Running).then_some(());
-        self.signal.wait(reached, self.deadline(Some(timeout)));
+        self.signal.wait_closed(reached, self.deadline(Some(timeout)));
         self.handle.closed()
     }
 

@@ -5,6 +5,7 @@
 //! committed meanwhile stay after it. A crash in between leaves an orphan, which the next claim deletes.
 
 use std::collections::BTreeMap;
+use std::sync::atomic::Ordering;
 
 use highwater_turns::{Point, crash_point, try_lock};
 
@@ -38,6 +39,13 @@ pub struct Compacted {
     pub file: Option<FileRef>,
 }
 
+/// What came of folding.
+enum Outcome {
+    /// A file, if anything was left.
+    Folded(Option<FileRef>),
+    Stopped,
+}
+
 /// A file that the next commit takes in.
 pub(crate) struct Folded {
     /// Paths of the files that it stands for, one after the other in the manifest.
@@ -54,10 +62,20 @@ impl Writer {
         if state.folded.is_some() { None } else { policy.due(&state.head.files) }
     }
 
+    /// Has a compaction that runs come to nothing soon, and no other begin: for a writer that will not commit what it would bring.
+    pub fn stop_compacting(&self) {
+        self.stopped.store(true, Ordering::Release);
+    }
+
+    fn is_stopped(&self) -> bool {
+        self.stopped.load(Ordering::Acquire)
+    }
+
     /// Folds files of the newest checkpoint into one, which the next commit refers to instead.
     ///
     /// To be called on a thread of its own, while others commit. Memory is bounded by the sections of one key. Returns `None` if
-    /// there is nothing to fold, if another compaction runs, or if the one before was not committed yet.
+    /// there is nothing to fold, if another compaction runs, if the one before was not committed yet, or if it was
+    /// [stopped](Writer::stop_compacting).
     pub fn compact(&self, span: Span, fold: &Folder<'_>) -> Result<Option<Compacted>> {
         let Some(_one_at_a_time) = try_lock(&self.compacting) else { return Ok(None) };
         let files = {
@@ -78,6 +96,7 @@ impl Writer {
             self.job.offering(self.fenced_or(error), Some(sequence))
         })?;
         drop(reading);
+        let Outcome::Folded(file) = file else { return Ok(None) };
         crash_point(Point::Folded);
         let compacted =
             Compacted { files: files.len(), bytes_read: files.iter().map(|file| file.bytes).sum(), file: file.clone() };
@@ -85,7 +104,7 @@ impl Writer {
         Ok(Some(compacted))
     }
 
-    fn fold(&self, files: &[FileRef], complete: bool, fold: &Folder<'_>) -> Result<Option<FileRef>> {
+    fn fold(&self, files: &[FileRef], complete: bool, fold: &Folder<'_>) -> Result<Outcome> {
         let mut keys: BTreeMap<String, Vec<_>> = BTreeMap::new();
         for file in files {
             for entry in self.job.index(file)? {
@@ -95,8 +114,13 @@ impl Writer {
         let path = self.new_path();
         let mut writer = FileWriter::new(&self.job.blobs, &self.job.path(&path))?;
         for (key, entries) in keys {
-            let sections = entries.iter().map(|(file, entry)| self.job.read_section(&file.path, file.bytes, entry));
-            let sections = sections.collect::<Result<Vec<Section>>>()?;
+            let mut sections: Vec<Section> = Vec::with_capacity(entries.len());
+            for (file, entry) in entries {
+                if self.is_stopped() {
+                    return Ok(Outcome::Stopped);
+                }
+                sections.push(self.job.read_section(&file.path, file.bytes, &entry)?);
+            }
             let refuse = |what: String| StoreError::refused(format!("sections `{key}` cannot be folded: {what}"));
             match fold(Fold { key: &key, complete }, sections).map_err(refuse)? {
                 Some(section) if section.key == key => writer.push(&section)?,
@@ -105,10 +129,10 @@ impl Writer {
             }
         }
         if writer.is_empty() {
-            return Ok(None);
+            return Ok(Outcome::Folded(None));
         }
         let epoch = files.iter().map(|file| file.epoch).max().unwrap_or(0);
-        writer.finish(path, complete, epoch).map(Some)
+        writer.finish(path, complete, epoch).map(|file| Outcome::Folded(Some(file)))
     }
 }
 

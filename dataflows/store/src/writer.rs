@@ -16,7 +16,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use highwater_turns::{Point, crash_point, lock, wall};
@@ -100,6 +100,8 @@ pub struct Writer {
     pub(crate) options: Options,
     files: AtomicU64,
     pub(crate) compacting: Mutex<()>,
+    /// No compaction is of use any more.
+    pub(crate) stopped: AtomicBool,
     state: Mutex<State>,
 }
 
@@ -201,6 +203,7 @@ impl JobStore {
                 options,
                 files: AtomicU64::new(1),
                 compacting: Mutex::new(()),
+                stopped: AtomicBool::new(false),
                 state: Mutex::new(state),
             };
             writer.tidy(&mut writer.state());

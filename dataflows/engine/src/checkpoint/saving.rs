@@ -194,6 +194,19 @@ impl Saving {
         }
     }
 
+    /// What time has freed by now, if the watermarks have just changed.
+    pub(crate) fn frees(&self, logic: &mut dyn EpochLogic) {
+        if !self.gated || self.keeps != Keeps::Inputs || !self.checkpoints.enabled {
+            return;
+        }
+        let freed: Vec<_> = (0..self.spread.len()).map(|table| logic.freed(table as u32)).collect();
+        for (gate, freed) in logic.gates().into_iter().zip(freed) {
+            if let Some((_, bound)) = freed {
+                gate.forget_admitted(bound);
+            }
+        }
+    }
+
     /// Hands out the state if it is that of a checkpoint's epoch: all epochs before `open` (all, if none) were applied, and
     /// none from there on.
     pub(crate) fn save(&mut self, open: Option<Time>, logic: &mut dyn EpochLogic) {
@@ -205,9 +218,8 @@ impl Saving {
             Keeps::Own => logic.save(&mut saved),
             Keeps::Unsaved(_) => {}
             Keeps::Inputs if self.gated => {
-                let admitted =
-                    logic.gates().into_iter().map(|gate| gate.admitted.as_ref().map(RefCell::take).unwrap_or_default());
-                for (table, (log, spread)) in admitted.collect::<Vec<_>>().into_iter().zip(&self.spread).enumerate() {
+                let admitted: Vec<_> = logic.gates().into_iter().map(|gate| gate.take_admitted()).collect();
+                for (table, (log, spread)) in admitted.into_iter().zip(&self.spread).enumerate() {
                     saved.rows(table as u32, spread.clone(), log, logic.freed(table as u32));
                 }
             }

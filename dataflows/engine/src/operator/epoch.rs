@@ -212,6 +212,9 @@ pub(crate) fn epoch_operator_awake<'scope>(
                     logic.apply(epoch, &mut entry.inputs, entry.watermarks.as_deref(), &mut changed);
                     if let Some(saving) = &mut saving {
                         saving.gives(&changed);
+                        if entry.watermarks.is_some() {
+                            saving.frees(logic.as_mut());
+                        }
                     }
                     for delta in changed.drain(..) {
                         if !delta.is_empty() {

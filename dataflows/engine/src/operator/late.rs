@@ -142,7 +142,7 @@ pub(crate) struct LateGate {
     /// Whether another worker, which has the same rows, tells of them.
     pub(crate) silent: bool,
     /// What was let in since the last checkpoint, if that is to be in the next one.
-    pub(crate) admitted: Option<RefCell<Vec<Delta>>>,
+    pub(crate) admitted: Option<RefCell<Vec<(Delta, i64)>>>,
 }
 
 impl LateGate {
@@ -162,7 +162,7 @@ impl LateGate {
         let closed = watermark.saturating_sub(self.lateness);
         match times.null_count() == 0 && (watermark == i64::MIN || self.all_open(extent, closed)) {
             true => {
-                self.admit(&delta);
+                self.admit(&delta, extent);
                 self.windows.split_within(&delta, &times, extent)
             }
             false => self.windows.split(&self.split(epoch, delta, watermark)),
@@ -173,8 +173,11 @@ impl LateGate {
     pub(crate) fn split(&self, epoch: Time, delta: Delta, watermark: i64) -> Delta {
         let times = self.windows.times(&delta);
         let closed = watermark.saturating_sub(self.lateness);
-        if times.null_count() == 0 && (watermark == i64::MIN || self.all_open(self.windows.extent(&delta), closed)) {
-            self.admit(&delta);
+        let extent = || self.windows.extent(&delta);
+        if times.null_count() == 0 && (watermark == i64::MIN || self.all_open(extent(), closed)) {
+            if self.admitted.is_some() {
+                self.admit(&delta, extent());
+            }
             return delta;
         }
         let (mut missed, mut without_time) = (Vec::new(), Vec::new());
@@ -204,13 +207,31 @@ impl LateGate {
             self.errors.report(epoch, &delta, &without_time, NULL_TIME, None);
         }
         let kept = if keep.count_set_bits() == delta.len() { delta } else { delta.filter(&keep) };
-        self.admit(&kept);
+        if self.admitted.is_some() {
+            self.admit(&kept, self.windows.extent(&kept));
+        }
         kept
     }
 
-    fn admit(&self, delta: &Delta) {
-        if let Some(admitted) = self.admitted.as_ref().filter(|_| !delta.is_empty()) {
-            admitted.borrow_mut().push(Delta::of(delta.rows.clone(), delta.diffs.clone()));
+    fn admit(&self, delta: &Delta, extent: Option<(i64, i64)>) {
+        if let (Some(admitted), Some((_, greatest))) = (&self.admitted, extent) {
+            admitted.borrow_mut().push((Delta::of(delta.rows.clone(), delta.diffs.clone()), greatest));
+        }
+    }
+
+    /// Takes what it let in, of an operator that is saved, since this was asked last; without what was freed meanwhile.
+    pub(crate) fn take_admitted(&self) -> Vec<Delta> {
+        let admitted = self.admitted.as_ref().map(RefCell::take).unwrap_or_default();
+        admitted.into_iter().map(|(delta, _)| delta).collect()
+    }
+
+    /// Rows up to this time need not be saved any more. They are let go of at once: whatever waits for a checkpoint is memory that
+    /// is not used again, and so not in the cache.
+    pub(crate) fn forget_admitted(&self, freed: i64) {
+        if let Some(admitted) = &self.admitted {
+            let mut admitted = admitted.borrow_mut();
+            let freed = admitted.iter().take_while(|(_, greatest)| *greatest <= freed).count();
+            admitted.drain(..freed);
         }
     }
 
