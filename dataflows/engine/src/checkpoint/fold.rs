@@ -399,4 +399,24 @@ mod tests {
         );
         assert_eq!(had.iter().map(Delta::len).sum::<usize>(), 9_001);
     }
+
+    #[test]
+    fn a_table_whose_rows_mostly_went_is_added_up_as_any_other() {
+        let steps: Vec<_> = (0..40_i64)
+            .map(|step| {
+                let taken = (0..50).map(|key| (key, step * 50 + key - 50, -1)).filter(|_| step > 0);
+                table(Form::Rows, &taken.chain((0..50).map(|key| (key, step * 50 + key, 1))).collect::<Vec<_>>(), None)
+            })
+            .collect();
+        let deltas: Vec<Delta> = steps.iter().flat_map(|step| step.changes.clone()).collect();
+        assert!(mostly_go(&deltas) && !mostly_go(&deltas[..1]));
+        let last: Vec<_> = (0..50).map(|key| (key, 39 * 50 + key, 1)).collect();
+        assert_eq!(rows(whole(&steps)), last);
+        assert_eq!(rows(fold(&steps, true)), last);
+        let later = rows(fold(&steps[1..], false));
+        let taken = (0..50).map(|key| (key, key, -1));
+        let mut expected: Vec<_> = taken.chain(last).collect();
+        expected.sort_unstable();
+        assert_eq!(later, expected, "of what nothing is known but that it went");
+    }
 }

@@ -28,6 +28,10 @@ pub(crate) struct Twins<'a> {
     checkpoints: Arc<Checkpoints>,
     /// All that was saved, folded.
     folded: Option<Checkpoint>,
+    /// The same, as it was saved.
+    all: Vec<Checkpoint>,
+    /// How often it was restored: from what was folded and from the rest, by turns.
+    restored: usize,
     watermarks: Vec<i64>,
 }
 
@@ -37,7 +41,7 @@ impl<'a> Twins<'a> {
         let mut other = make();
         let (saving, checkpoints) = saving(&routes, None, other.as_mut());
         let (steady, folded, watermarks) = (make(), None, Vec::new());
-        Twins { make, routes, steady, other, saving, checkpoints, folded, watermarks }
+        Twins { make, routes, steady, other, saving, checkpoints, folded, all: Vec::new(), restored: 0, watermarks }
     }
 
     /// Gives both an epoch; what they give for it is the same, and is given back added up.
@@ -50,6 +54,9 @@ impl<'a> Twins<'a> {
         self.saving.takes(inputs, self.other.as_ref());
         self.other.apply(epoch, &mut inputs.to_vec(), watermarks, &mut outputs[1]);
         self.saving.gives(&outputs[1]);
+        if watermarks.is_some() {
+            self.saving.frees(self.other.as_mut());
+        }
         let [one, other] = outputs.map(|deltas| added_up(&deltas));
         assert_eq!(one, other, "epoch {epoch}");
         one
@@ -65,13 +72,15 @@ impl<'a> Twins<'a> {
         self.saving.save(Some(epoch + 1), self.other.as_mut());
         let mut taken = taken.lock().unwrap().take().expect("all have given");
         taken.clock.watermarks.clone_from(&self.watermarks);
+        self.all.push(taken.clone());
         self.folded = Some(fold_all(self.folded.take(), taken));
     }
 
     /// Puts another in its place that has what was saved.
     pub(crate) fn restore(&mut self) {
-        let restore =
-            self.folded.as_ref().and_then(|folded| Restore::new(std::slice::from_ref(folded), 1, &self.checkpoints.kept(0)));
+        self.restored += 1;
+        let saved = if self.restored.is_multiple_of(2) { &self.all } else { self.folded.as_slice() };
+        let restore = Restore::new(saved, 1, &self.checkpoints.kept(0));
         self.other = (self.make)();
         (self.saving, self.checkpoints) = saving(&self.routes, restore, self.other.as_mut());
     }

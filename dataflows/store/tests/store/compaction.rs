@@ -1,6 +1,6 @@
 //! Folding: the state is the same before and after, while others commit, and whatever chain of increments it was.
 
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, AtomicUsize};
 use std::sync::mpsc;
 
 use highwater_store::testing::Disk;
@@ -203,4 +203,26 @@ fn any_chain_of_increments_comes_to_the_models_state() {
         }
         assert!(job.list().unwrap().iter().all(|info| info.problem.is_none()));
     }
+}
+
+#[test]
+fn a_compaction_that_is_stopped_changes_nothing() {
+    let disk = Disk::new();
+    let job = disk.store().unwrap().job("orders").unwrap();
+    let writer = job.claim(options(1)).unwrap();
+    for epoch in 1..=3 {
+        writer.commit(increment(epoch, vec![section("a", [("x", 1)]), section("b", [("x", 1)])])).unwrap();
+    }
+    let folds = AtomicUsize::new(0);
+    let fold = |fold: Fold<'_>, sections| {
+        folds.fetch_add(1, Ordering::Relaxed);
+        writer.stop_compacting();
+        folder()(fold, sections)
+    };
+    assert_eq!(writer.compact(Span::All, &fold).unwrap(), None);
+    assert_eq!(folds.load(Ordering::Relaxed), 1, "the other key was not read any more");
+    assert_eq!(writer.compact(Span::All, &*folder()).unwrap(), None, "and none begins");
+    let before = newest(&job).unwrap();
+    let manifest = writer.commit(increment(4, vec![])).unwrap();
+    assert_eq!((manifest.files.len(), state_of(&job, &manifest).unwrap()), (3, before.1));
 }

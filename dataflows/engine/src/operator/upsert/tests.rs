@@ -125,3 +125,23 @@ fn what_is_given_back_goes_on() {
     assert_eq!(table.apply(vec![delta]), 0, "nothing differs");
     assert_eq!(table.apply(vec![rows(&[(9_005, None, 1, 1), (19_999, None, 1, -1)])]), 3);
 }
+
+#[test]
+fn a_table_is_given_back_what_became_of_it() {
+    let mut table = Table::new();
+    let changes = |changes: &[(i64, &str, i64)]| {
+        let all: Vec<_> = changes.iter().map(|(key, value, diff)| (*key, Some((*value).to_owned()), 1, *diff)).collect();
+        let delta = rows(&all);
+        Delta::of(RecordBatch::try_new(schema(), delta.rows.columns()[..2].to_vec()).unwrap(), delta.diffs)
+    };
+    let saved = vec![
+        changes(&[(1, "a", 1), (2, "a", 1), (3, "a", 1)]),
+        changes(&[(1, "a", -1), (1, "b", 1), (2, "a", -1), (4, "a", 1)]),
+        changes(&[(1, "b", -1), (1, "c", 1), (2, "b", 1), (3, "a", -1)]),
+    ];
+    table.upsert.load(0, &mut [saved]);
+    assert_eq!(table.upsert.state().0, 3);
+    let same = [(1, "c"), (2, "b"), (4, "a")].map(|(key, value)| (key, Some(value.to_owned()), 1, 1));
+    assert_eq!(table.apply(vec![rows(&same)]), 0, "nothing differs");
+    assert_eq!(table.apply(vec![rows(&[(3, None, 1, 1), (2, None, 1, -1)])]), 2, "one is new, one goes");
+}
