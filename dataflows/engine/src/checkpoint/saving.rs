@@ -201,8 +201,8 @@ impl Saving {
         }
         let freed: Vec<_> = (0..self.spread.len()).map(|table| logic.freed(table as u32)).collect();
         for (gate, freed) in logic.gates().into_iter().zip(freed) {
-            if let Some((_, bound)) = freed {
-                gate.forget_admitted(bound);
+            if let Some((column, bound)) = freed {
+                gate.forget_admitted(column, bound);
             }
         }
     }

@@ -141,7 +141,7 @@ pub(crate) struct LateGate {
     pub(crate) job: Arc<JobStats>,
     /// Whether another worker, which has the same rows, tells of them.
     pub(crate) silent: bool,
-    /// What was let in since the last checkpoint, if that is to be in the next one.
+    /// What was let in since the last checkpoint, if that is to be in the next one, and the greatest time of each.
     pub(crate) admitted: Option<RefCell<Vec<(Delta, i64)>>>,
 }
 
@@ -225,14 +225,13 @@ impl LateGate {
         admitted.into_iter().map(|(delta, _)| delta).collect()
     }
 
-    /// Rows up to this time need not be saved any more. They are let go of at once: whatever waits for a checkpoint is memory that
-    /// is not used again, and so not in the cache.
-    pub(crate) fn forget_admitted(&self, freed: i64) {
-        if let Some(admitted) = &self.admitted {
-            let mut admitted = admitted.borrow_mut();
-            let freed = admitted.iter().take_while(|(_, greatest)| *greatest <= freed).count();
-            admitted.drain(..freed);
-        }
+    /// Rows that have at most this in a column need not be saved any more. If it is the column that it goes by, they are let go of
+    /// at once: whatever waits for a checkpoint is memory that is not used again, and so not in the cache.
+    pub(crate) fn forget_admitted(&self, column: usize, bound: i64) {
+        let Some(admitted) = self.admitted.as_ref().filter(|_| column == self.windows.column()) else { return };
+        let mut admitted = admitted.borrow_mut();
+        let freed = admitted.iter().take_while(|(_, greatest)| *greatest <= bound).count();
+        admitted.drain(..freed);
     }
 
     /// [`RowWindows::freed`].

@@ -96,3 +96,28 @@ fn results_go_on_from_rows_that_are_forgotten() {
         }
     }
 }
+
+#[test]
+fn what_time_has_freed_since_it_came_is_not_saved() {
+    let frame = Frame { units: FrameUnits::Rows, start: FrameBound::Unbounded, end: FrameBound::Offset(0) };
+    let mut over = by_time(&[(sum(), frame)], Emit::Changes, 0);
+    let gate = over.gates().remove(0);
+    gate.admitted = Some(std::cell::RefCell::default());
+    for times in [[1, 4], [3, 2], [5, 3], [2, 2]] {
+        let columns: Vec<ArrayRef> = vec![
+            Arc::new(Int64Array::from(vec![0, 0])),
+            Arc::new(TimestampMicrosecondArray::from(times.to_vec())),
+            Arc::new(Int64Array::from(vec![1, 1])),
+        ];
+        gate.split(1, Delta::insert(RecordBatch::try_new(timed_schema(0), columns).unwrap()), i64::MIN);
+    }
+    gate.forget_admitted(0, 100);
+    let admitted = |gate: &LateGate| gate.admitted.as_ref().map_or(0, |admitted| admitted.borrow().len());
+    assert_eq!(admitted(gate), 4, "another column says nothing");
+    gate.forget_admitted(1, 3);
+    assert_eq!(admitted(gate), 4, "of the first one row is needed");
+    gate.forget_admitted(1, 4);
+    assert_eq!(admitted(gate), 2);
+    assert_eq!(gate.take_admitted().iter().map(Delta::len).sum::<usize>(), 4);
+    assert!(gate.take_admitted().is_empty());
+}
