@@ -36,6 +36,8 @@ pub(crate) type Owned = (&'static str, &'static str);
 
 /// How long a question waits at first before it looks what became of the connections; each time twice as long.
 const GLANCE: Duration = Duration::from_millis(300);
+/// The least that a poll waits.
+const POLL_LEAST: Duration = Duration::from_millis(20);
 /// After how long a broker that refuses is believed: another one may let in.
 const REFUSED: Duration = Duration::from_secs(1);
 
@@ -137,7 +139,9 @@ impl Cluster {
                 Err(error) => error,
             };
             // What became of the connections is told while events are served. A broker that hangs up fails the question at once.
-            while client.poll(end.saturating_sub(started.elapsed())).is_some() {}
+            // Without any patience a poll ends with the first log line.
+            let left = || end.saturating_sub(started.elapsed());
+            while client.poll(left().max(POLL_LEAST)).is_some() && !left().is_zero() {}
             let refused = client.context().refused().is_some() && started.elapsed() >= REFUSED;
             if refused || started.elapsed() >= patience {
                 return Err(self.unanswered(&error, client.context()));
@@ -194,7 +198,9 @@ impl Cluster {
         };
         let entry = self.properties.iter().find(|entry| entry.key == *key);
         // Passwords are not for logs.
-        let value = if highwater_plan::is_secret(key) { "what it is" } else { &format!("'{value}'") };
+        // Neither is what a name that nobody knows was given: it may be a password's, misspelt.
+        let is_hidden = highwater_plan::is_secret(key) || what.starts_with("No such configuration property");
+        let value = if is_hidden { "what it is" } else { &format!("'{value}'") };
         let message = format!("{}: property '{key}' cannot be {value}: {what}", self.of);
         let diagnostic = Diagnostic::error("invalid-option", message).at(entry.and_then(|entry| entry.value_span).or(self.place));
         match key.as_str() {

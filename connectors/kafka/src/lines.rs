@@ -74,6 +74,8 @@ impl Lines {
         let partitions = self.partitions(topic)?;
         let mut config = self.0.config();
         config.set("group.id", "highwater").set("enable.auto.commit", "false").set("enable.partition.eof", "true");
+        // What the log no longer has is passed over, and not what it still has.
+        config.set("auto.offset.reset", "earliest");
         config.set("isolation.level", "read_committed").set("allow.auto.create.topics", "false");
         let consumer: BaseConsumer<Log> = self.create(&config, Log::default())?;
         let mut list = TopicPartitionList::with_capacity(partitions.len());

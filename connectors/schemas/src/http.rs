@@ -144,14 +144,15 @@ fn answer<T: DeserializeOwned>(
 /// An address without the user that it may name.
 fn address(url: &str) -> Result<(String, Option<Credentials>), String> {
     let url = url.trim().trim_end_matches('/');
-    let (scheme, rest) = url.split_once("://").ok_or_else(|| format!("expected http://host:port, found '{url}'"))?;
+    let (scheme, rest) = url.split_once("://").ok_or("expected http://host:port")?;
     match scheme {
         "http" => {}
         "https" if cfg!(feature = "tls") => {}
         "https" => {
             return Err("https needs TLS, which this binary was built without: build it with --features tls".to_owned());
         }
-        _ => return Err(format!("expected http://host:port, found '{url}'")),
+        // What stands there may have a password in it.
+        _ => return Err("expected http://host:port".to_owned()),
     }
     // A password may have an '@' in it, a path as well.
     let (authority, path) = rest.split_at(rest.find('/').unwrap_or(rest.len()));

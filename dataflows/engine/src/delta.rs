@@ -275,6 +275,12 @@ fn encode(parcel: &Parcel) -> Vec<u8> {
     body
 }
 
+/// How many rows are there after these changes.
+pub(crate) fn net(deltas: &[Delta]) -> usize {
+    let net: Diff = deltas.iter().map(|delta| delta.diff_values().map_or(delta.len() as Diff, |diffs| diffs.iter().sum())).sum();
+    net.max(0) as usize
+}
+
 #[cfg(test)]
 mod tests {
     use arrow::array::TimestampMillisecondArray;

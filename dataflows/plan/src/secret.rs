@@ -22,49 +22,115 @@ pub fn is_reference(value: &str) -> bool {
 }
 
 /// A job's text with stars for the letters of secrets: the values of options that are, and passwords in addresses
-/// (`http://user:password@host`).
+/// (`http://user:password@host`). Lines stay lines.
 pub fn masked(text: &str) -> String {
     let letters: Vec<char> = text.chars().collect();
     let mut out = letters.clone();
-    let mut at = 0;
+    let (mut at, mut seen, mut ended) = (0, Seen::Nothing, 0);
+    let mut escapes = false;
     while at < letters.len() {
-        let next = letters.get(at + 1);
-        let end = match (letters[at], next) {
-            ('-', Some('-')) => find(&letters, at, &['\n']),
-            ('/', Some('*')) => find(&letters, at + 2, &['*', '/']) + 1,
-            ('"', _) => find(&letters, at + 1, &['"']),
-            ('\'', _) => {
-                let mut end = find(&letters, at + 1, &['\'']);
-                while letters.get(end + 1) == Some(&'\'') {
-                    end = find(&letters, end + 2, &['\'']);
-                }
-                mask(&letters[..at], &mut out[at + 1..end]);
-                end
+        let next = letters.get(at + 1).copied();
+        match (letters[at], next) {
+            (letter, _) if letter.is_whitespace() => at += 1,
+            ('-', Some('-')) => at = find(&letters, at, &['\n']),
+            ('/', Some('*')) => at = end_of_comment(&letters, at),
+            ('=', _) => {
+                seen = if let Seen::Key(key) = seen { Seen::Value(key) } else { Seen::Nothing };
+                at += 1;
             }
-            _ => at,
-        };
-        at = end + 1;
+            (',' | ';' | '(' | ')', _) => (at, seen) = (at + 1, Seen::Nothing),
+            (quote @ ('\'' | '"' | '`'), _) => {
+                let end = end_of_quoted(&letters, at, quote, std::mem::take(&mut escapes));
+                seen = seen.take(&mut out[at + 1..end], ended == at);
+                at = (end + 1).min(letters.len());
+                ended = at;
+            }
+            ('$', Some('$')) => {
+                let end = find(&letters, at + 2, &['$', '$']);
+                seen = seen.take(&mut out[at + 2..end], ended == at);
+                at = (end + 2).min(letters.len());
+                ended = at;
+            }
+            _ => {
+                let ends = |letter: &char| letter.is_whitespace() || ",;()='\"`".contains(*letter);
+                let end = letters[at..].iter().position(ends).map_or(letters.len(), |length| at + length);
+                // `E'..'`: a text in which a backslash hides a quote.
+                escapes = end == at + 1 && letters[at].eq_ignore_ascii_case(&'e') && letters.get(end) == Some(&'\'');
+                if !escapes {
+                    seen = seen.take(&mut out[at..end], ended == at);
+                    ended = end;
+                }
+                at = end;
+            }
+        }
     }
     out.into_iter().collect()
+}
+
+/// What stood before.
+enum Seen {
+    Nothing,
+    /// What may be the name of an option.
+    Key(String),
+    /// A name and a sign of equality: what comes is its value.
+    Value(String),
+}
+
+impl Seen {
+    /// Goes on to a word or a quoted text, in which stars are put for what is a secret. `adjacent`: nothing stands between it and
+    /// what was seen before.
+    fn take(self, word: &mut [char], adjacent: bool) -> Seen {
+        let value: String = word.iter().collect();
+        let is_value = matches!(&self, Seen::Value(key) if is_secret(key) && !is_reference(&value));
+        if is_value {
+            star(word);
+        } else if let Some((start, end)) = password_in_address(word) {
+            star(&mut word[start..end]);
+        }
+        match self {
+            Seen::Value(_) => Seen::Nothing,
+            Seen::Key(key) if adjacent => Seen::Key(key + &value),
+            _ => Seen::Key(value),
+        }
+    }
+}
+
+fn star(letters: &mut [char]) {
+    letters.iter_mut().filter(|letter| !matches!(letter, '\n' | '\r')).for_each(|letter| *letter = '*');
+}
+
+/// Where a comment that begins at `from` ends; there may be others in it.
+fn end_of_comment(letters: &[char], from: usize) -> usize {
+    let (mut at, mut depth) = (from, 0);
+    while at < letters.len() {
+        match letters[at..] {
+            ['/', '*', ..] => (at, depth) = (at + 2, depth + 1),
+            ['*', '/', ..] if depth == 1 => return at + 2,
+            ['*', '/', ..] => (at, depth) = (at + 2, depth - 1),
+            _ => at += 1,
+        }
+    }
+    letters.len()
+}
+
+/// Where the quote stands that ends a text which begins with one at `from`; two are one of the text.
+fn end_of_quoted(letters: &[char], from: usize, quote: char, escapes: bool) -> usize {
+    let mut at = from + 1;
+    while at < letters.len() {
+        match letters[at] {
+            '\\' if escapes => at += 2,
+            letter if letter == quote && letters.get(at + 1) == Some(&quote) => at += 2,
+            letter if letter == quote => return at,
+            _ => at += 1,
+        }
+    }
+    letters.len()
 }
 
 /// Where `what` begins from `from` on, or the end.
 fn find(letters: &[char], from: usize, what: &[char]) -> usize {
     let from = from.min(letters.len());
     letters[from..].windows(what.len()).position(|window| window == what).map_or(letters.len(), |at| from + at)
-}
-
-/// Stars over a quoted text, or over what of it is a secret. `before`: what stands before its quote.
-fn mask(before: &[char], quoted: &mut [char]) {
-    let value: String = quoted.iter().collect();
-    let before: String = before.iter().rev().take(200).collect();
-    let key = before.trim_start().strip_prefix('=').map(|rest| rest.trim_start().trim_start_matches(['\'', '"']));
-    let key: String = key.unwrap_or_default().chars().take_while(|c| c.is_alphanumeric() || "._-".contains(*c)).collect();
-    if is_secret(&key.chars().rev().collect::<String>()) && !is_reference(&value) {
-        quoted.fill('*');
-    } else if let Some((start, end)) = password_in_address(quoted) {
-        quoted[start..end].fill('*');
-    }
 }
 
 fn password_in_address(quoted: &[char]) -> Option<(usize, usize)> {
@@ -99,5 +165,18 @@ mod tests {
         masks("schema_registry = 'http://u:pa@ss@h:1,http://h:2'", "schema_registry = 'http://u:*****@h:1,http://h:2'");
         masks("password = '${env:P}', key = 'a'", "password = '${env:P}', key = 'a'");
         masks("password = 'never", "password = '*****");
+        masks(
+            "a.password = \"geheim\", b.password = geheim) c.token=12345",
+            "a.password = \"******\", b.password = ******) c.token=*****",
+        );
+        masks("properties.\"sasl.password\" = 'x', \"my token\" = 'y'", "properties.\"sasl.password\" = '*', \"my token\" = '*'");
+        masks("/* a /* b */ don't */ password = /* here */ 'x'", "/* a /* b */ don't */ password = /* here */ '*'");
+        masks(
+            "SELECT E'it\\'s', `it's`, $$it's$$; password = E'a\\'b'",
+            "SELECT E'it\\'s', `it's`, $$it's$$; password = E'****'",
+        );
+        masks("key.pem = '-----\nabc\n-----'\nnext", "key.pem = '*****\n***\n*****'\nnext");
+        masks("password = -- why\n'x' topic = 't'", "password = -- why\n'*' topic = 't'");
+        masks("x = 'http://u:p@h' FROM t WHERE token = 'a'", "x = 'http://u:*@h' FROM t WHERE token = '*'");
     }
 }

@@ -409,6 +409,8 @@ impl Thread {
             Err(error) => return self.failed(&error),
         };
         crash_point(Point::CheckpointDurable);
+        // Only what a manifest has need not be gone through again: one that was passed over has none.
+        self.with.journaled.iter().for_each(|journaled| journaled.saved(checkpoint.epoch));
         self.unwritten.clear();
         self.written = self.with.clock.elapsed();
         self.with.fresh = false;
@@ -448,7 +450,6 @@ impl Thread {
             status.epoch = Some(checkpoint.epoch);
             status.wall_micros = self.with.clock.wall_micros();
         }
-        self.with.journaled.iter().for_each(|journaled| journaled.saved(checkpoint.epoch));
         self.last = Some((checkpoint.epoch, checkpoint.positions.clone()));
         self.with.queues.iter().for_each(|queue| queue.outbox.release(checkpoint.epoch));
         self.with.signal.notify();

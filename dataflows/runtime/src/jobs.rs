@@ -443,7 +443,7 @@ impl Runtime {
         if let (Some(recording), Some(journaled)) = (recording, &journaled) {
             let journaling = Journaling {
                 job: running.name.clone(),
-                sources: running.sources.iter().map(|source| source.name.clone()).collect(),
+                sources: Arc::new(running.sources.iter().map(|source| source.name.clone()).collect()),
                 recorder: recording.recorder,
                 woken: recording.woken,
                 journal: recording.journal,

@@ -62,7 +62,7 @@ impl Journaled {
 /// What a job's thread needs.
 pub(crate) struct Journaling {
     pub(crate) job: String,
-    pub(crate) sources: Vec<String>,
+    pub(crate) sources: Arc<Vec<String>>,
     pub(crate) recorder: Arc<Recorder>,
     /// Notified by the recorder.
     pub(crate) woken: Arc<Signal>,
@@ -266,7 +266,7 @@ mod tests {
         for epoch in [3, 5, 8] {
             let read = [((0, "p".to_owned()), format!("0 {epoch} - x"))].into();
             let record = EpochRecord { epoch, read, ..EpochRecord::default() };
-            opened.journal.append(&[Kept::new(&record, &["s".to_owned()])]).unwrap();
+            opened.journal.append(&[Kept::new(&record, &Arc::new(vec!["s".to_owned()]))]).unwrap();
         }
         let epochs = |opened: &Opened| opened.script.epochs.iter().map(|record| record.epoch).collect::<Vec<_>>();
         let again = begin(3, true).unwrap();

@@ -7,9 +7,10 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use super::fold::{changes_of, content};
 use super::{Checkpoint, Clock, Form, KeptOperator, OperatorId, Positions, Spread, TableState};
+use crate::delta::net;
 use crate::keys::array_bytes;
 use crate::parallel::as_they_come;
-use crate::{Delta, Diff, Time};
+use crate::{Delta, Time};
 
 /// A job's state as of an epoch.
 #[derive(Debug, Default)]
@@ -163,12 +164,6 @@ impl PartSize {
         };
         PartSize { bytes: deltas.iter().flat_map(|delta| delta.rows.columns()).map(array_bytes).sum(), changes, rows }
     }
-}
-
-/// How many rows are there after these changes.
-fn net(deltas: &[Delta]) -> usize {
-    let net: Diff = deltas.iter().map(|delta| delta.diff_values().map_or(delta.len() as Diff, |diffs| diffs.iter().sum())).sum();
-    net.max(0) as usize
 }
 
 #[cfg(test)]

@@ -34,6 +34,7 @@ use super::late::{LateGate, Watermark};
 use super::lives::TimeToLive;
 use super::map::Mapper;
 use crate::checkpoint::{Keeps, Saved};
+use crate::delta::net;
 use crate::keys::{ABSENT, Keys};
 use crate::{Delta, Diff, Time};
 
@@ -195,7 +196,7 @@ impl EpochLogic for HashJoin {
         }
         for side in [0, 1] {
             if self.window.is_none() {
-                let rows = tables[side].iter().map(Delta::len).sum();
+                let rows = net(&tables[side]);
                 self.tables.entry(0).or_insert_with(|| Table::new(layout, None)).sides[side].reserve(rows);
             }
             for delta in std::mem::take(&mut tables[side]) {

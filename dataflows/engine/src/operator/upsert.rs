@@ -13,6 +13,7 @@ use super::epoch::EpochLogic;
 use super::place::split_places;
 use super::rows::{NOBODY, Rows};
 use crate::checkpoint::Keeps;
+use crate::delta::net;
 use crate::equal::{Place, same_values};
 use crate::keys::Keys;
 use crate::{Delta, Time};
@@ -86,28 +87,32 @@ impl EpochLogic for Upsert {
     }
 
     fn load(&mut self, _epoch: Time, tables: &mut [Vec<Delta>]) {
-        self.keys.reserve(tables[0].iter().map(Delta::len).sum());
+        self.keys.reserve(net(&tables[0]));
         let mut removed = Vec::new();
         for delta in std::mem::take(&mut tables[0]) {
+            let columns = delta.rows.columns();
             let mut numbers = Vec::new();
             self.keys.intern(&delta.columns(&self.key), delta.len(), &mut numbers);
             self.rows.make_room(self.keys.bound());
-            let batch = self.rows.begin(delta.rows.columns().to_vec(), numbers.len());
+            let batch = self.rows.begin(columns.to_vec(), numbers.len());
             for (row, number) in numbers.iter_mut().enumerate() {
                 if delta.diff(row) > 0 {
                     self.rows.put(*number, Place { batch, row: row as u32 });
-                } else {
-                    self.rows.remove(*number);
-                    removed.push(std::mem::replace(number, NOBODY));
+                    continue;
                 }
+                // The row that replaces it may have come before it.
+                if self.rows.of(*number).is_some() && self.rows.has(*number, columns, row) {
+                    self.rows.remove(*number);
+                }
+                removed.push(std::mem::replace(number, NOBODY));
             }
             self.rows.end(batch, numbers);
+            self.rows.tidy();
         }
         removed.sort_unstable();
         removed.dedup();
         removed.retain(|number| self.rows.of(*number).is_none());
         removed.iter().for_each(|number| self.keys.remove(*number));
-        self.rows.tidy();
     }
 
     fn takes_changes(&self) -> bool {

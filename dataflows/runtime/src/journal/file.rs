@@ -139,7 +139,8 @@ impl Journal {
     /// Makes epochs durable, all or none.
     pub(super) fn append(&mut self, epochs: &[Kept]) -> Result<(), JournalError> {
         let Some(last) = epochs.last().map(Kept::epoch) else { return Ok(()) };
-        let group = Group { after: self.last, partitions: self.partitions.clone(), epochs: epochs.to_vec() };
+        let sources = epochs.first().map_or_else(Vec::new, |kept| kept.sources().to_vec());
+        let group = Group { after: self.last, sources, partitions: self.partitions.clone(), epochs: epochs.to_vec() };
         let json = serde_json::to_vec(&group).expect("names and numbers are JSON");
         let mut line = format!("{:08x} ", crc(&json)).into_bytes();
         line.extend(json);
@@ -308,12 +309,14 @@ fn sync_directories(directory: &Path) -> io::Result<()> {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use highwater_engine::EpochRecord;
 
     use super::*;
 
     fn kept(epoch: Time) -> Kept {
-        Kept::new(&EpochRecord { epoch, ..EpochRecord::default() }, &[])
+        Kept::new(&EpochRecord { epoch, ..EpochRecord::default() }, &Arc::default())
     }
 
     fn begun(directory: &Path, from: Time, goes_on: Time) -> Journal {

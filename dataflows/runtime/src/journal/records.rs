@@ -1,6 +1,7 @@
 //! Recorded epochs as they are kept: sources go by their names.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 
 use highwater_engine::{Clock, EpochRecord, Positions, Time};
 use highwater_plan::Job;
@@ -11,6 +12,9 @@ use serde::{Deserialize, Serialize};
 pub(super) struct Group {
     /// The epoch that the first of them came after; what was recorded after that before did not happen.
     pub(super) after: Time,
+    /// The names of the job's sources then, in the order in which their watermarks stand.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(super) sources: Vec<String>,
     /// Told by the first group of a start of the job: its sources and their partitions.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) partitions: Option<Vec<(String, String)>>,
@@ -30,6 +34,9 @@ pub(super) struct Kept {
     clock: Option<KeptClock>,
     #[serde(rename = "l", default, skip_serializing_if = "std::ops::Not::not")]
     last: bool,
+    /// [`Group::sources`].
+    #[serde(skip)]
+    sources: Arc<Vec<String>>,
 }
 
 /// Watermarks, and since when sources are idle.
@@ -37,13 +44,13 @@ type KeptClock = (Vec<i64>, Vec<Option<(Time, i64)>>);
 
 impl Kept {
     /// `sources`: their names.
-    pub(super) fn new(record: &EpochRecord, sources: &[String]) -> Kept {
+    pub(super) fn new(record: &EpochRecord, sources: &Arc<Vec<String>>) -> Kept {
         let read = record.read.iter().map(|((source, partition), position)| {
             let name = sources.get(*source).cloned().unwrap_or_default();
             (name, partition.clone(), position.clone())
         });
         let clock = record.clock.as_ref().map(|clock| (clock.watermarks.clone(), clock.idle_since.clone()));
-        Kept { epoch: record.epoch, read: read.collect(), clock, last: record.last }
+        Kept { epoch: record.epoch, read: read.collect(), clock, last: record.last, sources: Arc::clone(sources) }
     }
 
     pub(super) fn epoch(&self) -> Time {
@@ -56,8 +63,26 @@ impl Kept {
             let source = place(source)?;
             Some(((source, partition.clone()), position.clone()))
         });
-        let clock = self.clock.clone().map(|(watermarks, idle_since)| Clock { watermarks, idle_since });
+        let clock = self.clock.as_ref().map(|clock| self.clock(job, clock));
         EpochRecord { epoch: self.epoch, read: read.collect::<Positions>(), clock, last: self.last }
+    }
+}
+
+impl Kept {
+    /// What was known of time, for the job's sources as they stand now: nothing of those that were not there.
+    fn clock(&self, job: &Job, (watermarks, idle_since): &KeptClock) -> Clock {
+        let place = |name: &String| self.sources.iter().position(|source| source == name);
+        let of = |name: &String| place(name).and_then(|place| watermarks.get(place)).copied().unwrap_or(i64::MIN);
+        let idle = |name: &String| place(name).and_then(|place| *idle_since.get(place)?);
+        let names = || job.sources.iter().map(|source| &source.name);
+        // That of processing time comes after those of the sources.
+        let processing = watermarks.get(self.sources.len()..).unwrap_or_default();
+        let watermarks = names().map(of).chain(processing.iter().copied()).collect();
+        Clock { watermarks, idle_since: names().map(idle).collect() }
+    }
+
+    pub(super) fn sources(&self) -> &Arc<Vec<String>> {
+        &self.sources
     }
 }
 
@@ -74,7 +99,9 @@ pub(crate) struct Recorded {
 impl Recorded {
     /// The next group. Epochs up to `from` are not kept here.
     pub(super) fn push(&mut self, group: Group, from: Time) {
-        let Group { after, partitions, epochs } = group;
+        let Group { after, sources, partitions, mut epochs } = group;
+        let sources = Arc::new(sources);
+        epochs.iter_mut().for_each(|kept| kept.sources = Arc::clone(&sources));
         while self.epochs.last().is_some_and(|last| last.epoch > after) {
             self.epochs.pop();
         }
@@ -116,5 +143,33 @@ impl Recorded {
     /// Sources and partitions that there were.
     pub(crate) fn partitions(&self) -> impl Iterator<Item = &(String, String)> {
         self.partitions.iter()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::connector::job;
+
+    #[test]
+    fn what_was_known_of_time_goes_to_the_sources_it_was_known_of() {
+        let record = EpochRecord {
+            epoch: 4,
+            clock: Some(Clock { watermarks: vec![5, 7, 9], idle_since: vec![None, Some((1, 2))] }),
+            ..EpochRecord::default()
+        };
+        let mut recorded = Recorded::default();
+        let kept = |names: &[&str]| Kept::new(&record, &Arc::new(names.iter().map(|name| (*name).to_owned()).collect()));
+        for (names, watermark, idle) in
+            [(["other", "s"], 7, Some((1, 2))), (["s", "other"], 5, None), (["a", "b"], i64::MIN, None)]
+        {
+            let kept = kept(&names);
+            let group = Group { after: 0, sources: kept.sources.to_vec(), partitions: None, epochs: vec![kept] };
+            let read: Group = serde_json::from_str(&serde_json::to_string(&group).unwrap()).unwrap();
+            recorded.push(read, 0);
+            let clock = recorded.script(&job("s", "v", None, &[]), 0, 4).remove(0).clock.unwrap();
+            // Whatever was in front of the source or behind it then; the last is processing time.
+            assert_eq!((clock.watermarks, clock.idle_since), (vec![watermark, 9], vec![idle]), "{names:?}");
+        }
     }
 }

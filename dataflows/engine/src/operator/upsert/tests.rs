@@ -137,7 +137,7 @@ fn a_table_is_given_back_what_became_of_it() {
     let saved = vec![
         changes(&[(1, "a", 1), (2, "a", 1), (3, "a", 1)]),
         changes(&[(1, "a", -1), (1, "b", 1), (2, "a", -1), (4, "a", 1)]),
-        changes(&[(1, "b", -1), (1, "c", 1), (2, "b", 1), (3, "a", -1)]),
+        changes(&[(1, "c", 1), (1, "b", -1), (2, "b", 1), (3, "a", -1)]),
     ];
     table.upsert.load(0, &mut [saved]);
     assert_eq!(table.upsert.state().0, 3);

@@ -1,3 +1,5 @@
+//! Random changes against a model: rows that come and go, in short chains and in long ones.
+
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
