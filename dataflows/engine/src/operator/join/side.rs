@@ -25,13 +25,13 @@ pub(super) struct Side {
 
 enum Store {
     Growing(Growing),
-    Changing(Changing),
+    Changing(Box<Changing>),
 }
 
 impl Side {
     /// No rows yet, with columns of these types.
     pub(super) fn new(types: &[DataType], append_only: bool) -> Self {
-        let store = if append_only { Store::Growing(Growing::default()) } else { Store::Changing(Changing::default()) };
+        let store = if append_only { Store::Growing(Growing::default()) } else { Store::Changing(Box::default()) };
         Side { types: types.to_vec(), store }
     }
 
