@@ -22,6 +22,7 @@ use object_store::{
 use tokio::runtime::{Builder, Handle, Runtime};
 
 use crate::error::{Result, StoreError};
+use crate::local;
 
 /// Files that are larger are sent in parts of this size, while more is made.
 const PART_BYTES: usize = 8 << 20;
@@ -38,6 +39,15 @@ pub(crate) struct Blobs {
     place: String,
     /// Where it lies, if that is a directory of this machine.
     folder: Option<PathBuf>,
+}
+
+/// What a thread reads into, again and again.
+#[derive(Default)]
+pub(crate) struct ReadBuffer {
+    /// Of a file of this machine.
+    own: Vec<u8>,
+    /// Of any other.
+    fetched: Bytes,
 }
 
 /// How an attempt to create a file ended.
@@ -114,6 +124,29 @@ impl Blobs {
                 Some(size) if size != bytes => Err(self.wrong_size(path, size, bytes)),
                 _ => Err(self.fault(path, "reading", error)),
             },
+        }
+    }
+
+    /// As [`Blobs::read_range`], of a file that nobody reads again soon.
+    pub(crate) fn read_once<'a>(
+        &self,
+        path: &str,
+        range: Range<u64>,
+        bytes: u64,
+        buffer: &'a mut ReadBuffer,
+    ) -> Result<&'a [u8]> {
+        let Some(folder) = &self.folder else {
+            buffer.fetched = self.read_range(path, range, bytes)?;
+            return Ok(&buffer.fetched);
+        };
+        let file = folder.join(self.path(path).as_ref());
+        match local::read_once(&file, &range, &mut buffer.own) {
+            Ok(size) if size == bytes && range.end <= size => Ok(&buffer.own[..(range.end - range.start) as usize]),
+            Ok(size) => Err(self.wrong_size(path, size, bytes)),
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+                Err(StoreError::Missing { file: self.name(path), instead: None })
+            }
+            Err(error) => Err(StoreError::Io { file: self.name(path), attempted: "reading", what: error.to_string() }),
         }
     }
 

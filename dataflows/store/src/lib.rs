@@ -55,6 +55,7 @@ mod compact;
 mod error;
 mod file;
 mod job;
+mod local;
 mod manifest;
 mod names;
 pub mod policy;

@@ -14,6 +14,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
 
+use crate::blobs::ReadBuffer;
 use crate::error::{Result, StoreError};
 use crate::file::{IndexEntry, open_section};
 use crate::job::JobStore;
@@ -231,8 +232,9 @@ impl Shared {
     }
 
     fn work(&self) {
+        let mut buffer = ReadBuffer::default();
         while let Some((index, read)) = self.take() {
-            let done = catch_unwind(AssertUnwindSafe(|| self.perform(read)));
+            let done = catch_unwind(AssertUnwindSafe(|| self.perform(read, &mut buffer)));
             let done = done.unwrap_or_else(|_| {
                 Err(StoreError::corrupt(read.file.2.clone(), "reading it failed in a way that nobody foresaw"))
             });
@@ -254,14 +256,14 @@ impl Shared {
         }
     }
 
-    fn perform(&self, read: &Read) -> Result<Vec<Section>> {
+    fn perform(&self, read: &Read, buffer: &mut ReadBuffer) -> Result<Vec<Section>> {
         let (path, file_bytes, address) = &*read.file;
-        let bytes = self.job.blobs.read_range(path, read.range.clone(), *file_bytes)?;
+        let bytes = self.job.blobs.read_once(path, read.range.clone(), *file_bytes, buffer)?;
         let piece = |entry: &IndexEntry| {
             let start = (entry.offset - read.range.start) as usize;
-            bytes.slice(start..start + entry.bytes as usize)
+            &bytes[start..start + entry.bytes as usize]
         };
-        read.entries.iter().map(|entry| open_section(entry, &piece(entry), address)).collect()
+        read.entries.iter().map(|entry| open_section(entry, piece(entry), address)).collect()
     }
 }
 
