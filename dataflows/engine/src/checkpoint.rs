@@ -24,7 +24,7 @@ use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard};
 
-pub use self::fold::fold;
+pub use self::fold::{fold, fold_pieces};
 pub use self::relations::LOG_COLUMNS;
 pub(crate) use self::relations::SideRelations;
 pub use self::restore::{GivenBack, Restore};
@@ -114,6 +114,8 @@ pub struct TableState {
     pub form: Form,
     /// Which workers have which rows.
     pub spread: Spread,
+    /// Of which rows these are the changes.
+    pub piece: Piece,
     /// The changes, in order.
     pub changes: Vec<Delta>,
     /// Rows that are no longer needed: those whose column, a 64-bit integer or a timestamp in microseconds, is at most this.
@@ -145,6 +147,27 @@ pub enum Spread {
     Everywhere,
 }
 
+/// The rows of a table whose hash, of so many workers, belongs to one: a range of the remainders of hashes.
+///
+/// It is [`Piece::WHOLE`] of tables that are not [spread by columns](Spread::ByColumns).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Piece {
+    /// Which worker, from 0.
+    pub number: usize,
+    /// Of how many.
+    pub of: usize,
+}
+
+impl Piece {
+    /// All rows.
+    pub const WHOLE: Piece = Piece { number: 0, of: 1 };
+
+    /// The worker, of so many, that has all of these rows; `None` if they are of several.
+    pub(crate) fn worker(self, workers: usize) -> Option<usize> {
+        self.of.is_multiple_of(workers).then_some(self.number % workers)
+    }
+}
+
 /// Called with the checkpoint that was asked for, or with the reason why there is none.
 pub type CheckpointDone = Box<dyn FnOnce(Result<Checkpoint, String>) + Send>;
 
@@ -153,6 +176,8 @@ pub type CheckpointDone = Box<dyn FnOnce(Result<Checkpoint, String>) + Send>;
 pub(crate) struct Checkpoints {
     /// Operators remember what changes.
     enabled: bool,
+    /// Of the job.
+    workers: usize,
     /// The next epoch that is opened is that of a checkpoint.
     asked: AtomicBool,
     /// The epoch of the last checkpoint; 0 before the first.
@@ -231,7 +256,7 @@ impl Checkpoints {
     /// Of a job on so many workers. `enabled`: checkpoints will be asked for.
     pub(crate) fn new(enabled: bool, workers: usize, restore: Option<Restore>) -> Self {
         let collected = Collected { workers: (0..workers).map(|_| Part::default()).collect(), ..Collected::default() };
-        Checkpoints { enabled, restore, collected: Mutex::new(collected), ..Checkpoints::default() }
+        Checkpoints { enabled, workers, restore, collected: Mutex::new(collected), ..Checkpoints::default() }
     }
 
     /// Whether the job's state is saved, or comes from what was.

@@ -35,7 +35,7 @@ mod words;
 
 pub use checkpoint::{
     Checkpoint, CheckpointDone, Clock, Form, GivenBack, KeptFrom, KeptOperator, LOG_COLUMNS, OperatorId, OperatorState,
-    Positions, Restore, Spread, TableState, fold,
+    Piece, Positions, Restore, Spread, TableState, fold, fold_pieces,
 };
 pub use delta::{Delta, OriginRows};
 pub use engine::{Engine, EngineConfig, EngineError};

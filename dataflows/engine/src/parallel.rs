@@ -4,9 +4,14 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::channel;
 use std::sync::{Mutex, PoisonError};
 
+/// How many threads run at a time.
+pub(crate) fn cores() -> usize {
+    std::thread::available_parallelism().map_or(1, usize::from)
+}
+
 /// The results of `work` on all items, in their order, made by as many threads as there are cores, but at most `threads`.
 pub(crate) fn in_parallel<T: Sync, R: Send>(items: &[T], threads: usize, work: impl Fn(&T) -> R + Sync) -> Vec<R> {
-    let threads = std::thread::available_parallelism().map_or(1, usize::from).min(items.len()).min(threads);
+    let threads = cores().min(items.len()).min(threads);
     let next = AtomicUsize::new(0);
     let some = || {
         let mut done = Vec::new();

@@ -91,7 +91,7 @@ fn measure(folder: &Path, mib: usize) -> Result<(), Box<dyn Error>> {
     let started = Instant::now();
     let compacted = writer.compact(Span::All, &|fold, sections| {
         let (schema, batches) = (sections[0].schema.clone(), sections.into_iter().flat_map(|section| section.batches).collect());
-        Ok(Some(Section::new(fold.key, schema, batches)))
+        Ok(vec![Section::new(fold.key, schema, batches)])
     })?;
     let compacted = compacted.ok_or("there is something to fold")?;
     println!("fold {} files:             {}", compacted.files, rate(raw + 8 * changed, compacted.bytes_read, started.elapsed()));

@@ -1,7 +1,7 @@
 //! Folding many files into one, while commits go on.
 //!
-//! All sections of one key are read, oldest first, and given to the caller, who makes one of them (adds up what was inserted and
-//! deleted, say) or none. The new file is not part of anything until the next commit names it instead of those it was made of; files
+//! All sections of one key are read, oldest first, and given to the caller, who makes fewer of them (adds up what was inserted
+//! and deleted, say) or none. The new file is not part of anything until the next commit names it instead of those it was made of; files
 //! committed meanwhile stay after it. A crash in between leaves an orphan, which the next claim deletes.
 
 use std::collections::BTreeMap;
@@ -25,8 +25,8 @@ pub struct Fold<'a> {
     pub complete: bool,
 }
 
-/// Makes one section of all of one key, oldest first: of the same key, or none; or says what is wrong with them.
-pub type Folder<'a> = dyn Fn(Fold<'_>, Vec<Section>) -> std::result::Result<Option<Section>, String> + 'a;
+/// Makes fewer sections of all of one key, oldest first: of the same key, or none; or says what is wrong with them.
+pub type Folder<'a> = dyn Fn(Fold<'_>, Vec<Section>) -> std::result::Result<Vec<Section>, String> + 'a;
 
 /// What a compaction did.
 #[derive(Clone, Debug, PartialEq)]
@@ -122,10 +122,11 @@ impl Writer {
                 sections.push(self.job.read_section(&file.path, file.bytes, &entry)?);
             }
             let refuse = |what: String| StoreError::refused(format!("sections `{key}` cannot be folded: {what}"));
-            match fold(Fold { key: &key, complete }, sections).map_err(refuse)? {
-                Some(section) if section.key == key => writer.push(&section)?,
-                Some(section) => return Err(refuse(format!("what came of them is called `{}`", section.key))),
-                None => {}
+            for section in fold(Fold { key: &key, complete }, sections).map_err(refuse)? {
+                if section.key != key {
+                    return Err(refuse(format!("what came of them is called `{}`", section.key)));
+                }
+                writer.push(&section)?;
             }
         }
         if writer.is_empty() {

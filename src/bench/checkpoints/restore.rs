@@ -124,7 +124,8 @@ impl RestoreBench {
 
     /// Gives the bytes of the files that the last checkpoint needs.
     fn load(&self, rows: usize, directory: &Scratch) -> Result<u64, BenchError> {
-        let workers = self.workers.first().copied().unwrap_or(1);
+        // Its rows are kept in as many pieces: who has fewer workers, by a divisor, has no more to cut either.
+        let workers = self.workers.iter().copied().max().unwrap_or(1);
         let job = FedJob::create_kept(JOB, workers, Some(directory.config(self.interval)))?;
         let customers = rows.div_ceil(ORDERS);
         let all: Vec<usize> = (0..customers).collect();

@@ -1,14 +1,14 @@
 //! Adds up what checkpoint after checkpoint changed in a table.
 
-use arrow::array::{Array, ArrayRef, AsArray, Int64Array, RecordBatch, UInt32Array};
+use arrow::array::{Array, ArrayRef, AsArray, Int64Array, RecordBatch};
 use arrow::buffer::BooleanBuffer;
 use arrow::datatypes::Int64Type;
 use highwater_plan::Micros;
 
-use super::{Form, Spread, TableState};
+use super::{Form, Piece, Spread, TableState};
 use crate::equal::{Order, Parts, Place};
 use crate::hash::{hash_columns, worker_of};
-use crate::parallel::in_parallel;
+use crate::parallel::{cores, in_parallel};
 use crate::{Delta, Diff};
 
 /// What all these changes of a table come to, oldest first: of one form and schema. `complete`: nothing came before them, so
@@ -16,9 +16,22 @@ use crate::{Delta, Diff};
 ///
 /// Shape: rows with multiplicities, each distinct row once; of entries one row per key, or, unless `complete`, its removal.
 /// Cost:  a hash per row. Only rows that are changed again are compared, and only batches that have such are copied.
-pub fn fold<'a>(changes: impl IntoIterator<Item = &'a TableState>, complete: bool) -> Vec<Delta> {
-    let settled = settle(gather(changes), complete, true, 1);
-    in_larger(settled.iter().map(Settled::whole).collect())
+pub fn fold(changes: &[TableState], complete: bool) -> Vec<Delta> {
+    added_up(&gather(changes), complete)
+}
+
+/// [`fold`] by pieces, as many as the newest changes came in that came in several.
+///
+/// Cost:  another hash per row of changes that came in other pieces.
+pub fn fold_pieces(changes: &[TableState], complete: bool) -> Vec<(Piece, Vec<Delta>)> {
+    let Some(newest) = changes.last() else { return Vec::new() };
+    let of = changes.iter().rev().map(|table| table.piece.of).find(|of| *of > 1).unwrap_or(1);
+    let pieces = cut(changes, &newest.spread, of, 1).into_iter().enumerate();
+    pieces.map(|(number, changes)| (Piece { number, of }, added_up(&changes, complete))).collect()
+}
+
+fn added_up(changes: &Changes, complete: bool) -> Vec<Delta> {
+    in_larger(settle(changes, complete, true, 1).iter().map(Settled::whole).collect())
 }
 
 /// What a table has after all these changes, oldest first, which began with nothing, cut for so many workers: [`fold`] for those
@@ -27,30 +40,78 @@ pub fn fold<'a>(changes: impl IntoIterator<Item = &'a TableState>, complete: boo
 ///
 /// Shape: rows with positive multiplicities, an equal row perhaps again; of entries one row per key.
 pub(super) fn content(changes: &[TableState], spread: &Spread, workers: usize) -> Vec<Vec<Delta>> {
-    cut(&settle(gather(changes), true, false, usize::MAX), spread, workers)
+    for_workers(changes, spread, workers, |changes, threads| {
+        in_larger(in_parallel(&settle(changes, true, false, threads), threads, Settled::whole))
+    })
 }
 
 /// All these changes of a table, oldest first, cut for so many workers; without rows that are no longer needed.
 pub(super) fn changes_of(changes: &[TableState], spread: &Spread, workers: usize) -> Vec<Vec<Delta>> {
-    let Changes { deltas, freed, .. } = gather(changes);
-    let mut settled: Vec<_> = deltas.into_iter().map(|delta| Settled { delta, diffs: None }).collect();
-    if let Some((column, bound)) = freed {
-        settled.iter_mut().for_each(|settled| free(settled, column, bound));
-    }
-    cut(&settled, spread, workers)
+    for_workers(changes, spread, workers, |changes, threads| {
+        let mut settled: Vec<_> = changes.deltas.iter().cloned().map(Settled::new).collect();
+        if let Some((column, bound)) = changes.freed {
+            settled.iter_mut().for_each(|settled| free(settled, column, bound));
+        }
+        in_larger(in_parallel(&settled, threads, Settled::whole))
+    })
 }
 
-/// The workers' parts of what is left of some changes.
-fn cut(settled: &[Settled], spread: &Spread, workers: usize) -> Vec<Vec<Delta>> {
-    let is_cut = workers > 1 && !matches!(spread, Spread::Everywhere | Spread::One);
-    if !is_cut {
-        return vec![in_larger(in_parallel(settled, usize::MAX, Settled::whole)); workers];
+/// What `work` makes of each worker's changes, with at most so many threads each.
+fn for_workers(
+    changes: &[TableState],
+    spread: &Spread,
+    workers: usize,
+    work: impl Fn(&Changes, usize) -> Vec<Delta> + Sync,
+) -> Vec<Vec<Delta>> {
+    if workers == 1 || matches!(spread, Spread::Everywhere | Spread::One) {
+        return vec![work(&gather(changes), cores()); workers];
     }
-    let mut parts: Vec<Vec<Delta>> = vec![Vec::new(); workers];
-    for cut in in_parallel(settled, usize::MAX, |settled| settled.cut(spread, workers)) {
-        parts.iter_mut().zip(cut).for_each(|(part, delta)| part.push(delta));
+    let parts = cut(changes, spread, workers, cores());
+    in_parallel(&parts, cores(), |part| work(part, cores().div_ceil(workers)))
+}
+
+/// The workers' parts of changes. What is of one worker only is not looked at.
+fn cut(changes: &[TableState], spread: &Spread, workers: usize, threads: usize) -> Vec<Changes> {
+    let all = gather(changes);
+    let pieces = changes.iter().flat_map(|table| deltas(table).map(|_| table.piece));
+    let pieces: Vec<(Piece, &Delta)> = pieces.zip(&all.deltas).collect();
+    let none = || Changes { deltas: Vec::new(), ..all };
+    let mut parts: Vec<Changes> = (0..workers).map(|_| none()).collect();
+    let by = match (spread, all.form) {
+        (Spread::ByColumns(columns), _) => columns.clone(),
+        // Changes of an entry stay together.
+        (_, Form::Entries { keys }) => (0..keys).collect(),
+        (_, Form::Rows) => all.deltas.first().map_or(Vec::new(), |delta| (0..delta.rows.num_columns()).collect()),
+    };
+    let cut = in_parallel(&pieces, threads, |(piece, delta)| match piece.worker(workers) {
+        Some(worker) => vec![(worker, Delta::clone(delta))],
+        None => parts_of(delta, &by, workers),
+    });
+    for (worker, delta) in cut.into_iter().flatten() {
+        debug_assert!(workers == 1 || rows_of(&delta, &by, workers)[worker].len() == delta.len(), "{spread:?} {worker}");
+        parts[worker].deltas.push(delta);
     }
-    parts.into_iter().map(in_larger).collect()
+    parts
+}
+
+/// Per worker that has any, its rows: those whose hash of these columns is its.
+fn parts_of(delta: &Delta, by: &[usize], workers: usize) -> Vec<(usize, Delta)> {
+    let part = |(worker, rows): (usize, Vec<u32>)| match rows.len() {
+        0 => None,
+        all if all == delta.len() => Some((worker, delta.clone())),
+        _ => Some((worker, delta.take(&rows.into()))),
+    };
+    rows_of(delta, by, workers).into_iter().enumerate().filter_map(part).collect()
+}
+
+fn rows_of(delta: &Delta, by: &[usize], workers: usize) -> Vec<Vec<u32>> {
+    let mut hashes = Vec::new();
+    hash_columns(&delta.columns(by), delta.len(), &mut hashes);
+    let mut rows = vec![Vec::with_capacity(delta.len() / workers + 16); workers];
+    for (row, hash) in hashes.iter().enumerate() {
+        rows[worker_of(*hash, workers)].push(row as u32);
+    }
+    rows
 }
 
 /// Some changes, and what became of them.
@@ -61,6 +122,10 @@ struct Settled {
 }
 
 impl Settled {
+    fn new(delta: Delta) -> Self {
+        Settled { delta, diffs: None }
+    }
+
     fn diffs(&mut self) -> &mut Vec<Diff> {
         self.diffs.get_or_insert_with(|| self.delta.to_diffs())
     }
@@ -77,32 +142,6 @@ impl Settled {
         };
         of_diffs(rows, diffs.iter().copied().filter(|diff| *diff != 0))
     }
-
-    /// What is left for each worker.
-    fn cut(&self, spread: &Spread, workers: usize) -> Vec<Delta> {
-        let delta = &self.delta;
-        let mut hashes = Vec::new();
-        match spread {
-            Spread::ByColumns(columns) => hash_columns(&delta.columns(columns), delta.len(), &mut hashes),
-            _ => hash_columns(delta.rows.columns(), delta.len(), &mut hashes),
-        }
-        let mut rows = vec![Vec::new(); workers];
-        for (row, hash) in hashes.iter().enumerate() {
-            if self.diffs.as_ref().is_none_or(|diffs| diffs[row] != 0) {
-                rows[worker_of(*hash, workers)].push(row as u32);
-            }
-        }
-        let part = |rows: Vec<u32>| {
-            if self.diffs.is_none() && rows.len() == delta.len() {
-                return delta.clone();
-            }
-            let rows = UInt32Array::from(rows);
-            let Some(diffs) = &self.diffs else { return delta.take(&rows) };
-            let taken = Delta::insert(delta.rows.clone()).take(&rows).rows;
-            of_diffs(taken, rows.values().iter().map(|row| diffs[*row as usize]))
-        };
-        rows.into_iter().map(part).collect()
-    }
 }
 
 fn of_diffs(rows: RecordBatch, diffs: impl Iterator<Item = Diff> + Clone) -> Delta {
@@ -111,20 +150,21 @@ fn of_diffs(rows: RecordBatch, diffs: impl Iterator<Item = Diff> + Clone) -> Del
 }
 
 /// Adds changes up, with at most so many threads. `once`: each distinct row is given once.
-fn settle(changes: Changes, complete: bool, once: bool, threads: usize) -> Vec<Settled> {
+fn settle(changes: &Changes, complete: bool, once: bool, threads: usize) -> Vec<Settled> {
     let Changes { deltas, form, freed } = changes;
+    let (form, freed) = (*form, *freed);
     let Some(first) = deltas.first() else { return Vec::new() };
     let (columns, once, removals) = match form {
         Form::Rows => (first.rows.num_columns(), once, !once),
         Form::Entries { keys } => (keys, true, complete),
     };
     let nothing_goes = !once && deltas.iter().all(only_adds);
-    let hashes = if nothing_goes { Vec::new() } else { in_parallel(&deltas, threads, |delta| delta.hashes(columns)) };
+    let hashes = if nothing_goes { Vec::new() } else { in_parallel(deltas, threads, |delta| delta.hashes(columns)) };
     let keys: Vec<Vec<ArrayRef>> = deltas.iter().map(|delta| delta.rows.columns()[..columns].to_vec()).collect();
     let keys: Vec<&[ArrayRef]> = keys.iter().map(Vec::as_slice).collect();
-    let mostly_go = !nothing_goes && form == Form::Rows && mostly_go(&deltas);
-    let contested = (!nothing_goes && !mostly_go).then(|| contested(&deltas, &hashes, once, removals));
-    let mut settled: Vec<_> = deltas.into_iter().map(|delta| Settled { delta, diffs: None }).collect();
+    let mostly_go = !nothing_goes && form == Form::Rows && mostly_go(deltas);
+    let contested = (!nothing_goes && !mostly_go).then(|| contested(deltas, &hashes, once, removals));
+    let mut settled: Vec<_> = deltas.iter().cloned().map(Settled::new).collect();
     if mostly_go {
         let parts = Parts::new(&hashes, |_| true, Order::OldestFirst);
         let left = parts.sums(&keys, |place| settled[place.batch as usize].delta.diff(place.row as usize), threads);
@@ -195,10 +235,14 @@ struct Changes {
     freed: Option<(usize, i64)>,
 }
 
-fn gather<'a>(changes: impl IntoIterator<Item = &'a TableState>) -> Changes {
+fn deltas(table: &TableState) -> impl Iterator<Item = &Delta> {
+    table.changes.iter().filter(|delta| !delta.is_empty())
+}
+
+fn gather(changes: &[TableState]) -> Changes {
     let mut gathered = Changes { deltas: Vec::new(), form: Form::Rows, freed: None };
     for table in changes {
-        gathered.deltas.extend(table.changes.iter().filter(|delta| !delta.is_empty()).cloned());
+        gathered.deltas.extend(deltas(table).cloned());
         gathered.form = table.form;
         gathered.freed = later(gathered.freed, table.freed);
     }
@@ -306,7 +350,7 @@ mod tests {
         let column = |of: fn(&(i64, i64, i64)) -> i64| Arc::new(rows.iter().map(of).collect::<Int64Array>()) as ArrayRef;
         let batch = RecordBatch::try_from_iter([("k", column(|row| row.0)), ("v", column(|row| row.1))]).unwrap();
         let delta = Delta::with_diffs(batch, rows.iter().map(|row| row.2).collect());
-        TableState { table: 0, form, spread: Spread::Anywhere, changes: vec![delta], freed }
+        TableState { table: 0, form, spread: Spread::Anywhere, piece: Piece::WHOLE, changes: vec![delta], freed }
     }
 
     fn rows(deltas: Vec<Delta>) -> Vec<(i64, i64, i64)> {

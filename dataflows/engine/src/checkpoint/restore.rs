@@ -85,7 +85,7 @@ impl Restore {
     /// changes, oldest first, under its operator. While further tables come those that are there are put together.
     ///
     /// Cost:  of operators that [want content](KeptOperator::takes_changes) a hash per row of tables from which something was
-    ///        taken back, of others one per row if there are several workers; all cores take part.
+    ///        taken back; one per row of what is [of several workers](super::Piece), which is copied. All cores take part.
     /// Errors: the first that comes instead of a table.
     pub fn of_tables<E>(
         tables: impl Iterator<Item = Result<(OperatorId, Vec<TableState>), E>>,
@@ -173,14 +173,14 @@ mod tests {
     use arrow::array::{ArrayRef, Int64Array, RecordBatch};
 
     use super::*;
-    use crate::checkpoint::{KeptFrom, OperatorState};
+    use crate::checkpoint::{KeptFrom, OperatorState, Piece};
 
     fn restored(spread: Spread, workers: usize, takes_changes: bool) -> Vec<usize> {
         let column: ArrayRef = Arc::new(Int64Array::from_iter_values(0..100));
         let rows = RecordBatch::try_from_iter([("k", column)]).unwrap();
         let changes = vec![Delta::insert(rows)];
         let operator = OperatorId { node: 0, name: "sum".into() };
-        let tables = vec![TableState { table: 0, form: Form::Rows, spread, changes, freed: None }];
+        let tables = vec![TableState { table: 0, form: Form::Rows, spread, piece: Piece::WHOLE, changes, freed: None }];
         let states = vec![OperatorState { operator: operator.clone(), worker: 0, tables }];
         let checkpoint = Checkpoint { epoch: 1, states, positions: Positions::new(), clock: Clock::default() };
         let kept = KeptOperator {

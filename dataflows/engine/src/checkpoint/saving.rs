@@ -4,7 +4,7 @@ use std::cell::{Cell, RefCell};
 use std::sync::Arc;
 
 use super::restore::PartSize;
-use super::{Checkpoints, Form, KeptFrom, KeptOperator, OperatorId, OperatorState, Slot, Spread, TableState};
+use super::{Checkpoints, Form, KeptFrom, KeptOperator, OperatorId, OperatorState, Piece, Slot, Spread, TableState};
 use crate::operator::epoch::EpochLogic;
 use crate::operator::exchange::Route;
 use crate::stats::OperatorStats;
@@ -33,12 +33,16 @@ pub(crate) struct Saved(pub(super) Vec<TableState>);
 impl Saved {
     /// Rows that were added and taken back.
     pub(crate) fn rows(&mut self, table: u32, spread: Spread, changes: Vec<Delta>, freed: Option<(usize, i64)>) {
-        self.0.push(TableState { table, form: Form::Rows, spread, changes, freed });
+        self.push(table, Form::Rows, spread, changes, freed);
     }
 
     /// Entries that were set and removed; their first columns are their key.
     pub(crate) fn entries(&mut self, table: u32, keys: usize, spread: Spread, changes: Vec<Delta>, freed: Option<(usize, i64)>) {
-        self.0.push(TableState { table, form: Form::Entries { keys }, spread, changes, freed });
+        self.push(table, Form::Entries { keys }, spread, changes, freed);
+    }
+
+    fn push(&mut self, table: u32, form: Form, spread: Spread, changes: Vec<Delta>, freed: Option<(usize, i64)>) {
+        self.0.push(TableState { table, form, spread, piece: Piece::WHOLE, changes, freed });
     }
 }
 
@@ -156,7 +160,13 @@ impl Saving {
         }
     }
 
-    fn give(&mut self, open: Option<Time>, saved: Saved) {
+    fn give(&mut self, open: Option<Time>, mut saved: Saved) {
+        let piece = Piece { number: self.worker, of: self.checkpoints.workers };
+        for table in &mut saved.0 {
+            if let Spread::ByColumns(_) = table.spread {
+                table.piece = piece;
+            }
+        }
         self.last = self.checkpoints.due();
         let state = OperatorState { operator: self.id.clone(), worker: self.worker, tables: saved.0 };
         if open.is_some() {

@@ -17,8 +17,8 @@ use arrow::datatypes::{DataType, Field, Int64Type, Schema, SchemaRef};
 use highwater_connectors::Registry;
 use highwater_connectors::sink::{Changes, EpochChanges};
 use highwater_engine::{
-    Checkpoint, Clock, Delta, Form, KeptOperator, LOG_COLUMNS, OperatorId, OperatorState, Spread, TableState, Time, fold,
-    late_schema, rejects_schema,
+    Checkpoint, Clock, Delta, Form, KeptOperator, LOG_COLUMNS, OperatorId, OperatorState, Piece, Spread, TableState, Time, fold,
+    fold_pieces, late_schema, rejects_schema,
 };
 use highwater_plan::{Job, NodeId, OutputNames, fingerprints};
 use highwater_store::{Manifest, Section};
@@ -113,6 +113,9 @@ struct TableMeta {
     keys: Option<usize>,
     spread: SpreadMeta,
     freed: Option<(usize, i64)>,
+    /// Of which worker, of how many, the rows are; absent: of all.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    piece: Option<(usize, usize)>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -257,7 +260,7 @@ impl Names {
         }
     }
 
-    /// The sections of a checkpoint's tables: one per table in which something changed.
+    /// The sections of a checkpoint's tables in which something changed.
     pub(crate) fn sections(&self, checkpoint: &Checkpoint) -> Vec<Section> {
         let mut tables: BTreeMap<String, Vec<&TableState>> = BTreeMap::new();
         for state in &checkpoint.states {
@@ -265,7 +268,7 @@ impl Names {
                 tables.entry(self.key(&state.operator, table.table)).or_default().push(table);
             }
         }
-        tables.into_iter().filter_map(|(key, parts)| section_of_table(key, &parts)).collect()
+        tables.into_iter().flat_map(|(key, parts)| sections_of_table(&key, &parts)).collect()
     }
 
     fn key(&self, operator: &OperatorId, table: u32) -> String {
@@ -425,8 +428,8 @@ pub(crate) fn outbox_section(sink: &str, schema: &SchemaRef, epochs: &[EpochChan
         }
     }
     let freed = Some((columns, published as i64));
-    let table = TableState { table: 0, form: Form::Rows, spread: Spread::One, changes, freed };
-    section_of_table(format!("{OUTBOX}{sink}"), &[&table])
+    let table = TableState { table: 0, form: Form::Rows, spread: Spread::One, piece: Piece::WHOLE, changes, freed };
+    section_of_piece(&format!("{OUTBOX}{sink}"), Piece::WHOLE, &[&table], freed)
 }
 
 const OUTBOX: &str = "outbox/";
@@ -470,26 +473,51 @@ pub(crate) fn outbox_epochs(sections: &[Section]) -> Result<Vec<EpochChanges>, C
 /// The rows of a table whose sections these are, oldest first and from its beginning.
 pub(crate) fn rows_of_table(key: &str, sections: &[Section]) -> Result<Vec<Delta>, CheckpointError> {
     let folded = fold_sections(key, true, sections)?;
-    Ok(folded.map(|section| table_of(0, &section)).transpose()?.map(|table| table.changes).unwrap_or_default())
+    let changes = folded.iter().map(|section| Ok(table_of(0, section)?.changes));
+    Ok(changes.collect::<Result<Vec<_>, CheckpointError>>()?.concat())
 }
 
-/// Adds up sections of one key, oldest first; `complete`: nothing came before them. `None` if nothing is left.
-pub(crate) fn fold_sections(key: &str, complete: bool, sections: &[Section]) -> Result<Option<Section>, CheckpointError> {
+/// Adds up sections of one key, oldest first; `complete`: nothing came before them. Of what nothing is left there is none.
+pub(crate) fn fold_sections(key: &str, complete: bool, sections: &[Section]) -> Result<Vec<Section>, CheckpointError> {
     let tables = sections.iter().map(|section| table_of(0, section)).collect::<Result<Vec<_>, _>>()?;
-    let Some(last) = tables.last() else { return Ok(None) };
+    let Some(last) = tables.last() else { return Ok(Vec::new()) };
     let freed = tables.iter().filter_map(|table| table.freed).reduce(|one, other| (one.0, one.1.max(other.1)));
-    let folded = TableState { changes: fold(&tables, complete), freed: freed.filter(|_| !complete), ..last.clone() };
-    Ok(section_of_table(key.to_owned(), &[&folded]))
+    let of = |(piece, changes)| TableState {
+        table: last.table,
+        form: last.form,
+        spread: last.spread.clone(),
+        piece,
+        changes,
+        freed: freed.filter(|_| !complete),
+    };
+    let folded: Vec<TableState> = fold_pieces(&tables, complete).into_iter().map(of).collect();
+    Ok(sections_of_table(key, &folded.iter().collect::<Vec<_>>()))
 }
 
-/// The parts of a table, of all workers; `None` if nothing of it changed.
-fn section_of_table(key: String, parts: &[&TableState]) -> Option<Section> {
-    let first = parts.first()?;
+/// Rows per piece of a table from which on it is kept in pieces: to cut fewer costs less than to keep them apart.
+const PIECE_ROWS: usize = 1_024;
+
+/// The parts of a table, of all workers, a section per [`Piece`] unless they are small; none if nothing of it changed.
+fn sections_of_table(key: &str, parts: &[&TableState]) -> Vec<Section> {
+    let mut pieces: BTreeMap<Piece, Vec<&TableState>> = BTreeMap::new();
+    for part in parts {
+        pieces.entry(part.piece).or_default().push(part);
+    }
     let freed = parts.iter().map(|part| part.freed).reduce(|one, other| match (one, other) {
         (Some((column, one)), Some((_, other))) => Some((column, one.min(other))),
         _ => None,
     });
     let freed = freed.flatten();
+    let rows: usize = parts.iter().flat_map(|part| &part.changes).map(Delta::len).sum();
+    if rows < PIECE_ROWS * pieces.len() {
+        return section_of_piece(key, Piece::WHOLE, parts, freed).into_iter().collect();
+    }
+    pieces.into_iter().filter_map(|(piece, parts)| section_of_piece(key, piece, &parts, freed)).collect()
+}
+
+/// The changes of a piece and what is freed of the table; `None` if nothing is.
+fn section_of_piece(key: &str, piece: Piece, parts: &[&TableState], freed: Option<(usize, i64)>) -> Option<Section> {
+    let first = parts.first()?;
     let deltas: Vec<&Delta> = parts.iter().flat_map(|part| &part.changes).filter(|delta| !delta.is_empty()).collect();
     if deltas.is_empty() && freed.is_none() {
         return None;
@@ -508,6 +536,7 @@ fn section_of_table(key: String, parts: &[&TableState]) -> Option<Section> {
             Spread::Everywhere => SpreadMeta::Everywhere,
         },
         freed,
+        piece: (piece != Piece::WHOLE).then_some((piece.number, piece.of)),
     };
     let meta = serde_json::to_value(meta).expect("numbers and names are JSON");
     Some(Section::new(key, schema, batches).with_meta(meta))
@@ -544,6 +573,10 @@ fn table_of(number: u32, section: &Section) -> Result<TableState, CheckpointErro
     if columns > 0 && (all.iter().any(|column| *column >= columns) || meta.keys.is_some_and(|keys| keys > columns)) {
         return Err(unreadable(&"it speaks of columns that it does not have"));
     }
+    let piece = meta.piece.map_or(Piece::WHOLE, |(number, of)| Piece { number, of });
+    if piece.number >= piece.of || (piece != Piece::WHOLE && !matches!(meta.spread, SpreadMeta::ByColumns(_))) {
+        return Err(unreadable(&format_args!("piece {} of {} cannot be", piece.number, piece.of)));
+    }
     let kept: Vec<usize> = (0..columns).collect();
     let mut changes = Vec::with_capacity(section.batches.len());
     for batch in &section.batches {
@@ -570,6 +603,7 @@ fn table_of(number: u32, section: &Section) -> Result<TableState, CheckpointErro
             SpreadMeta::One => Spread::One,
             SpreadMeta::Everywhere => Spread::Everywhere,
         },
+        piece,
         changes,
         freed: meta.freed,
     })

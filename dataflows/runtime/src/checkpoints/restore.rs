@@ -191,7 +191,7 @@ pub(crate) fn sizes(store: &JobStore, manifest: &Manifest) -> Result<Vec<Section
     for (key, sections) in queued {
         let bytes: u64 = sizes.iter().filter(|size| size.key == key).map(|size| size.bytes).sum();
         let (all, left) = (sections.iter().map(Section::rows).sum::<u64>(), fold_sections(&key, true, &sections)?);
-        let rows = left.map_or(0, |left| left.rows());
+        let rows = left.iter().map(Section::rows).sum();
         sizes.retain(|size| size.key != key);
         sizes.push(SectionInfo { key, rows, bytes: (bytes * rows).checked_div(all).unwrap_or(0) });
     }
@@ -293,7 +293,7 @@ impl Kept {
 
     fn sections(self) -> Result<Vec<Section>, CheckpointError> {
         let folded = self.reused.iter().map(|(key, sections)| fold_sections(key, true, sections));
-        Ok(folded.collect::<Result<Vec<_>, _>>()?.into_iter().flatten().collect())
+        Ok(folded.collect::<Result<Vec<_>, _>>()?.concat())
     }
 }
 

@@ -299,8 +299,8 @@ impl Taken {
 }
 
 fn added_up(changes: Vec<Delta>) -> Vec<Delta> {
-    let (form, spread) = (highwater_engine::Form::Rows, highwater_engine::Spread::One);
-    highwater_engine::fold(&[highwater_engine::TableState { table: 0, form, spread, changes, freed: None }], true)
+    let (form, spread, piece) = (highwater_engine::Form::Rows, highwater_engine::Spread::One, highwater_engine::Piece::WHOLE);
+    highwater_engine::fold(&[highwater_engine::TableState { table: 0, form, spread, piece, changes, freed: None }], true)
 }
 
 struct Taking(Arc<Taken>);

@@ -58,7 +58,7 @@ fn sections_of_a_key_come_oldest_first_and_may_vanish() {
             column.as_any().downcast_ref::<StringArray>().unwrap().value(0).to_string()
         };
         seen.borrow_mut().push((fold.key.to_string(), fold.complete, sections.iter().map(rows).collect::<Vec<_>>()));
-        Ok(sections.into_iter().last().filter(|_| fold.key == "k"))
+        Ok(sections.into_iter().last().filter(|_| fold.key == "k").into_iter().collect())
     };
     writer.compact(Span::After(1), &fold).unwrap().unwrap();
     let manifest = writer.commit(increment(5, vec![])).unwrap();
@@ -71,7 +71,7 @@ fn sections_of_a_key_come_oldest_first_and_may_vanish() {
     assert_eq!(keys(&job, &manifest), ["k", "gone", "k", "k"]);
     assert!(!manifest.files[1].base);
     // When nothing is left there is no file.
-    let none = writer.compact(Span::All, &|_, _| Ok(None)).unwrap().unwrap();
+    let none = writer.compact(Span::All, &|_, _| Ok(Vec::new())).unwrap().unwrap();
     assert_eq!(none.file, None);
     let manifest = writer.commit(increment(6, vec![])).unwrap();
     assert_eq!(manifest.files, []);
@@ -84,7 +84,7 @@ fn what_cannot_be_folded_changes_nothing() {
     writer.commit(increment(1, vec![section("k", [("a", 1)])])).unwrap();
     let error = writer.compact(Span::All, &|_, _| Err("it is odd".into())).unwrap_err().to_string();
     assert_eq!(error, "sections `k` cannot be folded: it is odd");
-    let error = writer.compact(Span::All, &|_, _| Ok(Some(section("other", [("a", 1)])))).unwrap_err().to_string();
+    let error = writer.compact(Span::All, &|_, _| Ok(vec![section("other", [("a", 1)])])).unwrap_err().to_string();
     assert_eq!(error, "sections `k` cannot be folded: what came of them is called `other`");
     writer.commit(increment(2, vec![section("k", [("b", 1)])])).unwrap();
     assert_eq!(newest(&job).unwrap().1["k"].len(), 2);

@@ -39,7 +39,7 @@ pub(crate) fn folder() -> Box<Folder<'static>> {
     Box::new(|fold, sections| {
         let mut state = State::new();
         sections.iter().for_each(|section| add(&mut state, section));
-        Ok(whole(&state).pop().filter(|section| section.key == fold.key))
+        Ok(whole(&state).pop().filter(|section| section.key == fold.key).into_iter().collect())
     })
 }
 
