@@ -12,6 +12,7 @@
 //! [`EpochGate`]: crate::pump::EpochGate
 
 mod fold;
+mod loading;
 mod relations;
 mod restore;
 mod saving;
@@ -25,6 +26,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard};
 
 pub use self::fold::{fold, fold_pieces};
+pub(crate) use self::loading::Loaded;
 pub use self::relations::LOG_COLUMNS;
 pub(crate) use self::relations::SideRelations;
 pub use self::restore::{GivenBack, Restore};

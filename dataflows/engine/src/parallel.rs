@@ -1,8 +1,9 @@
 //! Work on many items at once: fork and join.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::mpsc::channel;
-use std::sync::{Mutex, PoisonError};
+use std::sync::mpsc::{channel, sync_channel};
+use std::sync::{Condvar, Mutex, PoisonError};
+use std::thread::JoinHandle;
 
 /// How many threads run at a time.
 pub(crate) fn cores() -> usize {
@@ -62,6 +63,64 @@ pub(crate) fn as_they_come<T: Send, R: Send, E>(
     Ok(done.into_inner().unwrap_or_else(PoisonError::into_inner))
 }
 
+/// Work that is done on a thread of its own.
+pub(crate) enum Apart<T> {
+    Running(JoinHandle<Option<T>>),
+    Done(T),
+}
+
+/// Does work on a thread of its own, in turn: as much at a time as there are cores. Here, if there can be no thread.
+pub(crate) fn apart<T: Send + 'static, W: FnOnce() -> T + Send + 'static>(work: W) -> Apart<T> {
+    let (give, given) = sync_channel::<W>(1);
+    let in_turn = move || {
+        let work = given.recv().ok()?;
+        let _turn = Turn::wait();
+        Some(work())
+    };
+    match std::thread::Builder::new().name("apart".into()).spawn(in_turn) {
+        Ok(thread) => {
+            let _ = give.send(work);
+            Apart::Running(thread)
+        }
+        Err(_) => Apart::Done(work()),
+    }
+}
+
+impl<T> Apart<T> {
+    /// What came of it; a panic goes on here.
+    pub(crate) fn wait(self) -> T {
+        match self {
+            Apart::Running(thread) => {
+                let done = thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
+                done.expect("it was given its work")
+            }
+            Apart::Done(done) => done,
+        }
+    }
+}
+
+/// One of those that may work apart at a time.
+struct Turn;
+
+static TURNS_TAKEN: Mutex<usize> = Mutex::new(0);
+static TURN_ENDED: Condvar = Condvar::new();
+
+impl Turn {
+    fn wait() -> Self {
+        let taken = TURNS_TAKEN.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut taken = TURN_ENDED.wait_while(taken, |taken| *taken >= cores()).unwrap_or_else(PoisonError::into_inner);
+        *taken += 1;
+        Turn
+    }
+}
+
+impl Drop for Turn {
+    fn drop(&mut self) {
+        *TURNS_TAKEN.lock().unwrap_or_else(PoisonError::into_inner) -= 1;
+        TURN_ENDED.notify_one();
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -73,5 +132,27 @@ mod tests {
         assert_eq!(done, (0..100).map(|item| item * 2).collect::<Vec<_>>());
         let failing = (0..100).map(|item| if item == 50 { Err("fifty") } else { Ok(item) });
         assert_eq!(as_they_come(failing, 2, |item: u32| item), Err("fifty"));
+    }
+
+    #[test]
+    fn work_apart_is_done_in_turn_and_its_panics_go_on_where_it_is_waited_for() {
+        static RUNNING: AtomicUsize = AtomicUsize::new(0);
+        let all: Vec<_> = (0..4 * cores())
+            .map(|number| {
+                apart(move || {
+                    let running = RUNNING.fetch_add(1, Ordering::SeqCst) + 1;
+                    std::thread::yield_now();
+                    RUNNING.fetch_sub(1, Ordering::SeqCst);
+                    assert!(number != 1, "one of them fails");
+                    (number, running)
+                })
+            })
+            .collect();
+        for (number, apart) in all.into_iter().enumerate() {
+            match std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| apart.wait())) {
+                Ok((of, running)) => assert!(of == number && number != 1 && running <= cores(), "{number} {running}"),
+                Err(_) => assert_eq!(number, 1),
+            }
+        }
     }
 }

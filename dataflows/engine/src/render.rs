@@ -37,7 +37,7 @@ use crate::operator::DeltaStream;
 use crate::operator::aggregate::Grouped;
 use crate::operator::clock::{ClockStream, TickStream, all_marks, clock, ticks};
 use crate::operator::contenders::Contenders;
-use crate::operator::epoch::{Awake, EpochLogic, Input, epoch_operator, epoch_operator_awake};
+use crate::operator::epoch::{Awake, EpochLogic, Input, Logic, epoch_operator, epoch_operator_awake};
 use crate::operator::exchange::Route;
 use crate::operator::late::{LateGate, LateSplit, RowWindows, Watermark};
 use crate::operator::map::{Mapper, map};
@@ -184,7 +184,7 @@ impl<'scope> Renderer<'scope, '_> {
                 if let Some(ttl) = ttl {
                     logic = logic.that_expire(ttl);
                 }
-                self.expiring_operator(stats, inputs, expires, Box::new(logic))
+                self.expiring_operator(stats, inputs, expires, Logic::anywhere(logic))
             }
             Op::TopN(topn) => self.topn(id, node, topn),
             Op::TemporalJoin(temporal) => self.temporal_join(id, node, temporal),
@@ -210,7 +210,7 @@ impl<'scope> Renderer<'scope, '_> {
         let key = self.primary_key(source);
         let schema = Arc::clone(&self.shared.job.plan.nodes[id].schema);
         let input = Input { stream, route: Route::ByColumns(key.clone()) };
-        self.operator(id, format!("table {}", declared.name), vec![input], false, Box::new(Upsert::new(key, schema)))
+        self.operator(id, format!("table {}", declared.name), vec![input], false, Logic::anywhere(Upsert::new(key, schema)))
     }
 
     /// The rows of a table in the order in which they count.
@@ -277,7 +277,7 @@ impl<'scope> Renderer<'scope, '_> {
             if let Some(ttl) = ttl {
                 logic = logic.that_expire(ttl);
             }
-            return self.expiring_operator(stats, vec![Input { stream, route }], expires, Box::new(logic));
+            return self.expiring_operator(stats, vec![Input { stream, route }], expires, Logic::anywhere(logic));
         };
         let time = aggregate.time_column().expect("a windowed grouping has a time column");
         let sources = input.properties.time[time].as_ref().map(|time| time.sources.clone()).unwrap_or_default();
@@ -307,7 +307,7 @@ impl<'scope> Renderer<'scope, '_> {
             gate,
             partials: states.and_then(|(assign, columns)| Some((assign?, columns))),
         });
-        self.clocked_operator(stats, vec![Input { stream, route }], Box::new(logic))
+        self.clocked_operator(stats, vec![Input { stream, route }], Logic::anywhere(logic))
     }
 
     fn sink(&mut self, index: usize, sink: &highwater_plan::Sink, writer: Option<Box<dyn EpochSink>>) -> DeltaStream<'scope> {
@@ -325,7 +325,7 @@ impl<'scope> Renderer<'scope, '_> {
         name: impl Into<String>,
         inputs: Vec<Input<'scope>>,
         clocked: bool,
-        logic: Box<dyn EpochLogic>,
+        logic: impl Into<Logic>,
     ) -> DeltaStream<'scope> {
         let stats = self.stats(id, name);
         epoch_operator(self.scope, stats, inputs, clocked.then(|| self.clock.clone()), logic)
@@ -337,12 +337,12 @@ impl<'scope> Renderer<'scope, '_> {
         &mut self,
         stats: Arc<OperatorStats>,
         inputs: Vec<Input<'scope>>,
-        logic: Box<dyn EpochLogic>,
+        logic: impl Into<Logic>,
     ) -> DeltaStream<'scope> {
         let clock = Some(self.clock.clone());
         let awake = || Awake { ticks: self.ticks.clone(), alarm: self.shared.alarms.add(self.worker()) };
         let awake = self.shared.job.uses_processing_time().then(awake);
-        epoch_operator_awake(self.scope, stats, inputs, clock, awake, logic)
+        epoch_operator_awake(self.scope, stats, inputs, clock, awake, logic.into())
     }
 
     /// An operator that is given every epoch, and gets those that it asks for ([`EpochLogic::wake_at`]).
@@ -354,7 +354,7 @@ impl<'scope> Renderer<'scope, '_> {
         logic: Box<dyn EpochLogic>,
     ) -> DeltaStream<'scope> {
         let awake = Awake { ticks: self.ticks.clone(), alarm: self.shared.alarms.add(self.worker()) };
-        epoch_operator_awake(self.scope, self.stats(id, name), inputs, None, Some(awake), logic)
+        epoch_operator_awake(self.scope, self.stats(id, name), inputs, None, Some(awake), logic.into())
     }
 
     /// What `id` reads, without rows that its results cannot depend on.

@@ -1,9 +1,9 @@
 //! An operator's side of checkpoints: what it keeps, what of it changed, and how it is given back.
 
-use std::cell::{Cell, RefCell};
+use std::cell::Cell;
 use std::sync::Arc;
 
-use super::restore::PartSize;
+use super::loading::Loading;
 use super::{Checkpoints, Form, KeptFrom, KeptOperator, OperatorId, OperatorState, Piece, Slot, Spread, TableState};
 use crate::operator::epoch::EpochLogic;
 use crate::operator::exchange::Route;
@@ -65,12 +65,17 @@ pub(crate) struct Saving {
 }
 
 impl Saving {
-    /// For an operator with inputs on these routes; `None` if it has nothing to save. It is given back what was saved.
-    pub(crate) fn new(stats: &OperatorStats, routes: &[Route], logic: &mut dyn EpochLogic) -> Option<Self> {
+    /// For an operator with inputs on these routes; `None` if it has nothing to save. Besides, what it is to be given first, if
+    /// anything.
+    pub(crate) fn new(
+        stats: &Arc<OperatorStats>,
+        routes: &[Route],
+        logic: &mut dyn EpochLogic,
+    ) -> (Option<Self>, Option<Loading>) {
         let checkpoints = Arc::clone(&stats.checkpoints);
         let keeps = logic.keeps();
         if !checkpoints.are_used() {
-            return None;
+            return (None, None);
         }
         let id = OperatorId { node: stats.node, name: stats.name.clone() };
         let (slot, id) = match keeps {
@@ -85,28 +90,11 @@ impl Saving {
                 (Some(slot), id)
             }
         };
-        if let Some(restore) = &checkpoints.restore {
-            let parts = restore.take(&id, stats.worker, home(routes)).into_iter();
-            let (mut tables, sizes): (Vec<Vec<Delta>>, Vec<PartSize>) = parts.map(|part| (part.deltas, part.size)).unzip();
-            replaying(|| {
-                if tables.iter().any(|table| !table.is_empty()) {
-                    tables.resize_with(tables.len().max(routes.len()), Vec::new);
-                    logic.load(restore.epoch, &mut tables);
-                }
-                logic.resume(restore.epoch, routes.len(), &restore.clock.watermarks);
-            });
-            let (rows, bytes) = logic.state();
-            stats.holds(rows, bytes);
-            sizes.iter().for_each(|size| restore.given.count(size, rows));
-        }
-        if checkpoints.enabled {
-            if keeps == Keeps::Inputs {
-                logic.gates().into_iter().for_each(|gate| gate.admitted = Some(RefCell::default()));
-            }
-            logic.log();
-        }
+        let restore = checkpoints.restore.as_ref();
+        let parts = restore.map(|restore| restore.take(&id, stats.worker, home(routes))).unwrap_or_default();
+        let loading = Some(Loading { stats: Arc::clone(stats), keeps, inputs: routes.len(), parts });
         let spread = match keeps {
-            Keeps::Nothing => return None,
+            Keeps::Nothing => return (None, loading),
             Keeps::Inputs => routes.iter().map(Spread::of).collect(),
             Keeps::Output => vec![Spread::of(&routes[0])],
             Keeps::Own => Vec::new(),
@@ -118,7 +106,9 @@ impl Saving {
         let gated = !logic.gates().is_empty();
         let log = vec![Vec::new(); spread.len()];
         let last = checkpoints.restore.as_ref().map_or(0, |restore| restore.epoch);
-        Some(Saving { slot: slot?, last, ended: false, id, worker: stats.worker, keeps, gated, spread, log, checkpoints })
+        let worker = stats.worker;
+        let saving = slot.map(|slot| Saving { slot, last, ended: false, id, worker, keeps, gated, spread, log, checkpoints });
+        (saving, loading)
     }
 
     /// For a relation that is the sum of its changes, whose rows are spread by these columns, and what it had; `None` if
@@ -250,7 +240,7 @@ thread_local! {
     static REPLAYING: Cell<bool> = const { Cell::new(false) };
 }
 
-fn replaying<R>(work: impl FnOnce() -> R) -> R {
+pub(super) fn replaying<R>(work: impl FnOnce() -> R) -> R {
     REPLAYING.set(true);
     let done = work();
     REPLAYING.set(false);

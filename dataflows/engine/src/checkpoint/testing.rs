@@ -100,7 +100,9 @@ impl<'a> Twins<'a> {
 fn saving(routes: &[Route], restore: Option<Restore>, logic: &mut dyn EpochLogic) -> (Saving, Arc<Checkpoints>) {
     let checkpoints = Arc::new(Checkpoints::new(true, 1, restore));
     let stats = JobStats::new(1, Arc::clone(&checkpoints)).operator(0, "twin", 0);
-    (Saving::new(&stats, routes, logic).expect("it keeps something"), checkpoints)
+    let (saving, loading) = Saving::new(&stats, routes, logic);
+    loading.expect("checkpoints are used").give(logic);
+    (saving.expect("it keeps something"), checkpoints)
 }
 
 /// What both come to, as a store would fold them.

@@ -31,7 +31,7 @@ pub(crate) use self::set::{Accumulators, accumulator};
 use crate::{Delta, Diff};
 
 /// One aggregate over all groups of a table.
-pub(crate) trait Accumulator {
+pub(crate) trait Accumulator: Send {
     /// Makes room for groups up to `groups`.
     fn resize(&mut self, groups: usize);
 

@@ -18,7 +18,7 @@ use timely::dataflow::operators::{Capability, InputCapability};
 use timely::progress::frontier::MutableAntichain;
 
 use crate::alarm::Alarm;
-use crate::checkpoint::{Keeps, KeptFrom, Saved, Saving};
+use crate::checkpoint::{Keeps, KeptFrom, Loaded, Saved, Saving};
 use crate::delta::Parcel;
 use crate::operator::DeltaStream;
 use crate::operator::clock::{ClockStream, TickStream};
@@ -105,6 +105,48 @@ pub(crate) trait EpochLogic {
     }
 }
 
+/// An operator's logic.
+pub(crate) enum Logic {
+    /// It stays on its worker's thread.
+    Here(Box<dyn EpochLogic>),
+    /// It may be given what it had on another thread.
+    Anywhere(Box<dyn EpochLogic + Send>),
+}
+
+impl Logic {
+    /// Logic that may be on any thread.
+    pub(crate) fn anywhere(logic: impl EpochLogic + Send + 'static) -> Self {
+        Logic::Anywhere(Box::new(logic))
+    }
+
+    /// To stay here.
+    pub(crate) fn here(self) -> Box<dyn EpochLogic> {
+        match self {
+            Logic::Here(logic) => logic,
+            Logic::Anywhere(logic) => logic,
+        }
+    }
+
+    fn as_mut(&mut self) -> &mut dyn EpochLogic {
+        match self {
+            Logic::Here(logic) => logic.as_mut(),
+            Logic::Anywhere(logic) => logic.as_mut(),
+        }
+    }
+}
+
+impl From<Box<dyn EpochLogic>> for Logic {
+    fn from(logic: Box<dyn EpochLogic>) -> Self {
+        Logic::Here(logic)
+    }
+}
+
+impl<L: EpochLogic + 'static> From<Box<L>> for Logic {
+    fn from(logic: Box<L>) -> Self {
+        Logic::Here(logic)
+    }
+}
+
 /// One input of an operator and where its rows go first.
 pub(crate) struct Input<'scope> {
     pub(crate) stream: DeltaStream<'scope>,
@@ -131,9 +173,9 @@ pub(crate) fn epoch_operator<'scope>(
     stats: Arc<OperatorStats>,
     inputs: Vec<Input<'scope>>,
     clock: Option<ClockStream<'scope>>,
-    logic: Box<dyn EpochLogic>,
+    logic: impl Into<Logic>,
 ) -> DeltaStream<'scope> {
-    epoch_operator_awake(scope, stats, inputs, clock, None, logic)
+    epoch_operator_awake(scope, stats, inputs, clock, None, logic.into())
 }
 
 /// Builds an epoch-synchronous operator; one that is awake is given every epoch, and gets those that it asks for.
@@ -143,12 +185,13 @@ pub(crate) fn epoch_operator_awake<'scope>(
     inputs: Vec<Input<'scope>>,
     clock: Option<ClockStream<'scope>>,
     awake: Option<Awake<'scope>>,
-    mut logic: Box<dyn EpochLogic>,
+    mut logic: Logic,
 ) -> DeltaStream<'scope> {
     let peers = scope.peers();
     let ports = inputs.len();
     let routes: Vec<Route> = inputs.iter().map(|input| input.route.clone()).collect();
-    let mut saving = Saving::new(&stats, &routes, logic.as_mut());
+    let (mut saving, loading) = Saving::new(&stats, &routes, logic.as_mut());
+    let mut logic = Loaded::new(logic, loading, awake.is_none());
     let mut builder = OperatorBuilder::new(stats.name.clone(), scope);
     let mut pulls: Vec<Pull> = inputs.into_iter().map(|input| pull(&mut builder, input, peers)).collect();
     let mut clock = clock.map(|clock| builder.new_input(clock, Pipeline));
@@ -157,17 +200,18 @@ pub(crate) fn epoch_operator_awake<'scope>(
     let (output, stream) = builder.new_output::<Parcel>();
     let mut output = OutputBuilder::<Time, NoopBuilder<Parcel>>::from(output);
     if let Some(alarm) = alarm.as_ref().filter(|_| !stats.is_new()) {
-        alarm.set(logic.wake_at());
+        alarm.set(logic.get().wake_at());
     }
     builder.build(move |mut capabilities| {
         let mut waiting: BTreeMap<Time, Waiting> = BTreeMap::new();
         let initial = capabilities.pop().expect("one output, one capability");
-        if stats.is_new() && logic.starts_alone() {
+        if stats.is_new() && logic.get().starts_alone() {
             waiting.insert(0, Waiting { capability: initial, inputs: vec![Vec::new(); ports], watermarks: None });
         }
         let mut changed = Vec::new();
         move |frontiers: &[MutableAntichain<Time>]| {
             let done = stats.guard(|| {
+                let logic = logic.get();
                 let started = Instant::now();
                 let mut queued = 0;
                 for (port, pull) in pulls.iter_mut().enumerate() {
@@ -201,11 +245,11 @@ pub(crate) fn epoch_operator_awake<'scope>(
                     }
                     worked = true;
                     if let Some(saving) = &mut saving {
-                        saving.save(Some(*next.key()), logic.as_mut());
+                        saving.save(Some(*next.key()), logic);
                     }
                     let (epoch, mut entry) = next.remove_entry();
                     if let Some(saving) = &mut saving {
-                        saving.takes(&entry.inputs, logic.as_ref());
+                        saving.takes(&entry.inputs, logic);
                     }
                     let rows: usize = entry.inputs.iter().flatten().map(Delta::len).sum();
                     stats.queued_rows.fetch_sub(rows as u64, Ordering::Relaxed);
@@ -213,7 +257,7 @@ pub(crate) fn epoch_operator_awake<'scope>(
                     if let Some(saving) = &mut saving {
                         saving.gives(&changed);
                         if entry.watermarks.is_some() {
-                            saving.frees(logic.as_mut());
+                            saving.frees(logic);
                         }
                     }
                     for delta in changed.drain(..) {
@@ -224,7 +268,7 @@ pub(crate) fn epoch_operator_awake<'scope>(
                     }
                 }
                 if let Some(saving) = &mut saving {
-                    saving.save(open, logic.as_mut());
+                    saving.save(open, logic);
                 }
                 if worked {
                     let (rows, bytes) = logic.state();

@@ -6,7 +6,7 @@ use highwater_plan::{Lifetime, NodeId};
 
 use super::Renderer;
 use crate::operator::DeltaStream;
-use crate::operator::epoch::{Awake, EpochLogic, Input, epoch_operator, epoch_operator_awake};
+use crate::operator::epoch::{Awake, Input, Logic, epoch_operator, epoch_operator_awake};
 use crate::operator::exchange::Route;
 use crate::operator::lives::TimeToLive;
 use crate::operator::replace::Replace;
@@ -27,13 +27,13 @@ impl<'scope> Renderer<'scope, '_> {
         stats: Arc<OperatorStats>,
         inputs: Vec<Input<'scope>>,
         expires: bool,
-        logic: Box<dyn EpochLogic>,
+        logic: impl Into<Logic>,
     ) -> DeltaStream<'scope> {
         if !expires {
             return epoch_operator(self.scope, stats, inputs, None, logic);
         }
         let awake = Awake { ticks: self.ticks.clone(), alarm: self.shared.alarms.add(self.worker()) };
-        epoch_operator_awake(self.scope, stats, inputs, None, Some(awake), logic)
+        epoch_operator_awake(self.scope, stats, inputs, None, Some(awake), logic.into())
     }
 
     /// The output of a view's node: where operators that forget may give a key anew, one row per key.

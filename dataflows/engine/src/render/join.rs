@@ -8,7 +8,7 @@ use highwater_plan::{Join, JoinInterval, JoinKind, Map, Node, NodeId, TimeSource
 
 use super::Renderer;
 use crate::operator::DeltaStream;
-use crate::operator::epoch::{EpochLogic, Input, epoch_operator};
+use crate::operator::epoch::{Input, Logic, epoch_operator};
 use crate::operator::exchange::Route;
 use crate::operator::join::interval::{IntervalJoin, Limits};
 use crate::operator::join::matching::MatchingJoin;
@@ -35,14 +35,14 @@ impl<'scope> Renderer<'scope, '_> {
         let ttl = self.time_to_live(id, &stats);
         let expires = ttl.is_some();
         let routes = [0, 1].map(|side| route(join, sides, side));
-        let logic: Box<dyn EpochLogic> = match (&join.interval, join.kind) {
+        let logic: Logic = match (&join.interval, join.kind) {
             (Some(interval), _) => {
                 let limits = self.limits(id, interval, &routes, &stats);
-                Box::new(IntervalJoin::new(join, interval, schemas, append_only, mapper, condition, limits))
+                Logic::anywhere(IntervalJoin::new(join, interval, schemas, append_only, mapper, condition, limits))
             }
             (None, JoinKind::Inner) => {
                 let logic = HashJoin::new(join, schemas, append_only, mapper, self.join_window(id, join, &stats));
-                Box::new(match ttl {
+                Logic::anywhere(match ttl {
                     Some(ttl) => logic.that_expires(ttl),
                     None => logic,
                 })
@@ -50,7 +50,7 @@ impl<'scope> Renderer<'scope, '_> {
             (None, _) => {
                 let window = self.join_window(id, join, &stats);
                 let logic = MatchingJoin::new(join, schemas, append_only, mapper, condition, window);
-                Box::new(match ttl {
+                Logic::anywhere(match ttl {
                     Some(ttl) => logic.that_expires(ttl),
                     None => logic,
                 })

@@ -31,7 +31,7 @@ pub(super) fn bits(operation: Operation, data_type: DataType, append_only: bool)
 }
 
 /// The bits of one group.
-trait State: Default + 'static {
+trait State: Default + Send + 'static {
     /// Bytes kept beside the struct.
     const OUTSIDE: usize;
     fn add(&mut self, word: u64, diff: Diff, operation: Operation);

@@ -16,9 +16,9 @@ use crate::Diff;
 use crate::words::{are_words, greatest, words};
 
 /// Maps a column's values to ordered keys and back.
-pub(super) trait Codec: 'static {
+pub(super) trait Codec: Send + 'static {
     /// The least key is the default.
-    type Key: Ord + Clone + Default + 'static;
+    type Key: Ord + Clone + Default + Send + 'static;
 
     /// Calls `take(group, key, diff)` for each row that counts.
     fn each(&self, rows: &Rows<'_>, take: impl FnMut(usize, Self::Key, Diff));

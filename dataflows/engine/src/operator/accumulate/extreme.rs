@@ -49,7 +49,7 @@ fn of<C: Codec>(codec: C, side: Side, append_only: bool) -> Box<dyn Accumulator>
 }
 
 /// The values of one group.
-trait Values<K>: Default + Clone + 'static {
+trait Values<K>: Default + Clone + Send + 'static {
     /// Whether one value stands for the group, so that it can travel in a column.
     const ONE: bool;
     fn add(&mut self, key: K, diff: Diff, side: Side);
@@ -68,7 +68,7 @@ impl<K> Default for Single<K> {
     }
 }
 
-impl<K: Ord + Clone + 'static> Values<K> for Single<K> {
+impl<K: Ord + Clone + Send + 'static> Values<K> for Single<K> {
     const ONE: bool = true;
 
     #[inline]
@@ -114,7 +114,7 @@ impl<K> Default for Ranked<K> {
     }
 }
 
-impl<K: Ord + Clone + 'static> Values<K> for Ranked<K> {
+impl<K: Ord + Clone + Send + 'static> Values<K> for Ranked<K> {
     const ONE: bool = false;
 
     fn add(&mut self, key: K, diff: Diff, _side: Side) {

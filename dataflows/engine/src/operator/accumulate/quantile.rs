@@ -53,7 +53,7 @@ struct Quantile<C: Codec, P> {
     groups: Vec<Counted<C::Key>>,
 }
 
-impl<C: Codec, P: Fn(&Counted<C::Key>) -> Option<C::Key> + 'static> Accumulator for Quantile<C, P> {
+impl<C: Codec, P: Fn(&Counted<C::Key>) -> Option<C::Key> + Send + 'static> Accumulator for Quantile<C, P> {
     fn resize(&mut self, groups: usize) {
         self.groups.resize_with(groups, Counted::default);
     }
