@@ -14,12 +14,12 @@
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
-use arrow::buffer::{Buffer, MutableBuffer};
+use arrow::buffer::Buffer;
 use arrow::datatypes::SchemaRef;
 use arrow::ipc::reader::StreamDecoder;
 use arrow::ipc::writer::StreamWriter;
 use arrow::record_batch::RecordBatch;
-use lz4_flex::block::{compress_into, decompress_into, get_maximum_output_size};
+use lz4_flex::block::{compress_into, decompress, get_maximum_output_size};
 
 use crate::section::Section;
 
@@ -147,10 +147,9 @@ fn next_block(rest: &mut &[u8]) -> Result<Buffer, String> {
     if raw == stored {
         return Ok(Buffer::from_slice_ref(body));
     }
-    let mut block = MutableBuffer::from_len_zeroed(raw);
-    match decompress_into(body, block.as_slice_mut()) {
-        Ok(length) if length == raw => Ok(block.into()),
-        Ok(length) => Err(format!("a block of {raw} bytes holds {length}")),
+    match decompress(body, raw) {
+        Ok(block) if block.len() == raw => Ok(block.into()),
+        Ok(block) => Err(format!("a block of {raw} bytes holds {}", block.len())),
         Err(error) => Err(format!("a block cannot be decompressed: {error}")),
     }
 }
