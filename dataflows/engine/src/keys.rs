@@ -138,14 +138,20 @@ impl Keys {
 
     /// The numbers of all keys, ascending.
     pub(crate) fn numbers(&self) -> Vec<u32> {
+        self.numbers_from(0)
+    }
+
+    /// The numbers of keys from one on, ascending.
+    pub(crate) fn numbers_from(&self, first: u32) -> Vec<u32> {
+        let bound = (self.bound() as u32).max(first);
         if self.free.is_empty() {
-            return (0..self.bound() as u32).collect();
+            return (first..bound).collect();
         }
-        let mut freed = vec![false; self.bound()];
-        for number in &self.free {
-            freed[*number as usize] = true;
+        let mut freed = vec![false; (bound - first) as usize];
+        for number in self.free.iter().filter(|number| **number >= first) {
+            freed[(*number - first) as usize] = true;
         }
-        (0..self.bound() as u32).filter(|number| !freed[*number as usize]).collect()
+        (first..bound).filter(|number| !freed[(*number - first) as usize]).collect()
     }
 }
 

@@ -38,6 +38,9 @@ pub(crate) struct Groups {
 /// Groups that differ from what the last checkpoint has of them.
 #[derive(Default)]
 struct Dirty {
+    /// All groups of this number and above do: they came after it.
+    fresh: u32,
+    /// Of those below, which do.
     marked: Vec<bool>,
     /// Those that were marked; some may be gone since.
     numbers: Vec<u32>,
@@ -56,12 +59,18 @@ impl Dirty {
         self.gone.push(keys.columns(gone));
     }
 
-    /// These groups change, whose numbers are below `bound`.
-    fn mark(&mut self, numbers: &[u32], bound: usize) {
-        if self.marked.len() < bound {
-            self.marked.resize(bound, false);
+    /// None of these groups does.
+    fn none_of(keys: &Keys) -> Self {
+        Dirty { fresh: keys.bound() as u32, ..Dirty::default() }
+    }
+
+    /// These groups change.
+    fn mark(&mut self, numbers: &[u32]) {
+        if self.fresh == 0 {
+            return;
         }
-        for number in numbers {
+        self.marked.resize(self.fresh as usize, false);
+        for number in numbers.iter().filter(|number| **number < self.fresh) {
             if !std::mem::replace(&mut self.marked[*number as usize], true) {
                 self.numbers.push(*number);
             }
@@ -128,7 +137,7 @@ impl Groups {
 
     /// From here on groups that change are remembered.
     pub(crate) fn log(&mut self) {
-        self.dirty = Some(Dirty::default());
+        self.dirty = Some(Dirty::none_of(&self.keys));
         self.lives.iter_mut().for_each(Lives::log);
         self.keep_ledger();
     }
@@ -174,8 +183,10 @@ impl Groups {
     /// The groups that changed since this was asked last: key columns, how many rows each stands for, then each accumulator's
     /// columns, as [`Groups::partials`] gives them; of groups that are gone the keys, with multiplicity -1.
     pub(crate) fn take_changed(&mut self) -> Vec<Delta> {
-        let Some(mut dirty) = self.dirty.as_mut().map(std::mem::take) else { return Vec::new() };
+        let Some(dirty) = &mut self.dirty else { return Vec::new() };
+        let mut dirty = std::mem::replace(dirty, Dirty::none_of(&self.keys));
         dirty.numbers.retain(|number| std::mem::take(&mut dirty.marked[*number as usize]));
+        dirty.numbers.append(&mut self.keys.numbers_from(dirty.fresh));
         let present = self.partials_of(&dirty.numbers);
         let rows = dirty.numbers.len();
         let present = state_batch(present, rows);
@@ -196,7 +207,7 @@ impl Groups {
     /// All groups are to be given by [`Groups::take_changed`].
     pub(crate) fn mark_all(&mut self) {
         if let Some(dirty) = &mut self.dirty {
-            dirty.mark(&self.keys.numbers(), self.keys.bound());
+            dirty.mark(&self.keys.numbers());
         }
     }
 
@@ -297,7 +308,7 @@ impl Groups {
         // Of no columns there is one group, however many rows come to it.
         let changed = if self.key_columns.is_empty() { numbers.len().min(1) } else { numbers.len() };
         if let Some(dirty) = &mut self.dirty {
-            dirty.mark(&numbers[..changed], self.keys.bound());
+            dirty.mark(&numbers[..changed]);
         }
         self.update(delta, numbers);
     }
@@ -331,7 +342,7 @@ impl Groups {
             self.marked[*number as usize] = false;
         }
         if let Some(dirty) = &mut self.dirty {
-            dirty.mark(&touched, self.keys.bound());
+            dirty.mark(&touched);
         }
         let admitted = self.lives.is_some().then(|| self.admitted(deltas, &numbers)).flatten();
         let (deltas, numbers) = match admitted {

@@ -49,6 +49,8 @@ pub(crate) struct HashJoin {
     ttl: Option<TimeToLive>,
     /// By window end; without windows one table, at 0.
     tables: BTreeMap<i64, Table>,
+    /// Rows and bytes of all tables.
+    size: (usize, usize),
 }
 
 /// How rows of a window are found and freed.
@@ -86,6 +88,8 @@ struct Table {
     keys: Keys,
     sides: [Side; 2],
     expiry: Option<Expiry>,
+    /// Its part of the join's size.
+    counted: (usize, usize),
 }
 
 impl HashJoin {
@@ -98,7 +102,7 @@ impl HashJoin {
         window: Option<Window>,
     ) -> Self {
         let layout = Layout::new(join, inputs, append_only);
-        HashJoin { layout, mapper, window, ttl: None, tables: BTreeMap::new() }
+        HashJoin { layout, mapper, window, ttl: None, tables: BTreeMap::new(), size: (0, 0) }
     }
 
     /// Keys that no row touches for so long are forgotten, of a join without windows.
@@ -124,6 +128,7 @@ impl HashJoin {
             }
         }
         table.forget_empty_keys(layout);
+        table.count(&mut self.size);
     }
 
     /// Joins all rows of a window that came with the epoch that closes it: only the smaller side is stored, and neither
@@ -192,6 +197,7 @@ impl EpochLogic for HashJoin {
             if let Some(expiry) = &mut table.expiry {
                 expiry.load(epoch, tables.get(2).map_or(&[], Vec::as_slice), &table.keys);
             }
+            table.count(&mut self.size);
             return;
         }
         for side in [0, 1] {
@@ -210,7 +216,10 @@ impl EpochLogic for HashJoin {
                 }
             }
         }
-        self.tables.values_mut().for_each(|table| table.forget_empty_keys(layout));
+        for table in self.tables.values_mut() {
+            table.forget_empty_keys(layout);
+            table.count(&mut self.size);
+        }
     }
 
     fn takes_changes(&self) -> bool {
@@ -241,16 +250,12 @@ impl EpochLogic for HashJoin {
             if *first.key() > closed {
                 break;
             }
-            first.remove();
+            first.remove().count_out(&mut self.size);
         }
     }
 
     fn state(&self) -> (usize, usize) {
-        self.tables.values().fold((0, 0), |(rows, bytes), table| {
-            let sides = &table.sides;
-            let expiry = table.expiry.as_ref().map_or(0, Expiry::bytes);
-            (rows + sides[0].len() + sides[1].len(), bytes + sides[0].bytes() + sides[1].bytes() + table.keys.bytes() + expiry)
-        })
+        self.size
     }
 }
 
@@ -260,7 +265,22 @@ impl Table {
             expiry: ttl.map(Expiry::new),
             keys: Keys::new(&layout.types),
             sides: [0, 1].map(|side| Side::new(&layout.kept_types[side], layout.append_only[side])),
+            counted: (0, 0),
         }
+    }
+
+    /// Brings the table's part of these rows and bytes up to date.
+    fn count(&mut self, size: &mut (usize, usize)) {
+        let [left, right] = &self.sides;
+        let expiry = self.expiry.as_ref().map_or(0, Expiry::bytes);
+        let now = (left.len() + right.len(), left.bytes() + right.bytes() + self.keys.bytes() + expiry);
+        let before = std::mem::replace(&mut self.counted, now);
+        *size = (size.0 - before.0 + now.0, size.1 - before.1 + now.1);
+    }
+
+    /// The table goes.
+    fn count_out(self, size: &mut (usize, usize)) {
+        *size = (size.0 - self.counted.0, size.1 - self.counted.1);
     }
 
     /// Joins a change of one side with the other side, then takes it into its own.
