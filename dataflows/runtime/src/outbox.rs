@@ -163,6 +163,11 @@ impl Outbox {
         !self.wait_while(wait, |queue| !queue.stopped && queue.is_released()).is_released()
     }
 
+    /// Whether of the epochs up to `through`, which all were written, nothing waits.
+    pub(crate) fn has_published(&self, through: Time) -> bool {
+        self.lock().waiting.front().is_none_or(|first| first.changes.epoch > through)
+    }
+
     /// Waits for so long, or until nothing more is to be published; whether that is so.
     pub(crate) fn stopped(&self, wait: Duration) -> bool {
         self.wait_while(wait, |queue| !queue.stopped).stopped
@@ -271,6 +276,7 @@ mod tests {
         [3, 5].into_iter().for_each(|at| outbox.write(epoch(at)));
         assert_eq!(epochs(&outbox.next().expect("closed").0), [3, 5]);
         outbox.published(3);
+        assert!(outbox.has_published(4) && !outbox.has_published(5), "what comes after it is not waited for");
         let (saved, published) = outbox.save(9);
         assert_eq!((epochs(&saved), published), (vec![5], 3));
         assert_eq!(epochs(&outbox.next().expect("it is still to be published").0), [5]);

@@ -66,6 +66,11 @@ impl PublishingThread {
     pub(crate) fn is_drained(&self) -> bool {
         self.outbox.drained(Duration::ZERO)
     }
+
+    /// Whether all of the epochs up to `through` is published.
+    pub(crate) fn has_published(&self, through: Time) -> bool {
+        self.outbox.has_published(through)
+    }
 }
 
 impl Drop for PublishingThread {

@@ -431,6 +431,58 @@ mod tests {
         }
     }
 
+    /// What workers of a job on so many would have of a table, each its piece.
+    fn in_pieces(table: &TableState, of: usize) -> Vec<TableState> {
+        let parts = cut(std::slice::from_ref(table), &table.spread, of, 1).into_iter().enumerate();
+        parts.map(|(number, part)| TableState { piece: Piece { number, of }, changes: part.deltas, ..table.clone() }).collect()
+    }
+
+    #[test]
+    fn pieces_of_jobs_on_other_numbers_of_workers_come_to_the_same() {
+        for form in [Form::Rows, Form::Entries { keys: 1 }] {
+            let step = |from: i64, taken: i64| {
+                let gone = (taken..from).map(|key| (key, key, -1));
+                let came = (from..from + 300).map(|key| (key, key, 1));
+                TableState { spread: Spread::ByColumns(vec![0]), ..table(form, &gone.chain(came).collect::<Vec<_>>(), None) }
+            };
+            let steps = [step(0, 0), step(300, 200), step(600, 550)];
+            let whole = rows(fold(&steps, true));
+            assert_eq!(whole.len(), 750, "{form:?}");
+            for of in [[2, 2, 2], [1, 4, 4], [4, 2, 1], [2, 3, 1], [3, 2, 4]] {
+                let changes: Vec<_> = steps.iter().zip(of).flat_map(|(step, of)| in_pieces(step, of)).collect();
+                let folded = fold_pieces(&changes, true);
+                let newest = of.into_iter().rev().find(|of| *of > 1).unwrap();
+                assert_eq!(folded.iter().map(|(piece, _)| *piece).collect::<Vec<_>>(), {
+                    (0..newest).map(|number| Piece { number, of: newest }).collect::<Vec<_>>()
+                });
+                for (piece, deltas) in &folded {
+                    assert!(deltas.iter().all(|delta| rows_of(delta, &[0], piece.of)[piece.number].len() == delta.len()));
+                }
+                assert_eq!(rows(folded.into_iter().flat_map(|(_, deltas)| deltas).collect()), whole, "{of:?}");
+                for workers in 1..=4 {
+                    let parts = content(&changes, &Spread::ByColumns(vec![0]), workers);
+                    for (worker, deltas) in parts.iter().enumerate() {
+                        assert!(deltas.iter().all(|delta| rows_of(delta, &[0], workers)[worker].len() == delta.len()));
+                    }
+                    assert_eq!(rows(parts.concat()), whole, "{of:?} for {workers}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn what_is_of_one_worker_is_not_copied() {
+        let many: Vec<(i64, i64, i64)> = (0..9_000).map(|key| (key, 1, 1)).collect();
+        let table = TableState { spread: Spread::ByColumns(vec![0]), ..table(Form::Rows, &many, None) };
+        let address = |delta: &Delta| delta.rows.column(0).to_data().buffers()[0].as_ptr();
+        let pieces = in_pieces(&table, 4);
+        let given = changes_of(&pieces, &table.spread, 2);
+        for (worker, deltas) in given.iter().enumerate() {
+            let of = pieces.iter().filter(|piece| piece.piece.number % 2 == worker).flat_map(|piece| &piece.changes);
+            assert_eq!(deltas.iter().map(address).collect::<Vec<_>>(), of.map(address).collect::<Vec<_>>());
+        }
+    }
+
     #[test]
     fn batches_that_nothing_was_taken_from_are_not_copied() {
         let many: Vec<(i64, i64, i64)> = (0..9_000).map(|key| (key, 1, 1)).collect();

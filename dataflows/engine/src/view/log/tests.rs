@@ -98,8 +98,14 @@ fn a_retraction_of_a_dropped_row_is_no_anomaly() {
 fn resumed(parts: &[Vec<Delta>], since: Time, limit: usize) -> Log {
     use crate::checkpoint::{Form, Spread, TableState, fold};
     let form = Form::Entries { keys: LOG_KEYS };
-    let table =
-        |changes: &Vec<Delta>| TableState { table: 0, form, spread: Spread::Anywhere, piece: crate::Piece::WHOLE, changes: changes.clone(), freed: None };
+    let table = |changes: &Vec<Delta>| TableState {
+        table: 0,
+        form,
+        spread: Spread::Anywhere,
+        piece: crate::Piece::WHOLE,
+        changes: changes.clone(),
+        freed: None,
+    };
     let tables: Vec<TableState> = parts.iter().map(table).collect();
     let log = Log::with_limits(limit, 1 << 20);
     log.resume(0, since, &fold(&tables, true), &rows(&[]).schema(), true);
