@@ -1,9 +1,10 @@
 //! Work on many items at once: fork and join.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::mpsc::{channel, sync_channel};
-use std::sync::{Condvar, Mutex, PoisonError};
-use std::thread::JoinHandle;
+use std::sync::mpsc::channel;
+use std::sync::{Arc, LazyLock, Mutex, PoisonError};
+
+use highwater_turns::{Bell, JoinHandle, lock, spawn};
 
 /// How many threads run at a time.
 pub(crate) fn cores() -> usize {
@@ -64,60 +65,67 @@ pub(crate) fn as_they_come<T: Send, R: Send, E>(
 }
 
 /// Work that is done on a thread of its own.
-pub(crate) enum Apart<T> {
-    Running(JoinHandle<Option<T>>),
-    Done(T),
+pub(crate) struct Apart<T> {
+    done: Arc<Mutex<Option<T>>>,
+    thread: Option<JoinHandle>,
 }
 
 /// Does work on a thread of its own, in turn: as much at a time as there are cores. Here, if there can be no thread.
-pub(crate) fn apart<T: Send + 'static, W: FnOnce() -> T + Send + 'static>(work: W) -> Apart<T> {
-    let (give, given) = sync_channel::<W>(1);
-    let in_turn = move || {
-        let work = given.recv().ok()?;
-        let _turn = Turn::wait();
-        Some(work())
-    };
-    match std::thread::Builder::new().name("apart".into()).spawn(in_turn) {
-        Ok(thread) => {
-            let _ = give.send(work);
-            Apart::Running(thread)
+pub(crate) fn apart<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Apart<T> {
+    let done = Arc::new(Mutex::new(None));
+    // Of a thread that cannot be started the work is taken back.
+    let slot = Arc::new(Mutex::new(Some(work)));
+    let in_turn = {
+        let (done, slot) = (Arc::clone(&done), Arc::clone(&slot));
+        move || {
+            let _turn = Turn::wait();
+            let work = lock(&slot).take().expect("it is taken back only if there is no thread");
+            let result = work();
+            *lock(&done) = Some(result);
         }
-        Err(_) => Apart::Done(work()),
+    };
+    let thread = spawn("apart".into(), in_turn).ok();
+    if thread.is_none()
+        && let Some(work) = lock(&slot).take()
+    {
+        *lock(&done) = Some(work());
     }
+    Apart { done, thread }
 }
 
 impl<T> Apart<T> {
     /// What came of it; a panic goes on here.
     pub(crate) fn wait(self) -> T {
-        match self {
-            Apart::Running(thread) => {
-                let done = thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
-                done.expect("it was given its work")
-            }
-            Apart::Done(done) => done,
+        if let Some(thread) = self.thread {
+            thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
         }
+        lock(&self.done).take().expect("it is done")
     }
 }
 
 /// One of those that may work apart at a time.
 struct Turn;
 
-static TURNS_TAKEN: Mutex<usize> = Mutex::new(0);
-static TURN_ENDED: Condvar = Condvar::new();
+/// How many are taken, and a bell for when one is free again.
+static TURNS: LazyLock<(Mutex<usize>, Bell)> = LazyLock::new(Default::default);
 
 impl Turn {
     fn wait() -> Self {
-        let taken = TURNS_TAKEN.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut taken = TURN_ENDED.wait_while(taken, |taken| *taken >= cores()).unwrap_or_else(PoisonError::into_inner);
-        *taken += 1;
+        let (taken, free) = &*TURNS;
+        let mut guard = lock(taken);
+        while *guard >= cores() {
+            guard = free.wait(taken, guard, None);
+        }
+        *guard += 1;
         Turn
     }
 }
 
 impl Drop for Turn {
     fn drop(&mut self) {
-        *TURNS_TAKEN.lock().unwrap_or_else(PoisonError::into_inner) -= 1;
-        TURN_ENDED.notify_one();
+        let (taken, free) = &*TURNS;
+        *lock(taken) -= 1;
+        free.ring();
     }
 }
 

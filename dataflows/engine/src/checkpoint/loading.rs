@@ -99,3 +99,80 @@ impl Loaded {
         logic.as_mut()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use arrow::array::{ArrayRef, Int64Array, RecordBatch};
+
+    use super::*;
+    use crate::Time;
+    use crate::checkpoint::{Checkpoint, Checkpoints, Clock, Form, OperatorId, OperatorState, Piece, Positions};
+    use crate::checkpoint::{Restore, Saving, Spread, TableState};
+    use crate::operator::exchange::Route;
+    use crate::operator::upsert::Upsert;
+    use crate::parallel::cores;
+    use crate::stats::JobStats;
+
+    const ROWS: i64 = ROWS_APART as i64 + 10;
+
+    fn rows() -> RecordBatch {
+        let column = |from: i64| Arc::new(Int64Array::from_iter_values(from..from + ROWS)) as ArrayRef;
+        RecordBatch::try_from_iter([("k", column(0)), ("v", column(7))]).unwrap()
+    }
+
+    /// A job's statistics, on so many workers, that goes on from a table of [`ROWS`] rows.
+    fn going_on(workers: usize) -> Arc<OperatorStats> {
+        let spread = Spread::ByColumns(vec![0]);
+        let (form, piece, changes) = (Form::Rows, Piece::WHOLE, vec![Delta::insert(rows())]);
+        let tables = vec![TableState { table: 0, form, spread, piece, changes, freed: None }];
+        let operator = OperatorId { node: 0, name: "table".into() };
+        let states = vec![OperatorState { operator, worker: 0, tables }];
+        let saved = Checkpoint { epoch: 5, states, positions: Positions::new(), clock: Clock::default() };
+        let restore = Restore::new(&[saved], workers, &[]);
+        JobStats::new(workers, Arc::new(Checkpoints::new(true, workers, restore))).operator(0, "table", 0)
+    }
+
+    fn loaded(workers: usize, mut logic: Logic) -> (Arc<OperatorStats>, Loaded) {
+        let stats = going_on(workers);
+        let (saving, loading) = Saving::new(&stats, &[Route::ByColumns(vec![0])], logic.as_mut());
+        assert!(saving.is_some());
+        let loaded = Loaded::new(logic, loading, true);
+        (stats, loaded)
+    }
+
+    #[test]
+    fn much_is_given_on_another_thread_if_a_core_is_free() {
+        for workers in [1, cores()] {
+            let (stats, mut loaded) = loaded(workers, Logic::anywhere(Upsert::new(vec![0], rows().schema())));
+            assert_eq!(matches!(loaded, Loaded::Apart(_)), workers < cores());
+            let (rows, bytes) = loaded.get().state();
+            assert!(rows as i64 == ROWS / workers as i64 || workers > 1, "{rows}");
+            assert_eq!(stats.state_bytes.load(std::sync::atomic::Ordering::Relaxed), bytes as u64);
+            let given = &stats.checkpoints.restore.as_ref().unwrap().given;
+            assert_eq!(given.rows.load(std::sync::atomic::Ordering::Relaxed), rows as u64);
+            assert!(matches!(loaded, Loaded::Here(_)));
+        }
+    }
+
+    struct Fails;
+
+    impl EpochLogic for Fails {
+        fn apply(&mut self, _: Time, _: &mut [Vec<Delta>], _: Option<&[i64]>, _: &mut Vec<Delta>) {
+            panic!("it cannot take that");
+        }
+
+        fn keeps(&self) -> Keeps {
+            Keeps::Inputs
+        }
+    }
+
+    #[test]
+    fn what_fails_elsewhere_fails_where_it_is_needed() {
+        if cores() == 1 {
+            return;
+        }
+        let (_, mut loaded) = loaded(1, Logic::anywhere(Fails));
+        let failed = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| loaded.get().state()));
+        assert_eq!(failed.unwrap_err().downcast_ref::<&str>(), Some(&"it cannot take that"));
+    }
+}

@@ -127,7 +127,7 @@ impl Logic {
         }
     }
 
-    fn as_mut(&mut self) -> &mut dyn EpochLogic {
+    pub(crate) fn as_mut(&mut self) -> &mut dyn EpochLogic {
         match self {
             Logic::Here(logic) => logic.as_mut(),
             Logic::Anywhere(logic) => logic.as_mut(),

@@ -1,0 +1,37 @@
+//! Sections of tables: in pieces or whole.
+
+use super::*;
+
+/// The changes of a table that a worker, of so many, has: rows from `first` on.
+fn part(piece: (usize, usize), first: i64, rows: i64) -> TableState {
+    let column: ArrayRef = Arc::new(Int64Array::from_iter_values(first..first + rows));
+    let changes = vec![Delta::insert(RecordBatch::try_from_iter([("k", column)]).unwrap())];
+    let piece = Piece { number: piece.0, of: piece.1 };
+    TableState { table: 0, form: Form::Rows, spread: Spread::ByColumns(vec![0]), piece, changes, freed: None }
+}
+
+#[test]
+fn a_large_table_is_kept_in_pieces_and_a_small_one_is_not() {
+    for (rows, pieces) in [(2_000, vec![(0, 2), (1, 2)]), (10, vec![(0, 1)])] {
+        let parts = [part((0, 2), 0, rows), part((1, 2), 10_000, rows)];
+        let sections = sections_of_table("node/0/join", &parts.iter().collect::<Vec<_>>());
+        let read = sections.iter().map(|section| table_of(0, section).unwrap());
+        let read: Vec<(usize, usize)> = read.map(|table| (table.piece.number, table.piece.of)).collect();
+        assert_eq!(read, pieces);
+        assert_eq!(sections.iter().map(Section::rows).sum::<u64>(), 2 * rows as u64);
+    }
+}
+
+#[test]
+fn a_piece_that_cannot_be_is_refused() {
+    let section = sections_of_table("node/0/join", &[&part((1, 2), 0, 3_000)]).remove(0);
+    for (piece, spread) in [([2, 2], "by_columns"), ([0, 0], "by_columns"), ([0, 2], "anywhere")] {
+        let mut section = section.clone();
+        section.meta["piece"] = serde_json::json!(piece);
+        if spread == "anywhere" {
+            section.meta["spread"] = serde_json::json!(spread);
+        }
+        let error = table_of(0, &section).unwrap_err().to_string();
+        assert!(error.contains("'node/0/join'") && error.contains("cannot be"), "{error}");
+    }
+}
