@@ -339,7 +339,7 @@ fn checkpoints_restore(args: &CheckpointsArgs, out: &mut impl Write) -> Result<(
     if !args.json {
         let _ = writeln!(
             out,
-            "{:<8}{:>12}{:>10}{:>11}{:>10}{:>10}{:>12}{:>11}{:>11}{:>10}{:>11}",
+            "{:<8}{:>12}{:>10}{:>11}{:>10}{:>10}{:>12}{:>11}{:>11}{:>10}{:>11}{:>11}",
             "workers",
             "rows",
             "state MB",
@@ -350,6 +350,7 @@ fn checkpoints_restore(args: &CheckpointsArgs, out: &mut impl Write) -> Result<(
             "file MB/s",
             "disk MB/s",
             "of disk",
+            "once MB/s",
             "peak+ MB"
         );
     }
@@ -361,7 +362,7 @@ fn checkpoints_restore(args: &CheckpointsArgs, out: &mut impl Write) -> Result<(
         let _ = writeln!(
             out,
             "state: columns of all rows, each once; disk: one thread that reads the same files, which, as in restores, the system does \
-             not have in memory; of disk: state MB/s in disk MB/s"
+             not have in memory; of disk: state MB/s in disk MB/s; once: the disk if the system does not keep what was read"
         );
     }
     Ok(())
@@ -370,7 +371,7 @@ fn checkpoints_restore(args: &CheckpointsArgs, out: &mut impl Write) -> Result<(
 fn print_restore(out: &mut impl Write, result: &RestoreResult) -> std::io::Result<()> {
     writeln!(
         out,
-        "{:<8}{:>12}{:>10.1}{:>11.1}{:>10.1}{:>10.3}{:>12.1}{:>11.1}{:>11.1}{:>10}{:>11.1}",
+        "{:<8}{:>12}{:>10.1}{:>11.1}{:>10.1}{:>10.3}{:>12.1}{:>11.1}{:>11.1}{:>10}{:>11.1}{:>11.1}",
         result.workers,
         result.rows,
         result.state_bytes as f64 / 1e6,
@@ -381,6 +382,7 @@ fn print_restore(out: &mut impl Write, result: &RestoreResult) -> std::io::Resul
         result.file_bytes_per_second / 1e6,
         result.disk_bytes_per_second / 1e6,
         format!("{:.0}%", result.disk_share() * 100.0),
+        result.disk_once_bytes_per_second / 1e6,
         result.peak_bytes_added as f64 / 1e6,
     )?;
     if result.disk_share() < DISK_SHARE_MIN {

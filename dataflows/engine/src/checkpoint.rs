@@ -139,7 +139,7 @@ pub enum Form {
 /// Which workers have which rows of a table.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Spread {
-    /// Each row is at the worker that the hash of these columns belongs to.
+    /// Each row is at the worker that the hash of these columns belongs to, when it is saved as when it is given back.
     ByColumns(Vec<usize>),
     /// Each row is at some worker, whichever.
     Anywhere,
@@ -149,7 +149,7 @@ pub enum Spread {
     Everywhere,
 }
 
-/// The rows of a table whose hash, of so many workers, belongs to one: a range of the remainders of hashes.
+/// The rows of a table whose hashes belong to one worker of so many.
 ///
 /// It is [`Piece::WHOLE`] of tables that are not [spread by columns](Spread::ByColumns).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]

@@ -1,6 +1,6 @@
 //! Hashes of rows, a column at a time: the same everywhere, so that every worker routes a key alike.
 //!
-//! The hash names a key's worker, its place in an arrangement and, later, its piece of a checkpoint. It depends on the
+//! The hash names a key's worker, its place in an arrangement and its piece of a checkpoint. It depends on the
 //! values alone: not on the batch's layout, the process or the run. NULL is a value like any other.
 
 use arrow::array::{Array, ArrayRef, AsArray};

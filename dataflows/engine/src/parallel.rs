@@ -1,6 +1,6 @@
 //! Work on many items at once: fork and join.
 
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::mpsc::channel;
 use std::sync::{Arc, LazyLock, Mutex, PoisonError};
 
@@ -67,39 +67,50 @@ pub(crate) fn as_they_come<T: Send, R: Send, E>(
 /// Work that is done on a thread of its own.
 pub(crate) struct Apart<T> {
     done: Arc<Mutex<Option<T>>>,
+    /// Nobody waits for it any more.
+    given_up: Arc<AtomicBool>,
     thread: Option<JoinHandle>,
 }
 
 /// Does work on a thread of its own, in turn: as much at a time as there are cores. Here, if there can be no thread.
-pub(crate) fn apart<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Apart<T> {
-    let done = Arc::new(Mutex::new(None));
+pub(crate) fn apart<T: Send + 'static>(name: &str, work: impl FnOnce() -> T + Send + 'static) -> Apart<T> {
+    let (done, given_up) = (Arc::new(Mutex::new(None)), Arc::new(AtomicBool::new(false)));
     // Of a thread that cannot be started the work is taken back.
     let slot = Arc::new(Mutex::new(Some(work)));
     let in_turn = {
-        let (done, slot) = (Arc::clone(&done), Arc::clone(&slot));
+        let (done, slot, given_up) = (Arc::clone(&done), Arc::clone(&slot), Arc::clone(&given_up));
         move || {
             let _turn = Turn::wait();
+            if given_up.load(Ordering::Relaxed) {
+                return;
+            }
             let work = lock(&slot).take().expect("it is taken back only if there is no thread");
             let result = work();
             *lock(&done) = Some(result);
         }
     };
-    let thread = spawn("apart".into(), in_turn).ok();
+    let thread = spawn(name.to_owned(), in_turn).ok();
     if thread.is_none()
         && let Some(work) = lock(&slot).take()
     {
         *lock(&done) = Some(work());
     }
-    Apart { done, thread }
+    Apart { done, given_up, thread }
 }
 
 impl<T> Apart<T> {
     /// What came of it; a panic goes on here.
-    pub(crate) fn wait(self) -> T {
-        if let Some(thread) = self.thread {
+    pub(crate) fn wait(mut self) -> T {
+        if let Some(thread) = self.thread.take() {
             thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
         }
         lock(&self.done).take().expect("it is done")
+    }
+}
+
+impl<T> Drop for Apart<T> {
+    fn drop(&mut self) {
+        self.given_up.store(true, Ordering::Relaxed);
     }
 }
 
@@ -147,7 +158,7 @@ mod tests {
         static RUNNING: AtomicUsize = AtomicUsize::new(0);
         let all: Vec<_> = (0..4 * cores())
             .map(|number| {
-                apart(move || {
+                apart("test", move || {
                     let running = RUNNING.fetch_add(1, Ordering::SeqCst) + 1;
                     std::thread::yield_now();
                     RUNNING.fetch_sub(1, Ordering::SeqCst);

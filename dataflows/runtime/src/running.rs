@@ -156,7 +156,8 @@ impl RunningJob {
             let saved = !wanted || self.checkpoints().is_some_and(|info| info.epoch.is_some_and(|epoch| epoch >= closed));
             let over = self.handle.state() == JobState::Finished && self.threads().are_settled();
             let done = over || (saved && self.threads().publishing.iter().all(|sink| sink.has_published(closed)));
-            let failed = self.fault.reason().is_some() || matches!(self.handle.state(), JobState::Failed(_));
+            let gone = matches!(self.handle.state(), JobState::Failed(_) | JobState::Dropped);
+            let failed = self.fault.reason().is_some() || gone;
             (done || failed).then_some(done)
         };
         self.signal.wait(settled, self.deadline(Some(timeout))).unwrap_or(false)

@@ -1,6 +1,6 @@
 //! Folding many files into one, while commits go on.
 //!
-//! All sections of one key are read, oldest first, and given to the caller, who makes fewer of them (adds up what was inserted
+//! All sections of one key are read, oldest first, and given to the caller, who makes others of them (adds up what was inserted
 //! and deleted, say) or none. The new file is not part of anything until the next commit names it instead of those it was made of; files
 //! committed meanwhile stay after it. A crash in between leaves an orphan, which the next claim deletes.
 
@@ -25,7 +25,7 @@ pub struct Fold<'a> {
     pub complete: bool,
 }
 
-/// Makes fewer sections of all of one key, oldest first: of the same key, or none; or says what is wrong with them.
+/// Makes sections of all of one key, oldest first, that stand for them: of the same key, or none; or says what is wrong with them.
 pub type Folder<'a> = dyn Fn(Fold<'_>, Vec<Section>) -> std::result::Result<Vec<Section>, String> + 'a;
 
 /// What a compaction did.

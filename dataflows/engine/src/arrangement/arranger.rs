@@ -24,7 +24,7 @@ use super::codec::RowCodec;
 use super::seal::{Sealed, Sealer};
 use super::{Spine, Trace};
 use crate::arrangement::RowChunk;
-use crate::checkpoint::Saving;
+use crate::checkpoint::{KeptFrom, Saving, Spread};
 use crate::delta::Parcel;
 use crate::operator::exchange;
 use crate::stats::OperatorStats;
@@ -124,7 +124,8 @@ struct Arranger {
 
 impl Arranger {
     fn new(writer: TraceWriter<Spine>, sealing: Sealing, watch: Watch) -> Self {
-        let (saving, had) = Saving::of_relation(&sealing.stats, &sealing.route);
+        let (saving, had) =
+            Saving::of_relation(&sealing.stats, KeptFrom::Output, Spread::ByColumns(sealing.route.clone()), &sealing.route);
         Arranger {
             saving,
             had,

@@ -20,12 +20,13 @@ pub fn fold(changes: &[TableState], complete: bool) -> Vec<Delta> {
     added_up(&gather(changes), complete)
 }
 
-/// [`fold`] by pieces, as many as the newest changes came in that came in several.
+/// [`fold`] by pieces, as many as the newest changes came in that came in several and are spread as the newest are.
 ///
 /// Cost:  another hash per row of changes that came in other pieces.
 pub fn fold_pieces(changes: &[TableState], complete: bool) -> Vec<(Piece, Vec<Delta>)> {
     let Some(newest) = changes.last() else { return Vec::new() };
-    let of = changes.iter().rev().map(|table| table.piece.of).find(|of| *of > 1).unwrap_or(1);
+    let alike = changes.iter().rev().filter(|table| table.spread == newest.spread);
+    let of = alike.map(|table| table.piece.of).find(|of| *of > 1).unwrap_or(1);
     let pieces = cut(changes, &newest.spread, of, 1).into_iter().enumerate();
     pieces.map(|(number, changes)| (Piece { number, of }, added_up(&changes, complete))).collect()
 }
@@ -73,7 +74,9 @@ fn for_workers(
 /// The workers' parts of changes. What is of one worker only is not looked at.
 fn cut(changes: &[TableState], spread: &Spread, workers: usize, threads: usize) -> Vec<Changes> {
     let all = gather(changes);
-    let pieces = changes.iter().flat_map(|table| deltas(table).map(|_| table.piece));
+    // What was spread by other columns is of no piece here.
+    let piece = |table: &TableState| if table.spread == *spread { table.piece } else { Piece::WHOLE };
+    let pieces = changes.iter().flat_map(|table| deltas(table).map(move |_| piece(table)));
     let pieces: Vec<(Piece, &Delta)> = pieces.zip(&all.deltas).collect();
     let none = || Changes { deltas: Vec::new(), ..all };
     let mut parts: Vec<Changes> = (0..workers).map(|_| none()).collect();

@@ -6,6 +6,8 @@
 use std::cell::RefCell;
 use std::sync::Arc;
 
+use highwater_turns::is_simulated;
+
 use super::Keeps;
 use super::restore::{Part, PartSize};
 use super::saving::replaying;
@@ -30,7 +32,8 @@ impl Loading {
     /// Whether another thread would make it faster: otherwise it would take the time of a worker that loads too.
     fn is_better_apart(&self) -> bool {
         let rows: usize = self.parts.iter().flat_map(|part| &part.deltas).map(Delta::len).sum();
-        rows >= ROWS_APART && self.stats.checkpoints.workers < cores()
+        // A simulation's threads do not depend on the machine.
+        rows >= ROWS_APART && self.stats.checkpoints.workers < cores() && !is_simulated()
     }
 
     /// Gives it back. From there on the logic remembers what changes.
@@ -70,11 +73,12 @@ impl Loaded {
     pub(crate) fn new(logic: Logic, loading: Option<Loading>, waits: bool) -> Self {
         match (logic, loading) {
             (Logic::Anywhere(mut logic), Some(loading)) if waits && loading.is_better_apart() => {
+                let name = format!("load {}", loading.stats.name);
                 let work = move || {
                     loading.give(logic.as_mut());
                     logic
                 };
-                Loaded::Apart(Some(apart(work)))
+                Loaded::Apart(Some(apart(&name, work)))
             }
             (logic, loading) => {
                 let mut logic = logic.here();

@@ -94,7 +94,8 @@ impl Restore {
     ) -> Result<Self, E> {
         let tables = tables.filter(|table| !matches!(table, Ok((_, changes)) if changes.is_empty()));
         let together = as_they_come(tables, TABLES_AT_ONCE, |(operator, changes)| {
-            let (number, spread, form) = (changes[0].table, changes[0].spread.clone(), changes[0].form);
+            let newest = changes.last().expect("those without changes were left out");
+            let (number, spread, form) = (newest.table, newest.spread.clone(), newest.form);
             let as_changes = kept.iter().any(|kept| kept.takes_changes && kept.operator == operator);
             let cut = if as_changes { changes_of } else { content };
             let part = |(worker, deltas): (usize, Vec<Delta>)| {

@@ -111,19 +111,24 @@ impl Saving {
         (saving, loading)
     }
 
-    /// For a relation that is the sum of its changes, whose rows are spread by these columns, and what it had; `None` if
-    /// nothing is saved.
-    pub(crate) fn of_relation(stats: &OperatorStats, route: &[usize]) -> (Option<Self>, Vec<Delta>) {
+    /// For a relation that is the sum of its changes, and what it had; `None` if nothing is saved. `columns`: by which its rows are
+    /// spread, or, of [`Spread::Anywhere`], that they have.
+    pub(crate) fn of_relation(
+        stats: &OperatorStats,
+        from: KeptFrom,
+        spread: Spread,
+        columns: &[usize],
+    ) -> (Option<Self>, Vec<Delta>) {
         let checkpoints = Arc::clone(&stats.checkpoints);
         if !checkpoints.are_used() {
             return (None, Vec::new());
         }
         let id = OperatorId { node: stats.node, name: stats.name.clone() };
-        let (slot, id) = checkpoints.register(stats.worker, id, KeptFrom::Output, &route);
+        let (slot, id) = checkpoints.register(stats.worker, id, from, &columns);
         let restore = checkpoints.restore.as_ref();
         let had = restore.map(|restore| restore.take_relation(&id, stats.worker)).unwrap_or_default();
         let last = restore.map_or(0, |restore| restore.epoch);
-        let (spread, log) = (vec![Spread::ByColumns(route.to_vec())], vec![Vec::new()]);
+        let (spread, log) = (vec![spread], vec![Vec::new()]);
         let saving = Saving {
             slot,
             last,

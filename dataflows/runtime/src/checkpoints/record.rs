@@ -577,7 +577,8 @@ fn table_of(number: u32, section: &Section) -> Result<TableState, CheckpointErro
     }
     let piece = meta.piece.map_or(Piece::WHOLE, |(number, of)| Piece { number, of });
     if piece.number >= piece.of || (piece != Piece::WHOLE && !matches!(meta.spread, SpreadMeta::ByColumns(_))) {
-        return Err(unreadable(&format_args!("piece {} of {} cannot be", piece.number, piece.of)));
+        let (number, of) = (piece.number, piece.of);
+        return Err(unreadable(&format_args!("a table whose rows are {:?} cannot have piece {number} of {of}", meta.spread)));
     }
     let kept: Vec<usize> = (0..columns).collect();
     let mut changes = Vec::with_capacity(section.batches.len());

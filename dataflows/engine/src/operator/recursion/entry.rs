@@ -11,7 +11,7 @@ use timely::dataflow::channels::pact::Pipeline;
 use timely::dataflow::operators::Capability;
 use timely::dataflow::operators::generic::Operator;
 
-use crate::checkpoint::Saving;
+use crate::checkpoint::{KeptFrom, Saving, Spread};
 use crate::delta::Parcel;
 use crate::operator::DeltaStream;
 use crate::stats::OperatorStats;
@@ -22,7 +22,8 @@ use crate::{Delta, Time};
 /// Time: what a restored job's input had comes at the epoch that it was restored from.
 pub(crate) fn saved<'scope>(input: DeltaStream<'scope>, columns: usize, stats: Arc<OperatorStats>) -> DeltaStream<'scope> {
     let all: Vec<usize> = (0..columns).collect();
-    let (Some(mut saving), had) = Saving::of_relation(&stats, &all) else { return input };
+    // Its rows stay where the operator before has them; the recursion moves them itself.
+    let (Some(mut saving), had) = Saving::of_relation(&stats, KeptFrom::Inputs, Spread::Anywhere, &all) else { return input };
     input.unary_frontier::<NoopBuilder<Parcel>, _, _, _>(Pipeline, "saved", move |capability, _| {
         let restore = stats.checkpoints.restore.as_ref();
         let mut had = restore.map(|restore| (capability.delayed(&restore.epoch), had));

@@ -32,6 +32,6 @@ fn a_piece_that_cannot_be_is_refused() {
             section.meta["spread"] = serde_json::json!(spread);
         }
         let error = table_of(0, &section).unwrap_err().to_string();
-        assert!(error.contains("'node/0/join'") && error.contains("cannot be"), "{error}");
+        assert!(error.contains("'node/0/join'") && error.contains("cannot have piece"), "{error}");
     }
 }
