@@ -67,9 +67,17 @@ impl Process {
     }
 
     fn create(&self) {
-        let request = agent().post(format!("{}/v1/jobs?name=shop", self.url)).header("content-type", "application/sql");
-        let status = request.send(JOB.as_bytes()).unwrap().status();
-        assert!(status.is_success(), "{status}");
+        self.create_of("shop", JOB);
+    }
+
+    fn create_of(&self, name: &str, text: &str) {
+        let request = agent().post(format!("{}/v1/jobs?name={name}", self.url)).header("content-type", "application/sql");
+        let mut answer = request.send(text.as_bytes()).unwrap();
+        assert!(answer.status().is_success(), "{}", answer.body_mut().read_to_string().unwrap());
+    }
+
+    fn drop_job(&self, name: &str) {
+        assert!(agent().delete(format!("{}/v1/jobs/{name}", self.url)).call().unwrap().status().is_success());
     }
 }
 
@@ -144,7 +152,7 @@ fn what_was_accepted_is_there_after_a_kill_and_once() {
     // A job that was dropped leaves nothing to one of its name.
     let pushed = directory.path().join("state/pushed/shop");
     assert!(pushed.exists());
-    assert!(agent().delete(format!("{}/v1/jobs/shop", process.url)).call().unwrap().status().is_success());
+    process.drop_job("shop");
     assert!(!pushed.exists());
     process.create();
     let answer = push(&process.url, "key 0", "{\"id\":77}").unwrap();
@@ -204,4 +212,36 @@ fn clients_that_repeat_what_was_not_answered_have_each_row_in_once() {
     assert!(accepted.len() > 50, "{}", accepted.len());
     assert_eq!(seen, accepted);
     assert!(rows.iter().all(|row| row["n"] == 1), "a row is in twice");
+}
+
+#[test]
+fn a_job_that_failed_and_was_dropped_does_not_come_back() {
+    let text = "
+        SET on_error = 'fail';
+        CREATE SOURCE divisors (id BIGINT) WITH (connector = 'http');
+        CREATE MATERIALIZED VIEW parts AS SELECT 1 / id AS n FROM divisors;
+    ";
+    let directory = tempfile::tempdir().unwrap();
+    let process = Process::start(directory.path(), "1h", &[]);
+    process.create_of("wrong", text);
+    process.create();
+    // What the answer is depends on whether the job has failed by then.
+    let request = agent().post(format!("{}/v1/sources/divisors", process.url)).header("content-type", "application/x-ndjson");
+    request.send("{\"id\":0}").unwrap();
+    let since = Instant::now();
+    let state = || process.get("/v1/jobs/wrong")["state"].as_str().unwrap_or_default().to_owned();
+    while state() != "failed" {
+        assert!(since.elapsed() < PATIENCE, "{}", process.get("/v1/jobs/wrong"));
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    process.drop_job("wrong");
+    drop(process);
+    let process = Process::start(directory.path(), "1h", &[]);
+    let since = Instant::now();
+    while process.get("/v1/jobs/shop")["state"] != "running" {
+        assert!(since.elapsed() < PATIENCE, "{}", process.get("/v1/jobs"));
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    let jobs = process.get("/v1/jobs").to_string();
+    assert!(!jobs.contains("wrong"), "{jobs}");
 }

@@ -44,6 +44,8 @@ const IDLE_MAX: Duration = Duration::from_secs(10);
 
 /// How long a wait goes on without looking whether the job has ended.
 const SLICE: Duration = Duration::from_millis(50);
+/// As [`SLICE`], of a job that has ended, whether somebody wants it gone, who says so.
+const ENDED_LOOK: Duration = Duration::from_secs(60);
 
 /// Where and how often jobs are saved.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -307,14 +309,16 @@ impl Thread {
         // What is folded from here on nobody would refer to.
         self.with.writer.stop_compacting();
         self.end_compaction();
-        if self.shared.dropped.load(Ordering::Acquire) {
-            self.mark_dropped();
-        }
         if run.is_err() {
             self.with.fault.set("taking a checkpoint panicked".into());
         }
         self.shared.settled.store(true, Ordering::Release);
         self.with.signal.notify();
+        // A job that has ended, or failed, is there until somebody drops it.
+        self.with.signal.wait(|| self.stopped().then_some(()), || Some(ENDED_LOOK));
+        if self.shared.dropped.load(Ordering::Acquire) {
+            self.mark_dropped();
+        }
     }
 
     fn take_all(&mut self) {
