@@ -126,6 +126,34 @@ fn a_changed_job_takes_over_what_is_equal_and_makes_the_rest_anew() {
 }
 
 #[test]
+fn a_view_is_added_on_a_recursion_that_stays() {
+    let mut world = World::new();
+    let old = "CREATE MATERIALIZED VIEW reaches AS WITH RECURSIVE chain (a, b) AS (
+               SELECT bidder, auction FROM bid UNION SELECT c.a, bid.auction FROM chain c JOIN bid ON c.b = bid.bidder)
+               SELECT a, b FROM chain;";
+    world.bid(40);
+    let first = world.start(2);
+    let job = first.create_job("shop", &world.sql(old), JobOptions::default()).unwrap();
+    world.wait_read(&job);
+    stop(first, job);
+
+    let both = format!("{old} CREATE MATERIALIZED VIEW reached AS SELECT b, count(*) AS n FROM reaches GROUP BY b;");
+    let second = world.start(3);
+    let job = second.create_job("shop", &world.sql(&both), JobOptions { upgrade: true, ..JobOptions::default() }).unwrap();
+    let upgrade = job.upgrade().unwrap();
+    assert!(names(&upgrade.reused).contains(&"view reaches"), "{upgrade:?}");
+    assert!(names(&upgrade.rebuilt).contains(&"aggregate of reached"), "{upgrade:?}");
+    let (_anew, other) = world.anew(&both, "");
+    assert_equal(&["reaches", "reached"], &job, &other);
+
+    world.bid(30);
+    world.wait_read(&job);
+    let (_anew, other) = world.anew(&both, "");
+    assert_equal(&["reaches", "reached"], &job, &other);
+    stop(second, job);
+}
+
+#[test]
 fn a_table_gets_a_column_and_keeps_its_rows() {
     let world = World::new();
     let old = "CREATE MATERIALIZED VIEW by_name AS SELECT name, count(*) AS n FROM item GROUP BY name;";

@@ -57,6 +57,16 @@ pub(crate) fn worker_of(hash: u64, peers: usize) -> usize {
     ((hash >> 32) % peers as u64) as usize
 }
 
+/// Which of `rows` rows belong to which of `peers` workers, by the hash of these columns, for which there is room in `hashes`.
+pub(crate) fn rows_of_workers(columns: &[ArrayRef], rows: usize, peers: usize, hashes: &mut Vec<u64>) -> Vec<Vec<u32>> {
+    hash_columns(columns, rows, hashes);
+    let mut of_workers = vec![Vec::with_capacity(rows / peers + 16); peers];
+    for (row, hash) in hashes.iter().enumerate() {
+        of_workers[worker_of(*hash, peers)].push(row as u32);
+    }
+    of_workers
+}
+
 /// Hashes each of `rows` rows over `columns` into `hashes`, which is overwritten.
 pub(crate) fn hash_columns(columns: &[ArrayRef], rows: usize, hashes: &mut Vec<u64>) {
     hashes.clear();

@@ -6,9 +6,10 @@ use std::sync::{Arc, LazyLock, Mutex, PoisonError};
 
 use highwater_turns::{Bell, JoinHandle, lock, spawn};
 
-/// How many threads run at a time.
+/// How many threads run at a time: asked once, for the system reads files to answer.
 pub(crate) fn cores() -> usize {
-    std::thread::available_parallelism().map_or(1, usize::from)
+    static CORES: LazyLock<usize> = LazyLock::new(|| std::thread::available_parallelism().map_or(1, usize::from));
+    *CORES
 }
 
 /// The results of `work` on all items, in their order, made by as many threads as there are cores, but at most `threads`.

@@ -12,6 +12,7 @@
 
 mod record;
 mod restore;
+mod sections;
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -26,8 +27,8 @@ use highwater_store::{Checkpoint as Stored, Fold, Keep, Policy, Section, StoreEr
 use highwater_turns::{JoinHandle, Point, crash_point, spawn};
 
 pub(crate) use self::record::{Meta, Names};
-use self::record::{fold_sections, is_outbox, outbox_section};
 pub(crate) use self::restore::{Restored, Restoring, sizes};
+use self::sections::{fold_sections, is_outbox, outbox_section};
 use crate::clock::Clock;
 use crate::ingest::Stood;
 use crate::journal::{JournalError, Journaled};

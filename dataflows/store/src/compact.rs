@@ -9,6 +9,7 @@ use std::sync::atomic::Ordering;
 
 use highwater_turns::{Point, crash_point, try_lock};
 
+use crate::blobs::ReadBuffer;
 use crate::error::{Result, StoreError};
 use crate::file::FileWriter;
 use crate::manifest::FileRef;
@@ -113,13 +114,14 @@ impl Writer {
         }
         let path = self.new_path();
         let mut writer = FileWriter::new(&self.job.blobs, &self.job.path(&path))?;
+        let mut buffer = ReadBuffer::default();
         for (key, entries) in keys {
             let mut sections: Vec<Section> = Vec::with_capacity(entries.len());
             for (file, entry) in entries {
                 if self.is_stopped() {
                     return Ok(Outcome::Stopped);
                 }
-                sections.push(self.job.read_section(&file.path, file.bytes, &entry)?);
+                sections.push(self.job.read_section(file, &entry, &mut buffer)?);
             }
             let refuse = |what: String| StoreError::refused(format!("sections `{key}` cannot be folded: {what}"));
             for section in fold(Fold { key: &key, complete }, sections).map_err(refuse)? {

@@ -18,7 +18,7 @@ use crate::blobs::ReadBuffer;
 use crate::error::{Result, StoreError};
 use crate::file::{IndexEntry, open_section};
 use crate::job::JobStore;
-use crate::manifest::Manifest;
+use crate::manifest::{FileRef, Manifest};
 use crate::section::Section;
 
 /// Neighbouring sections are read together up to so many bytes.
@@ -218,11 +218,11 @@ impl JobStore {
         Ok(reads)
     }
 
-    /// Reads one section by itself.
-    pub(crate) fn read_section(&self, path: &str, file_bytes: u64, entry: &IndexEntry) -> Result<Section> {
-        let path = self.path(path);
-        let payload = self.blobs.read_range(&path, entry.offset..entry.offset + entry.bytes, file_bytes)?;
-        open_section(entry, &payload, &self.blobs.name(&path))
+    /// Reads one section by itself, of a file that nobody reads again soon.
+    pub(crate) fn read_section(&self, file: &FileRef, entry: &IndexEntry, buffer: &mut ReadBuffer) -> Result<Section> {
+        let path = self.path(&file.path);
+        let payload = self.blobs.read_once(&path, entry.offset..entry.offset + entry.bytes, file.bytes, buffer)?;
+        open_section(entry, payload, &self.blobs.name(&path))
     }
 }
 

@@ -7,7 +7,7 @@ use highwater_plan::Micros;
 
 use super::{Form, Piece, Spread, TableState};
 use crate::equal::{Order, Parts, Place};
-use crate::hash::{hash_columns, worker_of};
+use crate::hash::rows_of_workers;
 use crate::parallel::{cores, in_parallel};
 use crate::{Delta, Diff};
 
@@ -108,13 +108,7 @@ fn parts_of(delta: &Delta, by: &[usize], workers: usize) -> Vec<(usize, Delta)> 
 }
 
 fn rows_of(delta: &Delta, by: &[usize], workers: usize) -> Vec<Vec<u32>> {
-    let mut hashes = Vec::new();
-    hash_columns(&delta.columns(by), delta.len(), &mut hashes);
-    let mut rows = vec![Vec::with_capacity(delta.len() / workers + 16); workers];
-    for (row, hash) in hashes.iter().enumerate() {
-        rows[worker_of(*hash, workers)].push(row as u32);
-    }
-    rows
+    rows_of_workers(&delta.columns(by), delta.len(), workers, &mut Vec::new())
 }
 
 /// Some changes, and what became of them.
@@ -471,6 +465,25 @@ mod tests {
                 }
             }
         }
+    }
+
+    #[test]
+    fn a_table_that_is_spread_anew_is_folded_as_it_is_spread_now() {
+        let of = |first: i64, spread| {
+            let rows: Vec<_> = (first..first + 300).map(|key| (key, key, 1)).collect();
+            TableState { spread, ..table(Form::Rows, &rows, None) }
+        };
+        let by_columns = Spread::ByColumns(vec![0]);
+        let folded = |changes: Vec<TableState>| {
+            let (pieces, deltas): (Vec<Piece>, Vec<_>) = fold_pieces(&changes, true).into_iter().unzip();
+            assert_eq!(rows(deltas.concat()), (0..600).map(|key| (key, key, 1)).collect::<Vec<_>>());
+            pieces
+        };
+        let pieces = in_pieces(&of(0, by_columns.clone()), 4);
+        assert_eq!(folded([pieces, vec![of(300, Spread::Anywhere)]].concat()), [Piece::WHOLE]);
+        let pieces = in_pieces(&of(300, by_columns), 2);
+        let both = [Piece { number: 0, of: 2 }, Piece { number: 1, of: 2 }];
+        assert_eq!(folded([vec![of(0, Spread::Anywhere)], pieces].concat()), both);
     }
 
     #[test]

@@ -45,7 +45,8 @@ pub(crate) trait EpochLogic {
     fn save(&mut self, _saved: &mut Saved) {}
 
     /// Takes back the rows of its tables, of which there are as many as inputs or more, before any epoch is applied, and as if
-    /// all had come at once: nothing was given, no watermark is known. What that gives is not given again.
+    /// all had come at once: nothing was given, no watermark is known. What that gives is not given again. Of
+    /// [`Logic::Anywhere`] it may run on a thread that is not its worker's.
     fn load(&mut self, epoch: Time, tables: &mut [Vec<Delta>]) {
         self.apply(epoch, tables, None, &mut Vec::new());
     }

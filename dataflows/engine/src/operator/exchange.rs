@@ -9,7 +9,7 @@ use timely::dataflow::channels::pushers::exchange::Distributor;
 use timely::dataflow::operators::generic::Operator;
 
 use crate::delta::Parcel;
-use crate::hash::{hash_columns, worker_of};
+use crate::hash::rows_of_workers;
 use crate::operator::DeltaStream;
 
 /// Where an operator's input goes.
@@ -41,12 +41,7 @@ impl Distributor<Parcel> for ByColumns {
     fn partition<T: Clone, P: Push<Message<T, Parcel>>>(&mut self, parcel: &mut Parcel, time: &T, pushers: &mut [P]) {
         let Some(delta) = parcel.0.take() else { return };
         let columns = delta.columns(&self.columns);
-        hash_columns(&columns, delta.len(), &mut self.hashes);
-        let peers = pushers.len();
-        let mut parts = vec![Vec::with_capacity(delta.len() / peers + 16); peers];
-        for (row, hash) in self.hashes.iter().enumerate() {
-            parts[worker_of(*hash, peers)].push(row as u32);
-        }
+        let parts = rows_of_workers(&columns, delta.len(), pushers.len(), &mut self.hashes);
         for (pusher, part) in pushers.iter_mut().zip(parts) {
             match part.len() {
                 0 => {}

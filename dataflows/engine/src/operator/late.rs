@@ -173,16 +173,10 @@ impl LateGate {
     pub(crate) fn split(&self, epoch: Time, delta: Delta, watermark: i64) -> Delta {
         let times = self.windows.times(&delta);
         let closed = watermark.saturating_sub(self.lateness);
-        let all_open = times.null_count() == 0 && {
-            let needed = watermark != i64::MIN || self.admitted.is_some();
-            let extent = needed.then(|| self.windows.extent(&delta)).flatten();
-            let all_open = watermark == i64::MIN || self.all_open(extent, closed);
-            if all_open {
-                self.admit(&delta, extent);
-            }
-            all_open
-        };
-        if all_open {
+        let needed = watermark != i64::MIN || self.admitted.is_some();
+        let extent = needed.then(|| self.windows.extent(&delta)).flatten();
+        if times.null_count() == 0 && (watermark == i64::MIN || self.all_open(extent, closed)) {
+            self.admit(&delta, extent);
             return delta;
         }
         let (mut missed, mut without_time) = (Vec::new(), Vec::new());

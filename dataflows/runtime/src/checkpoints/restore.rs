@@ -10,7 +10,8 @@ use highwater_plan::Job;
 use highwater_store::{JobStore, Manifest, ReadOptions, Section, SectionInfo, Sections};
 
 use super::CheckpointError;
-use super::record::{Meta, Names, fold_sections, is_outbox, outbox_epochs, outbox_of, rows_of_table};
+use super::record::{Meta, Names};
+use super::sections::{fold_sections, is_outbox, outbox_epochs, outbox_of, rows_of_table};
 use crate::clock::Clock;
 use crate::ingest::Stood;
 use crate::open::{Beginnings, Resumed};
