@@ -108,8 +108,8 @@ struct CheckpointArgs {
     /// From the beginning of one checkpoint to that of the next: 100ms, 1s, 1 minute.
     #[arg(long, value_name = "TIME", default_value = "1s", value_parser = interval, requires = "checkpoints")]
     checkpoint_interval: std::time::Duration,
-    /// Keep for so long of what epochs were made, so that they can be run again with --from-epoch: 10 minutes, 1 hour. DIR has to
-    /// be a directory.
+    /// Keep for so long of what epochs were made, and the rows that were pushed, so that they can be run again with --from-epoch:
+    /// 10 minutes, 1 hour. DIR has to be a directory.
     #[arg(long, value_name = "TIME", value_parser = interval, requires = "checkpoints")]
     record_epochs: Option<std::time::Duration>,
 }

@@ -7,7 +7,7 @@ use std::process::Command;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use highwater::{CheckpointConfig, Highwater, JobOptions, ReplayOptions, RunningJob};
+use highwater::{CheckpointConfig, Highwater, JobOptions, ReplayOptions, RunningJob, ScriptOptions};
 use highwater_connectors::format::encode;
 use highwater_connectors::source::{PushFormat, PushRequest, Receipt};
 use serde_json::Value;
@@ -262,6 +262,89 @@ fn a_restart_puts_what_no_checkpoint_has_into_the_epochs_that_it_was_in() {
         .map(|(epoch, line)| (*epoch, serde_json::from_str::<Value>(line).unwrap()["number"].as_u64().unwrap()))
         .collect();
     assert_eq!(said, epochs);
+}
+
+const PUSHED: &str = "
+    CREATE SOURCE rows (number BIGINT, good BIGINT) WITH (connector = 'http');
+    CREATE TABLE goods (id BIGINT PRIMARY KEY, name VARCHAR) WITH (connector = 'http', readable = 'true');
+    CREATE MATERIALIZED VIEW named AS
+    SELECT g.name, count(*) AS n, sum(r.number) AS total FROM rows r LEFT JOIN goods g ON r.good = g.id GROUP BY g.name;
+    CREATE SINK out FROM named WITH (connector = 'file', path = 'DIR/out.jsonl');
+";
+
+/// Pushes a few rows of which one is none, and changes a table by a body and by statements; the last epoch of these.
+fn push_round(highwater: &Highwater, job: &RunningJob, round: u64) -> u64 {
+    let mut epoch = 0;
+    for number in round * 10..round * 10 + 5 {
+        let body = format!("{{\"number\": {number}, \"good\": {}}}\n{{\"number\": \"x\"}}\n", number % 4);
+        let good = format!("{{\"id\": {}, \"name\": \"g{}\"}}\n", number % 4, number % 6);
+        for (source, body) in [("rows", body), ("goods", good)] {
+            let (give, given) = std::sync::mpsc::channel();
+            let request = PushRequest { format: PushFormat::Ndjson, body: body.into_bytes(), idempotency_key: None };
+            job.push(source, request, Receipt(Box::new(move |epoch| give.send(epoch).unwrap()))).unwrap();
+            epoch = given.recv_timeout(PATIENCE).unwrap();
+        }
+    }
+    assert!(job.wait_closed(epoch, PATIENCE) >= epoch);
+    let statement = format!("UPDATE goods SET name = 'u{round}' WHERE id = 1; DELETE FROM goods WHERE id = 2;");
+    let options = ScriptOptions { job: None, min_epoch: None, timeout: PATIENCE, rows_max: 10 };
+    highwater.run_script(&statement, &options).unwrap();
+    assert!(job.settle(PATIENCE));
+    job.checkpoints().unwrap().epoch.unwrap()
+}
+
+#[test]
+fn rows_that_were_pushed_are_in_the_epochs_that_they_were_in() {
+    let folder = tempfile::tempdir().unwrap();
+    let directory = folder.path();
+    let sql = PUSHED.replace("DIR", &directory.display().to_string());
+    let mut saved = 0;
+    for (round, workers) in [2, 1, 3].into_iter().enumerate() {
+        let highwater = highwater(directory, workers);
+        let job = highwater.create_job("job", &sql, JobOptions::default()).unwrap();
+        push_round(&highwater, &job, 2 * round as u64);
+        if round == 1 {
+            saved = highwater.runtime().savepoint("job", "middle").unwrap().epoch.unwrap();
+        }
+        push_round(&highwater, &job, 2 * round as u64 + 1);
+    }
+    let first = highwater(directory, 2);
+    let job = first.create_job("job", &sql, JobOptions::default()).unwrap();
+    let last = push_round(&first, &job, 6);
+    let rejected = view(&job, "rows$rejects");
+    assert_eq!(rejected.len(), 35);
+
+    // The job goes on meanwhile.
+    let replay = |workers: usize, from: u64, into: &str| {
+        let again = highwater(directory, workers);
+        let options = ReplayOptions { from, to: Some(last), into: Some(directory.join(into)) };
+        let replayed = again.replay_job("job", &sql, &options).unwrap();
+        let done = replayed.wait(PATIENCE);
+        let rejects = done.is_ok().then(|| view(&replayed.job, "rows$rejects"));
+        again.runtime().end_replay(&replayed);
+        done.map(|done| (done, replayed.base, rejects))
+    };
+    let begin = bounds(&first, &sql).0;
+    let once = lines(&directory.join("out.jsonl"), (0, last));
+    for (workers, from, base) in [(1, begin, 0), (3, begin, 0), (1, saved + 1, saved), (2, saved + 1, saved)] {
+        let into = format!("again-{workers}-{base}");
+        assert_eq!(replay(workers, from, &into), Ok((true, base, Some(rejected.clone()))));
+        let once: Vec<_> = once.iter().filter(|(epoch, _)| *epoch >= from).cloned().collect();
+        assert!(once.len() > 10, "{once:?}");
+        assert_eq!(lines(&directory.join(into).join("out.jsonl"), (0, u64::MAX)), once, "on {workers} workers from {from}");
+    }
+    push_round(&first, &job, 7);
+
+    // What is no longer kept is said, and what is kept can be had.
+    let run = std::fs::read_dir(directory.join("state/pushed/job")).unwrap().next().unwrap().unwrap().path();
+    let files = || std::fs::read_dir(run.join("rows")).unwrap().map(|entry| entry.unwrap().path());
+    let mut kept: Vec<_> = files().filter(|path| path.extension().is_some_and(|extension| extension == "saved")).collect();
+    kept.sort_unstable();
+    assert_eq!(kept.len(), 3, "a file for each start before this one: {kept:?}");
+    std::fs::remove_file(&kept[0]).unwrap();
+    let said = replay(2, begin, "gone").unwrap_err();
+    assert!(said.contains("source 'rows'") && said.contains("rows after body 0 are no longer kept (the next is body "), "{said}");
+    assert_eq!(replay(2, saved + 1, "kept"), Ok((true, saved, Some(rejected))));
 }
 
 /// The first and the last epoch that is recorded, as an error says them.

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use arrow::datatypes::{DataType, Field, Schema};
 use highwater_connectors::Registry;
-use highwater_connectors::source::{PartitionId, Polled, PushFormat, PushRequest, Receipt, SourceLog, SourceSpec};
+use highwater_connectors::source::{LogMode, PartitionId, Polled, PushFormat, PushRequest, Receipt, SourceLog, SourceSpec};
 use highwater_plan::Options;
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -19,7 +19,10 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         for clients in [1, 8, 64] {
             // What an earlier run left is not read again.
             let _ = std::fs::remove_dir_all(&directory);
-            let log = kept.then(|| SourceLog { directory: directory.clone(), resumed: Some(0) });
+            let log = kept.then(|| SourceLog {
+                directory: directory.clone(),
+                mode: LogMode::Accept { resumed: Some(0), keep: Duration::ZERO },
+            });
             let bodies = bodies_per_second(clients, log)?;
             println!("{} {clients:3} clients: {bodies:8.0} bodies/s", if kept { "kept    " } else { "not kept" });
         }

@@ -92,9 +92,23 @@ pub struct SourceSpec {
 pub struct SourceLog {
     /// The directory; it need not be there. It has what belongs to the job's checkpoints, or nothing.
     pub directory: PathBuf,
-    /// The epoch of the checkpoint that the job goes on from, if the log is of that run of the job. Otherwise nobody goes on from
-    /// what is accepted until [`Source::saved`] is told.
-    pub resumed: Option<u64>,
+    /// What it is for.
+    pub mode: LogMode,
+}
+
+/// What a source does with its log.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LogMode {
+    /// It keeps what it accepts.
+    Accept {
+        /// The epoch of the checkpoint that the job goes on from, if the log is of that run of the job. Otherwise nobody goes on
+        /// from what is accepted until [`Source::saved`] is told.
+        resumed: Option<u64>,
+        /// For how long it is kept once a durable checkpoint has it.
+        keep: Duration,
+    },
+    /// What was accepted is read once more, beside whoever accepts more; nothing is accepted or written.
+    Again,
 }
 
 impl SourceSpec {

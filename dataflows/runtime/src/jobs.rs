@@ -404,7 +404,7 @@ impl Runtime {
         let (run, resumed) = own.map_or_else(|| (begun(), None), |(run, epoch)| (run, Some(epoch)));
         names.set_run(&run);
         restored.iter().for_each(|restored| names.set_begun(&restored.sources));
-        let pushed = Pushed::new(&store.job(name)?, run, resumed);
+        let pushed = Pushed::new(&store.job(name)?, run, resumed, config.record.unwrap_or_default());
         let upgraded = restored.as_mut().and_then(|restored| restored.upgraded.as_mut());
         let sections = upgraded.map(|upgraded| std::mem::take(&mut upgraded.sections));
         let fresh = restored.is_none() || sections.is_some();

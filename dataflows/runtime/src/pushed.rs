@@ -7,8 +7,9 @@
 
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
-use highwater_connectors::source::SourceLog;
+use highwater_connectors::source::{LogMode, SourceLog};
 use highwater_engine::Time;
 use highwater_store::{JobStore, StoreError, to_part};
 
@@ -20,20 +21,30 @@ pub(crate) struct Pushed {
     /// As `folder`, of recorded epochs.
     epochs: Option<PathBuf>,
     run: String,
-    resumed: Option<Time>,
+    mode: LogMode,
 }
 
 impl Pushed {
-    /// Of a run of a job; `resumed`: the epoch of its own checkpoint that it goes on from.
-    pub(crate) fn new(store: &JobStore, run: String, resumed: Option<Time>) -> Self {
-        Pushed { folder: store.folder_beside("pushed"), epochs: store.folder_beside("epochs"), run, resumed }
+    /// Of a run of a job; `resumed`: the epoch of its own checkpoint that it goes on from; `keep`: for how long what it accepts is
+    /// kept when a checkpoint has it.
+    pub(crate) fn new(store: &JobStore, run: String, resumed: Option<Time>, keep: Duration) -> Self {
+        Self::with(store, run, LogMode::Accept { resumed, keep })
+    }
+
+    /// Of a run of which epochs are run again.
+    pub(crate) fn again(store: &JobStore, run: String) -> Self {
+        Self::with(store, run, LogMode::Again)
+    }
+
+    fn with(store: &JobStore, run: String, mode: LogMode) -> Self {
+        Pushed { folder: store.folder_beside("pushed"), epochs: store.folder_beside("epochs"), run, mode }
     }
 
     /// Where a source may keep what it accepts, if anywhere.
     pub(crate) fn log(&self, source: &str) -> Result<Option<SourceLog>, StoreError> {
         let Some(folder) = &self.folder else { return Ok(None) };
         let directory = folder.join(to_part(&self.run, "run")?).join(to_part(source, "source")?);
-        Ok(Some(SourceLog { directory, resumed: self.resumed }))
+        Ok(Some(SourceLog { directory, mode: self.mode }))
     }
 
     /// Where the run's epochs may be recorded, if anywhere.

@@ -88,11 +88,6 @@ pub enum ReplayError {
         /// What there is.
         there: String,
     },
-    /// Rows that were pushed are not kept for so long.
-    #[error(
-        "rows were pushed to source '{0}' in these epochs: they are kept until the next checkpoint only, and cannot be had again"
-    )]
-    Pushed(String),
     /// A partition is gone.
     #[error("source '{0}' has no partition '{1}' any more, from which rows were read in these epochs")]
     NoPartition(String, String),
@@ -141,6 +136,8 @@ struct Run {
     name: String,
     /// What is known of the job's sources.
     sources: Vec<SourceMeta>,
+    /// What they accepted.
+    pushed: Pushed,
     recorded: Recorded,
 }
 
@@ -253,18 +250,17 @@ impl Runtime {
             fault: Arc::clone(&fault),
             signal: Arc::clone(&signal),
             clock: Arc::clone(self.clock()),
-            pushed: None,
+            pushed: Some(&run.pushed),
             resumed: Some(resumed),
             writes: false,
         };
         let opened = opening.open(&job).map_err(ReplayError::Diagnostics)?;
         let read: BTreeSet<usize> =
             script.epochs.iter().flat_map(|record| record.read.keys()).map(|(source, _)| *source).collect();
-        if let Some(pushed) = read.iter().filter_map(|source| opened.sources.get(*source)).find(|source| source.push.is_some()) {
-            return Err(ReplayError::Pushed(pushed.name.clone()));
-        }
         let from_start = read.iter().filter(|_| restored.is_none()).filter_map(|source| opened.sources.get(*source));
-        if let Some(source) = from_start.into_iter().find(|source| !source.opened.repeats()) {
+        // What was pushed is in the log from the first row on, or the log says that it is not.
+        let begins_anew = |source: &&OpenSource| source.push.is_some() || source.opened.repeats();
+        if let Some(source) = from_start.into_iter().find(|source| !begins_anew(source)) {
             return Err(ReplayError::Start(source.name.clone()));
         }
         let partitions: Vec<_> = opened.sources.iter().flat_map(OpenSource::names).collect();
@@ -337,8 +333,9 @@ fn run_of(store: &JobStore) -> Result<Run, ReplayError> {
         Some(Meta { run: Some(run), sources, .. }) => (run, sources),
         _ => return Err(none()),
     };
-    let directory = Pushed::new(store, run.clone(), None).epochs()?.ok_or(ReplayError::NoDirectory)?;
-    Ok(Run { name: run, sources, recorded: Recorded::read(&directory)? })
+    let pushed = Pushed::again(store, run.clone());
+    let directory = pushed.epochs()?.ok_or(ReplayError::NoDirectory)?;
+    Ok(Run { name: run, sources, pushed, recorded: Recorded::read(&directory)? })
 }
 
 /// Whether all sources begin where they began then. Their state says so otherwise.

@@ -7,11 +7,13 @@
 //!
 //! With a [log](super::SourceLog) a body is on the disk before it is queued: who is told that it was taken finds its rows after a
 //! restart, and its key known. Bodies are numbered, and their numbers are the source's offsets: a job that goes on from a
-//! checkpoint is given what was accepted after it, and the log lets go of what a durable checkpoint has.
+//! checkpoint is given what was accepted after it, and the log lets go of what a durable checkpoint has: at once, or when it was
+//! kept for as long as recorded epochs are, which are run again with their rows.
 
 mod keep;
 mod keys;
 mod log;
+mod past;
 mod queue;
 
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
@@ -24,10 +26,11 @@ use highwater_plan::{Diagnostic, Field, OptionReader};
 use self::keep::{Pending, now, pack};
 use self::keys::{Kept, Keys, Known};
 use self::log::{Content, Found, Log, Replay};
+use self::past::Past;
 use self::queue::{Body, Queue};
 use super::{
-    Backlog, COMMON_FIELDS, Offset, PartitionId, PartitionReader, Polled, PushError, PushFormat, PushHandle, PushRequest,
-    PushSummary, Receipt, Reject, Source, SourceConnector, SourceError, SourceSpec, Waker,
+    Backlog, COMMON_FIELDS, LogMode, Offset, PartitionId, PartitionReader, Polled, PushError, PushFormat, PushHandle,
+    PushRequest, PushSummary, Receipt, Reject, Source, SourceConnector, SourceError, SourceLog, SourceSpec, Waker,
 };
 use crate::format::{Decoder, FORMAT_FIELDS, Format, json_objects};
 
@@ -92,7 +95,11 @@ impl SourceConnector for HttpSource {
         json.decoder(&spec.decoder_spec(), &spec.options)?;
         let keys_max = reader.parsed::<usize>("idempotency_keys_max", "a number")?.unwrap_or(100_000);
         let retention = reader.duration("idempotency_retention")?.unwrap_or(std::time::Duration::from_secs(3_600));
-        let opened = spec.log.as_ref().map(|log| Log::open(&log.directory)).transpose();
+        let mode = spec.log.as_ref().map(|log| log.mode);
+        let opened = match (&spec.log, mode) {
+            (Some(log), Some(LogMode::Accept { keep, .. })) => Log::open(&log.directory, keep).map(Some),
+            _ => Ok(None),
+        };
         let (log, found) = opened
             .map_err(|error| {
                 let message = format!("source '{}' cannot be pushed to: {error}", spec.name);
@@ -112,10 +119,10 @@ impl SourceConnector for HttpSource {
                 queue: Queue::default(),
                 keys: Keys::new(keys_max, retention),
                 waker: None,
-                closed: false,
+                closed: mode == Some(LogMode::Again),
                 next: 1,
                 found,
-                saved: spec.log.as_ref().is_some_and(|log| log.resumed.is_some()),
+                saved: matches!(mode, Some(LogMode::Accept { resumed: Some(_), .. })),
                 pending: Vec::new(),
                 flushing: false,
             }),
@@ -145,6 +152,9 @@ impl Source for Opened {
                 SourceError::fatal(format!("source '{}': '{}' is no number of a body", self.0.spec.name, offset.0))
             })?,
         };
+        if let Some(SourceLog { directory, mode: LogMode::Again }) = &self.0.spec.log {
+            return Ok(Box::new(Past::new(Arc::clone(&self.0), directory, after)?));
+        }
         self.0.state().waker = Some(waker);
         let replay = self.0.resume(after)?;
         Ok(Box::new(Reader { http: self.0.clone(), replay }))

@@ -16,7 +16,7 @@ use super::keys::{Kept, Known};
 use super::log::{Content, Entry, Log, LogError, Replay, Unsealed};
 use super::queue::{self, Body, Taken};
 use super::{Http, State};
-use crate::source::{Polled, PushError, PushRequest, PushSummary, Receipt, SourceError};
+use crate::source::{LogMode, Polled, PushError, PushRequest, PushSummary, Receipt, SourceError};
 
 /// How long a push waits for the job's first checkpoint.
 const BEGIN_WAIT: Duration = Duration::from_secs(10);
@@ -154,7 +154,7 @@ impl Http {
 
     /// Gives again what was accepted after a body.
     pub(super) fn replayed(&self, replay: &mut Replay, rows_max: usize) -> Result<Option<Polled>, SourceError> {
-        let failed = |why: &dyn std::fmt::Display| SourceError::fatal(format!("source '{}': {why}", self.spec.name));
+        let failed = |why: &dyn std::fmt::Display| SourceError::fatal(why.to_string());
         let (mut bodies, mut rows) = (Vec::new(), 0);
         while rows < rows_max.max(1) {
             let Some(entry) = replay.next().map_err(|error| failed(&error))? else { break };
@@ -188,7 +188,11 @@ impl Http {
         state.next = state.next.max(after + 1);
         let (Some(mut log), Some(found)) = (log, state.found.take()) else { return Ok(None) };
         let failed = |error: LogError| SourceError::fatal(error.to_string());
-        let epoch = self.spec.log.as_ref().and_then(|log| log.resumed);
+        let found = log.take_back(after).map_err(failed)?.unwrap_or(found);
+        let epoch = self.spec.log.as_ref().and_then(|log| match log.mode {
+            LogMode::Accept { resumed, .. } => resumed,
+            LogMode::Again => None,
+        });
         let (first, last) = found.bodies.unwrap_or((u64::MAX, 0));
         let mut gone = first != u64::MAX && after + 1 < first;
         for entry in found.keyed {

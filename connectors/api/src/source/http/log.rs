@@ -4,6 +4,8 @@
 //! <directory>/owner                                  who may write: a number that each opening raises
 //! <directory>/keys                                   idempotency keys of bodies that were let go of
 //! <directory>/00000000000000000001.bodies            bodies in the order of their numbers, oldest file first
+//! <directory>/00000000000000000001-00000000000000000017.saved
+//!                                                    bodies that a checkpoint has, for epochs that are run again; since the file's time
 //! ```
 //!
 //! A file begins with its version and holds groups: a head, and the bodies that one flush made durable. A group is written when
@@ -20,7 +22,7 @@ use std::collections::VecDeque;
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{self, ErrorKind, Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use self::record::group;
 pub(super) use self::record::{Content, Entry, Unsealed};
@@ -52,6 +54,11 @@ pub(super) enum LogError {
     TakenOver { directory: PathBuf },
     #[error("another process holds the log of accepted rows in {}; end it", directory.display())]
     Held { directory: PathBuf },
+    #[error(
+        "its rows after body {after} are no longer kept{}: they are for as long as --record-epochs says, from the checkpoint on that \
+         has them; run later epochs again, or record for longer", next.map_or_else(String::new, |next| format!(" (the next is body {next})"))
+    )]
+    Gone { after: u64, next: Option<u64> },
     #[error("the log of accepted rows accepts no more since an earlier error; start the job again: {0}")]
     Failed(String),
 }
@@ -73,6 +80,10 @@ pub(super) struct Log {
     generation: u64,
     /// Oldest first.
     segments: VecDeque<Segment>,
+    /// Files that a checkpoint has, oldest first.
+    saved: VecDeque<Saved>,
+    /// For how long those are kept.
+    keep: Duration,
     /// The last one, while it takes more.
     open: Option<File>,
     /// What is on the disk is not known: nothing more is written.
@@ -87,6 +98,15 @@ struct Segment {
     bytes: u64,
 }
 
+/// A file that a checkpoint has.
+#[derive(Debug)]
+struct Saved {
+    path: PathBuf,
+    first: u64,
+    last: u64,
+    since: SystemTime,
+}
+
 /// What was found in a log.
 #[derive(Debug, Default)]
 pub(super) struct Found {
@@ -98,7 +118,9 @@ pub(super) struct Found {
 
 impl Log {
     /// Takes over the log in a directory, which is made if there is none, and reads all of it.
-    pub(super) fn open(directory: &Path) -> Result<(Log, Found), LogError> {
+    ///
+    /// `keep`: for how long files are kept that a checkpoint has.
+    pub(super) fn open(directory: &Path, keep: Duration) -> Result<(Log, Found), LogError> {
         fs::create_dir_all(directory).map_err(failed("creating", directory))?;
         let path = directory.join("owner");
         let file = OpenOptions::new().read(true).write(true).create(true).truncate(false).open(&path);
@@ -113,10 +135,19 @@ impl Log {
             }
         }
         let generation = read_owner(&mut owner).map_err(failed("reading", &path))? + 1;
-        let mut log =
-            Log { directory: directory.to_path_buf(), owner, generation, segments: VecDeque::new(), open: None, broken: None };
+        let mut log = Log {
+            directory: directory.to_path_buf(),
+            owner,
+            generation,
+            segments: VecDeque::new(),
+            saved: VecDeque::new(),
+            keep,
+            open: None,
+            broken: None,
+        };
         log.write_owner().map_err(failed("writing", &path))?;
         let found = log.scan();
+        let found = found.and_then(|found| log.find_saved().map(|()| found));
         log.owner.unlock().map_err(failed("unlocking", &path))?;
         sync_directories(directory).map_err(failed("flushing", directory))?;
         Ok((log, found?))
@@ -125,14 +156,7 @@ impl Log {
     /// Reads all files, and cuts off what a crash left of the last one.
     fn scan(&mut self) -> Result<Found, LogError> {
         let mut found = Found::default();
-        let mut files = Vec::new();
-        for entry in fs::read_dir(&self.directory).map_err(failed("listing", &self.directory))? {
-            let path = entry.map_err(failed("listing", &self.directory))?.path();
-            if path.extension().is_some_and(|extension| extension == "bodies") {
-                files.push(path);
-            }
-        }
-        files.sort_unstable();
+        let files = list(&self.directory, "bodies")?;
         let keys = self.keys_path();
         if keys.exists() {
             let mut records = Records::open(&keys)?;
@@ -270,27 +294,85 @@ impl Log {
         Ok(path)
     }
 
-    /// Lets go of bodies up to this number, as far as whole files can be deleted; of those the keys that are still known, which
-    /// `keys` gives for a number, oldest first, stay.
+    /// Files that checkpoints had before; those that need not be kept are deleted.
+    fn find_saved(&mut self) -> Result<(), LogError> {
+        for path in list(&self.directory, "saved")? {
+            let Some((first, last)) = numbers(&path) else { continue };
+            let since = fs::metadata(&path).and_then(|metadata| metadata.modified()).map_err(failed("reading", &path))?;
+            self.saved.push_back(Saved { path, first, last, since });
+        }
+        self.prune()
+    }
+
+    /// Deletes files that a checkpoint has had for long enough.
+    fn prune(&mut self) -> Result<(), LogError> {
+        while let Some(saved) = self.saved.front().filter(|saved| self.is_over(saved)) {
+            fs::remove_file(&saved.path).map_err(failed("deleting", &saved.path))?;
+            self.saved.pop_front();
+        }
+        Ok(())
+    }
+
+    fn is_over(&self, saved: &Saved) -> bool {
+        // A file of the future is one of a clock that was wrong.
+        saved.since.elapsed().map_or(self.keep.is_zero(), |age| age >= self.keep)
+    }
+
+    /// Keeps a file that a checkpoint has, for epochs that are run again.
+    fn set_aside(&mut self, segment: &Segment) -> Result<(), LogError> {
+        let (first, last, since) = (segment.first, segment.last, SystemTime::now());
+        let path = self.directory.join(format!("{first:020}-{last:020}.saved"));
+        let marked = OpenOptions::new().write(true).open(&segment.path).and_then(|file| file.set_modified(since));
+        marked.and_then(|()| fs::rename(&segment.path, &path)).map_err(failed("renaming", &segment.path))?;
+        self.saved.push_back(Saved { path, first, last, since });
+        Ok(())
+    }
+
+    /// For a job that goes back to a checkpoint which has bodies up to a number: takes those back that only later ones had, as
+    /// far as they are kept. Gives what is in the log then; `None` if nothing was taken back.
+    pub(super) fn take_back(&mut self, after: u64) -> Result<Option<Found>, LogError> {
+        let stay = self.saved.iter().take_while(|saved| saved.last <= after).count();
+        if stay == self.saved.len() {
+            return Ok(None);
+        }
+        self.owned(|log| {
+            for Saved { path, first, .. } in log.saved.drain(stay..) {
+                let name = log.directory.join(format!("{first:020}.bodies"));
+                fs::rename(&path, name).map_err(failed("renaming", &path))?;
+            }
+            sync(&log.directory).map_err(failed("flushing", &log.directory))?;
+            log.segments.clear();
+            log.scan().map(Some)
+        })
+    }
+
+    /// Lets go of bodies up to this number, as far as whole files can be deleted or set aside; of those the keys that are still
+    /// known, which `keys` gives for a number, oldest first, stay.
     pub(super) fn release(&mut self, upto: u64, keys: impl FnOnce(u64) -> Vec<Unsealed>) -> Result<(), LogError> {
         let open = self.open.is_some();
         let full = |segment: &Segment, is_last: bool| !is_last || !open || segment.bytes >= SEGMENT_BYTES;
         let count = self.segments.len();
         let free = |(index, segment): (usize, &Segment)| segment.last <= upto && full(segment, index + 1 == count);
         let free = self.segments.iter().enumerate().take_while(|entry| free(*entry)).count();
-        if free == 0 {
+        if free == 0 && !self.saved.front().is_some_and(|saved| self.is_over(saved)) {
             return Ok(());
         }
         self.owned(|log| {
-            let last = log.segments[free - 1].last;
-            log.replace_keys(&keys(last))?;
-            for segment in log.segments.drain(..free) {
-                fs::remove_file(&segment.path).map_err(failed("deleting", &segment.path))?;
+            if free > 0 {
+                let last = log.segments[free - 1].last;
+                log.replace_keys(&keys(last))?;
+            }
+            for _ in 0..free {
+                let Some(segment) = log.segments.pop_front() else { break };
+                match log.keep.is_zero() {
+                    true => fs::remove_file(&segment.path).map_err(failed("deleting", &segment.path))?,
+                    false => log.set_aside(&segment)?,
+                }
             }
             if log.segments.is_empty() {
                 log.open = None;
             }
-            Ok(())
+            log.prune()
         })
     }
 
@@ -311,7 +393,10 @@ impl Log {
     /// The bodies after a number, oldest first.
     pub(super) fn replay(&self, after: u64) -> Replay {
         let segments = self.segments.iter().filter(|segment| segment.last > after && segment.last >= segment.first);
-        Replay { segments: segments.cloned().collect(), records: None, after }
+        let segments: VecDeque<_> = segments.map(|segment| (segment.path.clone(), segment.first, Some(segment.last))).collect();
+        // Those that were let go of are not waited for.
+        let after = segments.front().map_or(after, |(_, first, _)| after.max(first - 1));
+        Replay { segments, records: None, after }
     }
 
     /// Bodies (as rows) and bytes in the files.
@@ -321,40 +406,106 @@ impl Log {
     }
 }
 
-/// Reads bodies again.
+/// Reads bodies again, one after the other.
 #[derive(Debug)]
 pub(super) struct Replay {
-    segments: VecDeque<Segment>,
+    /// Files, the numbers of their first bodies, and the last that is wanted; `None`: as far as the file is whole.
+    segments: VecDeque<(PathBuf, u64, Option<u64>)>,
     records: Option<Records>,
     after: u64,
 }
 
 impl Replay {
+    /// The bodies after a number of a log that others have, as far as they are kept.
+    pub(super) fn look(directory: &Path, after: u64) -> Result<Replay, LogError> {
+        // In this order: what is set aside meanwhile is seen in one of the two places, or both.
+        let (bodies, saved) = (list(directory, "bodies")?, list(directory, "saved")?);
+        let bodies = bodies.into_iter().filter_map(|path| numbers(&path).map(|(first, _)| (path, first, None)));
+        let saved = saved.into_iter().filter_map(|path| numbers(&path).map(|(first, last)| (path, first, Some(last))));
+        let mut segments: Vec<_> = saved.chain(bodies).collect();
+        segments.sort_by_key(|(_, first, _)| *first);
+        segments.dedup_by_key(|(_, first, _)| *first);
+        let before = segments.iter().skip(1).take_while(|(_, first, _)| *first <= after + 1).count();
+        Ok(Replay { segments: segments.drain(before..).collect(), records: None, after })
+    }
+
+    /// Says that the body that should come next is not there.
+    pub(super) fn gone(&self, next: Option<u64>) -> LogError {
+        LogError::Gone { after: self.after, next }
+    }
+
     /// The next body; `None` at the end of what there was when the replay began.
     pub(super) fn next(&mut self) -> Result<Option<Entry>, LogError> {
-        while let Some(segment) = self.segments.front() {
+        while let Some((path, _, last)) = self.segments.front() {
             let records = match &mut self.records {
                 Some(records) => records,
-                None => self.records.insert(Records::open(&segment.path)?),
+                None => self.records.insert(open_either(path)?),
             };
-            if self.after >= segment.last {
-                self.segments.pop_front();
-                self.records = None;
+            let (last, is_newest) = (*last, self.segments.len() == 1);
+            if last.is_some_and(|last| self.after >= last) {
+                self.end_of_file();
                 continue;
             }
+            let at = records.at();
             match records.next()? {
                 Next::Group => {}
                 Next::Body(entry) if entry.number <= self.after => {}
+                Next::Body(entry) if entry.number > self.after + 1 => return Err(self.gone(Some(entry.number))),
                 Next::Body(entry) => {
                     self.after = entry.number;
                     return Ok(Some(entry));
                 }
-                Next::End => return Err(records.damaged("the file has become shorter".into())),
+                Next::End if last.is_some() => return Err(records.damaged("the file has become shorter".into())),
+                Next::End => self.end_of_file(),
+                // Another process writes it.
+                Next::Broken(_) if last.is_none() && is_newest && is_cut_off(records.path(), at)? => self.end_of_file(),
                 Next::Broken(why) => return Err(records.damaged(why)),
             }
         }
         Ok(None)
     }
+
+    fn end_of_file(&mut self) {
+        self.segments.pop_front();
+        self.records = None;
+    }
+}
+
+/// Opens a file that may have been set aside since its name was read.
+fn open_either(path: &Path) -> Result<Records, LogError> {
+    match Records::open(path) {
+        Err(LogError::Io { error, .. }) if error.kind() == ErrorKind::NotFound => {
+            let aside = list(path.parent().unwrap_or(path), "saved")?;
+            let first = numbers(path).map(|(first, _)| first);
+            let aside = aside.iter().find(|aside| numbers(aside).map(|(first, _)| first) == first);
+            Records::open(aside.map_or(path, PathBuf::as_path))
+        }
+        opened => opened,
+    }
+}
+
+/// The numbers of the first and the last body of a file, as far as its name says them.
+fn numbers(path: &Path) -> Option<(u64, u64)> {
+    let name = path.file_stem()?.to_str()?;
+    let (first, last) = name.split_once('-').unwrap_or((name, name));
+    Some((first.parse().ok()?, last.parse().ok()?))
+}
+
+/// The files in a directory that end so, by their names; none if it is not there.
+fn list(directory: &Path, extension: &str) -> Result<Vec<PathBuf>, LogError> {
+    let entries = match fs::read_dir(directory) {
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Vec::new()),
+        entries => entries.map_err(failed("listing", directory))?,
+    };
+    let mut files = Vec::new();
+    for entry in entries {
+        let path = entry.map_err(failed("listing", directory))?.path();
+        if path.extension().is_some_and(|found| found == extension) {
+            files.push(path);
+        }
+    }
+    files.sort_unstable();
+    Ok(files)
 }
 
 fn read_owner(file: &mut File) -> io::Result<u64> {

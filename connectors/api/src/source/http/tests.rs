@@ -1,6 +1,7 @@
 //! Pushed bodies: what is taken, refused, and told.
 
 mod kept;
+mod past;
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 

@@ -67,6 +67,10 @@ impl Records {
         self.at
     }
 
+    pub(super) fn path(&self) -> &Path {
+        &self.path
+    }
+
     pub(super) fn damaged(&self, why: String) -> LogError {
         LogError::Damaged { path: self.path.clone(), at: self.at, why }
     }

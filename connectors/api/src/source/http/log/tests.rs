@@ -23,7 +23,7 @@ fn bodies(log: &Log) -> Vec<(u64, Vec<u8>)> {
 #[test]
 fn a_full_disk_refuses_whole_groups_and_takes_more_when_there_is_room() {
     let directory = tempfile::tempdir().expect("a directory");
-    let (mut log, _) = Log::open(directory.path()).expect("an empty log");
+    let (mut log, _) = Log::open(directory.path(), Duration::ZERO).expect("an empty log");
     std::os::unix::fs::symlink("/dev/full", directory.path().join("00000000000000000001.bodies")).expect("a link");
     let error = log.append(1, &[body("a"), body("b")]).expect_err("there is no room");
     assert!(matches!(&error, LogError::Full { .. }) && error.to_string().contains("has no room"), "{error}");
@@ -31,7 +31,7 @@ fn a_full_disk_refuses_whole_groups_and_takes_more_when_there_is_room() {
     log.append(1, &[body("c")]).expect("there is room again");
     assert_eq!(bodies(&log), [(1, b"c".to_vec())]);
     drop(log);
-    let (log, found) = Log::open(directory.path()).expect("a log");
+    let (log, found) = Log::open(directory.path(), Duration::ZERO).expect("a log");
     assert_eq!((found.bodies, bodies(&log).len()), (Some((1, 1)), 1));
 }
 
@@ -40,23 +40,23 @@ fn a_full_disk_refuses_whole_groups_and_takes_more_when_there_is_room() {
 #[test]
 fn a_log_that_does_not_know_what_it_holds_takes_nothing_more() {
     let directory = tempfile::tempdir().expect("a directory");
-    let (mut log, _) = Log::open(directory.path()).expect("an empty log");
+    let (mut log, _) = Log::open(directory.path(), Duration::ZERO).expect("an empty log");
     log.append(1, &[body("a")]).expect("taken");
     log.open = Some(OpenOptions::new().write(true).open("/dev/full").expect("a device"));
     log.append(2, &[body("b")]).expect_err("there is no room");
     let error = log.append(2, &[body("b")]).expect_err("nobody knows").to_string();
     assert!(error.contains("accepts no more since an earlier error"), "{error}");
-    let (log, _) = Log::open(directory.path()).expect("a log");
+    let (log, _) = Log::open(directory.path(), Duration::ZERO).expect("a log");
     assert_eq!(bodies(&log), [(1, b"a".to_vec())]);
 }
 
 #[test]
 fn a_process_that_writes_is_waited_for() {
     let directory = tempfile::tempdir().expect("a directory");
-    let (log, _) = Log::open(directory.path()).expect("an empty log");
+    let (log, _) = Log::open(directory.path(), Duration::ZERO).expect("an empty log");
     log.owner.lock().expect("a lock");
     std::thread::scope(|scope| {
-        let next = scope.spawn(|| Log::open(directory.path()).map(|(log, _)| log.generation));
+        let next = scope.spawn(|| Log::open(directory.path(), Duration::ZERO).map(|(log, _)| log.generation));
         std::thread::sleep(Duration::from_millis(20));
         log.owner.unlock().expect("a lock");
         assert_eq!(next.join().expect("no panic").expect("it is free"), 2);

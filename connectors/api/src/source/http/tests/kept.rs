@@ -1,32 +1,42 @@
 //! Bodies that are kept in a log: what a restart finds of them.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
 
-use super::super::super::SourceLog;
+use super::super::super::{LogMode, SourceLog};
 use super::*;
 
 /// A source that keeps its bodies, as a process finds it that goes on from the checkpoint of epoch 100.
 fn keeping(directory: &Path, pairs: &[(&str, &str)], keeps_origin: bool) -> Result<Box<dyn Source>, Diagnostic> {
-    let log = Some(SourceLog { directory: directory.to_path_buf(), resumed: Some(100) });
+    with_log(directory, LogMode::Accept { resumed: Some(100), keep: Duration::ZERO }, pairs, keeps_origin)
+}
+
+pub(super) fn with_log(
+    directory: &Path,
+    mode: LogMode,
+    pairs: &[(&str, &str)],
+    keeps_origin: bool,
+) -> Result<Box<dyn Source>, Diagnostic> {
+    let log = Some(SourceLog { directory: directory.to_path_buf(), mode });
     HttpSource.open(&SourceSpec { log, ..spec(pairs, keeps_origin) })
 }
 
-fn read_after(source: &dyn Source, offset: Option<u64>) -> Box<dyn PartitionReader> {
+pub(super) fn read_after(source: &dyn Source, offset: Option<u64>) -> Box<dyn PartitionReader> {
     let offset = offset.map(Offset::new);
     source.read(&PartitionId::new("0"), offset.as_ref(), Arc::new(|| {})).expect("a reader")
 }
 
-fn ids(batch: &SourceBatch) -> Vec<i64> {
+pub(super) fn ids(batch: &SourceBatch) -> Vec<i64> {
     batch.rows.column(0).as_primitive::<Int64Type>().values().to_vec()
 }
 
-fn send(source: &dyn Source, id: u64, key: Option<&str>, told: &Told) -> Result<PushSummary, PushError> {
+pub(super) fn send(source: &dyn Source, id: u64, key: Option<&str>, told: &Told) -> Result<PushSummary, PushError> {
     let push = source.push_handle().expect("it is pushed to");
     push.push(request(PushFormat::Json, &format!("{{\"id\":{id},\"s\":\"x\"}}"), key), tell(told))
 }
 
 /// All that a reader gives, and the last offset.
-fn all(reader: &mut dyn PartitionReader) -> (Vec<i64>, u64) {
+pub(super) fn all(reader: &mut dyn PartitionReader) -> (Vec<i64>, u64) {
     let (mut rows, mut offset) = (Vec::new(), 0);
     while let Some(mut batch) = poll(reader) {
         rows.extend(ids(&batch));
@@ -36,9 +46,13 @@ fn all(reader: &mut dyn PartitionReader) -> (Vec<i64>, u64) {
     (rows, offset)
 }
 
-fn files(directory: &Path) -> Vec<std::path::PathBuf> {
+fn files(directory: &Path) -> Vec<PathBuf> {
+    files_of(directory, "bodies")
+}
+
+pub(super) fn files_of(directory: &Path, extension: &str) -> Vec<PathBuf> {
     let entries = std::fs::read_dir(directory).expect("a directory").map(|entry| entry.expect("an entry").path());
-    let mut files: Vec<_> = entries.filter(|path| path.extension().is_some_and(|extension| extension == "bodies")).collect();
+    let mut files: Vec<_> = entries.filter(|path| path.extension().is_some_and(|found| found == extension)).collect();
     files.sort_unstable();
     files
 }
@@ -218,8 +232,8 @@ fn who_opens_the_log_takes_it_over() {
 #[test]
 fn nothing_is_accepted_before_the_job_is_saved() {
     let directory = tempfile::tempdir().expect("a directory");
-    let log = Some(SourceLog { directory: directory.path().to_path_buf(), resumed: None });
-    let source = HttpSource.open(&SourceSpec { log, ..spec(&[], false) }).expect("an empty log");
+    let mode = LogMode::Accept { resumed: None, keep: Duration::ZERO };
+    let source = with_log(directory.path(), mode, &[], false).expect("an empty log");
     let mut reader = read_after(&*source, None);
     let told = Told::default();
     std::thread::scope(|scope| {

@@ -1,0 +1,125 @@
+//! Bodies that a checkpoint has, kept for epochs that are run again.
+
+use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime};
+
+use super::super::super::LogMode;
+use super::kept::{all, files_of, read_after, send, with_log};
+use super::*;
+
+const HOUR: Duration = Duration::from_secs(3_600);
+const LONG: (&str, &str) = ("row_bytes_max", "10000000");
+
+/// A source whose bodies are kept for so long, as a process finds it that goes on from a checkpoint.
+fn keeping(directory: &Path, keep: Duration) -> Box<dyn Source> {
+    with_log(directory, LogMode::Accept { resumed: Some(100), keep }, &[LONG], false).expect("a log")
+}
+
+/// The same source, read once more.
+fn again(directory: &Path) -> Box<dyn Source> {
+    with_log(directory, LogMode::Again, &[LONG], false).expect("a log")
+}
+
+fn saved(directory: &Path) -> Vec<PathBuf> {
+    files_of(directory, "saved")
+}
+
+/// Pushes seven bodies, three to a file, of which a checkpoint then has six.
+fn seven(source: &dyn Source) {
+    let mut reader = read_after(source, None);
+    let push = source.push_handle().expect("it is pushed to");
+    let large = "x".repeat(6 << 20);
+    for id in 1..=7 {
+        let body = format!("{{\"id\":{id},\"s\":\"{large}\"}}");
+        push.push(request(PushFormat::Json, &body, Some(&format!("k{id}"))), tell(&Told::default())).expect("taken");
+        all(&mut *reader);
+    }
+    source.committed(&[(PartitionId::new("0"), Offset::new(6))]);
+}
+
+fn rows_after(directory: &Path, offset: u64, count: usize) -> Vec<i64> {
+    let source = again(directory);
+    let (mut reader, mut rows) = (read_after(&*source, Some(offset)), Vec::new());
+    while rows.len() < count {
+        rows.extend(kept::ids(&poll(&mut *reader).expect("rows that are kept")));
+    }
+    rows
+}
+
+fn refused(directory: &Path, offset: u64) -> String {
+    let source = again(directory);
+    read_after(&*source, Some(offset)).poll(10).expect_err("it is not kept").message
+}
+
+#[test]
+fn what_a_checkpoint_has_is_kept_for_as_long_as_is_said() {
+    let folder = tempfile::tempdir().expect("a directory");
+    let directory = folder.path();
+    let source = keeping(directory, HOUR);
+    seven(&*source);
+    assert_eq!((saved(directory).len(), files_of(directory, "bodies").len()), (2, 1));
+    assert_eq!(source.push_handle().expect("it is pushed to").kept().expect("a log").rows, 1, "what no checkpoint has");
+    for after in 0..7 {
+        let rows: Vec<i64> = (after as i64 + 1..=7).collect();
+        assert_eq!(rows_after(directory, after, rows.len()), rows);
+    }
+    // Whoever accepts goes on, and who reads once more accepts nothing.
+    send(&*source, 8, None, &Told::default()).expect("taken");
+    assert_eq!(rows_after(directory, 5, 3), [6, 7, 8]);
+    assert!(matches!(send(&*again(directory), 9, None, &Told::default()), Err(PushError::Closed)));
+    let said = refused(directory, 8);
+    assert!(said.contains("rows after body 8 are no longer kept: "), "{said}");
+    drop(source);
+
+    // Those of one file were saved long ago.
+    let oldest = std::fs::OpenOptions::new().write(true).open(&saved(directory)[0]).expect("a file");
+    oldest.set_modified(SystemTime::now() - 2 * HOUR).expect("a time");
+    drop(keeping(directory, HOUR));
+    assert_eq!((saved(directory).len(), rows_after(directory, 3, 5)), (1, vec![4, 5, 6, 7, 8]));
+    let said = refused(directory, 2);
+    assert!(said.contains("rows after body 2 are no longer kept (the next is body 4)"), "{said}");
+    let source = keeping(directory, Duration::ZERO);
+    assert_eq!(saved(directory).len(), 0);
+    // Its keys are still known.
+    let _reader = read_after(&*source, Some(7));
+    for id in 1..=7 {
+        assert!(send(&*source, id, Some(&format!("k{id}")), &Told::default()).expect("known").duplicate, "{id}");
+    }
+}
+
+#[test]
+fn who_goes_back_to_an_older_checkpoint_has_what_came_after_it() {
+    let folder = tempfile::tempdir().expect("a directory");
+    let directory = folder.path();
+    seven(&*keeping(directory, HOUR));
+    let source = keeping(directory, HOUR);
+    let mut reader = read_after(&*source, Some(2));
+    assert_eq!(all(&mut *reader), ((3..=7).collect(), 7));
+    assert!(send(&*source, 3, Some("k3"), &Told::default()).expect("known").duplicate, "its rows came again");
+    send(&*source, 8, None, &Told::default()).expect("taken");
+    assert_eq!(all(&mut *reader), (vec![8], 8));
+    source.committed(&[(PartitionId::new("0"), Offset::new(8))]);
+    drop((source, reader));
+    assert_eq!(rows_after(directory, 0, 8), (1..=8).collect::<Vec<_>>());
+}
+
+#[test]
+fn a_write_that_goes_on_is_not_read_and_not_cut_off() {
+    let folder = tempfile::tempdir().expect("a directory");
+    let directory = folder.path();
+    let source = keeping(directory, HOUR);
+    seven(&*source);
+    let newest = files_of(directory, "bodies").pop().expect("a file");
+    let whole = std::fs::read(&newest).expect("a file");
+    let begun = [&whole[..], &whole[8..60]].concat();
+    std::fs::write(&newest, &begun).expect("a file");
+    assert_eq!(rows_after(directory, 5, 2), [6, 7]);
+    assert!(refused(directory, 7).contains("rows after body 7 are no longer kept"));
+    assert_eq!(std::fs::read(&newest).expect("a file"), begun);
+    // What is damaged is not taken for that.
+    let mut bytes = std::fs::read(&saved(directory)[1]).expect("a file");
+    bytes[100] ^= 1;
+    std::fs::write(&saved(directory)[1], bytes).expect("a file");
+    let said = refused(directory, 3);
+    assert!(said.contains("is damaged") && said.contains(".saved at byte"), "{said}");
+}
