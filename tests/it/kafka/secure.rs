@@ -149,3 +149,57 @@ fn a_binary_without_tls_says_so() {
     assert!(text.contains("security.protocol = 'sasl_ssl' needs TLS, which this binary was built without"), "{text}");
     assert!(text.contains("--features tls"), "{text}");
 }
+
+#[cfg(feature = "tls")]
+#[test]
+fn from_tls_to_tls() {
+    let broker = SecureBroker::shared();
+    let (tools, password) = (broker.tools(), broker.user().1);
+    let authority = broker.certificates().authority.display().to_string();
+    let folder = tempfile::tempdir().unwrap();
+    tools.create_topic("sealed", 2);
+    tools.create_topic("sealed-out", 1);
+    let port = broker.both();
+    let properties = [
+        "security.protocol=sasl_ssl".to_owned(),
+        "sasl.mechanism=SCRAM-SHA-256".to_owned(),
+        "sasl.username=alice".to_owned(),
+        "sasl.password=${env:KAFKA_PASSWORD}".to_owned(),
+        format!("ssl.ca.location={authority}"),
+    ];
+    let kafka = |arguments: &[&str]| {
+        let mut command = command(folder.path(), &["kafka"]);
+        command.args(arguments).args(["--brokers", &port]).env("KAFKA_PASSWORD", password);
+        for property in &properties {
+            command.args(["--property", property]);
+        }
+        command
+    };
+    std::fs::write(
+        folder.path().join("visits.jsonl"),
+        "{\"page\":\"a\",\"n\":1}\n{\"page\":\"b\",\"n\":2}\n{\"page\":\"a\",\"n\":3}\n",
+    )
+    .unwrap();
+    let written = kafka(&["write", "sealed"]).stdin(std::fs::File::open(folder.path().join("visits.jsonl")).unwrap()).output();
+    let written = written.unwrap();
+    assert!(written.status.success(), "{}", said(&written));
+    let text = job(&port, "sealed", "${env:KAFKA_PASSWORD}").replace("sasl_plaintext", "sasl_ssl");
+    let authority = format!("'SCRAM-SHA-256', properties.ssl.ca.location = '{authority}'");
+    std::fs::write(folder.path().join("job.sql"), text.replace("'PLAIN'", &authority)).unwrap();
+    let mut running = highwater(folder.path(), &["job.sql", "--checkpoints", "state"]);
+    running.env("KAFKA_PASSWORD", password);
+    finish(running);
+    let read = kafka(&["read", "sealed-out", "--until-end"]).output().unwrap();
+    let text = said(&read);
+    assert!(read.status.success() && !text.contains(password), "{text}");
+    let text = String::from_utf8_lossy(&read.stdout).into_owned();
+    let has = |page: &str, total: i64| text.lines().any(|line| line.contains(&format!("\"page\":\"{page}\",\"total\":{total}")));
+    assert!(has("a", 4) && has("b", 2), "{text}");
+    // A broker that cannot show that it is the one that is meant is not talked to.
+    let stranger = broker.certificates().stranger.display().to_string();
+    let mut wrong = command(folder.path(), &["kafka", "read", "sealed-out", "--until-end", "--brokers", &port]);
+    wrong.args(["--property", "security.protocol=ssl", "--property", &format!("ssl.ca.location={stranger}")]);
+    let refused = wrong.output().unwrap();
+    let text = said(&refused);
+    assert!(!refused.status.success() && text.contains("certificate verify failed"), "{text}");
+}
