@@ -1,5 +1,5 @@
 //! A real Apache Kafka broker for tests: its jars come from Maven Central once, a KRaft node runs on free loopback ports. And a
-//! [schema registry](SchemaRegistry) of our own. [`SecureBroker`] asks who is there, and speaks TLS.
+//! [schema registry](SchemaRegistry) of our own, and an [S3 server](Bucket). [`SecureBroker`] asks who is there, and speaks TLS.
 //!
 //! ```no_run
 //! let broker = highwater_broker::Broker::shared(); // one per test process
@@ -9,6 +9,7 @@
 //! A test that stops brokers starts its own ([`Broker::start`]). Needs `java` (17 or newer) and, the first time, `mvn`.
 //! What goes wrong here ends the test with what is missing and what to do.
 
+mod bucket;
 mod jars;
 mod node;
 mod registry;
@@ -17,6 +18,7 @@ mod tools;
 
 use std::sync::OnceLock;
 
+pub use self::bucket::Bucket;
 pub use self::registry::SchemaRegistry;
 pub use self::secure::{Certificates, SecureBroker};
 pub use self::tools::Tools;
