@@ -15,7 +15,7 @@ const ARROWS: &[(&str, &[&str], &[&str])] = &[
     ("highwater-engine", &["highwater-plan", "highwater-turns"], &["highwater-sql"]),
     ("highwater-connectors", &["highwater-plan", "highwater-schemas"], &["highwater-broker"]),
     ("highwater-schemas", &[], &["highwater-broker"]),
-    ("highwater-store", &["highwater-turns"], &[]),
+    ("highwater-store", &["highwater-turns"], &["highwater-broker"]),
     ("highwater-kafka", &["highwater-plan", "highwater-connectors"], &["highwater-broker"]),
     ("highwater-broker", &[], &[]),
     (
