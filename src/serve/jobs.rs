@@ -22,6 +22,9 @@ use crate::{JobError, JobOptions, RestoreFrom};
 /// A job's first epoch opens at once and is closed within milliseconds, unless its first rows are much work.
 const FIRST_EPOCH_WAIT: Duration = Duration::from_secs(1);
 
+/// How long a new job's answer waits for its first checkpoint, which is made at once.
+const SAVED_WAIT: Duration = Duration::from_secs(10);
+
 pub(super) fn routes(context: &Arc<Context>) -> BoxedFilter<(Response,)> {
     let all = || warp::path!("v1" / "jobs").and(with(context));
     let one = || warp::path!("v1" / "jobs" / String).and(with(context));
@@ -150,6 +153,8 @@ where
         let job = made.map_err(|error| refused(&name, &new.sql, error))?;
         // What has a row without any input, such as count(*), has it in the first epoch: who asks next is to find it.
         job.wait_closed(1, FIRST_EPOCH_WAIT);
+        // Who is answered finds it after a crash.
+        job.wait_saved(SAVED_WAIT);
         Ok(job)
     });
     let job = created.await.map_err(|error| Problem::new(Code::Internal, format!("creating the job stopped: {error}")))??;

@@ -73,7 +73,10 @@ impl Process {
     fn create_of(&self, name: &str, text: &str) {
         let request = agent().post(format!("{}/v1/jobs?name={name}", self.url)).header("content-type", "application/sql");
         let mut answer = request.send(text.as_bytes()).unwrap();
-        assert!(answer.status().is_success(), "{}", answer.body_mut().read_to_string().unwrap());
+        let text = answer.body_mut().read_to_string().unwrap();
+        assert!(answer.status().is_success(), "{text}");
+        let report: serde_json::Value = serde_json::from_str(&text).unwrap();
+        assert!(report["checkpoints"]["epoch"].is_u64(), "it is answered when a restart would find it: {text}");
     }
 
     fn drop_job(&self, name: &str) {

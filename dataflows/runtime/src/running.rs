@@ -260,6 +260,18 @@ impl RunningJob {
         self.handle.closed()
     }
 
+    /// Blocks until a restart would find the job, it is over, or `timeout` has passed; whether one would. None finds a job without
+    /// checkpoints.
+    pub fn wait_saved(&self, timeout: Duration) -> bool {
+        let saved = || {
+            let info = self.checkpoints()?;
+            // A changed job is another one than was saved.
+            (info.epoch.is_some() || (info.restored.is_some() && self.upgrade.is_none())).then_some(true)
+        };
+        let done = || saved().or_else(|| (self.checkpoints.is_none() || self.state() != JobState::Running).then_some(false));
+        self.signal.wait(done, self.deadline(Some(timeout))).unwrap_or(false)
+    }
+
     /// Blocks until the job is over or `timeout` has passed; gives its state.
     pub fn wait_over(&self, timeout: Option<Duration>) -> JobState {
         let over = || (self.state() != JobState::Running).then_some(());
