@@ -272,18 +272,21 @@ fn only_adds(delta: &Delta) -> bool {
 /// Puts small batches together, in their order: what a job got in many epochs, it is given back in few batches.
 fn in_larger(deltas: Vec<Delta>) -> Vec<Delta> {
     const ROWS: usize = 8_192;
-    let (mut larger, mut small, mut rows) = (Vec::new(), Vec::new(), 0);
+    // A column of text has 2 GiB at most.
+    const BYTES: usize = 64 << 20;
+    let (mut larger, mut small, mut rows, mut bytes) = (Vec::new(), Vec::new(), 0, 0);
     for delta in deltas.into_iter().filter(|delta| !delta.is_empty()) {
-        let is_large = delta.len() >= ROWS / 4;
-        if !small.is_empty() && (is_large || rows >= ROWS) {
+        let size = delta.rows.get_array_memory_size();
+        let is_large = delta.len() >= ROWS / 4 || size >= BYTES / 4;
+        if !small.is_empty() && (is_large || rows >= ROWS || bytes >= BYTES) {
             larger.push(together(&mut small));
-            rows = 0;
+            (rows, bytes) = (0, 0);
         }
         if is_large {
             larger.push(delta);
             continue;
         }
-        rows += delta.len();
+        (rows, bytes) = (rows + delta.len(), bytes + size);
         small.push(delta);
     }
     if !small.is_empty() {
@@ -339,7 +342,7 @@ mod tests {
     use std::collections::BTreeMap;
     use std::sync::Arc;
 
-    use arrow::array::{ArrayRef, Int64Array, RecordBatch};
+    use arrow::array::{ArrayRef, Int64Array, RecordBatch, StringArray};
 
     use super::*;
 
@@ -497,6 +500,20 @@ mod tests {
             let of = pieces.iter().filter(|piece| piece.piece.number % 2 == worker).flat_map(|piece| &piece.changes);
             assert_eq!(deltas.iter().map(address).collect::<Vec<_>>(), of.map(address).collect::<Vec<_>>());
         }
+    }
+
+    #[test]
+    fn batches_are_put_together_by_rows_and_bytes() {
+        let of = |rows: usize, bytes: usize| {
+            let text: ArrayRef = Arc::new(StringArray::from_iter_values((0..rows).map(|_| "x".repeat(bytes / rows))));
+            Delta::insert(RecordBatch::try_from_iter([("t", text)]).unwrap())
+        };
+        let sizes = |deltas: Vec<Delta>| in_larger(deltas).iter().map(Delta::len).collect::<Vec<_>>();
+        assert_eq!(sizes((0..100).map(|_| of(100, 1_000)).collect()), [8_200, 1_800]);
+        assert_eq!(sizes(vec![of(10, 100), of(5_000, 50_000), of(10, 100)]), [10, 5_000, 10]);
+        let together = sizes((0..20).map(|_| of(1, 9 << 20)).collect());
+        assert!(together.iter().all(|rows| (4..=8).contains(rows)), "some 64 MiB each: {together:?}");
+        assert_eq!(sizes(vec![of(10, 100), of(2, 40 << 20), of(10, 100)]), [10, 2, 10]);
     }
 
     #[test]
