@@ -98,6 +98,9 @@ pub(super) fn write(upgrade: &Upgrade, give: &mut dyn FnMut(&str)) {
     for moved in &upgrade.moved {
         give(&format!("moved     {moved}"));
     }
+    for grown in &upgrade.grown {
+        give(&format!("grown     {grown}"));
+    }
     for refused in &upgrade.refused {
         give(&format!("refused   {refused}"));
     }

@@ -97,7 +97,8 @@ pub(super) fn kafka(args: &KafkaArgs) -> Result<(), Failure> {
         KafkaCommand::Write(args) => {
             super::logging::start("error");
             let lines = std::io::stdin().lock();
-            let written = connect(&args.brokers)?.write(&args.topic, lines, args.key_separator.as_deref());
+            let waits = |messages| say(format_args!("waiting for the brokers to take {messages} messages"));
+            let written = connect(&args.brokers)?.write(&args.topic, lines, args.key_separator.as_deref(), waits);
             let count = written.map_err(Failure::Unreachable)?;
             say(format_args!("{count} messages written to {}", args.topic));
             Ok(())

@@ -163,6 +163,7 @@ fn upgrade(upgrade: &Upgrade) -> Value {
         "rebuilt": parts(&upgrade.rebuilt),
         "dropped": parts(&upgrade.dropped),
         "moved": upgrade.moved,
+        "grown": upgrade.grown,
     })
 }
 

@@ -56,6 +56,18 @@ pub trait SourceConnector: Send + Sync {
         &["path", "topic"]
     }
 
+    /// Those of them that name several things, separated by commas. Their order is no difference, and with more of them a source is
+    /// the same one, that reads more.
+    fn origins(&self) -> &'static [&'static str] {
+        &[]
+    }
+
+    /// What a partition is called since these were added to what the source `was` reading: another name of the same positions.
+    fn renamed(&self, partition: &str, was: &[&str]) -> String {
+        let _ = was;
+        partition.to_owned()
+    }
+
     /// Reads the options of one source; unknown, missing and malformed ones are errors at their place.
     fn open(&self, spec: &SourceSpec) -> Result<Box<dyn Source>, Diagnostic>;
 }

@@ -204,7 +204,9 @@ impl Cluster {
         let message = format!("{}: property '{key}' cannot be {value}: {what}", self.of);
         let diagnostic = Diagnostic::error("invalid-option", message).at(entry.and_then(|entry| entry.value_span).or(self.place));
         match key.as_str() {
-            _ if what.contains("not supported in this build") => diagnostic.help(BUILD_WITH_TLS),
+            _ if what.contains("not supported in this build") => {
+                diagnostic.help(if cfg!(feature = "tls") { IN_NO_BINARY } else { BUILD_WITH_TLS })
+            }
             "sasl.jaas.config" => diagnostic
                 .help("it is for Java: say properties.sasl.mechanism, properties.sasl.username and properties.sasl.password"),
             _ => diagnostic,
@@ -236,6 +238,9 @@ impl Cluster {
 
 const BUILD_WITH_TLS: &str = "build it with `cargo build --release --features tls` (needs OpenSSL's headers, or tls-vendored \
                               builds OpenSSL, too); without TLS there are plaintext and SASL PLAIN";
+
+const IN_NO_BINARY: &str = "this binary has TLS, and of SASL what needs passwords: PLAIN and SCRAM; tokens from an OpenID provider and \
+                            Kerberos are in none";
 
 /// Why a broker that can be reached does not talk.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

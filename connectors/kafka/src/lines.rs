@@ -1,6 +1,7 @@
 //! Messages as lines of text: what a person writes to a topic by hand, and looks at.
 
 use std::io::BufRead;
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use rdkafka::consumer::{BaseConsumer, Consumer};
@@ -12,6 +13,9 @@ use rdkafka::{ClientConfig, ClientContext, Offset, TopicPartitionList};
 use highwater_plan::{OptionReader, Options};
 
 use crate::client::{CLIENT_FIELDS, Cluster, Divided, Log, PATIENCE, partitions_of, topic_refused};
+
+/// How often whoever writes is told that he waits.
+const FLUSH_WAIT: Duration = Duration::from_secs(5);
 
 /// A cluster, as a command names it.
 pub struct Lines(Cluster);
@@ -36,37 +40,55 @@ impl Lines {
         cluster.map(Lines).map_err(|error| error.to_string())
     }
 
-    /// Writes each line as a message, what stands before `separator` as its key; how many there were.
-    pub fn write(&self, topic: &str, lines: impl BufRead, separator: Option<&str>) -> Result<u64, String> {
+    /// Writes each line as a message, what stands before `separator` as its key; how many there were. `waits` is told from time to
+    /// time how many the brokers have not taken yet.
+    ///
+    /// Errors: also how many messages were not written; those before a line that cannot be one are.
+    pub fn write(
+        &self,
+        topic: &str,
+        lines: impl BufRead,
+        separator: Option<&str>,
+        waits: impl Fn(usize),
+    ) -> Result<usize, String> {
         self.partitions(topic)?;
         let mut config = self.0.config();
         config.set("enable.idempotence", "true");
         let producer: BaseProducer<Undelivered> = self.create(&config, Undelivered::default())?;
-        let mut count = 0;
-        for line in lines.lines() {
-            let line = line.map_err(|error| format!("reading lines: {error}"))?;
-            let (key, value) = match separator.and_then(|separator| line.split_once(separator)) {
-                Some((key, value)) => (Some(key), value),
-                None if line.is_empty() => continue,
-                None => (None, line.as_str()),
-            };
-            let mut record: BaseRecord<'_, str, str> = BaseRecord::to(topic).payload(value);
-            record.key = key;
-            while let Err((error, back)) = producer.send(record) {
-                if error != KafkaError::MessageProduction(RDKafkaErrorCode::QueueFull) {
-                    return Err(format!("writing to topic '{topic}': {error}"));
+        let (mut count, mut ended) = (0, Ok(()));
+        for (number, line) in lines.lines().enumerate() {
+            ended = line.map_err(|error| error.to_string()).and_then(|line| {
+                let (key, value) = match separator.and_then(|separator| line.split_once(separator)) {
+                    Some((key, value)) => (Some(key), value),
+                    None if line.is_empty() => return Ok(()),
+                    None => (None, line.as_str()),
+                };
+                let mut record: BaseRecord<'_, str, str> = BaseRecord::to(topic).payload(value);
+                record.key = key;
+                while let Err((error, back)) = producer.send(record) {
+                    if error != KafkaError::MessageProduction(RDKafkaErrorCode::QueueFull) {
+                        return Err(error.to_string());
+                    }
+                    record = back;
+                    producer.poll(Duration::from_millis(10));
                 }
-                record = back;
-                producer.poll(Duration::from_millis(10));
+                count += 1;
+                Ok(())
+            });
+            ended = ended.map_err(|error| format!("line {}: {error}", number + 1));
+            if ended.is_err() || producer.context().first().is_some() {
+                break;
             }
-            count += 1;
         }
-        producer.flush(PATIENCE).map_err(|error| format!("writing to topic '{topic}': {error}"))?;
-        match producer.context().0.lock().map(|failure| failure.clone()) {
-            Ok(None) => Ok(count),
-            Ok(Some(failure)) => Err(format!("writing to topic '{topic}': {failure}")),
-            Err(_) => Err(format!("writing to topic '{topic}' broke off")),
+        // Messages that are not taken give up by themselves: `message.timeout.ms`.
+        while producer.flush(FLUSH_WAIT).is_err() && producer.in_flight_count() > 0 {
+            waits(usize::try_from(producer.in_flight_count()).unwrap_or(0));
         }
+        if let Some((missing, why)) = producer.context().first() {
+            return Err(format!("{missing} of {count} messages were not written to topic '{topic}': {why}"));
+        }
+        ended.map_err(|error| format!("{error}; messages written to topic '{topic}' before it: {count}"))?;
+        Ok(count)
     }
 
     /// Gives what is committed from the beginning of all partitions, then what comes, until `take` says no; or until the end.
@@ -100,7 +122,10 @@ impl Lines {
                 }
                 // It comes back, or the user stops waiting.
                 Some(Err(KafkaError::MessageConsumption(
-                    RDKafkaErrorCode::AllBrokersDown | RDKafkaErrorCode::BrokerTransportFailure,
+                    RDKafkaErrorCode::AllBrokersDown
+                    | RDKafkaErrorCode::BrokerTransportFailure
+                    | RDKafkaErrorCode::OperationTimedOut
+                    | RDKafkaErrorCode::Resolve,
                 ))) => tracing::warn!("the brokers are away"),
                 Some(Err(error)) => return Err(failed(error)),
                 None => {}
@@ -128,9 +153,15 @@ impl Lines {
     }
 }
 
-/// The first message that was not delivered, and why.
+/// How many messages were not delivered, and why the first was not.
 #[derive(Default)]
-struct Undelivered(std::sync::Mutex<Option<String>>);
+struct Undelivered(Mutex<Option<(usize, String)>>);
+
+impl Undelivered {
+    fn first(&self) -> Option<(usize, String)> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+}
 
 impl ClientContext for Undelivered {}
 
@@ -138,8 +169,9 @@ impl ProducerContext for Undelivered {
     type DeliveryOpaque = ();
 
     fn delivery(&self, result: &DeliveryResult<'_>, (): ()) {
-        if let (Err((error, _)), Ok(mut failure)) = (result, self.0.lock()) {
-            failure.get_or_insert_with(|| error.to_string());
+        if let Err((error, _)) = result {
+            let mut undelivered = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+            undelivered.get_or_insert_with(|| (0, error.to_string())).0 += 1;
         }
     }
 }

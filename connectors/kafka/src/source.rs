@@ -115,6 +115,17 @@ impl SourceConnector for KafkaSource {
         metadata::NAMES
     }
 
+    fn origins(&self) -> &'static [&'static str] {
+        &["topic"]
+    }
+
+    fn renamed(&self, partition: &str, was: &[&str]) -> String {
+        match was {
+            [topic] => format!("{topic}/{partition}"),
+            _ => partition.to_owned(),
+        }
+    }
+
     fn open(&self, spec: &SourceSpec) -> Result<Box<dyn Source>, Diagnostic> {
         let divided =
             Divided::new(&spec.options, &[("properties.bootstrap.servers", "brokers"), ("properties.group.id", "group")]);

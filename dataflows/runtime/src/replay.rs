@@ -28,7 +28,7 @@ use crate::running::RunningJob;
 use crate::signal::Signal;
 use crate::status::Fault;
 use crate::upgrade::SourceMeta;
-use crate::upgrade::origins::{moved, other_start};
+use crate::upgrade::origins::{grown, moved, other_start};
 
 /// Which epochs are run again, and where their rows go.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -340,7 +340,8 @@ fn run_of(store: &JobStore) -> Result<Run, ReplayError> {
 
 /// Whether all sources begin where they began then. Their state says so otherwise.
 fn same_beginnings(run: &Run, names: &Names) -> Result<(), ReplayError> {
-    let moved = moved(&run.sources, names.sources()).into_iter();
+    let grown = grown(&run.sources, names.sources()).into_iter().map(|(source, grown)| (source, format!("it {}", grown.how)));
+    let moved = moved(&run.sources, names.sources()).into_iter().chain(grown);
     let started = names.sources().iter().filter_map(|now| Some((now.name.clone(), other_start(&run.sources, now)?)));
     match moved.chain(started).next() {
         Some((source_name, how)) => Err(ReplayError::Moved { source_name, how }),

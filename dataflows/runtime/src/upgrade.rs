@@ -44,6 +44,8 @@ pub struct Upgrade {
     pub dropped: Vec<StatePart>,
     /// Sources by whose names another topic, or another file, is read now, in words for people: they begin anew.
     pub moved: Vec<String>,
+    /// Sources that read more than they did, another topic besides, in words for people: that begins at its beginning.
+    pub grown: Vec<String>,
     /// Why it cannot be done, in words for people; nothing if it can.
     pub refused: Vec<String>,
 }
@@ -64,7 +66,11 @@ pub struct StatePart {
 impl Upgrade {
     /// Whether all state is reused: what else differs, a source that nobody reads, keeps none.
     pub fn is_nothing(&self) -> bool {
-        self.rebuilt.is_empty() && self.dropped.is_empty() && self.moved.is_empty() && self.refused.is_empty()
+        self.rebuilt.is_empty()
+            && self.dropped.is_empty()
+            && self.moved.is_empty()
+            && self.grown.is_empty()
+            && self.refused.is_empty()
     }
 
     /// What is new and what is gone, in a few words.
@@ -75,7 +81,7 @@ impl Upgrade {
             (!names.is_empty()).then(|| format!("{what}: {}{more}", names.join(", ")))
         };
         let all = [listed(&self.rebuilt, "new"), listed(&self.dropped, "gone")];
-        let mut differences = self.moved.clone();
+        let mut differences = [&self.moved[..], &self.grown].concat();
         differences.extend(all.into_iter().flatten().chain(self.refused.iter().cloned()));
         differences
     }
@@ -170,6 +176,8 @@ impl Change {
         change.connectors();
         let Compare { mut change, seen, .. } = change;
         change.report.moved.extend(moved.iter().map(|(source, how)| format!("source {source} is another one: {how}")));
+        let grown = origins::grown(&meta.sources, names.sources());
+        change.report.grown.extend(grown.iter().map(|(source, grown)| format!("source {source} {}", grown.how)));
         change.report(names, meta, &Sizes::new(sizes), &seen, job);
         change
     }

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use highwater_connectors::sink::{EpochChanges, PublishError, Publisher};
 use highwater_connectors::source::{Offset, PartitionId};
+use highwater_kafka::Lines;
 use rdkafka::mocking::MockCluster;
 use rdkafka::producer::DefaultProducerContext;
 use rdkafka::types::{RDKafkaApiKey, RDKafkaRespErr};
@@ -90,6 +91,23 @@ fn what_no_waiting_changes_ends_the_sink() {
         assert!(error.fatal && error.message.contains(remedy), "{error}");
         assert!(error.message.contains(&format!("topic '{topic}'")), "{error}");
     }
+}
+
+#[test]
+fn who_writes_lines_is_told_which_were_not_written() {
+    let (mock, brokers, topic) = start(1, 1);
+    let lines = Lines::new(&brokers, &[]).unwrap();
+    let write = |text: &[u8]| lines.write(&topic, text, None, |_| {});
+    assert_eq!(write(b"a\n\nb\n"), Ok(2));
+    mock.request_errors(RDKafkaApiKey::Produce, &[RD_KAFKA_RESP_ERR_TOPIC_AUTHORIZATION_FAILED; 8]);
+    let error = write(b"c\nd\n").unwrap_err();
+    mock.clear_request_errors(RDKafkaApiKey::Produce);
+    assert!(error.starts_with(&format!("2 of 2 messages were not written to topic '{topic}': ")), "{error}");
+    assert!(error.contains("authorization failed"), "{error}");
+    let error = write(b"e\n\xff\nf\n").unwrap_err();
+    assert!(error.starts_with("line 2: "), "{error}");
+    assert!(error.ends_with(&format!("; messages written to topic '{topic}' before it: 1")), "{error}");
+    assert_eq!(values(&brokers, &topic, "read_committed"), ["a", "b", "e"]);
 }
 
 #[test]

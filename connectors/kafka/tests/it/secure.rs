@@ -147,6 +147,8 @@ fn without_tls_it_says_so() {
 
 #[cfg(feature = "tls")]
 mod tls {
+    use std::process::Command;
+
     use super::*;
 
     fn path(path: &std::path::Path) -> &str {
@@ -177,6 +179,48 @@ mod tls {
         assert!(said.message.contains(&broker.mutual()), "{said}");
         assert_eq!(said.code, "tls-failed", "{said}");
         assert!(said.help.as_deref().unwrap().contains("properties.ssl.keystore.location"), "{said}");
+    }
+
+    #[test]
+    fn what_is_in_no_binary_is_told() {
+        let oidc = [
+            ("properties.security.protocol", "sasl_ssl"),
+            ("properties.sasl.mechanism", "OAUTHBEARER"),
+            ("properties.sasl.oauthbearer.method", "oidc"),
+        ];
+        for said in said_of("127.0.0.1:1", "t", &oidc) {
+            assert!(said.message.contains("sasl.oauthbearer.method"), "{said}");
+            assert!(said.help.as_deref().unwrap().contains("this binary has TLS"), "{said}");
+        }
+    }
+
+    #[test]
+    fn certificates_may_be_pem() {
+        let broker = SecureBroker::shared();
+        let certificates = broker.certificates();
+        let folder = tempfile::tempdir().unwrap();
+        let (from, to) = (format!("pass:{}", certificates.password()), "pass:for-the-key-88");
+        let pem = |name: &str, what: &[&str]| {
+            let file = folder.path().join(name);
+            let mut openssl = Command::new("openssl");
+            openssl.args(["pkcs12", "-in", path(&certificates.client), "-passin", &from, "-out", path(&file)]).args(what);
+            let output = openssl.output().unwrap_or_else(|error| panic!("openssl, which is in its package: {error}"));
+            assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+            file
+        };
+        let (certificate, key) = (pem("client.pem", &["-nokeys", "-clcerts"]), pem("client.key", &["-nocerts", "-passout", to]));
+        let mut properties = vec![
+            ("properties.security.protocol", "ssl"),
+            ("properties.ssl.ca.location", path(&certificates.authority)),
+            ("properties.ssl.certificate.location", path(&certificate)),
+            ("properties.ssl.key.location", path(&key)),
+            ("properties.ssl.key.password", "for-the-key-88"),
+        ];
+        there_and_back(broker, &broker.mutual(), &properties);
+        properties[4].1 = "not-that-one-66";
+        for said in said_of(&broker.mutual(), "t", &properties) {
+            assert!(said.message.contains("ssl.key.location"), "{said}");
+        }
     }
 
     #[test]

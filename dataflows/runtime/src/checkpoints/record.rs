@@ -26,7 +26,7 @@ use serde::{Deserialize, Serialize};
 
 use super::CheckpointError;
 use super::sections::{sections_of_table, table_of};
-use crate::upgrade::origins::{Whence, moved};
+use crate::upgrade::origins::{Grown, Whence, grown, moved};
 use crate::upgrade::{OperatorMeta, SourceMeta};
 
 /// What stands in place of a node's name before relations of sources.
@@ -78,6 +78,21 @@ impl Meta {
         meta.planned_rows.retain(|name, _| !sources.contains_key(name));
         meta.partitions.retain(|known| !sources.contains_key(&known.source));
         meta.watermarks.retain(|known| known.source.as_ref().is_none_or(|name| !sources.contains_key(name)));
+        meta
+    }
+
+    /// The same if its partitions had had the names that they have since their sources read more.
+    pub(crate) fn renamed(&self, grown: &BTreeMap<String, Grown>, registry: &Registry) -> Meta {
+        let mut meta = self.clone();
+        for partition in &mut meta.partitions {
+            let Some(grown) = grown.get(&partition.source) else { continue };
+            let known = self.sources.iter().find(|known| known.name == partition.source);
+            let connector = known.and_then(|known| registry.sources().find(|connector| connector.name() == known.connector));
+            let was: Vec<&str> = grown.was.iter().map(String::as_str).collect();
+            if let Some(connector) = connector {
+                partition.partition = connector.renamed(&partition.partition, &was);
+            }
+        }
         meta
     }
 }
@@ -263,6 +278,7 @@ impl Names {
             sources.iter().map(|source| (source.name.clone(), source.connector.clone())).collect()
         };
         moved(&meta.sources, &self.sources).is_empty()
+            && grown(&meta.sources, &self.sources).is_empty()
             && self.outputs == meta.outputs
             && forms(&self.operators) == forms(&meta.operators)
             && connectors(&self.sources) == connectors(&meta.sources)

@@ -16,7 +16,7 @@ use crate::clock::Clock;
 use crate::ingest::Stood;
 use crate::open::{Beginnings, Resumed};
 use crate::restoring::RestoreProgress;
-use crate::upgrade::origins::moved;
+use crate::upgrade::origins::{grown, moved};
 use crate::upgrade::rebuild::{Rebuilding, Rebuilt};
 use crate::upgrade::{Change, Origin, SourceMeta, Upgrade};
 
@@ -70,6 +70,7 @@ impl Restoring<'_> {
         let change = self.change(manifest, &meta)?;
         // Of a source that is another one now nothing is known.
         let meta = meta.without(&moved(&meta.sources, self.names.sources()));
+        let meta = meta.renamed(&grown(&meta.sources, self.names.sources()), self.registry);
         let mut positions = BTreeMap::new();
         let mut read = BTreeMap::new();
         for known in &meta.partitions {

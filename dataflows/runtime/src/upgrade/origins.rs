@@ -20,6 +20,18 @@ pub(crate) struct Whence {
     pub(crate) options: BTreeMap<String, String>,
     /// Where reading started when nothing was saved yet; `None`: where it does if nothing is said.
     pub(crate) start: Option<String>,
+    /// Which of the options its connector knows as [several](highwater_connectors::source::SourceConnector::origins).
+    #[serde(skip)]
+    pub(crate) several: BTreeSet<String>,
+}
+
+/// What a source reads besides, since it was saved.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Grown {
+    /// What it read then.
+    pub(crate) was: Vec<String>,
+    /// In words for people.
+    pub(crate) how: String,
 }
 
 impl Whence {
@@ -27,31 +39,68 @@ impl Whence {
         let option = |key: &str| source.options.get(key).map(|value| value.trim().to_owned());
         let connector = registry.sources().find(|connector| Some(connector.name()) == source.options.get("connector"));
         let keys = connector.map(|connector| connector.origin()).unwrap_or_default();
-        Whence { options: keys.iter().filter_map(|key| Some(((*key).to_owned(), option(key)?))).collect(), start: option(START) }
+        let several = connector.map(|connector| connector.origins()).unwrap_or_default();
+        Whence {
+            options: keys.iter().filter_map(|key| Some(((*key).to_owned(), option(key)?))).collect(),
+            start: option(START),
+            several: several.iter().map(|key| (*key).to_owned()).collect(),
+        }
+    }
+
+    /// The options that differ, more of several apart, with what they were and what they are.
+    fn compared<'a>(&'a self, was: &'a Whence) -> impl Iterator<Item = (&'a String, Option<&'a String>, Option<&'a String>)> {
+        let keys: BTreeSet<&String> = self.options.keys().chain(was.options.keys()).collect();
+        let both = keys.into_iter().map(|key| (key, was.options.get(key), self.options.get(key)));
+        both.filter(|(_, was, is)| was != is)
+    }
+
+    /// Whether one has all that the other names.
+    fn has_all(&self, key: &str, was: Option<&String>, is: Option<&String>) -> bool {
+        let (Some(was), Some(is)) = (was, is) else { return false };
+        self.several.contains(key) && names(was).is_subset(&names(is))
     }
 
     /// How it differs, in words for people; the start apart.
     fn differs(&self, was: &Whence) -> Option<String> {
-        let keys: BTreeSet<&String> = self.options.keys().chain(was.options.keys()).collect();
-        let said = |options: &BTreeMap<String, String>, key: &str| match options.get(key) {
-            Some(value) => format!("'{value}'"),
-            None => "not given".into(),
-        };
-        let differs = keys.into_iter().filter(|key| self.options.get(*key) != was.options.get(*key));
+        let said = |option: Option<&String>| option.map_or_else(|| "not given".into(), |value| format!("'{value}'"));
+        let differs = self.compared(was).filter(|(key, was, is)| !self.has_all(key, *was, *is));
         let differs: Vec<String> =
-            differs.map(|key| format!("{key} was {} and is {} now", said(&was.options, key), said(&self.options, key))).collect();
+            differs.map(|(key, was, is)| format!("{key} was {} and is {} now", said(was), said(is))).collect();
         (!differs.is_empty()).then(|| differs.join(", "))
     }
+
+    /// What it reads besides.
+    fn grown(&self, was: &Whence) -> Option<Grown> {
+        let (key, was, is) = self.compared(was).find(|(key, was, is)| self.has_all(key, *was, *is))?;
+        let (was, is) = (names(was?), names(is?));
+        let more: Vec<String> = is.difference(&was).map(|name| format!("'{name}'")).collect();
+        let how = format!("reads {key} {} besides, from the beginning", more.join(", "));
+        (!more.is_empty()).then(|| Grown { was: was.into_iter().map(str::to_owned).collect(), how })
+    }
+}
+
+/// What an option names, separated by commas.
+fn names(option: &str) -> BTreeSet<&str> {
+    option.split(',').map(str::trim).collect()
+}
+
+/// Both sides of the sources that were known.
+fn both<'a>(known: &'a [SourceMeta], now: &'a [SourceMeta]) -> impl Iterator<Item = (&'a SourceMeta, &'a Whence, &'a Whence)> {
+    now.iter().filter_map(|now| {
+        let known = known.iter().find(|known| known.name == now.name && known.connector == now.connector)?;
+        Some((now, now.whence.as_ref()?, known.whence.as_ref()?))
+    })
 }
 
 /// Sources by whose name another one is read now, each with how it differs. An older version did not save what it read.
 pub(crate) fn moved(known: &[SourceMeta], now: &[SourceMeta]) -> BTreeMap<String, String> {
-    let differs = |now: &SourceMeta| {
-        let known = known.iter().find(|known| known.name == now.name && known.connector == now.connector)?;
-        let differs = now.whence.as_ref()?.differs(known.whence.as_ref()?)?;
-        Some((now.name.clone(), differs))
-    };
-    now.iter().filter_map(differs).collect()
+    both(known, now).filter_map(|(source, is, was)| Some((source.name.clone(), is.differs(was)?))).collect()
+}
+
+/// Sources that read more than they did, and are the same otherwise.
+pub(crate) fn grown(known: &[SourceMeta], now: &[SourceMeta]) -> BTreeMap<String, Grown> {
+    let same = both(known, now).filter(|(_, is, was)| is.differs(was).is_none());
+    same.filter_map(|(source, is, was)| Some((source.name.clone(), is.grown(was)?))).collect()
 }
 
 /// The start that was saved of a source and the one that it has now, in words for people, if they differ.
@@ -112,7 +161,8 @@ mod tests {
 
     fn source(name: &str, options: &[(&str, &str)], start: Option<&str>) -> SourceMeta {
         let options = options.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect();
-        let whence = Some(Whence { options, start: start.map(str::to_owned) });
+        let several = BTreeSet::from(["topic".to_owned()]);
+        let whence = Some(Whence { options, start: start.map(str::to_owned), several });
         SourceMeta { name: name.into(), connector: "kafka".into(), columns: Vec::new(), used: Vec::new(), whence }
     }
 
@@ -130,5 +180,24 @@ mod tests {
         assert_eq!((moved(&older, &now).len(), other_start(&older, &now[0])), (0, None));
         let text = serde_json::to_string(&older).unwrap().replace(",\"whence\":null", "");
         assert_eq!(serde_json::from_str::<Vec<SourceMeta>>(&text).unwrap(), older);
+    }
+
+    #[test]
+    fn a_source_that_reads_more_is_the_same() {
+        let of = |topic: &str| [source("s", &[("topic", topic)], None)];
+        let (was, same) = (of("b,a"), of("a, b"));
+        assert!(moved(&was, &same).is_empty() && grown(&was, &same).is_empty());
+        let more = of("a,c, b");
+        assert!(moved(&was, &more).is_empty());
+        let how = "reads topic 'c' besides, from the beginning".to_owned();
+        let expected = Grown { was: vec!["a".into(), "b".into()], how };
+        assert_eq!(grown(&was, &more), BTreeMap::from([("s".to_owned(), expected)]));
+        // One less is another one, and so is a path with a comma.
+        assert_eq!(moved(&more, &was)["s"], "topic was 'a,c, b' and is 'b,a' now");
+        assert!(grown(&more, &was).is_empty());
+        let path = |path: &str| [source("s", &[("path", path)], None)];
+        assert_eq!((moved(&path("a"), &path("a,b")).len(), grown(&path("a"), &path("a,b")).len()), (1, 0));
+        let both = [source("s", &[("topic", "a,b"), ("path", "x")], None)];
+        assert_eq!((moved(&of("a"), &both).len(), grown(&of("a"), &both).len()), (1, 0));
     }
 }
