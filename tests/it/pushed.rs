@@ -218,6 +218,20 @@ fn clients_that_repeat_what_was_not_answered_have_each_row_in_once() {
 }
 
 #[test]
+fn a_job_that_is_over_at_once_is_saved_before_the_answer() {
+    let text = "
+        CREATE SOURCE numbers (n BIGINT) WITH (connector = 'datagen', rows = '3', fields.n.kind = 'sequence');
+        CREATE MATERIALIZED VIEW counted AS SELECT count(*) AS n FROM numbers;
+    ";
+    let directory = tempfile::tempdir().unwrap();
+    let process = Process::start(directory.path(), "1h", &[]);
+    for round in 0..10 {
+        // Looks whether it is saved; the name ends before what else is asked for.
+        process.create_of(&format!("quick-{round}&until_end=true"), text);
+    }
+}
+
+#[test]
 fn a_job_that_failed_and_was_dropped_does_not_come_back() {
     let text = "
         SET on_error = 'fail';

@@ -319,6 +319,7 @@ fn rows_that_were_pushed_are_in_the_epochs_that_they_were_in() {
         let again = highwater(directory, workers);
         let options = ReplayOptions { from, to: Some(last), into: Some(directory.join(into)) };
         let replayed = again.replay_job("job", &sql, &options).unwrap();
+        push_round(&first, &job, 7);
         let done = replayed.wait(PATIENCE);
         let rejects = done.is_ok().then(|| view(&replayed.job, "rows$rejects"));
         again.runtime().end_replay(&replayed);
@@ -333,7 +334,6 @@ fn rows_that_were_pushed_are_in_the_epochs_that_they_were_in() {
         assert!(once.len() > 10, "{once:?}");
         assert_eq!(lines(&directory.join(into).join("out.jsonl"), (0, u64::MAX)), once, "on {workers} workers from {from}");
     }
-    push_round(&first, &job, 7);
 
     // What is no longer kept is said, and what is kept can be had.
     let run = std::fs::read_dir(directory.join("state/pushed/job")).unwrap().next().unwrap().unwrap().path();

@@ -2,7 +2,7 @@
 
 use std::io::BufRead;
 use std::sync::{Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
@@ -15,7 +15,7 @@ use highwater_plan::{OptionReader, Options};
 use crate::client::{CLIENT_FIELDS, Cluster, Divided, Log, PATIENCE, partitions_of, topic_refused};
 
 /// How often whoever writes is told that he waits.
-const FLUSH_WAIT: Duration = Duration::from_secs(5);
+const WAIT_TOLD: Duration = Duration::from_secs(5);
 
 /// A cluster, as a command names it.
 pub struct Lines(Cluster);
@@ -55,8 +55,10 @@ impl Lines {
         let mut config = self.0.config();
         config.set("enable.idempotence", "true");
         let producer: BaseProducer<Undelivered> = self.create(&config, Undelivered::default())?;
-        let (mut count, mut ended) = (0, Ok(()));
-        for (number, line) in lines.lines().enumerate() {
+        let (mut count, mut read, mut ended, mut told) = (0, 0, Ok(()), Instant::now());
+        let in_flight = || usize::try_from(producer.in_flight_count()).unwrap_or(0);
+        for line in lines.lines() {
+            read += 1;
             ended = line.map_err(|error| error.to_string()).and_then(|line| {
                 let (key, value) = match separator.and_then(|separator| line.split_once(separator)) {
                     Some((key, value)) => (Some(key), value),
@@ -71,21 +73,27 @@ impl Lines {
                     }
                     record = back;
                     producer.poll(Duration::from_millis(10));
+                    if told.elapsed() >= WAIT_TOLD {
+                        waits(in_flight());
+                        told = Instant::now();
+                    }
                 }
                 count += 1;
+                producer.poll(Duration::ZERO);
                 Ok(())
             });
-            ended = ended.map_err(|error| format!("line {}: {error}", number + 1));
+            ended = ended.map_err(|error| format!("line {read}: {error}"));
             if ended.is_err() || producer.context().first().is_some() {
                 break;
             }
         }
         // Messages that are not taken give up by themselves: `message.timeout.ms`.
-        while producer.flush(FLUSH_WAIT).is_err() && producer.in_flight_count() > 0 {
-            waits(usize::try_from(producer.in_flight_count()).unwrap_or(0));
+        while producer.flush(WAIT_TOLD).is_err() && in_flight() > 0 {
+            waits(in_flight());
         }
         if let Some((missing, why)) = producer.context().first() {
-            return Err(format!("{missing} of {count} messages were not written to topic '{topic}': {why}"));
+            let until = format!("{missing} of {count} messages of the first {read} lines were not written");
+            return Err(format!("{until} to topic '{topic}', and no further line was read: {why}"));
         }
         ended.map_err(|error| format!("{error}; messages written to topic '{topic}' before it: {count}"))?;
         Ok(count)

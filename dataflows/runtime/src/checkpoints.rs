@@ -435,7 +435,8 @@ impl Thread {
         self.tell_sources(&checkpoint);
         crash_point(Point::SourcesTold);
         if !std::mem::replace(&mut self.swept, true) {
-            self.with.pushed.sweep();
+            let sources: Vec<&str> = self.with.sources.iter().map(|source| source.name.as_str()).collect();
+            self.with.pushed.sweep(&sources);
         }
         self.compact();
         Taken::Durable

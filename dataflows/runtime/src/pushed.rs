@@ -53,19 +53,28 @@ impl Pushed {
         Ok(Some(folder.join(to_part(&self.run, "run")?)))
     }
 
-    /// Deletes what other runs left.
-    pub(crate) fn sweep(&self) {
+    /// Deletes what other runs left, and sources that the job does not have any more.
+    pub(crate) fn sweep(&self, sources: &[&str]) {
         for folder in self.folder.iter().chain(&self.epochs) {
-            let Ok(runs) = std::fs::read_dir(folder) else { continue };
-            for run in runs.flatten().filter(|run| run.file_name().to_str() != Some(&self.run)) {
-                delete(&run.path());
-            }
+            delete_others(folder, &[&self.run]);
+        }
+        if let Some(folder) = &self.folder {
+            delete_others(&folder.join(&self.run), sources);
         }
     }
 
     /// Deletes all of a job that was dropped.
     pub(crate) fn remove(&self) {
         self.folder.iter().chain(&self.epochs).for_each(|folder| delete(folder));
+    }
+}
+
+/// Deletes what is in a folder under other names.
+fn delete_others(folder: &Path, names: &[&str]) {
+    let Ok(entries) = std::fs::read_dir(folder) else { return };
+    let kept: Vec<String> = names.iter().filter_map(|name| to_part(name, "name").ok()).collect();
+    for entry in entries.flatten().filter(|entry| !kept.iter().any(|name| entry.file_name().to_str() == Some(name))) {
+        delete(&entry.path());
     }
 }
 

@@ -260,15 +260,20 @@ impl RunningJob {
         self.handle.closed()
     }
 
-    /// Blocks until a restart would find the job, it is over, or `timeout` has passed; whether one would. None finds a job without
-    /// checkpoints.
+    /// Blocks until a restart would find the job as it is now, or `timeout` has passed; whether one would. None finds a job without
+    /// checkpoints, or one that has failed before its first.
     pub fn wait_saved(&self, timeout: Duration) -> bool {
-        let saved = || {
-            let info = self.checkpoints()?;
-            // A changed job is another one than was saved.
-            (info.epoch.is_some() || (info.restored.is_some() && self.upgrade.is_none())).then_some(true)
+        let has_one = || self.checkpoints().is_some_and(|info| info.epoch.is_some());
+        match &self.threads().checkpoints {
+            Some(checkpoints) if !has_one() => checkpoints.want(),
+            _ => {}
+        }
+        let ended = || match self.state() {
+            JobState::Running => false,
+            JobState::Finished => self.checkpoints.is_none() || self.threads().are_settled(),
+            JobState::Failed(_) | JobState::Dropped => true,
         };
-        let done = || saved().or_else(|| (self.checkpoints.is_none() || self.state() != JobState::Running).then_some(false));
+        let done = || (has_one() || self.checkpoints.is_none() || ended()).then(has_one);
         self.signal.wait(done, self.deadline(Some(timeout))).unwrap_or(false)
     }
 

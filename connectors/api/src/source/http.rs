@@ -18,7 +18,7 @@ mod queue;
 
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 
-use arrow::array::Int64Array;
+use arrow::array::{Int64Array, new_null_array};
 use arrow::error::ArrowError;
 use arrow::record_batch::RecordBatch;
 use highwater_plan::{Diagnostic, Field, OptionReader};
@@ -256,10 +256,22 @@ impl Http {
         Ok((Body { rows: decoded.rows, diffs: decoded.diffs, rejects, bytes, receipt: None, number: 0 }, summary))
     }
 
-    /// Rows that are columns already, all of the source's.
+    /// Rows that are columns already, those of the source by their names: kept rows may be of a time when it had others.
     fn body_of(&self, rows: RecordBatch, diffs: Int64Array) -> Result<Body, PushError> {
         let malformed = |error: ArrowError| PushError::Malformed(error.to_string());
-        let rows = RecordBatch::try_new(self.spec.schema.clone(), rows.columns().to_vec()).map_err(malformed)?;
+        let column = |(index, field): (usize, &Arc<arrow::datatypes::Field>)| match rows.column_by_name(field.name()) {
+            Some(column) if column.data_type() == field.data_type() => Ok(Arc::clone(column)),
+            None if field.is_nullable() && self.spec.defaults.get(index).is_none_or(Option::is_none) => {
+                Ok(new_null_array(field.data_type(), rows.num_rows()))
+            }
+            found => {
+                let had = found.map_or_else(|| "did not have".to_owned(), |column| format!("had as {}", column.data_type()));
+                let (name, data_type) = (field.name(), field.data_type());
+                Err(PushError::Malformed(format!("the table has a column {name} of type {data_type}, which the rows {had}")))
+            }
+        };
+        let columns = self.spec.schema.fields().iter().enumerate().map(column).collect::<Result<Vec<_>, _>>()?;
+        let rows = RecordBatch::try_new(self.spec.schema.clone(), columns).map_err(malformed)?;
         let rows = if self.spec.keeps_origin { rows } else { rows.project(&self.spec.used).map_err(malformed)? };
         let bytes = rows.get_array_memory_size() as u64;
         Ok(Body { rows, diffs: Some(diffs), rejects: Vec::new(), bytes, receipt: None, number: 0 })

@@ -276,8 +276,8 @@ fn in_larger(deltas: Vec<Delta>) -> Vec<Delta> {
     const BYTES: usize = 64 << 20;
     let (mut larger, mut small, mut rows, mut bytes) = (Vec::new(), Vec::new(), 0, 0);
     for delta in deltas.into_iter().filter(|delta| !delta.is_empty()) {
-        let size = delta.rows.get_array_memory_size();
-        let is_large = delta.len() >= ROWS / 4 || size >= BYTES / 4;
+        let size = if delta.len() < ROWS / 4 { bytes_of(&delta) } else { BYTES };
+        let is_large = size >= BYTES / 4;
         if !small.is_empty() && (is_large || rows >= ROWS || bytes >= BYTES) {
             larger.push(together(&mut small));
             (rows, bytes) = (0, 0);
@@ -293,6 +293,12 @@ fn in_larger(deltas: Vec<Delta>) -> Vec<Delta> {
         larger.push(together(&mut small));
     }
     larger
+}
+
+/// What a batch would take if it were copied: many are slices of one block.
+fn bytes_of(delta: &Delta) -> usize {
+    let sizes = delta.rows.columns().iter().map(|column| column.to_data().get_slice_memory_size());
+    sizes.map(|size| size.unwrap_or(usize::MAX / 1_024)).sum()
 }
 
 /// Empties a list that is not empty.
@@ -514,6 +520,9 @@ mod tests {
         let together = sizes((0..20).map(|_| of(1, 9 << 20)).collect());
         assert!(together.iter().all(|rows| (4..=8).contains(rows)), "some 64 MiB each: {together:?}");
         assert_eq!(sizes(vec![of(10, 100), of(2, 40 << 20), of(10, 100)]), [10, 2, 10]);
+        // Slices of a large batch are no larger for that.
+        let block = of(10_000, 100 << 20).rows;
+        assert_eq!(sizes((0..50).map(|at| Delta::insert(block.slice(at * 10, 10))).collect()), [500]);
     }
 
     #[test]

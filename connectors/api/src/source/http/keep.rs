@@ -159,7 +159,11 @@ impl Http {
         while rows < rows_max.max(1) {
             let Some(entry) = replay.next().map_err(|error| failed(&error))? else { break };
             let number = entry.number;
-            let body = self.decode_again(entry).map_err(|error| failed(&format_args!("accepted body {number}: {error}")))?;
+            let remedy = "declare its columns as they were then, or go on from a checkpoint that has it";
+            let unfit = |error| {
+                failed(&format_args!("body {number}, which was accepted before, does not fit any more: {error}; {remedy}"))
+            };
+            let body = self.decode_again(entry).map_err(unfit)?;
             rows += body.rows.num_rows().max(1);
             bodies.push(body);
         }

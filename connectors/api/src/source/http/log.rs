@@ -146,8 +146,7 @@ impl Log {
             broken: None,
         };
         log.write_owner().map_err(failed("writing", &path))?;
-        let found = log.scan();
-        let found = found.and_then(|found| log.find_saved().map(|()| found));
+        let found = log.scan().and_then(|found| log.find_saved().map(|()| found));
         log.owner.unlock().map_err(failed("unlocking", &path))?;
         sync_directories(directory).map_err(failed("flushing", directory))?;
         Ok((log, found?))
@@ -294,28 +293,29 @@ impl Log {
         Ok(path)
     }
 
-    /// Files that checkpoints had before; those that need not be kept are deleted.
+    /// Files that checkpoints had before. None is deleted until there is another checkpoint: this start may go back.
     fn find_saved(&mut self) -> Result<(), LogError> {
+        let now = SystemTime::now();
         for path in list(&self.directory, "saved")? {
             let Some((first, last)) = numbers(&path) else { continue };
             let since = fs::metadata(&path).and_then(|metadata| metadata.modified()).map_err(failed("reading", &path))?;
-            self.saved.push_back(Saved { path, first, last, since });
+            // A file of the future is one of a clock that was wrong.
+            self.saved.push_back(Saved { path, first, last, since: since.min(now) });
         }
-        self.prune()
+        Ok(())
     }
 
     /// Deletes files that a checkpoint has had for long enough.
     fn prune(&mut self) -> Result<(), LogError> {
         while let Some(saved) = self.saved.front().filter(|saved| self.is_over(saved)) {
-            fs::remove_file(&saved.path).map_err(failed("deleting", &saved.path))?;
+            delete(&saved.path)?;
             self.saved.pop_front();
         }
         Ok(())
     }
 
     fn is_over(&self, saved: &Saved) -> bool {
-        // A file of the future is one of a clock that was wrong.
-        saved.since.elapsed().map_or(self.keep.is_zero(), |age| age >= self.keep)
+        saved.since.elapsed().is_ok_and(|age| age >= self.keep)
     }
 
     /// Keeps a file that a checkpoint has, for epochs that are run again.
@@ -329,16 +329,22 @@ impl Log {
     }
 
     /// For a job that goes back to a checkpoint which has bodies up to a number: takes those back that only later ones had, as
-    /// far as they are kept. Gives what is in the log then; `None` if nothing was taken back.
+    /// far as they are kept without a gap. Gives what is in the log then; `None` if nothing was taken back.
     pub(super) fn take_back(&mut self, after: u64) -> Result<Option<Found>, LogError> {
-        let stay = self.saved.iter().take_while(|saved| saved.last <= after).count();
-        if stay == self.saved.len() {
+        if self.saved.back().is_none_or(|saved| saved.last <= after) {
             return Ok(None);
         }
         self.owned(|log| {
-            for Saved { path, first, .. } in log.saved.drain(stay..) {
-                let name = log.directory.join(format!("{first:020}.bodies"));
-                fs::rename(&path, name).map_err(failed("renaming", &path))?;
+            let mut next = log.segments.front().map(|segment| segment.first);
+            // Newest first: wherever it ends, there is no gap in what is in the log.
+            while let Some(saved) = log.saved.pop_back_if(|saved| saved.last > after) {
+                if next.is_some_and(|next| saved.last + 1 != next) {
+                    log.saved.push_back(saved);
+                    break;
+                }
+                let name = log.directory.join(format!("{:020}.bodies", saved.first));
+                fs::rename(&saved.path, name).map_err(failed("renaming", &saved.path))?;
+                next = Some(saved.first);
             }
             sync(&log.directory).map_err(failed("flushing", &log.directory))?;
             log.segments.clear();
@@ -363,14 +369,15 @@ impl Log {
                 log.replace_keys(&keys(last))?;
             }
             for _ in 0..free {
-                let Some(segment) = log.segments.pop_front() else { break };
+                let Some(segment) = log.segments.front().cloned() else { break };
                 match log.keep.is_zero() {
-                    true => fs::remove_file(&segment.path).map_err(failed("deleting", &segment.path))?,
+                    true => delete(&segment.path)?,
                     false => log.set_aside(&segment)?,
                 }
-            }
-            if log.segments.is_empty() {
-                log.open = None;
+                log.segments.pop_front();
+                if log.segments.is_empty() {
+                    log.open = None;
+                }
             }
             log.prune()
         })
@@ -418,8 +425,9 @@ pub(super) struct Replay {
 impl Replay {
     /// The bodies after a number of a log that others have, as far as they are kept.
     pub(super) fn look(directory: &Path, after: u64) -> Result<Replay, LogError> {
-        // In this order: what is set aside meanwhile is seen in one of the two places, or both.
-        let (bodies, saved) = (list(directory, "bodies")?, list(directory, "saved")?);
+        // What is set aside meanwhile, or taken back, is seen in one of the two places, or both.
+        let (mut bodies, saved) = (list(directory, "bodies")?, list(directory, "saved")?);
+        bodies.extend(list(directory, "bodies")?);
         let bodies = bodies.into_iter().filter_map(|path| numbers(&path).map(|(first, _)| (path, first, None)));
         let saved = saved.into_iter().filter_map(|path| numbers(&path).map(|(first, last)| (path, first, Some(last))));
         let mut segments: Vec<_> = saved.chain(bodies).collect();
@@ -439,7 +447,10 @@ impl Replay {
         while let Some((path, _, last)) = self.segments.front() {
             let records = match &mut self.records {
                 Some(records) => records,
-                None => self.records.insert(open_either(path)?),
+                None => match open_either(path)? {
+                    Some(records) => self.records.insert(records),
+                    None => return Err(self.gone(None)),
+                },
             };
             let (last, is_newest) = (*last, self.segments.len() == 1);
             if last.is_some_and(|last| self.after >= last) {
@@ -471,16 +482,29 @@ impl Replay {
     }
 }
 
-/// Opens a file that may have been set aside since its name was read.
-fn open_either(path: &Path) -> Result<Records, LogError> {
-    match Records::open(path) {
-        Err(LogError::Io { error, .. }) if error.kind() == ErrorKind::NotFound => {
-            let aside = list(path.parent().unwrap_or(path), "saved")?;
-            let first = numbers(path).map(|(first, _)| first);
-            let aside = aside.iter().find(|aside| numbers(aside).map(|(first, _)| first) == first);
-            Records::open(aside.map_or(path, PathBuf::as_path))
+/// Opens a file, which may have been set aside or taken back since its name was read; `None`: it is gone.
+fn open_either(path: &Path) -> Result<Option<Records>, LogError> {
+    let directory = path.parent().unwrap_or(path);
+    let others = || Ok([list(directory, "saved")?, list(directory, "bodies")?].concat());
+    let first = |path: &Path| numbers(path).map(|(first, _)| first);
+    let mut tried = vec![path.to_path_buf()];
+    while let Some(name) = tried.pop() {
+        match Records::open(&name) {
+            Err(LogError::Io { error, .. }) if error.kind() == ErrorKind::NotFound && name == path => {
+                tried.extend(others()?.into_iter().filter(|other| first(other) == first(path) && other != path));
+            }
+            Err(LogError::Io { error, .. }) if error.kind() == ErrorKind::NotFound => {}
+            opened => return opened.map(Some),
         }
-        opened => opened,
+    }
+    Ok(None)
+}
+
+/// Deletes a file that may be gone already.
+fn delete(path: &Path) -> Result<(), LogError> {
+    match fs::remove_file(path) {
+        Err(error) if error.kind() != ErrorKind::NotFound => Err(failed("deleting", path)(error)),
+        _ => Ok(()),
     }
 }
 

@@ -62,3 +62,20 @@ fn a_process_that_writes_is_waited_for() {
         assert_eq!(next.join().expect("no panic").expect("it is free"), 2);
     });
 }
+
+#[test]
+fn a_saved_file_that_is_deleted_by_hand_does_not_keep_the_others() {
+    let directory = tempfile::tempdir().expect("a directory");
+    for number in [1, 2] {
+        let (mut log, _) = Log::open(directory.path(), Duration::ZERO).expect("a log");
+        log.append(number, &[body("a")]).expect("taken");
+    }
+    let (mut log, _) = Log::open(directory.path(), Duration::from_millis(50)).expect("a log");
+    log.release(2, |_| Vec::new()).expect("released");
+    let saved = || list(directory.path(), "saved").expect("a directory");
+    assert_eq!(saved().len(), 2);
+    fs::remove_file(&saved()[0]).expect("a file");
+    std::thread::sleep(Duration::from_millis(60));
+    log.release(2, |_| Vec::new()).expect("released");
+    assert_eq!((saved().len(), log.saved.len()), (0, 0));
+}

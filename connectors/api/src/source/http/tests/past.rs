@@ -74,14 +74,20 @@ fn what_a_checkpoint_has_is_kept_for_as_long_as_is_said() {
     // Those of one file were saved long ago.
     let oldest = std::fs::OpenOptions::new().write(true).open(&saved(directory)[0]).expect("a file");
     oldest.set_modified(SystemTime::now() - 2 * HOUR).expect("a time");
-    drop(keeping(directory, HOUR));
-    assert_eq!((saved(directory).len(), rows_after(directory, 3, 5)), (1, vec![4, 5, 6, 7, 8]));
+    let source = keeping(directory, HOUR);
+    let _reader = read_after(&*source, Some(8));
+    assert_eq!(saved(directory).len(), 2, "this start might have gone back");
+    source.committed(&[(PartitionId::new("0"), Offset::new(8))]);
+    let kept = saved(directory).len();
+    assert_eq!((kept, rows_after(directory, 3, 5)), (2, vec![4, 5, 6, 7, 8]), "with that which was written last");
     let said = refused(directory, 2);
     assert!(said.contains("rows after body 2 are no longer kept (the next is body 4)"), "{said}");
+    drop((source, _reader));
     let source = keeping(directory, Duration::ZERO);
+    let _reader = read_after(&*source, Some(8));
+    source.committed(&[(PartitionId::new("0"), Offset::new(8))]);
     assert_eq!(saved(directory).len(), 0);
     // Its keys are still known.
-    let _reader = read_after(&*source, Some(7));
     for id in 1..=7 {
         assert!(send(&*source, id, Some(&format!("k{id}")), &Told::default()).expect("known").duplicate, "{id}");
     }
@@ -122,4 +128,67 @@ fn a_write_that_goes_on_is_not_read_and_not_cut_off() {
     std::fs::write(&saved(directory)[1], bytes).expect("a file");
     let said = refused(directory, 3);
     assert!(said.contains("is damaged") && said.contains(".saved at byte"), "{said}");
+}
+
+#[test]
+fn a_start_that_dies_while_it_goes_back_is_followed_by_one_that_does_not() {
+    let folder = tempfile::tempdir().expect("a directory");
+    let directory = folder.path();
+    seven(&*keeping(directory, HOUR));
+    // As it is after the first of two renames.
+    let newest = saved(directory).pop().expect("a file");
+    std::fs::rename(&newest, directory.join("00000000000000000004.bodies")).expect("a file");
+    let source = keeping(directory, HOUR);
+    assert_eq!(all(&mut *read_after(&*source, Some(2))), ((3..=7).collect(), 7));
+}
+
+#[test]
+fn what_was_deleted_by_hand_is_missed_and_nothing_else() {
+    let folder = tempfile::tempdir().expect("a directory");
+    let directory = folder.path();
+    let source = keeping(directory, HOUR);
+    seven(&*source);
+    std::fs::remove_file(&saved(directory)[1]).expect("a file");
+    assert!(refused(directory, 3).contains("rows after body 3 are no longer kept (the next is body 7)"));
+    drop(source);
+    let source = keeping(directory, HOUR);
+    assert_eq!(all(&mut *read_after(&*source, Some(2))), (vec![7], 7), "what follows without a gap");
+}
+
+#[test]
+fn a_file_that_is_set_aside_or_deleted_while_it_is_to_be_read_is_found_or_missed() {
+    let folder = tempfile::tempdir().expect("a directory");
+    let directory = folder.path();
+    seven(&*keeping(directory, HOUR));
+    let (past, gone) = (again(directory), again(directory));
+    let (mut past, mut gone) = (read_after(&*past, Some(0)), read_after(&*gone, Some(0)));
+    // Whoever goes back has them as they were.
+    let source = keeping(directory, HOUR);
+    let _reader = read_after(&*source, Some(0));
+    assert_eq!((saved(directory).len(), kept::ids(&poll(&mut *past).expect("rows"))[0]), (0, 1));
+    files_of(directory, "bodies").iter().for_each(|file| std::fs::remove_file(file).expect("a file"));
+    let said = gone.poll(10).expect_err("it is gone").message;
+    assert!(said.contains("rows after body 0 are no longer kept: "), "{said}");
+}
+
+#[test]
+fn rows_of_a_time_when_the_table_had_other_columns_go_by_names() {
+    let folder = tempfile::tempdir().expect("a directory");
+    let directory = folder.path();
+    let columns = |names: &[&str]| {
+        let column =
+            |name: &&str| -> (String, arrow::array::ArrayRef) { ((*name).to_owned(), Arc::new(Int64Array::from(vec![7]))) };
+        RecordBatch::try_from_iter(names.iter().map(column)).expect("columns")
+    };
+    let source = keeping(directory, HOUR);
+    let push = source.push_handle().expect("it is pushed to");
+    drop(read_after(&*source, None));
+    let refused = push.push_rows(columns(&["id", "s"]), Int64Array::from(vec![1]), tell(&Told::default())).expect_err("no text");
+    assert!(refused.to_string().contains("a column s of type Utf8, which the rows had as Int64"), "{refused}");
+    for names in [&["more", "id"][..], &["id"]] {
+        push.push_rows(columns(names), Int64Array::from(vec![1]), tell(&Told::default())).expect("taken");
+    }
+    drop(source);
+    let source = keeping(directory, HOUR);
+    assert_eq!(all(&mut *read_after(&*source, None)), (vec![7, 7], 2));
 }
