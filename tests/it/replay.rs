@@ -369,3 +369,31 @@ fn folded(path: &Path, last: u64) -> BTreeMap<String, i64> {
     rows.retain(|_, count| *count != 0);
     rows
 }
+
+#[test]
+fn a_source_that_is_added_again_has_nothing_of_what_it_was_before() {
+    let folder = tempfile::tempdir().unwrap();
+    let view = |source: &str| {
+        format!(
+            "CREATE SOURCE {source} (number BIGINT) WITH (connector = 'http');
+             CREATE MATERIALIZED VIEW of_{source} AS SELECT number, count(*) AS n FROM {source} GROUP BY number;"
+        )
+    };
+    let both = view("rows") + &view("others");
+    let run = |sql: &str, number: Option<u64>| {
+        let highwater = highwater(folder.path(), 2);
+        let job = highwater.create_job("job", sql, JobOptions { upgrade: true, ..JobOptions::default() }).unwrap();
+        if let Some(number) = number {
+            let epoch = push(&job, number);
+            assert!(job.wait_closed(epoch, PATIENCE) >= epoch && job.settle(PATIENCE));
+        }
+        assert!(job.settle(PATIENCE));
+        if sql.contains("of_rows") { self::view(&job, "of_rows") } else { Vec::new() }
+    };
+    assert_eq!(run(&both, Some(7)).len(), 1);
+    assert!(run(&view("others"), None).is_empty());
+    assert_eq!(run(&both, None), Vec::<String>::new());
+    // It is the same as long as it is there.
+    assert_eq!(run(&both, Some(8)).len(), 1);
+    assert_eq!(run(&both, None).len(), 1);
+}

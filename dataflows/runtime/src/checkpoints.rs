@@ -235,10 +235,9 @@ impl CheckpointThread {
         self.shared.dropped.store(true, Ordering::Release);
     }
 
-    /// Takes a checkpoint without waiting for its time.
+    /// Takes a checkpoint without waiting for its time, when the signal is notified.
     pub(crate) fn want(&self) {
         self.shared.wanted.store(true, Ordering::Release);
-        self.signal.notify();
     }
 }
 

@@ -84,6 +84,8 @@ struct Kept {
     writer: Arc<Writer>,
     names: Names,
     fresh: bool,
+    /// Whether the job goes on from the state of another text.
+    changed: bool,
     sections: Vec<Section>,
     pushed: Pushed,
 }
@@ -407,12 +409,13 @@ impl Runtime {
         let pushed = Pushed::new(&store.job(name)?, run, resumed, config.record.unwrap_or_default());
         let upgraded = restored.as_mut().and_then(|restored| restored.upgraded.as_mut());
         let sections = upgraded.map(|upgraded| std::mem::take(&mut upgraded.sections));
+        let changed = sections.is_some();
         let fresh = restored.is_none() || sections.is_some();
         let (location, writer, sections) = (config.location.clone(), Arc::new(writer), sections.unwrap_or_default());
         let (interval, record) = (config.interval, config.record);
         let replays =
             options.restore == RestoreFrom::Newest && restored.as_ref().is_some_and(|restored| restored.upgraded.is_none());
-        Ok((Kept { location, interval, record, replays, writer, names, fresh, sections, pushed }, restored))
+        Ok((Kept { location, interval, record, replays, writer, names, fresh, changed, sections, pushed }, restored))
     }
 
     fn start_threads(
@@ -449,6 +452,7 @@ impl Runtime {
                 journal: recording.journal,
                 journaled: Arc::clone(journaled),
                 fresh: kept.fresh,
+                changed: kept.changed,
                 writer: Arc::clone(&kept.writer),
                 outboxes: recording.outboxes,
                 status: Arc::clone(status),

@@ -10,6 +10,7 @@
 //! there are many. What could not be written is tried again, and nothing is published meanwhile.
 
 mod file;
+mod held;
 mod records;
 
 use std::path::PathBuf;
@@ -24,6 +25,7 @@ use highwater_turns::{JoinHandle, spawn};
 
 pub(crate) use self::file::Journal;
 pub use self::file::JournalError;
+use self::held::{Held, Passed};
 use self::records::Kept;
 pub(crate) use self::records::Recorded;
 use crate::checkpoints::CheckpointStatus;
@@ -35,6 +37,9 @@ use crate::status::{Fault, LastError};
 
 /// A wait that ends by being woken.
 const LONG: Duration = Duration::from_secs(3_600);
+
+/// How often it is looked whether a changed job has its first checkpoint.
+const HELD_LOOK: Duration = Duration::from_millis(20);
 
 /// How far the journal is, and how much of it is needed.
 #[derive(Debug, Default)]
@@ -70,6 +75,8 @@ pub(crate) struct Journaling {
     pub(crate) journaled: Arc<Journaled>,
     /// What the store has of a job of this name is not this job's: a restart finds nothing before there is a checkpoint.
     pub(crate) fresh: bool,
+    /// It is that of another text, from whose state the job goes on.
+    pub(crate) changed: bool,
     /// Who has the job's checkpoints has its epochs.
     pub(crate) writer: Arc<Writer>,
     /// Of sinks that publish what is durable here.
@@ -119,6 +126,7 @@ impl Journaling {
 
     fn run(&mut self, stopped: &AtomicBool) {
         self.wrote();
+        let mut held = Held::new(self.changed);
         loop {
             let more = || {
                 // Looked at first: what is complete when the job is stopped is written, what comes after that is not.
@@ -126,7 +134,29 @@ impl Journaling {
                 let records = self.recorder.take();
                 (over || !records.is_empty()).then_some((over, records))
             };
-            let Some((over, records)) = self.woken.wait(more, || Some(LONG)) else { continue };
+            let wait = if held.last().is_some() { HELD_LOOK } else { LONG };
+            let end = self.clock.elapsed() + wait;
+            let left = || end.checked_sub(self.clock.elapsed()).filter(|left| !left.is_zero());
+            let (over, records) = match self.woken.wait(more, left) {
+                Some(more) => more,
+                None if held.last().is_none() => continue,
+                None => (false, Vec::new()),
+            };
+            let saved = self.status.lock().epoch;
+            let Some(Passed { records, after }) = held.pass(records, saved) else {
+                if over {
+                    return;
+                }
+                if let Some(last) = held.last() {
+                    // The first checkpoint does not wait for them.
+                    self.journaled.through.store(last, Ordering::Release);
+                    self.signal.notify();
+                }
+                continue;
+            };
+            if let Some(after) = after {
+                self.journal.begin_after(after);
+            }
             if !self.write(&records, stopped) {
                 return;
             }

@@ -162,7 +162,8 @@ impl Opening<'_> {
         check_watermark(statement)?;
         opened.warnings.extend(idle_timeout_without_watermark(statement, &options));
         let workers = self.wakers.len();
-        let log = self.log_of(statement)?;
+        let begins = self.begins(&statement.name);
+        let log = self.log_of(statement, begins)?;
         let spec = SourceSpec { log, ..spec_of(statement, self.split_for(&statement.name)) };
         let source = self.registry.open_source(&spec)?;
         if self.pushed.is_some() && spec.log.is_none() && source.push_handle().is_some() {
@@ -170,7 +171,6 @@ impl Opening<'_> {
         }
         let cannot_read = |error: SourceError| cannot_read(statement, error);
         let partitions = source.partitions().map_err(cannot_read)?;
-        let begins = self.begins(&statement.name);
         match begins {
             Begins::Now => source.check()?,
             Begins::Before => source.resumes(),
@@ -235,8 +235,14 @@ impl Opening<'_> {
         Ok(())
     }
 
-    fn log_of(&self, source: &highwater_plan::Source) -> Result<Option<SourceLog>, Diagnostic> {
-        let log = self.pushed.map(|pushed| pushed.log(&source.name)).transpose();
+    fn log_of(&self, source: &highwater_plan::Source, begins: Begins) -> Result<Option<SourceLog>, Diagnostic> {
+        let log = |pushed: &Pushed| {
+            if begins == Begins::Now {
+                pushed.begins(&source.name)?;
+            }
+            pushed.log(&source.name)
+        };
+        let log = self.pushed.map(log).transpose();
         log.map(Option::flatten)
             .map_err(|error| Diagnostic::error("source-unavailable", error.to_string()).at(source.options.span.or(source.span)))
     }

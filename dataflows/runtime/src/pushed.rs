@@ -53,13 +53,22 @@ impl Pushed {
         Ok(Some(folder.join(to_part(&self.run, "run")?)))
     }
 
-    /// Deletes what other runs left, and sources that the job does not have any more.
+    /// A source begins: what one of this name left, which the job has not had for a while, is not its.
+    pub(crate) fn begins(&self, source: &str) -> Result<(), StoreError> {
+        if let (Some(log), LogMode::Accept { .. }) = (self.log(source)?, self.mode) {
+            delete(&log.directory);
+        }
+        Ok(())
+    }
+
+    /// Deletes what other runs left, and sources that the job does not have any more, when they have not been written for as long as
+    /// what they accepted is kept.
     pub(crate) fn sweep(&self, sources: &[&str]) {
         for folder in self.folder.iter().chain(&self.epochs) {
-            delete_others(folder, &[&self.run]);
+            delete_others(folder, &[&self.run], Duration::ZERO);
         }
-        if let Some(folder) = &self.folder {
-            delete_others(&folder.join(&self.run), sources);
+        if let (Some(folder), LogMode::Accept { keep, .. }) = (&self.folder, self.mode) {
+            delete_others(&folder.join(&self.run), sources, keep);
         }
     }
 
@@ -69,13 +78,22 @@ impl Pushed {
     }
 }
 
-/// Deletes what is in a folder under other names.
-fn delete_others(folder: &Path, names: &[&str]) {
+/// Deletes the folders in a folder that have other names, and in which nothing was written for so long.
+fn delete_others(folder: &Path, names: &[&str], age: Duration) {
     let Ok(entries) = std::fs::read_dir(folder) else { return };
     let kept: Vec<String> = names.iter().filter_map(|name| to_part(name, "name").ok()).collect();
     for entry in entries.flatten().filter(|entry| !kept.iter().any(|name| entry.file_name().to_str() == Some(name))) {
-        delete(&entry.path());
+        if is_older(&entry.path(), age) {
+            delete(&entry.path());
+        }
     }
+}
+
+fn is_older(folder: &Path, age: Duration) -> bool {
+    let files = std::fs::read_dir(folder).into_iter().flatten().flatten();
+    let written = files.filter_map(|file| file.metadata().ok()?.modified().ok()).max();
+    // A file of the future is one of a clock that was wrong.
+    age.is_zero() || written.is_none_or(|written| written.elapsed().is_ok_and(|since| since >= age))
 }
 
 fn delete(folder: &Path) {

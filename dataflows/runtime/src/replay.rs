@@ -98,11 +98,11 @@ pub enum ReplayError {
     )]
     Start(String),
     /// A source is another one than it was.
-    #[error("source '{source_name}' is not what it was in these epochs: {how}; write it as it was")]
+    #[error("source '{source_name}' is not what it was in these epochs: {how}")]
     Moved {
         /// The source.
         source_name: String,
-        /// What differs.
+        /// What differs, and what can be done.
         how: String,
     },
     /// The job's text cannot be run.
@@ -342,6 +342,7 @@ fn run_of(store: &JobStore) -> Result<Run, ReplayError> {
 fn same_beginnings(run: &Run, names: &Names) -> Result<(), ReplayError> {
     let grown = grown(&run.sources, names.sources()).into_iter().map(|(source, grown)| (source, format!("it {}", grown.how)));
     let moved = moved(&run.sources, names.sources()).into_iter().chain(grown);
+    let moved = moved.map(|(source, how)| (source, format!("{how}; write it as it was")));
     let started = names.sources().iter().filter_map(|now| Some((now.name.clone(), other_start(&run.sources, now)?)));
     match moved.chain(started).next() {
         Some((source_name, how)) => Err(ReplayError::Moved { source_name, how }),

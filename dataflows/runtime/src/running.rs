@@ -149,9 +149,7 @@ impl RunningJob {
     pub fn settle(&self, timeout: Duration) -> bool {
         let closed = self.handle.closed();
         let wanted = self.checkpoints.is_some();
-        if let Some(checkpoints) = &self.threads().checkpoints {
-            checkpoints.want();
-        }
+        self.want_checkpoint();
         let settled = || {
             let saved = !wanted || self.checkpoints().is_some_and(|info| info.epoch.is_some_and(|epoch| epoch >= closed));
             let over = self.handle.state() == JobState::Finished && self.threads().are_settled();
@@ -161,6 +159,15 @@ impl RunningJob {
             (done || failed).then_some(done)
         };
         self.signal.wait(settled, self.deadline(Some(timeout))).unwrap_or(false)
+    }
+
+    /// Has a checkpoint taken without waiting for its time.
+    fn want_checkpoint(&self) {
+        if let Some(checkpoints) = &self.threads().checkpoints {
+            checkpoints.want();
+        }
+        // Not while the threads are locked: who looks under the signal's lock asks for them.
+        self.signal.notify();
     }
 
     fn threads(&self) -> RwLockReadGuard<'_, Threads> {
@@ -264,9 +271,8 @@ impl RunningJob {
     /// checkpoints, or one that has failed before its first.
     pub fn wait_saved(&self, timeout: Duration) -> bool {
         let has_one = || self.checkpoints().is_some_and(|info| info.epoch.is_some());
-        match &self.threads().checkpoints {
-            Some(checkpoints) if !has_one() => checkpoints.want(),
-            _ => {}
+        if !has_one() {
+            self.want_checkpoint();
         }
         let ended = || match self.state() {
             JobState::Running => false,

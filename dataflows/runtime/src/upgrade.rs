@@ -391,7 +391,7 @@ impl Compare<'_> {
                 return Some(read_again);
             }
             None => "cannot be read again".to_owned(),
-            Some(how) => format!("cannot be read again as it was, because {how} (write it as it was)"),
+            Some(how) => format!("cannot be read again as it was, because {how}"),
         };
         match self.kept_table(index) {
             Ok(key) => {

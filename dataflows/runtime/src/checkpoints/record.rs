@@ -175,10 +175,12 @@ impl Names {
 
     /// The job goes on from there: its sources began where they began then, whatever the text says of that now.
     pub(crate) fn set_begun(&mut self, known: &[SourceMeta]) {
+        let grown = grown(known, &self.sources);
         for source in &mut self.sources {
             let began = known.iter().find(|known| known.name == source.name).and_then(|known| known.whence.as_ref());
             if let (Some(began), Some(whence)) = (began, &mut source.whence) {
                 whence.start.clone_from(&began.start);
+                whence.grown = began.grown || grown.contains_key(&source.name);
             }
         }
     }

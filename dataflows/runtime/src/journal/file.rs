@@ -126,6 +126,11 @@ impl Journal {
         (self.last, self.partitions) = (last, Some(partitions));
     }
 
+    /// The same, if it is not told again which partitions there are.
+    pub(super) fn begin_after(&mut self, last: Time) {
+        self.last = last;
+    }
+
     /// Up to here all is durable.
     pub(super) fn last(&self) -> Time {
         self.last

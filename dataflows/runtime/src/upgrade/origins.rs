@@ -20,6 +20,9 @@ pub(crate) struct Whence {
     pub(crate) options: BTreeMap<String, String>,
     /// Where reading started when nothing was saved yet; `None`: where it does if nothing is said.
     pub(crate) start: Option<String>,
+    /// Whether it has grown since, by what was read from the beginning wherever it starts.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub(crate) grown: bool,
     /// Which of the options its connector knows as [several](highwater_connectors::source::SourceConnector::origins).
     #[serde(skip)]
     pub(crate) several: BTreeSet<String>,
@@ -43,6 +46,7 @@ impl Whence {
         Whence {
             options: keys.iter().filter_map(|key| Some(((*key).to_owned(), option(key)?))).collect(),
             start: option(START),
+            grown: false,
             several: several.iter().map(|key| (*key).to_owned()).collect(),
         }
     }
@@ -103,12 +107,18 @@ pub(crate) fn grown(known: &[SourceMeta], now: &[SourceMeta]) -> BTreeMap<String
     same.filter_map(|(source, is, was)| Some((source.name.clone(), is.grown(was)?))).collect()
 }
 
-/// The start that was saved of a source and the one that it has now, in words for people, if they differ.
+/// Why a source cannot be read from its start as it was read then, in words for people, with what can be done.
 pub(crate) fn other_start(known: &[SourceMeta], now: &SourceMeta) -> Option<String> {
     let was = known.iter().find(|known| known.name == now.name)?.whence.as_ref()?;
     let is = now.whence.as_ref()?;
     let said = |start: &Option<String>| start.as_ref().map_or("its default".into(), |start| format!("'{start}'"));
-    (was.start != is.start).then(|| format!("its start was {} and is {} now", said(&was.start), said(&is.start)))
+    let began = said(&was.start);
+    if was.start != is.start {
+        return Some(format!("its start was {began} and is {} now (write it as it was)", said(&is.start)));
+    }
+    let begins_late = was.grown && was.start.as_ref().is_some_and(|start| start != "earliest");
+    let remedy = "begin what is new under another name, or all with --fresh";
+    begins_late.then(|| format!("it began at {began}, and what it reads besides since at the beginning ({remedy})"))
 }
 
 /// What state is of certain sources.
@@ -162,7 +172,7 @@ mod tests {
     fn source(name: &str, options: &[(&str, &str)], start: Option<&str>) -> SourceMeta {
         let options = options.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect();
         let several = BTreeSet::from(["topic".to_owned()]);
-        let whence = Some(Whence { options, start: start.map(str::to_owned), several });
+        let whence = Some(Whence { options, start: start.map(str::to_owned), grown: false, several });
         SourceMeta { name: name.into(), connector: "kafka".into(), columns: Vec::new(), used: Vec::new(), whence }
     }
 
@@ -173,7 +183,8 @@ mod tests {
         let expected = BTreeMap::from([("s".to_owned(), "topic was 'a' and is 'b' now".to_owned())]);
         assert_eq!(moved(&was, &now), expected);
         assert_eq!(other_start(&was, &now[0]), None);
-        assert_eq!(other_start(&was, &now[1]).as_deref(), Some("its start was 'latest' and is its default now"));
+        let differs = "its start was 'latest' and is its default now (write it as it was)";
+        assert_eq!(other_start(&was, &now[1]).as_deref(), Some(differs));
         assert_eq!(other_start(&was, &now[2]), None);
         assert_eq!(moved(&was, &[source("s", &[], None)])["s"], "topic was 'a' and is not given now");
         let older = [SourceMeta { whence: None, ..was[0].clone() }];
@@ -192,6 +203,14 @@ mod tests {
         let how = "reads topic 'c' besides, from the beginning".to_owned();
         let expected = Grown { was: vec!["a".into(), "b".into()], how };
         assert_eq!(grown(&was, &more), BTreeMap::from([("s".to_owned(), expected)]));
+        // What was added was read from its beginning, wherever the others were.
+        let mut begun = source("s", &[("topic", "a,b")], Some("0:3"));
+        assert_eq!(other_start(&[begun.clone()], &begun), None);
+        begun.whence.as_mut().unwrap().grown = true;
+        let why = other_start(&[begun.clone()], &begun).unwrap();
+        assert!(why.contains("it began at '0:3', and what it reads besides since at the beginning"), "{why}");
+        begun.whence.as_mut().unwrap().start = Some("earliest".into());
+        assert_eq!(other_start(&[begun.clone()], &begun), None);
         // One less is another one, and so is a path with a comma.
         assert_eq!(moved(&more, &was)["s"], "topic was 'a,c, b' and is 'b,a' now");
         assert!(grown(&more, &was).is_empty());

@@ -218,7 +218,7 @@ impl Http {
             let keys = state.keys.of_released(after.min(first - 1), now());
             log.write_keys(&keys).map_err(failed)?;
         }
-        if last <= after {
+        if last < after {
             // The numbers of the bodies in a log have no gaps.
             let keys = &mut state.keys;
             log.release(after, |upto| keys.of_released(upto, now())).map_err(failed)?;

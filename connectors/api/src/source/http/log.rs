@@ -323,8 +323,12 @@ impl Log {
         let (first, last, since) = (segment.first, segment.last, SystemTime::now());
         let path = self.directory.join(format!("{first:020}-{last:020}.saved"));
         let marked = OpenOptions::new().write(true).open(&segment.path).and_then(|file| file.set_modified(since));
-        marked.and_then(|()| fs::rename(&segment.path, &path)).map_err(failed("renaming", &segment.path))?;
-        self.saved.push_back(Saved { path, first, last, since });
+        match marked.and_then(|()| fs::rename(&segment.path, &path)) {
+            Ok(()) => self.saved.push_back(Saved { path, first, last, since }),
+            // Somebody has deleted it, and it is needed no more.
+            Err(error) if error.kind() == ErrorKind::NotFound => {}
+            Err(error) => return Err(failed("renaming", &segment.path)(error)),
+        }
         Ok(())
     }
 
