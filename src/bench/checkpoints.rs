@@ -133,8 +133,7 @@ impl CheckpointsBench {
         let batches = prepared_batches(&job, self.workers)?;
         let job = into_blackhole(job);
         let query = Query { name, text: &text, job: &job, batches: &batches, events, workers: self.workers };
-        let lap = query.run(1, None)?;
-        let laps = (self.length.as_secs_f64() / lap.seconds).ceil().max(1.0) as u64;
+        let laps = self.laps(&query)?;
         let (mut without, mut with, mut taken) = (Vec::new(), Vec::new(), Vec::new());
         for _ in 0..self.repeats.max(1) {
             without.push(query.run(laps, None)?);
@@ -172,6 +171,23 @@ impl CheckpointsBench {
             took_ms: mean(|info| info.took.as_secs_f64() * 1e3),
             took_ms_max: taken.iter().map(ms).fold(0.0, f64::max),
         })
+    }
+}
+
+impl CheckpointsBench {
+    /// How many laps take as long as a run is to last: from a run that lasts for a good part of that, for in a short one most of the
+    /// time is what it takes to begin.
+    fn laps(&self, query: &Query<'_>) -> Result<u64, BenchError> {
+        let length = self.length.as_secs_f64();
+        let mut laps = 1;
+        loop {
+            let seconds = query.run(laps, None)?.seconds;
+            let wanted = (laps as f64 * length / seconds).ceil().max(1.0) as u64;
+            if seconds >= length / 3.0 || wanted <= laps {
+                return Ok(wanted);
+            }
+            laps = wanted;
+        }
     }
 }
 
