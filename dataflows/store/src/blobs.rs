@@ -291,6 +291,10 @@ impl Upload {
         self.bytes += bytes.len() as u64;
         while !bytes.is_empty() {
             let (now, later) = bytes.split_at(bytes.len().min(PART_BYTES - self.buffer.len()));
+            // What is likely to become a whole part does not grow step by step: each step is new memory, and a copy.
+            if self.buffer.len() + now.len() > self.buffer.capacity().max(PART_BYTES / 32) {
+                self.buffer.reserve_exact(PART_BYTES - self.buffer.len());
+            }
             self.buffer.extend_from_slice(now);
             bytes = later;
             if self.buffer.len() == PART_BYTES {
