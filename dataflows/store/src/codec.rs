@@ -12,10 +12,13 @@
 //! The bytes have passed a checksum when they come here, but a checksum proves only that they are what somebody wrote. Arrow's
 //! decoder asserts where it should refuse; what it throws is caught and made an error.
 
+use std::iter::Peekable;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::slice::Iter;
 
 use arrow::buffer::Buffer;
 use arrow::datatypes::SchemaRef;
+use arrow::error::ArrowError;
 use arrow::ipc::reader::StreamDecoder;
 use arrow::ipc::writer::StreamWriter;
 use arrow::record_batch::RecordBatch;
@@ -32,12 +35,21 @@ const HEADER_BYTES: usize = 8;
 /// LZ4 spends at least a byte on 255; a few at the end are literal.
 const LZ4_RATIO_MAX: usize = 255;
 
-/// A section as it is written, with what its index says of it.
-pub(crate) struct Encoded {
-    pub(crate) payload: Vec<u8>,
+/// A section, or a piece of one, as it is written, with what its index says of it.
+pub(crate) struct Encoded<'a> {
+    pub(crate) payload: &'a [u8],
     pub(crate) raw_bytes: u64,
     pub(crate) rows: u64,
     pub(crate) batches: u64,
+}
+
+/// Makes bytes of sections, one after the other in the same memory: what is new the system has to clear.
+#[derive(Default)]
+pub(crate) struct Encoder {
+    /// What Arrow wrote and is not compressed yet.
+    raw: Vec<u8>,
+    /// Blocks; it never becomes shorter.
+    payload: Vec<u8>,
 }
 
 /// What a payload must come to.
@@ -47,54 +59,76 @@ pub(crate) struct Expected {
     pub(crate) batches: u64,
 }
 
-/// Writes a section's rows, in pieces that can be read by themselves: a piece ends with the first batch after so many bytes.
-/// Fails if Arrow cannot write a type.
-pub(crate) fn encode(section: &Section, piece_bytes: u64) -> Result<Vec<Encoded>, String> {
-    let fault = |error: arrow::error::ArrowError| error.to_string();
-    let mut pieces = Vec::new();
-    let mut batches = section.batches.iter().peekable();
-    while batches.peek().is_some() || pieces.is_empty() {
-        let mut encoded = Encoded { payload: Vec::new(), raw_bytes: 0, rows: 0, batches: 0 };
-        let mut writer = StreamWriter::try_new(Vec::new(), &section.schema).map_err(fault)?;
-        for batch in batches.by_ref() {
-            writer.write(batch).map_err(fault)?;
-            encoded.rows += batch.num_rows() as u64;
-            encoded.batches += 1;
-            if writer.get_ref().len() >= BLOCK_BYTES {
-                encoded.push(writer.get_mut());
-            }
-            if encoded.raw_bytes + writer.get_ref().len() as u64 >= piece_bytes {
-                break;
-            }
-        }
-        writer.finish().map_err(fault)?;
-        encoded.push(writer.get_mut());
-        pieces.push(encoded);
-    }
-    Ok(pieces)
+/// What is left to be written of a section.
+pub(crate) struct Pieces<'a> {
+    encoder: &'a mut Encoder,
+    schema: &'a SchemaRef,
+    batches: Peekable<Iter<'a, RecordBatch>>,
+    piece_bytes: u64,
+    begun: bool,
 }
 
-impl Encoded {
-    /// Appends what was written since the last time, and empties it.
-    fn push(&mut self, raw: &mut Vec<u8>) {
+impl Encoder {
+    /// A section's rows, in pieces that can be read by themselves: a piece ends with the first batch after so many bytes.
+    pub(crate) fn pieces<'a>(&'a mut self, section: &'a Section, piece_bytes: u64) -> Pieces<'a> {
+        let batches = section.batches.iter().peekable();
+        Pieces { encoder: self, schema: &section.schema, batches, piece_bytes, begun: false }
+    }
+
+    /// Appends what Arrow wrote since the last time to a payload of `used` bytes, and empties it. Gives the payload's length.
+    fn push(payload: &mut Vec<u8>, mut used: usize, raw: &mut Vec<u8>) -> usize {
         for piece in raw.chunks(BLOCK_BYTES_MAX) {
-            let start = self.payload.len();
-            self.payload.resize(start + HEADER_BYTES + get_maximum_output_size(piece.len()), 0);
-            let body = start + HEADER_BYTES;
-            let stored = match compress_into(piece, &mut self.payload[body..]) {
+            let body = used + HEADER_BYTES;
+            let room = body + get_maximum_output_size(piece.len());
+            if payload.len() < room {
+                payload.resize(room, 0);
+            }
+            let stored = match compress_into(piece, &mut payload[body..]) {
                 Ok(stored) if stored < piece.len() => stored,
                 _ => {
-                    self.payload[body..body + piece.len()].copy_from_slice(piece);
+                    payload[body..body + piece.len()].copy_from_slice(piece);
                     piece.len()
                 }
             };
             let length = |bytes: usize| u32::try_from(bytes).expect("a block is at most 32 MiB").to_le_bytes();
-            self.payload[start..start + 4].copy_from_slice(&length(piece.len()));
-            self.payload[start + 4..body].copy_from_slice(&length(stored));
-            self.payload.truncate(body + stored);
+            payload[used..used + 4].copy_from_slice(&length(piece.len()));
+            payload[used + 4..body].copy_from_slice(&length(stored));
+            used = body + stored;
         }
-        self.raw_bytes += raw.len() as u64;
         raw.clear();
+        used
+    }
+}
+
+impl Pieces<'_> {
+    /// The next piece; a section without rows is one, too. Fails if Arrow cannot write a type.
+    pub(crate) fn next(&mut self) -> Result<Option<Encoded<'_>>, String> {
+        if std::mem::replace(&mut self.begun, true) && self.batches.peek().is_none() {
+            return Ok(None);
+        }
+        let fault = |error: ArrowError| error.to_string();
+        let Encoder { raw, payload } = &mut *self.encoder;
+        // What a piece before left that could not be written is not this one's.
+        raw.clear();
+        let (mut used, mut raw_bytes, mut rows, mut batches) = (0, 0, 0, 0);
+        let mut writer = StreamWriter::try_new(std::mem::take(raw), self.schema).map_err(fault)?;
+        for batch in self.batches.by_ref() {
+            writer.write(batch).map_err(fault)?;
+            rows += batch.num_rows() as u64;
+            batches += 1;
+            if writer.get_ref().len() >= BLOCK_BYTES {
+                raw_bytes += writer.get_ref().len() as u64;
+                used = Encoder::push(payload, used, writer.get_mut());
+            }
+            if raw_bytes + writer.get_ref().len() as u64 >= self.piece_bytes {
+                break;
+            }
+        }
+        writer.finish().map_err(fault)?;
+        *raw = writer.into_inner().map_err(fault)?;
+        raw_bytes += raw.len() as u64;
+        used = Encoder::push(payload, used, raw);
+        Ok(Some(Encoded { payload: &payload[..used], raw_bytes, rows, batches }))
     }
 }
 
@@ -196,17 +230,26 @@ mod tests {
     }
 
     fn payload(mut stream: Vec<u8>) -> Vec<u8> {
-        let mut encoded = Encoded { payload: Vec::new(), raw_bytes: 0, rows: 0, batches: 0 };
-        encoded.push(&mut stream);
-        encoded.payload
+        let mut payload = Vec::new();
+        let used = Encoder::push(&mut payload, 0, &mut stream);
+        payload.truncate(used);
+        payload
+    }
+
+    fn encoded(encoder: &mut Encoder, section: &Section, piece_bytes: u64) -> Vec<(Vec<u8>, Expected)> {
+        let (mut pieces, mut all) = (encoder.pieces(section, piece_bytes), Vec::new());
+        while let Some(piece) = pieces.next().unwrap() {
+            let expected = Expected { raw_bytes: piece.raw_bytes, rows: piece.rows, batches: piece.batches };
+            all.push((piece.payload.to_vec(), expected));
+        }
+        all
     }
 
     #[test]
     fn a_stream_that_somebody_changed_before_it_was_summed_does_no_harm() {
         let section = section();
-        let encoded = encode(&section, u64::MAX).unwrap().pop().unwrap();
-        let whole = stream(&encoded.payload);
-        let expected = Expected { raw_bytes: encoded.raw_bytes, rows: encoded.rows, batches: encoded.batches };
+        let (bytes, expected) = encoded(&mut Encoder::default(), &section, u64::MAX).pop().unwrap();
+        let whole = stream(&bytes);
         assert_eq!(decode(&payload(whole.clone()), &expected).unwrap(), (section.schema.clone(), section.batches.clone()));
         let mut random = SmallRng::seed_from_u64(5);
         let mut refused = 0;
@@ -231,12 +274,13 @@ mod tests {
     fn a_large_section_is_written_in_pieces() {
         let section = section();
         let none = Section { batches: Vec::new(), ..section.clone() };
-        for (section, piece_bytes, pieces) in [(&section, 1, 2), (&section, 1 << 20, 1), (&none, 1, 1)] {
-            let encoded = encode(section, piece_bytes).unwrap();
+        // One after the other in the same memory, as in a file.
+        let mut encoder = Encoder::default();
+        for (section, piece_bytes, pieces) in [(&section, 1 << 20, 1), (&section, 1, 2), (&none, 1, 1), (&section, 1, 2)] {
+            let encoded = encoded(&mut encoder, section, piece_bytes);
             assert_eq!(encoded.len(), pieces);
-            let read = encoded.iter().flat_map(|piece| {
-                let expected = Expected { raw_bytes: piece.raw_bytes, rows: piece.rows, batches: piece.batches };
-                let (schema, batches) = decode(&piece.payload, &expected).unwrap();
+            let read = encoded.iter().flat_map(|(payload, expected)| {
+                let (schema, batches) = decode(payload, expected).unwrap();
                 assert_eq!(schema, section.schema);
                 batches
             });

@@ -17,7 +17,7 @@ use serde_json::Value;
 use twox_hash::XxHash3_64;
 
 use crate::blobs::{Blobs, Upload};
-use crate::codec::{self, Expected};
+use crate::codec::{self, Encoder, Expected};
 use crate::error::{Result, StoreError};
 use crate::manifest::{FileRef, checksum};
 use crate::section::Section;
@@ -48,6 +48,7 @@ pub(crate) struct IndexEntry {
 /// Writes a file of sections, one after the other.
 pub(crate) struct FileWriter {
     upload: Upload,
+    encoder: Encoder,
     entries: Vec<IndexEntry>,
 }
 
@@ -56,7 +57,7 @@ impl FileWriter {
     pub(crate) fn new(blobs: &Blobs, path: &str) -> Result<FileWriter> {
         let mut upload = blobs.upload(path);
         upload.write(MAGIC)?;
-        Ok(FileWriter { upload, entries: Vec::new() })
+        Ok(FileWriter { upload, encoder: Encoder::default(), entries: Vec::new() })
     }
 
     pub(crate) fn is_empty(&self) -> bool {
@@ -66,9 +67,10 @@ impl FileWriter {
     pub(crate) fn push(&mut self, section: &Section) -> Result<()> {
         section.check()?;
         let refuse = |what| StoreError::refused(format!("section `{}` cannot be written: {what}", section.key));
-        for encoded in codec::encode(section, PIECE_BYTES).map_err(refuse)? {
+        let mut pieces = self.encoder.pieces(section, PIECE_BYTES);
+        while let Some(encoded) = pieces.next().map_err(refuse)? {
             let offset = self.upload.bytes();
-            self.upload.write(&encoded.payload)?;
+            self.upload.write(encoded.payload)?;
             self.entries.push(IndexEntry {
                 key: section.key.clone(),
                 meta: section.meta.clone(),
@@ -77,7 +79,7 @@ impl FileWriter {
                 raw_bytes: encoded.raw_bytes,
                 rows: encoded.rows,
                 batches: encoded.batches,
-                checksum: checksum(&encoded.payload),
+                checksum: checksum(encoded.payload),
             });
         }
         Ok(())
