@@ -236,11 +236,9 @@ impl Opening<'_> {
     }
 
     fn log_of(&self, source: &highwater_plan::Source, begins: Begins) -> Result<Option<SourceLog>, Diagnostic> {
-        let log = |pushed: &Pushed| {
-            if begins == Begins::Now {
-                pushed.begins(&source.name)?;
-            }
-            pushed.log(&source.name)
+        let log = |pushed: &Pushed| match begins {
+            Begins::Now => pushed.new_log(&source.name),
+            Begins::Before | Begins::Again => pushed.log(&source.name),
         };
         let log = self.pushed.map(log).transpose();
         log.map(Option::flatten)

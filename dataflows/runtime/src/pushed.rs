@@ -53,12 +53,18 @@ impl Pushed {
         Ok(Some(folder.join(to_part(&self.run, "run")?)))
     }
 
-    /// A source begins: what one of this name left, which the job has not had for a while, is not its.
-    pub(crate) fn begins(&self, source: &str) -> Result<(), StoreError> {
-        if let (Some(log), LogMode::Accept { .. }) = (self.log(source)?, self.mode) {
-            delete(&log.directory);
-        }
-        Ok(())
+    /// The same of a source that begins: what one of this name left, which the job has not had for a while, is not its. Nothing is
+    /// accepted until a checkpoint knows of it: a restart before that has no such source, or begins it once more.
+    pub(crate) fn new_log(&self, source: &str) -> Result<Option<SourceLog>, StoreError> {
+        let Some(SourceLog { directory, mode }) = self.log(source)? else { return Ok(None) };
+        let mode = match mode {
+            LogMode::Again => mode,
+            LogMode::Accept { keep, .. } => {
+                delete(&directory);
+                LogMode::Accept { resumed: None, keep }
+            }
+        };
+        Ok(Some(SourceLog { directory, mode }))
     }
 
     /// Deletes what other runs left, and sources that the job does not have any more, when they have not been written for as long as
@@ -102,5 +108,30 @@ fn delete(folder: &Path) {
             tracing::warn!(folder = %folder.display(), %error, "accepted rows or recorded epochs that nobody needs are not deleted");
         }
         _ => {}
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use highwater_store::Store;
+
+    use super::*;
+
+    #[test]
+    fn a_source_that_begins_has_nothing_and_accepts_nothing_before_it_is_saved() {
+        let folder = tempfile::tempdir().unwrap();
+        let job = Store::create(&folder.path().display().to_string()).unwrap().job("j").unwrap();
+        let keep = Duration::from_secs(60);
+        let pushed = Pushed::new(&job, "run".into(), Some(5), keep);
+        let known = pushed.log("s").unwrap().unwrap();
+        assert_eq!(known.mode, LogMode::Accept { resumed: Some(5), keep });
+        std::fs::create_dir_all(&known.directory).unwrap();
+        let new = pushed.new_log("s").unwrap().unwrap();
+        assert_eq!(new, SourceLog { directory: known.directory, mode: LogMode::Accept { resumed: None, keep } });
+        assert!(!new.directory.exists());
+        // A replay reads what is there.
+        std::fs::create_dir_all(&new.directory).unwrap();
+        let again = Pushed::again(&job, "run".into()).new_log("s").unwrap().unwrap();
+        assert_eq!((again.mode, again.directory.exists()), (LogMode::Again, true));
     }
 }

@@ -154,14 +154,14 @@ impl Http {
 
     /// Gives again what was accepted after a body.
     pub(super) fn replayed(&self, replay: &mut Replay, rows_max: usize) -> Result<Option<Polled>, SourceError> {
-        let failed = |why: &dyn std::fmt::Display| SourceError::fatal(why.to_string());
+        let failed = |error: LogError| SourceError::fatal(error.to_string());
         let (mut bodies, mut rows) = (Vec::new(), 0);
         while rows < rows_max.max(1) {
-            let Some(entry) = replay.next().map_err(|error| failed(&error))? else { break };
+            let Some(entry) = replay.next().map_err(failed)? else { break };
             let number = entry.number;
             let remedy = "declare its columns as they were then, or go on from a checkpoint that has it";
             let unfit = |error| {
-                failed(&format_args!("body {number}, which was accepted before, does not fit any more: {error}; {remedy}"))
+                SourceError::fatal(format!("body {number}, which was accepted before, does not fit any more: {error}; {remedy}"))
             };
             let body = self.decode_again(entry).map_err(unfit)?;
             rows += body.rows.num_rows().max(1);
