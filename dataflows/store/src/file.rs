@@ -23,7 +23,8 @@ use crate::manifest::{FileRef, checksum};
 use crate::section::Section;
 
 const MAGIC: &[u8; 8] = b"HWSTATE1";
-const VERSION: u32 = 1;
+/// Since 2 payloads may have blocks of runs; what was written before has none.
+const VERSION: u32 = 2;
 const TRAILER_BYTES: u64 = 32;
 /// How much of a file's end is read at first: enough for the index of most.
 const TAIL_BYTES: u64 = 64 << 10;
@@ -133,7 +134,7 @@ pub(crate) fn read_index(blobs: &Blobs, path: &str, file: &FileRef) -> Result<Ve
         return Err(StoreError::Newer { file: blobs.name(path), found: version.into(), supported: VERSION.into() });
     }
     let index_bytes = number(0);
-    if number(16) != u64::from(VERSION) || index_bytes > file.bytes - smallest {
+    if version == 0 || number(16) != u64::from(version) || index_bytes > file.bytes - smallest {
         return Err(wrong("its trailer says what cannot be"));
     }
     let index_end = file.bytes - TRAILER_BYTES;
