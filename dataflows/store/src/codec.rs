@@ -218,6 +218,15 @@ mod tests {
 
     use super::*;
 
+    /// Of so many rows that numbers are packed.
+    fn long_section() -> Section {
+        let numbers = Int64Array::from_iter((0..500).map(|row| (row % 9 > 0).then_some(row)));
+        let texts = StringArray::from_iter_values((0..500).map(|row| format!("text {row}")));
+        let columns: [(&str, ArrayRef); 2] = [("number", Arc::new(numbers)), ("text", Arc::new(texts))];
+        let batch = RecordBatch::try_from_iter(columns).unwrap();
+        Section::new("k", batch.schema(), vec![batch.clone(), batch])
+    }
+
     fn section() -> Section {
         let texts = vec![Some("one"), None, Some("a text that is longer than twelve bytes")];
         let numbers: ArrayRef = Arc::new(Int64Array::from(vec![Some(1), None, Some(-3)]));
@@ -264,27 +273,30 @@ mod tests {
 
     #[test]
     fn a_stream_that_somebody_changed_before_it_was_summed_does_no_harm() {
-        let section = section();
-        let (bytes, expected) = encoded(&mut Encoder::default(), &section, u64::MAX).pop().unwrap();
-        let whole = stream(&bytes);
-        assert_eq!(decode(&payload(whole.clone()), &expected).unwrap(), (section.schema.clone(), section.batches.clone()));
-        let mut random = SmallRng::seed_from_u64(5);
-        let mut refused = 0;
-        for _ in 0..3_000 {
-            let mut changed = whole.clone();
-            for _ in 0..random.gen_range(1..4) {
-                let at = random.gen_range(0..changed.len());
-                match random.gen_range(0..4) {
-                    0 => changed[at] ^= 1 << random.gen_range(0..8),
-                    1 => changed[at] = 0xff,
-                    2 => changed[at..].iter_mut().take(4).for_each(|byte| *byte = 0x7f),
-                    _ => changed.truncate(at.max(1)),
+        for (section, packed) in [(section(), false), (long_section(), true)] {
+            let (bytes, expected) = encoded(&mut Encoder::default(), &section, u64::MAX).pop().unwrap();
+            assert_eq!(bytes[3] & 0x80 > 0, packed);
+            let whole = stream(&bytes);
+            assert_eq!(decode(&payload(whole.clone()), &expected).unwrap(), (section.schema.clone(), section.batches.clone()));
+            let mut random = SmallRng::seed_from_u64(5);
+            let mut refused = 0;
+            for _ in 0..3_000 {
+                let mut changed = whole.clone();
+                for _ in 0..random.gen_range(1..4) {
+                    // Messages are at its beginning.
+                    let at = random.gen_range(0..changed.len().min(3_000));
+                    match random.gen_range(0..4) {
+                        0 => changed[at] ^= 1 << random.gen_range(0..8),
+                        1 => changed[at] = 0xff,
+                        2 => changed[at..].iter_mut().take(4).for_each(|byte| *byte = 0x7f),
+                        _ => changed.truncate(at.max(1)),
+                    }
                 }
+                // What is not refused is a table that Arrow has validated.
+                refused += u32::from(decode(&payload(changed), &expected).is_err());
             }
-            // What is not refused is a table that Arrow has validated.
-            refused += u32::from(decode(&payload(changed), &expected).is_err());
+            assert!(refused > 1_000, "{refused}");
         }
-        assert!(refused > 1_000, "{refused}");
     }
 
     #[test]

@@ -206,7 +206,7 @@ impl Packing {
     /// The other way round: fills `run`. `packed`: memory to use.
     fn read(self, body: &[u8], packed: &mut Vec<u8>, run: &mut [u8]) -> Result<(), String> {
         let length = self.packed_bytes(run.len());
-        if body.len() > length || run.len() % self.form.word_bytes() > 0 {
+        if body.len() > length || !run.len().is_multiple_of(self.form.word_bytes()) {
             return Err(format!("{} bytes of a run cannot stand for {}", body.len(), run.len()));
         }
         let unpack = |stored: &[u8], into: &mut [u8]| match decompress_into(stored, into) {
@@ -267,9 +267,9 @@ fn fours(bytes: &[u8]) -> impl Iterator<Item = u32> {
 fn width_of(most: u64) -> usize {
     match most {
         0 => 0,
-        ..=0xff => 1,
-        ..=0xffff => 2,
-        ..=0xffff_ffff => 4,
+        1..=0xff => 1,
+        0x100..=0xffff => 2,
+        0x1_0000..=0xffff_ffff => 4,
         _ => 8,
     }
 }

@@ -22,8 +22,10 @@ fn whole() -> Whole {
     let job = disk.store().unwrap().job("orders").unwrap();
     let writer = job.claim(options(1)).unwrap();
     for epoch in 1..=5 {
-        let rows: Vec<String> = (0..9).map(|row| format!("row {}", row * epoch)).collect();
-        let sections = ["view/0", "view/1", "join"].map(|key| section(key, rows.iter().map(|row| (row.as_str(), 1))));
+        let rows: Vec<String> = (0..300).map(|row| format!("row {}", row * epoch)).collect();
+        // Of the last one so many that numbers are packed.
+        let sections = [("view/0", 9), ("view/1", 9), ("join", 300)];
+        let sections = sections.map(|(key, count)| section(key, rows[..count].iter().map(|row| (row.as_str(), 1))));
         let keep = if epoch == 2 { Keep::None } else { Keep::All };
         writer.commit(Checkpoint { keep, ..increment(epoch, sections.into()) }).unwrap();
         if epoch == 1 {

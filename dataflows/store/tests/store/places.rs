@@ -62,6 +62,28 @@ fn a_later_layout_is_not_touched() {
 }
 
 #[test]
+fn a_file_of_the_version_before_is_read_and_a_later_one_is_not() {
+    let directory = tempfile::tempdir().unwrap();
+    let job = Store::create(directory.path().to_str().unwrap()).unwrap().job("orders").unwrap();
+    let writer = job.claim(options(1)).unwrap();
+    // So few rows that nothing is packed: as it was written then.
+    let manifest = writer.commit(increment(1, vec![section("k", [("a", 1)])])).unwrap();
+    let file = directory.path().join("jobs/orders").join(&manifest.files[0].path);
+    let mut bytes = std::fs::read(&file).unwrap();
+    let version = bytes.len() - 16;
+    assert_eq!(bytes[version..version + 4], 2u32.to_le_bytes());
+    bytes[version] = 1;
+    std::fs::write(&file, &bytes).unwrap();
+    assert_eq!(newest(&job).unwrap().1["k"]["a"], 1);
+    bytes[version] = 3;
+    std::fs::write(&file, &bytes).unwrap();
+    assert!(matches!(newest(&job), Err(StoreError::Newer { found: 3, supported: 2, .. })));
+    bytes[version] = 0;
+    std::fs::write(&file, &bytes).unwrap();
+    assert!(matches!(newest(&job), Err(StoreError::Corrupt { .. })));
+}
+
+#[test]
 fn the_store_may_be_called_from_a_runtime_of_someone_else() {
     let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
     let epoch = runtime.block_on(async {
