@@ -1,7 +1,9 @@
 //! `highwater bench checkpoints`: what checkpoints cost, and how long a restore takes.
 //!
 //! **Cost.** Queries run at full speed over batches that are ready, without checkpoints and with them in turn. Batches are
-//! given lap after lap, as events that go on where those before ended, until a run lasts for several checkpoints.
+//! given lap after lap, as events that go on where those before ended, until a run lasts for several checkpoints. A run is
+//! compared with the one beside it, because a machine's speed changes from minute to minute, and every other pair is the other way
+//! round.
 //!
 //! **Restore** ([`RestoreBench`]). A job with much state is saved and created again.
 
@@ -71,8 +73,10 @@ pub struct CheckpointsResult {
     pub without_range: (f64, f64),
     /// The least and the most with.
     pub with_range: (f64, f64),
-    /// What checkpoints cost, in percent of the events per second without.
+    /// What checkpoints cost, in percent of the events per second without: the median of what they cost in each pair of runs.
     pub cost_percent: f64,
+    /// The least and the most that they cost in a pair.
+    pub cost_range: (f64, f64),
     /// Checkpoints per run that were durable before its end: the mean.
     pub checkpoints: f64,
     /// Rows that a checkpoint says have changed: the mean.
@@ -135,22 +139,25 @@ impl CheckpointsBench {
         let query = Query { name, text: &text, job: &job, batches: &batches, events, workers: self.workers };
         let laps = self.laps(&query)?;
         let (mut without, mut with, mut taken) = (Vec::new(), Vec::new(), Vec::new());
-        for _ in 0..self.repeats.max(1) {
-            without.push(query.run(laps, None)?);
+        for repeat in 0..self.repeats.max(1) {
+            if repeat % 2 == 0 {
+                without.push(query.run(laps, None)?);
+            }
             let directory = Scratch::create(self.location.as_deref())?;
             let run = query.run(laps, Some(directory.config(self.interval)))?;
+            drop(directory);
             taken.extend(run.taken.iter().cloned());
             with.push(run);
+            if repeat % 2 == 1 {
+                without.push(query.run(laps, None)?);
+            }
         }
         let runs = with.len() as f64;
-        let speeds = |runs: &[Run]| {
-            let mut speeds: Vec<f64> = runs.iter().map(|run| run.events as f64 / run.seconds).collect();
-            speeds.sort_unstable_by(f64::total_cmp);
-            speeds
-        };
-        let (without_all, with_all) = (speeds(&without), speeds(&with));
-        let middle = |speeds: &[f64]| speeds[speeds.len() / 2];
-        let ends = |speeds: &[f64]| (speeds[0], speeds[speeds.len() - 1]);
+        let costs = without.iter().zip(&with).map(|(without, with)| (1.0 - with.speed() / without.speed()) * 100.0);
+        let costs = sorted(costs);
+        let (without_all, with_all) = (sorted(without.iter().map(Run::speed)), sorted(with.iter().map(Run::speed)));
+        let middle = |sorted: &[f64]| sorted[sorted.len() / 2];
+        let ends = |sorted: &[f64]| (sorted[0], sorted[sorted.len() - 1]);
         let mean = |of: fn(&CheckpointInfo) -> f64| taken.iter().map(of).sum::<f64>() / taken.len().max(1) as f64;
         let ms = |info: &CheckpointInfo| info.took.as_secs_f64() * 1e3;
         let events = without[0].events;
@@ -163,7 +170,8 @@ impl CheckpointsBench {
             with: middle(&with_all),
             without_range: ends(&without_all),
             with_range: ends(&with_all),
-            cost_percent: (1.0 - middle(&with_all) / middle(&without_all)) * 100.0,
+            cost_percent: middle(&costs),
+            cost_range: ends(&costs),
             checkpoints: taken.len() as f64 / runs,
             changed_rows: mean(|info| info.rows as f64),
             changed_bytes: mean(|info| info.raw_bytes as f64),
@@ -243,7 +251,18 @@ fn growth(source: &str, column: &str) -> i64 {
 /// Time between two looks at a running job.
 const LOOK: Duration = Duration::from_millis(2);
 
+fn sorted(values: impl Iterator<Item = f64>) -> Vec<f64> {
+    let mut values: Vec<f64> = values.collect();
+    values.sort_unstable_by(f64::total_cmp);
+    values
+}
+
 impl Run {
+    /// Events per second.
+    fn speed(&self) -> f64 {
+        self.events as f64 / self.seconds
+    }
+
     fn look(&mut self, running: &RunningJob) {
         let Some(info) = running.checkpoints() else { return };
         if info.count > self.taken.last().map_or(0, |last| last.count) {

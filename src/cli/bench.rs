@@ -269,7 +269,7 @@ fn checkpoints_cost(args: &CheckpointsArgs, out: &mut impl Write) -> Result<(), 
     if !args.json {
         let _ = writeln!(
             out,
-            "{:<8}{:>14}{:>14}{:>8}{:>9}{:>7}{:>12}{:>12}{:>10}{:>10}{:>12}{:>10}",
+            "{:<8}{:>14}{:>14}{:>9}{:>9}{:>7}{:>12}{:>12}{:>10}{:>10}{:>14}{:>10}",
             "query",
             "events/s",
             "with",
@@ -293,7 +293,7 @@ fn checkpoints_cost(args: &CheckpointsArgs, out: &mut impl Write) -> Result<(), 
 fn print_checkpoints(out: &mut impl Write, result: &CheckpointsResult) -> std::io::Result<()> {
     writeln!(
         out,
-        "{:<8}{:>14.0}{:>14.0}{:>7.1}%{:>9.2}{:>7.1}{:>12.0}{:>12.3}{:>10.3}{:>10.2}{:>12.2}{:>10.2}",
+        "{:<8}{:>14.0}{:>14.0}{:>8.1}%{:>9.2}{:>7.1}{:>12.0}{:>12.3}{:>10.3}{:>10.2}{:>14.2}{:>10.2}",
         result.query,
         result.without,
         result.with,
@@ -309,10 +309,11 @@ fn print_checkpoints(out: &mut impl Write, result: &CheckpointsResult) -> std::i
     )?;
     writeln!(
         out,
-        "{:<8}{:>14}{:>14}  million events/s in the slowest and the fastest run",
+        "{:<8}{:>14}{:>14}{:>8}  million events/s of the slowest and the fastest run, least and most cost of a pair",
         "",
         span(result.without_range),
-        span(result.with_range)
+        span(result.with_range),
+        format!("{:.0}..{:.0}%", result.cost_range.0, result.cost_range.1),
     )?;
     if result.cost_percent > COST_MAX_PERCENT {
         writeln!(out, "{:<8}MORE than the {COST_MAX_PERCENT}% that checkpoints may cost", "")?;

@@ -146,7 +146,10 @@ fn section_of_piece(key: &str, piece: Piece, parts: &[&TableState], freed: Optio
         return None;
     }
     let schema = section_schema(deltas.first().map(|delta| delta.rows.schema_ref()));
-    let batches = deltas.into_iter().map(|delta| section_rows(&schema, delta)).collect();
+    // Each once is what most rows are.
+    let once = deltas.iter().filter(|delta| delta.diffs.is_none()).map(|delta| delta.len()).max().unwrap_or(0);
+    let once = Int64Array::from(vec![1; once]);
+    let batches = deltas.into_iter().map(|delta| section_rows(&schema, delta, &once)).collect();
     let meta = TableMeta {
         keys: match first.form {
             Form::Rows => None,
@@ -172,10 +175,11 @@ fn section_schema(rows: Option<&SchemaRef>) -> SchemaRef {
     Arc::new(Schema::new(named.chain([Field::new(DIFF, DataType::Int64, true)]).collect::<Vec<_>>()))
 }
 
-fn section_rows(schema: &SchemaRef, delta: &Delta) -> RecordBatch {
+/// `once`: multiplicities of 1, as many as are needed.
+fn section_rows(schema: &SchemaRef, delta: &Delta, once: &Int64Array) -> RecordBatch {
     let diffs: ArrayRef = match &delta.diffs {
         Some(diffs) => Arc::new(diffs.clone()),
-        None => Arc::new(Int64Array::from(vec![1; delta.len()])),
+        None => Arc::new(once.slice(0, delta.len())),
     };
     let columns = delta.rows.columns().iter().cloned().chain([diffs]).collect();
     RecordBatch::try_new(Arc::clone(schema), columns).expect("the changes of a table have one schema")
