@@ -19,6 +19,7 @@ use crate::checkpoint::Checkpoints;
 use crate::first::read_first;
 use crate::job::{EpochSink, JobHandle, JobShared, JobSpec, JobState};
 use crate::operator::sides::{errors_schema, late_schema, rejects_schema};
+use crate::parallel::Held;
 use crate::pump::{EpochGate, Pump, PumpFeed, Pumped};
 use crate::render::{render, sink_owner};
 use crate::stats::JobStats;
@@ -326,6 +327,8 @@ fn follow(
                 }
                 let dataflow = worker.next_dataflow_index();
                 let rendered = std::panic::catch_unwind(AssertUnwindSafe(|| {
+                    // Operators say what they have to be given back; then the largest begins.
+                    let _held = Held::new();
                     worker.dataflow_named(&shared.name, |scope| render(scope, shared, parts.sinks, &creation.feeds))
                 }));
                 let rendered = match rendered {

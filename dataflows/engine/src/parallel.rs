@@ -1,10 +1,12 @@
 //! Work on many items at once: fork and join.
 
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::mpsc::channel;
-use std::sync::{Arc, LazyLock, Mutex, PoisonError};
+mod apart;
 
-use highwater_turns::{Bell, JoinHandle, lock, spawn};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::mpsc::channel;
+use std::sync::{LazyLock, Mutex, PoisonError};
+
+pub(crate) use self::apart::{Apart, Held, apart};
 
 /// How many threads run at a time: asked once, for the system reads files to answer.
 pub(crate) fn cores() -> usize {
@@ -65,82 +67,6 @@ pub(crate) fn as_they_come<T: Send, R: Send, E>(
     Ok(done.into_inner().unwrap_or_else(PoisonError::into_inner))
 }
 
-/// Work that is done on a thread of its own.
-pub(crate) struct Apart<T> {
-    done: Arc<Mutex<Option<T>>>,
-    /// Nobody waits for it any more.
-    given_up: Arc<AtomicBool>,
-    thread: Option<JoinHandle>,
-}
-
-/// Does work on a thread of its own, in turn: as much at a time as there are cores. Here, if there can be no thread.
-pub(crate) fn apart<T: Send + 'static>(name: &str, work: impl FnOnce() -> T + Send + 'static) -> Apart<T> {
-    let (done, given_up) = (Arc::new(Mutex::new(None)), Arc::new(AtomicBool::new(false)));
-    // Of a thread that cannot be started the work is taken back.
-    let slot = Arc::new(Mutex::new(Some(work)));
-    let in_turn = {
-        let (done, slot, given_up) = (Arc::clone(&done), Arc::clone(&slot), Arc::clone(&given_up));
-        move || {
-            let _turn = Turn::wait();
-            if given_up.load(Ordering::Relaxed) {
-                return;
-            }
-            let work = lock(&slot).take().expect("it is taken back only if there is no thread");
-            let result = work();
-            *lock(&done) = Some(result);
-        }
-    };
-    let thread = spawn(name.to_owned(), in_turn).ok();
-    if thread.is_none()
-        && let Some(work) = lock(&slot).take()
-    {
-        *lock(&done) = Some(work());
-    }
-    Apart { done, given_up, thread }
-}
-
-impl<T> Apart<T> {
-    /// What came of it; a panic goes on here.
-    pub(crate) fn wait(mut self) -> T {
-        if let Some(thread) = self.thread.take() {
-            thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
-        }
-        lock(&self.done).take().expect("it is done")
-    }
-}
-
-impl<T> Drop for Apart<T> {
-    fn drop(&mut self) {
-        self.given_up.store(true, Ordering::Relaxed);
-    }
-}
-
-/// One of those that may work apart at a time.
-struct Turn;
-
-/// How many are taken, and a bell for when one is free again.
-static TURNS: LazyLock<(Mutex<usize>, Bell)> = LazyLock::new(Default::default);
-
-impl Turn {
-    fn wait() -> Self {
-        let (taken, free) = &*TURNS;
-        let mut guard = lock(taken);
-        while *guard >= cores() {
-            guard = free.wait(taken, guard, None);
-        }
-        *guard += 1;
-        Turn
-    }
-}
-
-impl Drop for Turn {
-    fn drop(&mut self) {
-        let (taken, free) = &*TURNS;
-        *lock(taken) -= 1;
-        free.ring();
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -152,27 +78,5 @@ mod tests {
         assert_eq!(done, (0..100).map(|item| item * 2).collect::<Vec<_>>());
         let failing = (0..100).map(|item| if item == 50 { Err("fifty") } else { Ok(item) });
         assert_eq!(as_they_come(failing, 2, |item: u32| item), Err("fifty"));
-    }
-
-    #[test]
-    fn work_apart_is_done_in_turn_and_its_panics_go_on_where_it_is_waited_for() {
-        static RUNNING: AtomicUsize = AtomicUsize::new(0);
-        let all: Vec<_> = (0..4 * cores())
-            .map(|number| {
-                apart("test", move || {
-                    let running = RUNNING.fetch_add(1, Ordering::SeqCst) + 1;
-                    std::thread::yield_now();
-                    RUNNING.fetch_sub(1, Ordering::SeqCst);
-                    assert!(number != 1, "one of them fails");
-                    (number, running)
-                })
-            })
-            .collect();
-        for (number, apart) in all.into_iter().enumerate() {
-            match std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| apart.wait())) {
-                Ok((of, running)) => assert!(of == number && number != 1 && running <= cores(), "{number} {running}"),
-                Err(_) => assert_eq!(number, 1),
-            }
-        }
     }
 }

@@ -13,7 +13,7 @@ use super::restore::{Part, PartSize};
 use super::saving::replaying;
 use crate::Delta;
 use crate::operator::epoch::{EpochLogic, Logic};
-use crate::parallel::{Apart, apart, cores};
+use crate::parallel::{Apart, Held, apart, cores};
 use crate::stats::OperatorStats;
 
 /// From so many rows on it is worth a thread.
@@ -29,11 +29,20 @@ pub(crate) struct Loading {
 }
 
 impl Loading {
+    fn is_much(&self) -> bool {
+        let rows: usize = self.parts.iter().flat_map(|part| &part.deltas).map(Delta::len).sum();
+        rows >= ROWS_APART
+    }
+
     /// Whether another thread would make it faster: otherwise it would take the time of a worker that loads too.
     fn is_better_apart(&self) -> bool {
-        let rows: usize = self.parts.iter().flat_map(|part| &part.deltas).map(Delta::len).sum();
         // A simulation's threads do not depend on the machine.
-        rows >= ROWS_APART && self.stats.checkpoints.workers < cores() && !is_simulated()
+        self.is_much() && self.stats.checkpoints.workers < cores() && !is_simulated()
+    }
+
+    /// About how much work it is.
+    fn bytes(&self) -> usize {
+        self.parts.iter().map(|part| part.size.bytes).sum()
     }
 
     /// Gives it back. From there on the logic remembers what changes.
@@ -73,16 +82,19 @@ impl Loaded {
     pub(crate) fn new(logic: Logic, loading: Option<Loading>, waits: bool) -> Self {
         match (logic, loading) {
             (Logic::Anywhere(mut logic), Some(loading)) if waits && loading.is_better_apart() => {
-                let name = format!("load {}", loading.stats.name);
+                let (name, bytes) = (format!("load {}", loading.stats.name), loading.bytes());
                 let work = move || {
                     loading.give(logic.as_mut());
                     logic
                 };
-                Loaded::Apart(Some(apart(&name, work)))
+                Loaded::Apart(Some(apart(&name, bytes, work)))
             }
             (logic, loading) => {
                 let mut logic = logic.here();
                 if let Some(loading) = loading {
+                    if loading.is_much() {
+                        Held::end();
+                    }
                     loading.give(logic.as_mut());
                 }
                 Loaded::Here(logic)
