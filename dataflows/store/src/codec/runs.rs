@@ -1,9 +1,9 @@
-//! A block as runs: numbers that are near each other in fewer bytes, the rest compressed.
+//! A block as runs: numbers that are near each other in fewer bytes, few texts each once, the rest compressed.
 //!
 //! Most of what a checkpoint holds are ids, times, multiplicities and offsets of texts. Told as differences from the least of
 //! them, or from the one before, each takes a byte or two. That is found in one pass, an order of magnitude faster than LZ4, and
-//! comes to less; LZ4 is left for texts. Nothing here knows of columns: each buffer of Arrow's messages is tried as words of
-//! several sizes, and what comes back is the same bytes, whatever they mean.
+//! comes to less; LZ4 is left for texts of which many are different. Nothing here knows of columns: each buffer of Arrow's messages is
+//! tried as words of several sizes, and what comes back is the same bytes, whatever they mean.
 //!
 //! ```text
 //! run = form: u8, width: u8, raw bytes: u32, stored bytes: u32, base: u64, body        (all little endian)
@@ -12,13 +12,18 @@
 //!       2  words of 16 bytes that are numbers of 8 with their sign, as form 1
 //!       3  words of 4 bytes less the word before
 //!       4  words of 4 bytes less the base
+//!       5  offsets and texts ([`texts`])
 //! body  LZ4 of that; as it is if the stored bytes are as many
 //! ```
+
+mod texts;
 
 use std::ops::Range;
 
 use arrow::ipc::root_as_message;
 use lz4_flex::block::{compress_into, decompress_into, get_maximum_output_size};
+
+use self::texts::Layout;
 
 /// Before each run.
 const HEADER_BYTES: usize = 18;
@@ -37,13 +42,15 @@ enum Form {
     Wide = 2,
     Steps = 3,
     Halves = 4,
+    Texts = 5,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Packing {
     form: Form,
-    /// Bytes that are left of a word: 0, 1, 2, 4 or 8.
+    /// Bytes that are left of a word, 0, 1, 2, 4 or 8, or of the number of a text.
     width: usize,
+    /// Of texts a [`Layout`].
     base: u64,
 }
 
@@ -51,11 +58,22 @@ struct Packing {
 /// by its numbers. `packed`: memory to use.
 pub(super) fn encode(stream: &[u8], packed: &mut Vec<u8>, payload: &mut Vec<u8>, used: usize) -> Option<usize> {
     let (mut end, mut rest) = (used, 0);
-    for buffer in buffers(stream) {
-        let Some(packing) = Packing::of(&stream[buffer.clone()]) else { continue };
+    let buffers = buffers(stream);
+    for (number, buffer) in buffers.iter().enumerate() {
+        if buffer.start < rest {
+            continue;
+        }
+        let texts = buffers.get(number + 1).and_then(|data| Some((texts::pack(stream, buffer, data, packed)?, data.end)));
+        let (packing, after) = match texts {
+            Some(texts) => texts,
+            None => match Packing::of(&stream[buffer.clone()]) {
+                Some(packing) => (packing, buffer.end),
+                None => continue,
+            },
+        };
         end = push_bytes(&stream[rest..buffer.start], payload, end);
-        end = packing.push(&stream[buffer.clone()], packed, payload, end);
-        rest = buffer.end;
+        end = packing.push(&stream[buffer.start..after], packed, payload, end);
+        rest = after;
     }
     (rest > 0).then(|| push_bytes(&stream[rest..], payload, end))
 }
@@ -138,11 +156,12 @@ pub(super) fn reserve(payload: &mut Vec<u8>, bytes: usize) {
 
 impl Packing {
     fn new(form: u8, width: u8, base: u64) -> Option<Packing> {
-        let forms = [Form::Bytes, Form::Words, Form::Wide, Form::Steps, Form::Halves];
+        let forms = [Form::Bytes, Form::Words, Form::Wide, Form::Steps, Form::Halves, Form::Texts];
         let form = *forms.get(usize::from(form))?;
         let width = usize::from(width);
         let known = match form {
             Form::Bytes => width == 0,
+            Form::Texts => width < 2 && Layout::new(width, base).is_some(),
             _ => matches!(width, 0 | 1 | 2 | 4 | 8) && width < form.word_bytes(),
         };
         known.then_some(Packing { form, width, base })
@@ -157,22 +176,32 @@ impl Packing {
     fn packed_bytes(self, raw: usize) -> usize {
         match self.form {
             Form::Bytes => raw,
+            Form::Texts => self.layout().packed_bytes(),
             form => raw / form.word_bytes() * self.width,
         }
     }
 
-    /// Appends a buffer that it is of.
+    fn layout(self) -> Layout {
+        Layout::new(self.width, self.base).expect("a packing of texts has one")
+    }
+
+    /// Appends what it is of; `packed` has texts that are packed already.
     fn push(self, bytes: &[u8], packed: &mut Vec<u8>, payload: &mut Vec<u8>, used: usize) -> usize {
         let length = self.packed_bytes(bytes.len());
         // What is a quarter of its length, or less, LZ4 would hardly make shorter.
         if length <= bytes.len() / 4 {
             let body = used + HEADER_BYTES;
             reserve(payload, body + length);
-            self.pack(bytes, &mut payload[body..body + length]);
+            match self.form {
+                Form::Texts => payload[body..body + length].copy_from_slice(&packed[..length]),
+                _ => self.pack(bytes, &mut payload[body..body + length]),
+            }
             return self.head(bytes.len(), length, payload, used);
         }
-        reserve(packed, length);
-        self.pack(bytes, &mut packed[..length]);
+        if self.form != Form::Texts {
+            reserve(packed, length);
+            self.pack(bytes, &mut packed[..length]);
+        }
         let stored = push_body(&packed[..length], payload, used + HEADER_BYTES);
         self.head(bytes.len(), stored, payload, used)
     }
@@ -191,7 +220,7 @@ impl Packing {
     fn pack(self, bytes: &[u8], packed: &mut [u8]) {
         let base = self.base;
         match self.form {
-            Form::Bytes => packed.copy_from_slice(bytes),
+            Form::Bytes | Form::Texts => unreachable!("bytes stay as they are, texts are packed when they are found"),
             Form::Words => narrow(eights(bytes).map(|word| word.wrapping_sub(base)), self.width, packed),
             Form::Wide => narrow(eights(bytes).step_by(2).map(|word| word.wrapping_sub(base)), self.width, packed),
             Form::Halves => narrow(fours(bytes).map(|word| u64::from(word.wrapping_sub(base as u32))), self.width, packed),
@@ -226,6 +255,7 @@ impl Packing {
         let base = self.base;
         match self.form {
             Form::Bytes => run.copy_from_slice(body),
+            Form::Texts => self.layout().read(body, run)?,
             Form::Words => widen(body, self.width, run, |word| word.wrapping_add(base).to_le_bytes()),
             Form::Wide => widen(body, self.width, run, |word| {
                 let number = word.wrapping_add(base) as i64;
@@ -247,7 +277,7 @@ impl Packing {
 impl Form {
     fn word_bytes(self) -> usize {
         match self {
-            Form::Bytes => 1,
+            Form::Bytes | Form::Texts => 1,
             Form::Words => 8,
             Form::Wide => 16,
             Form::Steps | Form::Halves => 4,

@@ -151,7 +151,9 @@ fn any_bytes_may_be_given() {
         |form, width, raw: u8, body: &[u8]| [&[form, width, raw, 0, 0, 0, body.len() as u8, 0, 0, 0], &[0; 8][..], body].concat();
     for (runs, what) in [
         (vec![1; 17], "ends within the header of a run"),
-        (run(5, 0, 8, &[]), "no form that is known"),
+        (run(6, 0, 8, &[]), "no form that is known"),
+        (run(5, 1, 8, &[]), "no form that is known"),
+        (run(5, 0, 8, &[0; 2]), "lengths that cannot be"),
         (run(1, 8, 8, &[]), "no form that is known"),
         (run(1, 3, 8, &[]), "no form that is known"),
         (run(0, 1, 8, &[]), "no form that is known"),
@@ -167,4 +169,81 @@ fn any_bytes_may_be_given() {
         assert!(error.contains(what), "{error}");
     }
     decode(&run(1, 1, 8, &[1]), &mut [0; 8]).unwrap();
+}
+
+/// Offsets, zeros and bytes of texts, as a message has them.
+fn column(texts: &[Vec<u8>], gap: usize) -> (Vec<u8>, Range<usize>, Range<usize>) {
+    let mut end = 0;
+    let ends = texts.iter().map(|text| {
+        end += text.len() as i32;
+        end
+    });
+    let mut bytes = four(std::iter::once(0).chain(ends));
+    let offsets = 0..bytes.len();
+    bytes.resize(bytes.len() + gap, 0);
+    let data = bytes.len()..bytes.len() + end as usize;
+    bytes.extend(texts.concat());
+    (bytes, offsets, data)
+}
+
+#[test]
+fn few_texts_are_told_once() {
+    let mut random = SmallRng::seed_from_u64(9);
+    let mut packed = Vec::new();
+    for number in 0..200 {
+        let longest = [1, 8, 9, 20, 300][number % 5];
+        let different = [1, 2, 30, 256, 257][number / 5 % 5];
+        // Texts that begin and end alike, too.
+        let mut text = |at: usize| -> Vec<u8> {
+            let length = if longest == 1 { at % 2 } else { random.gen_range(0..=longest) };
+            let middle = (0..length).map(|_| b'a' + random.gen_range(0..2));
+            [b"first 8 ".repeat(at % 2), at.to_le_bytes()[..at.div_ceil(256)].to_vec(), middle.collect()].concat()
+        };
+        let texts: Vec<Vec<u8>> = (0..different).map(&mut text).collect();
+        let rows: Vec<Vec<u8>> = (0..4 * different.max(300)).map(|row| texts[row * 7 % different].clone()).collect();
+        let distinct = std::collections::HashSet::<&Vec<u8>>::from_iter(&rows).len();
+        let (bytes, offsets, data) = column(&rows, random.gen_range(0..64));
+        let packing = texts::pack(&bytes, &offsets, &data, &mut packed);
+        assert!(packing.is_some() || distinct > 256 || bytes.len() < 8 * rows.len(), "{distinct} texts of {longest}");
+        let Some(packing) = packing else { continue };
+        assert_eq!((packing.form, packing.width), (Form::Texts, usize::from(distinct > 1)));
+        let mut payload = Vec::new();
+        let end = packing.push(&bytes, &mut packed, &mut payload, 0);
+        let mut block = vec![9; bytes.len()];
+        decode(&payload[..end], &mut block).unwrap();
+        assert!(block == bytes, "{distinct} texts of {longest}");
+        for _ in 0..20 {
+            let mut changed = payload[..end].to_vec();
+            let at = random.gen_range(0..changed.len().min(40 + 2 * distinct));
+            changed[at] = random.r#gen();
+            let _ = decode(&changed, &mut block);
+        }
+    }
+}
+
+#[test]
+fn what_is_no_column_of_few_texts_is_none() {
+    let texts = |of: &dyn Fn(usize) -> String| -> Vec<Vec<u8>> { (0..ROWS).map(|row| of(row).into_bytes()).collect() };
+    let pack = |(bytes, offsets, data): (Vec<u8>, Range<usize>, Range<usize>)| {
+        texts::pack(&bytes, &offsets, &data, &mut Vec::new()).is_some()
+    };
+    let few = texts(&|row| format!("text {}", row % 9));
+    assert!(pack(column(&few, 3)));
+    assert!(!pack(column(&texts(&|row| format!("text {row}")), 0)), "all are different");
+    assert!(!pack(column(&texts(&|row| format!("text {}", row / 3)), 0)), "a third is");
+    assert!(!pack(column(&texts(&|_| "long ".repeat(20_000)), 0)), "too long");
+    assert!(!pack(column(&few, 64)), "too far from each other");
+    let (bytes, offsets, data) = column(&few, 3);
+    for (at, value, what) in
+        [(0, 1, "a beginning"), (3, 1, "a beginning"), (offsets.end - 4, 9, "an end"), (offsets.end, 1, "zeros")]
+    {
+        let mut changed = bytes.clone();
+        changed[at] = value;
+        assert!(!pack((changed, offsets.clone(), data.clone())), "{what}");
+    }
+    let mut backwards = bytes.clone();
+    backwards[400..404].copy_from_slice(&[1, 0, 0, 0]);
+    assert!(!pack((backwards, offsets.clone(), data.clone())));
+    assert!(!pack((bytes.clone(), offsets.start..offsets.end - 1, data.clone())));
+    assert!(!pack((bytes, data.clone(), offsets)), "the wrong way round");
 }
