@@ -154,11 +154,8 @@ fn decode_blocks(payload: &[u8], expected: &Expected) -> Result<(SchemaRef, Vec<
     let (mut rows, mut raw_bytes) = (0u64, 0u64);
     let mut rest = payload;
     while !rest.is_empty() {
-        let mut block = next_block(&mut rest)?;
+        let mut block = next_block(&mut rest, expected.raw_bytes - raw_bytes)?;
         raw_bytes += block.len() as u64;
-        if raw_bytes > expected.raw_bytes {
-            return Err(format!("it holds more than the {} bytes that its index says", expected.raw_bytes));
-        }
         while !block.is_empty() {
             if let Some(batch) = decoder.decode(&mut block).map_err(|error| error.to_string())? {
                 rows += batch.num_rows() as u64;
@@ -179,7 +176,8 @@ fn decode_blocks(payload: &[u8], expected: &Expected) -> Result<(SchemaRef, Vec<
     Ok((schema, batches))
 }
 
-fn next_block(rest: &mut &[u8]) -> Result<Buffer, String> {
+/// Takes a block, which may come to so many bytes.
+fn next_block(rest: &mut &[u8], left: u64) -> Result<Buffer, String> {
     let (header, body) = rest.split_at_checked(HEADER_BYTES).ok_or("it ends within the header of a block")?;
     let length = |at: usize| u32::from_le_bytes(header[at..at + 4].try_into().expect("four bytes"));
     let is_runs = length(0) & RUNS != 0;
@@ -189,6 +187,9 @@ fn next_block(rest: &mut &[u8]) -> Result<Buffer, String> {
     let most = if is_runs { BLOCK_BYTES_MAX } else { stored.saturating_mul(LZ4_RATIO_MAX).saturating_add(LZ4_RATIO_MAX) };
     if raw > BLOCK_BYTES_MAX || stored > raw || raw > most {
         return Err(format!("a block says that {stored} bytes stand for {raw}, which cannot be"));
+    }
+    if raw as u64 > left {
+        return Err("it holds more bytes than its index says".into());
     }
     if is_runs {
         let mut block = vec![0; raw];
@@ -250,7 +251,7 @@ mod tests {
     fn stream(payload: &[u8]) -> Vec<u8> {
         let (mut rest, mut stream) = (payload, Vec::new());
         while !rest.is_empty() {
-            stream.extend_from_slice(&next_block(&mut rest).unwrap());
+            stream.extend_from_slice(&next_block(&mut rest, u64::MAX).unwrap());
         }
         stream
     }
@@ -296,6 +297,15 @@ mod tests {
                 refused += u32::from(decode(&payload(changed), &expected).is_err());
             }
             assert!(refused > 1_000, "{refused}");
+        }
+    }
+
+    #[test]
+    fn no_more_is_allocated_than_the_index_says() {
+        for section in [section(), long_section()] {
+            let (bytes, expected) = encoded(&mut Encoder::default(), &section, u64::MAX).pop().unwrap();
+            let less = Expected { raw_bytes: expected.raw_bytes - 1, ..expected };
+            assert_eq!(decode(&bytes, &less).unwrap_err(), "it holds more bytes than its index says");
         }
     }
 

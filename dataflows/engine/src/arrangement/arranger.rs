@@ -27,6 +27,7 @@ use crate::arrangement::RowChunk;
 use crate::checkpoint::{KeptFrom, Saving, Spread};
 use crate::delta::Parcel;
 use crate::operator::exchange;
+use crate::parallel::Held;
 use crate::stats::OperatorStats;
 use crate::{Delta, Time};
 
@@ -144,6 +145,8 @@ impl Arranger {
     fn restore(&mut self) {
         let Some(epoch) = self.stats.checkpoints.restore.as_ref().map(|restore| restore.epoch) else { return };
         let had = std::mem::take(&mut self.had);
+        // What others are given back need not wait for it.
+        Held::end();
         let sealed = self.sealer.seal(epoch, had);
         if !sealed.chunks.is_empty() {
             (self.watch)(epoch, &sealed);

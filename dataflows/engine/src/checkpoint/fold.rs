@@ -324,7 +324,8 @@ impl Hashes {
     /// The word and three of its bits.
     fn place(&self, hash: u64) -> (usize, u64) {
         let bits = 1 << (hash & 63) | 1 << (hash >> 6 & 63) | 1 << (hash >> 12 & 63);
-        ((hash >> 18) as usize & (self.0.len() - 1), bits)
+        // Some bits in the middle are the same in all rows of a worker.
+        (((hash >> 18) ^ (hash >> 40)) as usize & (self.0.len() - 1), bits)
     }
 
     fn has(&self, hash: u64) -> bool {

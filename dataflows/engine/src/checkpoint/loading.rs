@@ -12,6 +12,7 @@ use super::Keeps;
 use super::restore::{Part, PartSize};
 use super::saving::replaying;
 use crate::Delta;
+use crate::keys::array_bytes;
 use crate::operator::epoch::{EpochLogic, Logic};
 use crate::parallel::{Apart, Held, apart, cores};
 use crate::stats::OperatorStats;
@@ -42,7 +43,8 @@ impl Loading {
 
     /// About how much work it is.
     fn bytes(&self) -> usize {
-        self.parts.iter().map(|part| part.size.bytes).sum()
+        let deltas = self.parts.iter().flat_map(|part| &part.deltas);
+        deltas.flat_map(|delta| delta.rows.columns()).map(array_bytes).sum()
     }
 
     /// Gives it back. From there on the logic remembers what changes.

@@ -59,7 +59,7 @@ pub(crate) struct Part {
 #[derive(Debug, Default)]
 pub(crate) struct PartSize {
     /// As columns, in bytes.
-    pub(super) bytes: usize,
+    bytes: usize,
     changes: usize,
     /// How many rows there are after all changes, if they tell.
     rows: Option<usize>,

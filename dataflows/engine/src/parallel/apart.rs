@@ -8,7 +8,7 @@ use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, LazyLock, Mutex};
 
-use highwater_turns::{Bell, JoinHandle, lock, spawn};
+use highwater_turns::{Bell, JoinHandle, is_simulated, lock, spawn};
 
 use super::cores;
 
@@ -137,7 +137,8 @@ pub(crate) struct Held;
 
 impl Held {
     pub(crate) fn new() -> Self {
-        if !HOLDS.replace(true) {
+        // In a simulation nothing is apart, and simulations that run side by side have nothing in common.
+        if !is_simulated() && !HOLDS.replace(true) {
             change(|turns| turns.held += 1);
         }
         Held

@@ -235,7 +235,7 @@ impl Packing {
     /// The other way round: fills `run`. `packed`: memory to use.
     fn read(self, body: &[u8], packed: &mut Vec<u8>, run: &mut [u8]) -> Result<(), String> {
         let length = self.packed_bytes(run.len());
-        if body.len() > length || !run.len().is_multiple_of(self.form.word_bytes()) {
+        if length > run.len() || body.len() > length || !run.len().is_multiple_of(self.form.word_bytes()) {
             return Err(format!("{} bytes of a run cannot stand for {}", body.len(), run.len()));
         }
         let unpack = |stored: &[u8], into: &mut [u8]| match decompress_into(stored, into) {

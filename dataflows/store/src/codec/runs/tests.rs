@@ -154,6 +154,10 @@ fn any_bytes_may_be_given() {
         (run(6, 0, 8, &[]), "no form that is known"),
         (run(5, 1, 8, &[]), "no form that is known"),
         (run(5, 0, 8, &[0; 2]), "lengths that cannot be"),
+        (
+            [&[5, 1, 8, 0, 0, 0, 1, 0, 0, 0], &[0xff, 0xff, 0xff, 1, 0, 0, 0, 0][..], &[1]].concat(),
+            "1 bytes of a run cannot stand for 8",
+        ),
         (run(1, 8, 8, &[]), "no form that is known"),
         (run(1, 3, 8, &[]), "no form that is known"),
         (run(0, 1, 8, &[]), "no form that is known"),
