@@ -145,8 +145,7 @@ impl Arranger {
     fn restore(&mut self) {
         let Some(epoch) = self.stats.checkpoints.restore.as_ref().map(|restore| restore.epoch) else { return };
         let had = std::mem::take(&mut self.had);
-        // What others are given back need not wait for it.
-        Held::end();
+        Held::end_before(had.iter().map(Delta::len).sum());
         let sealed = self.sealer.seal(epoch, had);
         if !sealed.chunks.is_empty() {
             (self.watch)(epoch, &sealed);

@@ -216,11 +216,16 @@ fn contested(deltas: &[Delta], hashes: &[Vec<u64>], once: bool, removals: bool) 
     let (mut contested, mut seen) = (Hashes::of(count), Hashes::of(if once { rows } else { 0 }));
     for (delta, hashes) in deltas.iter().zip(hashes) {
         if let Some(diffs) = delta.diff_values() {
-            let told = hashes.iter().zip(diffs).filter(|(_, diff)| says(**diff));
-            told.for_each(|(hash, _)| contested.insert(*hash));
+            for (hash, _) in hashes.iter().zip(diffs).filter(|(_, diff)| says(**diff)) {
+                contested.insert(*hash);
+            }
         }
         if once {
-            hashes.iter().filter(|hash| !seen.put(**hash)).for_each(|hash| contested.insert(*hash));
+            for hash in hashes {
+                if !seen.insert(*hash) {
+                    contested.insert(*hash);
+                }
+            }
         }
     }
     contested
@@ -333,18 +338,12 @@ impl Hashes {
         self.0[word] & bits == bits
     }
 
-    fn insert(&mut self, hash: u64) {
+    /// Whether it was not there.
+    fn insert(&mut self, hash: u64) -> bool {
         let (word, bits) = self.place(hash);
+        let is_new = self.0[word] & bits != bits;
         self.0[word] |= bits;
-    }
-
-    /// Inserts it; whether it was not there.
-    fn put(&mut self, hash: u64) -> bool {
-        let (word, bits) = self.place(hash);
-        self.0[word] & bits != bits && {
-            self.0[word] |= bits;
-            true
-        }
+        is_new
     }
 }
 

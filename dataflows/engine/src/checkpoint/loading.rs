@@ -14,11 +14,8 @@ use super::saving::replaying;
 use crate::Delta;
 use crate::keys::array_bytes;
 use crate::operator::epoch::{EpochLogic, Logic};
-use crate::parallel::{Apart, Held, apart, cores};
+use crate::parallel::{Apart, Held, ROWS_APART, apart, cores};
 use crate::stats::OperatorStats;
-
-/// From so many rows on it is worth a thread.
-const ROWS_APART: usize = 1 << 16;
 
 /// What an operator is given before its first epoch.
 pub(crate) struct Loading {
@@ -30,15 +27,14 @@ pub(crate) struct Loading {
 }
 
 impl Loading {
-    fn is_much(&self) -> bool {
-        let rows: usize = self.parts.iter().flat_map(|part| &part.deltas).map(Delta::len).sum();
-        rows >= ROWS_APART
+    fn rows(&self) -> usize {
+        self.parts.iter().flat_map(|part| &part.deltas).map(Delta::len).sum()
     }
 
     /// Whether another thread would make it faster: otherwise it would take the time of a worker that loads too.
     fn is_better_apart(&self) -> bool {
         // A simulation's threads do not depend on the machine.
-        self.is_much() && self.stats.checkpoints.workers < cores() && !is_simulated()
+        self.rows() >= ROWS_APART && self.stats.checkpoints.workers < cores() && !is_simulated()
     }
 
     /// About how much work it is.
@@ -94,9 +90,7 @@ impl Loaded {
             (logic, loading) => {
                 let mut logic = logic.here();
                 if let Some(loading) = loading {
-                    if loading.is_much() {
-                        Held::end();
-                    }
+                    Held::end_before(loading.rows());
                     loading.give(logic.as_mut());
                 }
                 Loaded::Here(logic)

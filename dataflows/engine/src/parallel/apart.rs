@@ -12,6 +12,9 @@ use highwater_turns::{Bell, JoinHandle, is_simulated, lock, spawn};
 
 use super::cores;
 
+/// From so many rows on work is worth a thread.
+pub(crate) const ROWS_APART: usize = 1 << 16;
+
 /// Work that is done on a thread of its own.
 pub(crate) struct Apart<T> {
     done: Arc<Mutex<Option<T>>>,
@@ -132,7 +135,7 @@ thread_local! {
 }
 
 /// While there is one nothing begins apart, so that all is known of which the largest is to be first. It ends when the thread that
-/// made it has much to do itself ([`Held::end`]), or when it is dropped.
+/// made it has much to do itself ([`Held::end_before`]), or when it is dropped.
 pub(crate) struct Held;
 
 impl Held {
@@ -144,8 +147,14 @@ impl Held {
         Held
     }
 
-    /// Ends what this thread holds, if it does.
-    pub(crate) fn end() {
+    /// This thread is to be busy with so many rows: if they are many, the others need not wait for it.
+    pub(crate) fn end_before(rows: usize) {
+        if rows >= ROWS_APART {
+            Held::end();
+        }
+    }
+
+    fn end() {
         if HOLDS.replace(false) {
             change(|turns| turns.held -= 1);
         }
@@ -218,6 +227,18 @@ mod tests {
         end.store(true, Ordering::Relaxed);
         busy.into_iter().for_each(Apart::wait);
         assert_eq!(*lock(&begun), [9, 6, 5, 4, 3, 2, 1, 1]);
+    }
+
+    #[test]
+    fn who_has_much_to_do_holds_nothing() {
+        let _alone = lock(&ALONE);
+        let held = Held::new();
+        Held::end_before(ROWS_APART - 1);
+        assert!(HOLDS.get());
+        Held::end_before(ROWS_APART);
+        assert!(!HOLDS.get());
+        drop(held);
+        assert_eq!(lock(&TURNS.0).held, 0, "it is ended once");
     }
 
     #[test]

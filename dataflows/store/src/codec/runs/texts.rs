@@ -77,7 +77,7 @@ impl Layout {
 }
 
 /// A text as two words, which are all of it if it has at most sixteen bytes.
-#[derive(Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, PartialEq, Eq)]
 struct Ends(u64, u64);
 
 impl Ends {
