@@ -69,6 +69,8 @@ pub(crate) fn arrange<'scope>(
     let sealing = Sealing {
         name: format!("arrange {}", view.name()),
         route: view.key().to_vec(),
+        // Those without such a key are found by all columns.
+        is_unique: view.key().len() < view.schema().fields().len(),
         codec: Arc::clone(view.codec()),
         stats: Arc::clone(&stats),
     };

@@ -83,6 +83,8 @@ pub struct KeptOperator {
     pub complete: bool,
     /// Whether it can be given back all that became of its tables, and put that together itself: otherwise what is in them.
     pub takes_changes: bool,
+    /// Columns of its table 0 in all of which, at the end of every epoch, no two rows agreed, if that is known.
+    pub unique_key: Option<Vec<usize>>,
 }
 
 /// What the state of an operator follows from.
@@ -315,10 +317,16 @@ impl Checkpoints {
     }
 
     /// Something that keeps state is being built; gives what it is called.
-    fn register(&self, worker: usize, id: OperatorId, from: KeptFrom, form: &dyn std::fmt::Debug) -> (Slot, OperatorId) {
+    fn register(
+        &self,
+        worker: usize,
+        operator: OperatorId,
+        from: KeptFrom,
+        form: &dyn std::fmt::Debug,
+        unique_key: Option<Vec<usize>>,
+    ) -> (Slot, OperatorId) {
         let (form, complete) = (format!("{form:?}"), from == KeptFrom::Output);
-        let kept = KeptOperator { operator: id, form, from, complete, takes_changes: false };
-        self.register_kept(worker, kept)
+        self.register_kept(worker, KeptOperator { operator, form, from, complete, takes_changes: false, unique_key })
     }
 
     fn register_kept(&self, worker: usize, mut kept: KeptOperator) -> (Slot, OperatorId) {
@@ -384,7 +392,7 @@ impl Checkpoints {
     /// The watermarks of a worker, all of which know the same, will be given.
     pub(crate) fn register_clock(&self, worker: usize) -> Slot {
         let id = OperatorId { node: CLOCK, name: "clock".into() };
-        self.register(worker, id, KeptFrom::Rows, &"clock").0
+        self.register(worker, id, KeptFrom::Rows, &"clock", None).0
     }
 
     /// Takes what is known of time as of the epoch that is due, or, if it `ended`, for ever.

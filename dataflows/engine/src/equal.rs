@@ -2,6 +2,8 @@
 //!
 //! Equal is what is the same value for value: NULL is equal to NULL, -0.0 is not 0.0.
 
+use std::sync::atomic::{AtomicBool, Ordering};
+
 use arrow::array::{Array, ArrayRef, ArrowNativeTypeOp, AsArray, BooleanArray, DynComparator, make_comparator};
 use arrow::compute::kernels::cmp::not_distinct;
 use arrow::compute::{self, SortOptions};
@@ -34,16 +36,38 @@ pub(crate) enum Order {
 }
 
 /// Rows in parts: those that are equal are in the same one.
-pub(crate) struct Parts {
-    /// Per row its hash; part after part.
-    rows: Vec<(u64, Place)>,
+pub(crate) struct Parts<T> {
+    /// Part after part.
+    rows: Vec<Row<T>>,
     /// Where each part ends.
     ends: Vec<usize>,
 }
 
-impl Parts {
-    /// The rows with these hashes, by batch, that are `wanted`.
-    pub(crate) fn new(hashes: &[Vec<u64>], wanted: impl Fn(u64) -> bool, order: Order) -> Self {
+/// What is looked at of a row: what it carries need not be fetched from its batch, one miss of the cache each.
+#[derive(Clone, Copy)]
+struct Row<T> {
+    hash: u64,
+    place: Place,
+    carries: T,
+}
+
+/// What a row adds to those of its key: see [`Parts::newest`].
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Weight {
+    /// How often it is added, or taken back.
+    pub(crate) diff: Diff,
+    /// The hash of all of its columns, as often.
+    pub(crate) print: u64,
+}
+
+impl<T: Copy + Default + Send + Sync> Parts<T> {
+    /// The rows with these hashes, by batch, that are `wanted`; each carries what `carries` gives for its batch and row.
+    pub(crate) fn new(
+        hashes: &[Vec<u64>],
+        wanted: impl Fn(u64) -> bool,
+        order: Order,
+        carries: impl Fn(usize, usize) -> T,
+    ) -> Self {
         let count: usize = hashes.iter().flatten().filter(|hash| wanted(**hash)).count();
         let bits = count.div_ceil(PART_ROWS).next_power_of_two().trailing_zeros();
         let part = |hash: u64| hash.checked_shr(64 - bits).unwrap_or(0) as usize;
@@ -54,12 +78,12 @@ impl Parts {
             // Where the part begins: putting its rows there moves it to the end.
             before += std::mem::replace(end, before);
         }
-        let mut rows = vec![(0, Place { batch: 0, row: 0 }); count];
+        let mut rows = vec![Row { hash: 0, place: Place { batch: 0, row: 0 }, carries: T::default() }; count];
         let mut put = |batch: usize, row: usize| {
             let hash = hashes[batch][row];
             if wanted(hash) {
                 let end = &mut ends[part(hash)];
-                rows[*end] = (hash, Place { batch: batch as u32, row: row as u32 });
+                rows[*end] = Row { hash, place: Place { batch: batch as u32, row: row as u32 }, carries: carries(batch, row) };
                 *end += 1;
             }
         };
@@ -82,43 +106,17 @@ impl Parts {
     pub(crate) fn equal(&self, columns: &[&[ArrayRef]], threads: usize) -> Vec<(Place, Place)> {
         self.each_part(columns, threads, |rows, firsts, equal: &mut Vec<(Place, Place)>| {
             let others = rows.iter().zip(firsts).enumerate().filter(|(index, (_, first))| *index as u32 != **first);
-            equal.extend(others.map(|(_, ((_, place), first))| (*place, rows[*first as usize].1)));
-        })
-    }
-
-    /// The sums of what equal rows count, other than zero, with the first of these rows that was looked at; otherwise as
-    /// [`Parts::equal`].
-    pub(crate) fn sums(
-        &self,
-        columns: &[&[ArrayRef]],
-        counts: impl Fn(Place) -> Diff + Sync,
-        threads: usize,
-    ) -> Vec<(Place, Diff)> {
-        self.each_part(columns, threads, |rows, firsts, sums: &mut Vec<(Place, Diff)>| {
-            let start = sums.len();
-            // One for each row, until it is known which of them are of no use.
-            sums.extend(rows.iter().map(|(_, place)| (*place, 0)));
-            for ((_, place), first) in rows.iter().zip(firsts) {
-                sums[start + *first as usize].1 += counts(*place);
-            }
-            let mut end = start;
-            for index in start..sums.len() {
-                if sums[index].1 != 0 {
-                    sums.swap(end, index);
-                    end += 1;
-                }
-            }
-            sums.truncate(end);
+            equal.extend(others.map(|(_, (row, first))| (row.place, rows[*first as usize].place)));
         })
     }
 
     /// What `take` finds in the parts, given a part's rows and of each the index of the first that equals it.
-    fn each_part<T: Send + Sync + Clone>(
+    fn each_part<F: Send + Sync + Clone>(
         &self,
         columns: &[&[ArrayRef]],
         threads: usize,
-        take: impl Fn(&[(u64, Place)], &[u32], &mut Vec<T>) + Sync,
-    ) -> Vec<T> {
+        take: impl Fn(&[Row<T>], &[u32], &mut Vec<F>) + Sync,
+    ) -> Vec<F> {
         let starts = std::iter::once(0).chain(self.ends.iter().copied());
         let parts: Vec<_> = starts.zip(&self.ends).map(|(start, end)| &self.rows[start..*end]).collect();
         let several: Vec<_> = parts.chunks(PARTS_AT_ONCE).collect();
@@ -135,18 +133,76 @@ impl Parts {
     }
 }
 
+impl Parts<Diff> {
+    /// The sums of what equal rows carry, other than zero, with the first of these rows that was looked at; otherwise as
+    /// [`Parts::equal`].
+    pub(crate) fn sums(&self, columns: &[&[ArrayRef]], threads: usize) -> Vec<(Place, Diff)> {
+        self.each_part(columns, threads, |rows, firsts, sums: &mut Vec<(Place, Diff)>| {
+            let start = sums.len();
+            // One for each row, until it is known which of them are of no use.
+            sums.extend(rows.iter().map(|row| (row.place, 0)));
+            for (row, first) in rows.iter().zip(firsts) {
+                sums[start + *first as usize].1 += row.carries;
+            }
+            let mut end = start;
+            for index in start..sums.len() {
+                if sums[index].1 != 0 {
+                    sums.swap(end, index);
+                    end += 1;
+                }
+            }
+            sums.truncate(end);
+        })
+    }
+}
+
+impl Parts<Weight> {
+    /// The rows that are left of those of each key, of which there is never more than one, if rows are looked at newest first:
+    /// the last that was added, or none. `None` if that is not so: if what all rows of a key add up to, as numbers and as hashes,
+    /// is neither nothing nor that row.
+    ///
+    /// Cost:  only `keys`, by batch, are gathered and compared; otherwise as [`Parts::equal`].
+    pub(crate) fn newest(&self, keys: &[&[ArrayRef]], threads: usize) -> Option<Vec<Place>> {
+        let is_unique = AtomicBool::new(true);
+        let newest = self.each_part(keys, threads, |rows, firsts, newest: &mut Vec<Place>| {
+            if !is_unique.load(Ordering::Relaxed) {
+                return;
+            }
+            // By the index of a key's first row: what all of its rows come to, and the last that was added.
+            let mut sums: Vec<(Weight, Option<&Row<Weight>>)> = vec![Default::default(); rows.len()];
+            for (row, first) in rows.iter().zip(firsts) {
+                let (sum, added) = &mut sums[*first as usize];
+                sum.diff += row.carries.diff;
+                sum.print = sum.print.wrapping_add(row.carries.print);
+                if row.carries.diff == 1 && added.is_none() {
+                    *added = Some(row);
+                }
+            }
+            for (sum, added) in sums {
+                match (sum.diff, added) {
+                    (0, _) if sum.print == 0 => {}
+                    (1, Some(row)) if sum.print == row.carries.print => newest.push(row.place),
+                    _ => return is_unique.store(false, Ordering::Relaxed),
+                }
+            }
+        });
+        is_unique.into_inner().then_some(newest)
+    }
+}
+
 /// Of each row of a part the index of the first that equals it, perhaps its own, into `firsts`, which is overwritten.
-fn find_firsts(rows: &[(u64, Place)], columns: &[&[ArrayRef]], table: &mut HashTable<u32>, firsts: &mut Vec<u32>) {
+fn find_firsts<T>(rows: &[Row<T>], columns: &[&[ArrayRef]], table: &mut HashTable<u32>, firsts: &mut Vec<u32>) {
     firsts.clear();
     let mut comparators: Option<Vec<DynComparator>> = None;
-    for (index, (hash, _)) in rows.iter().enumerate() {
+    for (index, row) in rows.iter().enumerate() {
+        let hash = row.hash;
         let same = |other: &u32| {
             let other = *other as usize;
             let equal = |compare: &DynComparator| compare(index, other).is_eq();
-            rows[other].0 == *hash && comparators.get_or_insert_with(|| compare(columns, rows)).iter().all(equal)
+            rows[other].hash == hash && comparators.get_or_insert_with(|| compare(columns, rows)).iter().all(equal)
         };
         // All hashes of a part begin alike.
-        match table.entry(hash.rotate_left(32), same, |other| rows[*other as usize].0.rotate_left(32)) {
+        match table.entry(hash.rotate_left(32), same, |other| rows[*other as usize].hash.rotate_left(32)) {
             Entry::Occupied(first) => firsts.push(*first.get()),
             Entry::Vacant(entry) => {
                 entry.insert(index as u32);
@@ -158,8 +214,8 @@ fn find_firsts(rows: &[(u64, Place)], columns: &[&[ArrayRef]], table: &mut HashT
 }
 
 /// What compares the columns of these rows.
-fn compare(columns: &[&[ArrayRef]], rows: &[(u64, Place)]) -> Vec<DynComparator> {
-    let places: Vec<(usize, usize)> = rows.iter().map(|(_, place)| (place.batch as usize, place.row as usize)).collect();
+fn compare<T>(columns: &[&[ArrayRef]], rows: &[Row<T>]) -> Vec<DynComparator> {
+    let places: Vec<(usize, usize)> = rows.iter().map(|row| (row.place.batch as usize, row.place.row as usize)).collect();
     let count = columns.first().map_or(0, |columns| columns.len());
     let compare = |column: usize| {
         let arrays: Vec<&dyn Array> = columns.iter().map(|columns| columns[column].as_ref()).collect();
@@ -212,7 +268,7 @@ mod tests {
 
     fn equal(batches: &[Vec<ArrayRef>], hashes: &[Vec<u64>], order: Order) -> Vec<(Place, Place)> {
         let columns: Vec<&[ArrayRef]> = batches.iter().map(Vec::as_slice).collect();
-        Parts::new(hashes, |_| true, order).equal(&columns, 3)
+        Parts::new(hashes, |_| true, order, |_, _| ()).equal(&columns, 3)
     }
 
     fn hashes(batches: &[Vec<ArrayRef>]) -> Vec<Vec<u64>> {

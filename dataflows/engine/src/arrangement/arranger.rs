@@ -40,6 +40,8 @@ pub(super) struct Sealing {
     pub(super) name: String,
     /// Columns of the input whose hash says where a row goes: those that are the key of `codec`.
     pub(super) route: Vec<usize>,
+    /// No two rows agree in all of these columns, at the end of any epoch.
+    pub(super) is_unique: bool,
     /// Encodes the rows.
     pub(super) codec: Arc<RowCodec>,
     pub(super) stats: Arc<OperatorStats>,
@@ -125,8 +127,10 @@ struct Arranger {
 
 impl Arranger {
     fn new(writer: TraceWriter<Spine>, sealing: Sealing, watch: Watch) -> Self {
-        let (saving, had) =
-            Saving::of_relation(&sealing.stats, KeptFrom::Output, Spread::ByColumns(sealing.route.clone()), &sealing.route);
+        let Sealing { route, stats, .. } = &sealing;
+        let spread = Spread::ByColumns(route.clone());
+        let unique_key = sealing.is_unique.then(|| route.clone());
+        let (saving, had) = Saving::of_relation(stats, KeptFrom::Output, spread, route, unique_key);
         Arranger {
             saving,
             had,

@@ -96,15 +96,20 @@ impl Restore {
         let together = as_they_come(tables, TABLES_AT_ONCE, |(operator, changes)| {
             let newest = changes.last().expect("those without changes were left out");
             let (number, spread, form) = (newest.table, newest.spread.clone(), newest.form);
-            let as_changes = kept.iter().any(|kept| kept.takes_changes && kept.operator == operator);
-            let cut = if as_changes { changes_of } else { content };
+            let kept = kept.iter().find(|kept| kept.operator == operator);
+            let as_changes = kept.is_some_and(|kept| kept.takes_changes);
+            let unique_key = kept.and_then(|kept| kept.unique_key.as_deref()).filter(|_| number == 0);
             let part = |(worker, deltas): (usize, Vec<Delta>)| {
                 // Of what every worker has the first one's counts.
                 let counts = worker == 0 || spread != Spread::Everywhere;
                 let size = if counts { PartSize::of(&deltas, form, as_changes) } else { PartSize::default() };
                 Part { deltas, size }
             };
-            let parts = cut(&changes, &spread, workers).into_iter().enumerate().map(part).collect();
+            let parts = match as_changes {
+                true => changes_of(&changes, &spread, workers),
+                false => content(&changes, unique_key, &spread, workers),
+            };
+            let parts = parts.into_iter().enumerate().map(part).collect();
             (operator, number, Table { spread, parts })
         })?;
         let mut tables: HashMap<OperatorId, Tables> = HashMap::new();
@@ -190,6 +195,7 @@ mod tests {
             from: KeptFrom::Inputs,
             complete: false,
             takes_changes,
+            unique_key: None,
         };
         let restore = Restore::new(&[checkpoint], workers, &[kept]).unwrap();
         let rows = |worker| restore.take(&operator, worker, 1).iter().flat_map(|part| &part.deltas).map(Delta::len).sum();

@@ -85,7 +85,8 @@ impl Saving {
                 let from = logic.kept_from();
                 let complete = keeps == Keeps::Output || from == KeptFrom::Output;
                 let form = format!("{keeps:?} {spread:?}");
-                let kept = KeptOperator { operator: id, form, from, complete, takes_changes: logic.takes_changes() };
+                let kept =
+                    KeptOperator { operator: id, form, from, complete, takes_changes: logic.takes_changes(), unique_key: None };
                 let (slot, id) = checkpoints.register_kept(stats.worker, kept);
                 (Some(slot), id)
             }
@@ -112,19 +113,20 @@ impl Saving {
     }
 
     /// For a relation that is the sum of its changes, and what it had; `None` if nothing is saved. `columns`: by which its rows are
-    /// spread, or, of [`Spread::Anywhere`], that they have.
+    /// spread, or, of [`Spread::Anywhere`], that they have. `unique_key`: as in [`KeptOperator::unique_key`].
     pub(crate) fn of_relation(
         stats: &OperatorStats,
         from: KeptFrom,
         spread: Spread,
         columns: &[usize],
+        unique_key: Option<Vec<usize>>,
     ) -> (Option<Self>, Vec<Delta>) {
         let checkpoints = Arc::clone(&stats.checkpoints);
         if !checkpoints.are_used() {
             return (None, Vec::new());
         }
         let id = OperatorId { node: stats.node, name: stats.name.clone() };
-        let (slot, id) = checkpoints.register(stats.worker, id, from, &columns);
+        let (slot, id) = checkpoints.register(stats.worker, id, from, &columns, unique_key);
         let restore = checkpoints.restore.as_ref();
         let had = restore.map(|restore| restore.take_relation(&id, stats.worker)).unwrap_or_default();
         let last = restore.map_or(0, |restore| restore.epoch);

@@ -89,12 +89,16 @@ impl EpochLogic for Grouped {
         match self.keeps() {
             Keeps::Own => {
                 match self.groups.partial_types() {
-                    Some(_) => tables[0].iter().for_each(|delta| self.groups.load(delta)),
+                    Some(_) => {
+                        self.groups.reserve(tables[0].iter().map(Delta::len).sum());
+                        tables[0].iter().for_each(|delta| self.groups.load(delta));
+                    }
                     None => self.groups.load_rows(&tables[0]),
                 }
                 self.groups.load_lives(epoch, tables.get(1).map_or(&[], Vec::as_slice));
             }
             _ => {
+                self.groups.expect(&tables[0]);
                 let mut numbers = Vec::new();
                 tables[0].iter().for_each(|delta| self.groups.accumulate(delta, &mut numbers));
                 if !self.unit {

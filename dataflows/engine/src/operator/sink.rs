@@ -8,7 +8,7 @@ use arrow::datatypes::SchemaRef;
 
 use super::epoch::EpochLogic;
 use crate::checkpoint::Keeps;
-use crate::equal::{Order, Parts, Place};
+use crate::equal::{Order, Parts};
 use crate::{Delta, Diff, EpochSink, Time};
 
 /// Writes to an [`EpochSink`].
@@ -72,8 +72,8 @@ pub(crate) fn consolidate(deltas: Vec<Delta>, schema: &SchemaRef) -> Vec<Delta> 
     }
     let hashes: Vec<Vec<u64>> = deltas.iter().map(|delta| delta.hashes(schema.fields().len())).collect();
     let columns: Vec<&[ArrayRef]> = deltas.iter().map(|delta| delta.rows.columns()).collect();
-    let diff = |place: Place| deltas[place.batch as usize].diff(place.row as usize);
-    let mut sums = Parts::new(&hashes, |_| true, Order::OldestFirst).sums(&columns, diff, 1);
+    let diff = |batch: usize, row: usize| deltas[batch].diff(row);
+    let mut sums = Parts::new(&hashes, |_| true, Order::OldestFirst, diff).sums(&columns, 1);
     sums.sort_unstable_by_key(|(place, diff)| (*diff > 0, place.batch, place.row));
     let (places, diffs): (Vec<(usize, usize)>, Vec<Diff>) =
         sums.into_iter().map(|(place, diff)| ((place.batch as usize, place.row as usize), diff)).unzip();

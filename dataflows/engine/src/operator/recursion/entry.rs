@@ -23,7 +23,8 @@ use crate::{Delta, Time};
 pub(crate) fn saved<'scope>(input: DeltaStream<'scope>, columns: usize, stats: Arc<OperatorStats>) -> DeltaStream<'scope> {
     let all: Vec<usize> = (0..columns).collect();
     // Its rows stay where the operator before has them; the recursion moves them itself.
-    let (Some(mut saving), had) = Saving::of_relation(&stats, KeptFrom::Inputs, Spread::Anywhere, &all) else { return input };
+    let saving = Saving::of_relation(&stats, KeptFrom::Inputs, Spread::Anywhere, &all, None);
+    let (Some(mut saving), had) = saving else { return input };
     input.unary_frontier::<NoopBuilder<Parcel>, _, _, _>(Pipeline, "saved", move |capability, _| {
         let restore = stats.checkpoints.restore.as_ref();
         let mut had = restore.map(|restore| (capability.delayed(&restore.epoch), had));
