@@ -192,9 +192,7 @@ fn next_block(rest: &mut &[u8], left: u64) -> Result<Buffer, String> {
         return Err("it holds more bytes than its index says".into());
     }
     if is_runs {
-        let mut block = vec![0; raw];
-        runs::decode(body, &mut block)?;
-        return Ok(block.into());
+        return Ok(runs::decode(body, raw)?.into());
     }
     if raw == stored {
         return Ok(Buffer::from_slice_ref(body));

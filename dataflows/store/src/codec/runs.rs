@@ -78,9 +78,9 @@ pub(super) fn encode(stream: &[u8], packed: &mut Vec<u8>, payload: &mut Vec<u8>,
     (rest > 0).then(|| push_bytes(&stream[rest..], payload, end))
 }
 
-/// What runs come to, which must be as many bytes as `block` has. Any bytes are safe to give.
-pub(super) fn decode(mut runs: &[u8], mut block: &mut [u8]) -> Result<(), String> {
-    let mut packed = Vec::new();
+/// What runs come to, which must be so many bytes. Any bytes are safe to give.
+pub(super) fn decode(mut runs: &[u8], bytes: usize) -> Result<Vec<u8>, String> {
+    let (mut block, mut packed) = (Vec::with_capacity(bytes), Vec::new());
     while !runs.is_empty() {
         let (header, body) = runs.split_at_checked(HEADER_BYTES).ok_or("a block ends within the header of a run")?;
         let length = |at: usize| u32::from_le_bytes(header[at..at + 4].try_into().expect("four bytes")) as usize;
@@ -88,14 +88,20 @@ pub(super) fn decode(mut runs: &[u8], mut block: &mut [u8]) -> Result<(), String
         let base = u64::from_le_bytes(header[10..].try_into().expect("eight bytes"));
         let packing = Packing::new(header[0], header[1], base).ok_or("a run of a block has no form that is known")?;
         let (body, after) = body.split_at_checked(stored).ok_or("a block ends within a run")?;
-        if raw > block.len() {
+        let used = block.len();
+        if raw > bytes - used {
             return Err("its runs come to more than it says".into());
         }
-        let (run, left) = std::mem::take(&mut block).split_at_mut(raw);
-        packing.read(body, &mut packed, run)?;
-        (runs, block) = (after, left);
+        if packing.form == Form::Bytes && raw == stored {
+            block.extend_from_slice(body);
+        } else {
+            // A run at a time: what is cleared is still in the cache when it is written.
+            block.resize(used + raw, 0);
+            packing.read(body, &mut packed, &mut block[used..])?;
+        }
+        runs = after;
     }
-    if block.is_empty() { Ok(()) } else { Err("its runs come to less than it says".into()) }
+    if block.len() == bytes { Ok(block) } else { Err("its runs come to less than it says".into()) }
 }
 
 /// Where the buffers of a stream's record batches are that are worth looking at, in order; none from where on it is no stream.

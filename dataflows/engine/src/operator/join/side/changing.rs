@@ -17,9 +17,6 @@ use crate::{Delta, Diff};
 /// A key of which so many rows were looked at in vain gets an index.
 const CROWD: usize = 8;
 
-/// Of so many changes the heads of the chains are fetched together.
-const AT_ONCE: usize = 128;
-
 pub(super) struct Changing {
     heads: Vec<Head>,
     /// Per row its place in its key's chain.
@@ -152,9 +149,6 @@ impl Changing {
         let batch = self.rows.begin(columns.to_vec(), keys.len());
         let mut added = Vec::with_capacity(keys.len());
         for (position, (key, hash)) in keys.iter().zip(hashes).enumerate() {
-            if position % AT_ONCE == 0 {
-                self.approach(&keys[position..keys.len().min(position + AT_ONCE)]);
-            }
             let diff = delta.diff(position);
             if diff == 0 {
                 added.push(NOBODY);
@@ -172,11 +166,6 @@ impl Changing {
             seen(position, row, found.is_none(), before);
         }
         self.rows.end(batch, added);
-    }
-
-    /// Has the cache get the heads of these chains, which do not wait for each other.
-    fn approach(&self, keys: &[u32]) {
-        std::hint::black_box(keys.iter().fold(0, |read, key| read ^ self.heads[*key as usize].first));
     }
 
     /// The row of a key that has the values at a position of these columns.
