@@ -32,17 +32,19 @@ pub(super) fn routes(context: &Arc<Context>) -> BoxedFilter<(Response,)> {
     healthy.or(ready).unify().or(metrics).unify().or(errors).unify().boxed()
 }
 
-/// Ready is who takes jobs and answers reads, and has brought back what it had; a failed job is reported, but it is no reason to
-/// send clients elsewhere.
+/// Ready is who takes jobs and answers reads, and has brought back what it had; a job that has failed or is being changed is reported,
+/// but it is no reason to send clients elsewhere.
 fn ready(context: &Context) -> Response {
-    let returning = context.highwater.runtime().returning();
-    let jobs = context.highwater.runtime().jobs();
+    let runtime = context.highwater.runtime();
+    let (returning, changing) = (runtime.returning(), runtime.changing());
+    let jobs = runtime.jobs();
     let failed: Vec<&str> = jobs.iter().filter(|job| matches!(job.state(), JobState::Failed(_))).map(|job| job.name()).collect();
-    let restoring: Vec<String> = context.highwater.runtime().restoring().into_iter().map(|restore| restore.job).collect();
+    let restoring: Vec<String> = runtime.restoring().into_iter().map(|restore| restore.job).collect();
     let ready = returning.is_empty();
-    let mut response = json_response(
-        &json!({ "ready": ready, "jobs": jobs.len(), "failed": failed, "restoring": restoring, "returning": returning }),
-    );
+    let mut response = json_response(&json!({
+        "ready": ready, "jobs": jobs.len(), "failed": failed,
+        "restoring": restoring, "returning": returning, "changing": changing,
+    }));
     if !ready {
         *response.status_mut() = StatusCode::SERVICE_UNAVAILABLE;
     }

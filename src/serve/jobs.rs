@@ -50,7 +50,7 @@ pub(super) fn routes(context: &Arc<Context>) -> BoxedFilter<(Response,)> {
 fn list(context: &Context) -> Result<Response, Problem> {
     let runtime = context.highwater.runtime();
     // Those that are being restored first: one of them may have become a job by the time these are listed.
-    let (returning, restoring) = (runtime.returning(), runtime.restoring());
+    let (returning, restoring) = (lookup::returning(context), runtime.restoring());
     let jobs = runtime.jobs();
     let restoring = restoring.iter().filter(|restore| !jobs.iter().any(|job| job.name() == restore.job));
     let restoring: Vec<Value> = restoring.map(status::restoring).collect();

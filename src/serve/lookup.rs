@@ -25,9 +25,11 @@ pub(crate) fn job(context: &Context, name: &str) -> Result<Arc<RunningJob>, Prob
     })
 }
 
-/// The jobs that are being brought back. Asked before others are looked for: one of them may be back then.
+/// The jobs that are being brought back, also as another version of themselves. Asked before others are looked for: one of them may be
+/// back then.
 pub(super) fn returning(context: &Context) -> Vec<String> {
-    context.highwater.runtime().returning()
+    let runtime = context.highwater.runtime();
+    [runtime.returning(), runtime.changing()].concat()
 }
 
 /// That something is not there yet.

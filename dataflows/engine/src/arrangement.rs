@@ -69,7 +69,7 @@ pub(crate) fn arrange<'scope>(
     let sealing = Sealing {
         name: format!("arrange {}", view.name()),
         route: view.key().to_vec(),
-        // Those without such a key are found by all columns.
+        // Views are found by a unique key of theirs, or, without one, by all columns.
         is_unique: view.key().len() < view.schema().fields().len(),
         codec: Arc::clone(view.codec()),
         stats: Arc::clone(&stats),

@@ -46,18 +46,26 @@ pub(crate) struct Parts<T> {
 /// What is looked at of a row: what it carries need not be fetched from its batch, one miss of the cache each.
 #[derive(Clone, Copy)]
 struct Row<T> {
-    hash: u64,
+    /// Its lower half: all hashes of a part begin alike.
+    hash: u32,
     place: Place,
     carries: T,
 }
 
-/// What a row adds to those of its key: see [`Parts::newest`].
+/// What a row adds to those of its key: how often it is there, and half the hash of all of its columns as often, for which -0.0 is 0.0.
+/// See [`Parts::newest`].
 #[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct Weight {
-    /// How often it is added, or taken back.
-    pub(crate) diff: Diff,
-    /// The hash of all of its columns, as often.
-    pub(crate) print: u64,
+    diff: i32,
+    print: u32,
+}
+
+impl Weight {
+    /// Of a row that is added so often, or taken back; `print`: of its hash, always the same half.
+    pub(crate) fn new(diff: Diff, print: u32) -> Self {
+        // None is so large where keys are unique.
+        Weight { diff: i32::try_from(diff).unwrap_or(i32::MAX), print: print.wrapping_mul(diff as u32) }
+    }
 }
 
 impl<T: Copy + Default + Send + Sync> Parts<T> {
@@ -83,7 +91,11 @@ impl<T: Copy + Default + Send + Sync> Parts<T> {
             let hash = hashes[batch][row];
             if wanted(hash) {
                 let end = &mut ends[part(hash)];
-                rows[*end] = Row { hash, place: Place { batch: batch as u32, row: row as u32 }, carries: carries(batch, row) };
+                rows[*end] = Row {
+                    hash: hash as u32,
+                    place: Place { batch: batch as u32, row: row as u32 },
+                    carries: carries(batch, row),
+                };
                 *end += 1;
             }
         };
@@ -165,14 +177,11 @@ impl Parts<Weight> {
     pub(crate) fn newest(&self, keys: &[&[ArrayRef]], threads: usize) -> Option<Vec<Place>> {
         let is_unique = AtomicBool::new(true);
         let newest = self.each_part(keys, threads, |rows, firsts, newest: &mut Vec<Place>| {
-            if !is_unique.load(Ordering::Relaxed) {
-                return;
-            }
             // By the index of a key's first row: what all of its rows come to, and the last that was added.
             let mut sums: Vec<(Weight, Option<&Row<Weight>>)> = vec![Default::default(); rows.len()];
             for (row, first) in rows.iter().zip(firsts) {
                 let (sum, added) = &mut sums[*first as usize];
-                sum.diff += row.carries.diff;
+                sum.diff = sum.diff.saturating_add(row.carries.diff);
                 sum.print = sum.print.wrapping_add(row.carries.print);
                 if row.carries.diff == 1 && added.is_none() {
                     *added = Some(row);
@@ -201,8 +210,8 @@ fn find_firsts<T>(rows: &[Row<T>], columns: &[&[ArrayRef]], table: &mut HashTabl
             let equal = |compare: &DynComparator| compare(index, other).is_eq();
             rows[other].hash == hash && comparators.get_or_insert_with(|| compare(columns, rows)).iter().all(equal)
         };
-        // All hashes of a part begin alike.
-        match table.entry(hash.rotate_left(32), same, |other| rows[*other as usize].hash.rotate_left(32)) {
+        let spread = |hash: u32| u64::from(hash) << 32 | u64::from(hash);
+        match table.entry(spread(hash), same, |other| spread(rows[*other as usize].hash)) {
             Entry::Occupied(first) => firsts.push(*first.get()),
             Entry::Vacant(entry) => {
                 entry.insert(index as u32);
@@ -306,6 +315,79 @@ mod tests {
                 equal(&batches, &hashes(&batches), order).into_iter().map(|(place, first)| (pair(place), pair(first))).collect();
             assert_eq!(told, expected);
         }
+    }
+
+    #[test]
+    fn of_a_key_the_newest_of_many_parts_is_found() {
+        const KEYS: usize = 20_011;
+        let key = |batch: usize, row: usize| (batch * 7_919 + row * 31) % KEYS;
+        let numbers = |batch| (0..9_000).map(move |row| (key(batch, row) % 5 > 0).then_some(key(batch, row) as i64));
+        let texts = |batch| (0..9_000).map(move |row| (key(batch, row) % 3 > 0).then(|| key(batch, row).to_string()));
+        // One key in five has no number, one in three no text: together they tell keys apart, but for those that have neither.
+        let columns = |batch| -> Vec<ArrayRef> {
+            let whole = Int64Array::from_iter_values(
+                (0..9_000).map(|row| if key(batch, row) % 15 == 0 { key(batch, row) as i64 } else { 0 }),
+            );
+            vec![
+                Arc::new(numbers(batch).collect::<Int64Array>()),
+                Arc::new(texts(batch).collect::<StringArray>()),
+                Arc::new(whole),
+            ]
+        };
+        let batches: Vec<_> = (0..20).map(columns).collect();
+        let hashes = hashes(&batches);
+        // Each row takes back the one before it of its key; one key in seven is gone in the end.
+        let print = |batch: usize, row: usize| (batch * 10_000 + row) as u32;
+        let mut places: HashMap<usize, Vec<(usize, usize)>> = HashMap::new();
+        (0..20).for_each(|batch| (0..9_000).for_each(|row| places.entry(key(batch, row)).or_default().push((batch, row))));
+        let mut weights = HashMap::new();
+        let mut expected = Vec::new();
+        for (key, of_key) in &places {
+            // Added, taken back, added, ...: with an even number of rows none is left.
+            let rows = if key % 7 == 0 { of_key.len() / 2 * 2 } else { (of_key.len() - 1) / 2 * 2 + 1 };
+            for (number, at) in of_key[..rows].iter().enumerate() {
+                let last = of_key[number / 2 * 2];
+                weights.insert(*at, Weight::new(1 - 2 * (number as i64 % 2), print(last.0, last.1)));
+            }
+            // The rows beyond that are added and taken back at once.
+            weights.extend(of_key[rows..].iter().map(|at| (*at, Weight::default())));
+            expected.extend((rows % 2 == 1).then(|| of_key[rows - 1]));
+        }
+        let columns: Vec<&[ArrayRef]> = batches.iter().map(Vec::as_slice).collect();
+        let newest = |weights: &HashMap<(usize, usize), Weight>, threads| {
+            let parts = Parts::new(&hashes, |_| true, Order::NewestFirst, |batch, row| weights[&(batch, row)]);
+            assert!(parts.ends.len() > PARTS_AT_ONCE);
+            let newest = parts.newest(&columns, threads)?;
+            let mut places: Vec<_> = newest.iter().map(|place| (place.batch as usize, place.row as usize)).collect();
+            places.sort_unstable();
+            Some(places)
+        };
+        expected.sort_unstable();
+        assert_eq!(newest(&weights, 1), Some(expected.clone()));
+        assert_eq!(newest(&weights, 3), Some(expected));
+        // A single row that is there twice, or less than not at all, in any part.
+        for diff in [2, -1, i64::MAX] {
+            let mut weights = weights.clone();
+            let (batch, row) = places[&(KEYS - 1)][0];
+            weights.insert((batch, row), Weight::new(diff, print(batch, row)));
+            assert_eq!(newest(&weights, 3), None, "{diff}");
+        }
+    }
+
+    #[test]
+    fn all_rows_are_of_the_key_of_no_columns() {
+        let newest = |weights: &[Weight]| {
+            let columns: &[ArrayRef] = &[];
+            let hashes = [vec![5; weights.len()]];
+            let parts = Parts::new(&hashes, |_| true, Order::NewestFirst, |_, row| weights[row]);
+            parts.newest(&[columns], 1).map(|newest| newest.iter().map(|place| place.row).collect::<Vec<_>>())
+        };
+        let (one, other) = (|diff| Weight::new(diff, 7), |diff| Weight::new(diff, 9));
+        assert_eq!(newest(&[one(1), one(-1), other(1)]), Some(vec![2]));
+        assert_eq!(newest(&[one(1), other(1), one(-1)]), Some(vec![1]));
+        assert_eq!(newest(&[one(1), one(-1)]), Some(vec![]));
+        assert_eq!(newest(&[one(1), other(1), other(-1)]), None, "the newest is not what is left");
+        assert_eq!(newest(&[one(1), other(-1)]), None);
     }
 
     #[test]

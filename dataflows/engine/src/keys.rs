@@ -86,11 +86,13 @@ impl Keys {
         }
     }
 
-    /// Makes room for the keys of these batches: the columns that are the key, and how many rows they have.
+    /// Makes room for the keys of these batches: the columns that are the key, and how many rows they have. Of few rows, or no columns,
+    /// there is nothing to be gained.
     ///
-    /// Cost: as that of interning a tenth of them. A large table that grows step by step is hashed anew as often.
+    /// Cost: of plain columns that of interning a tenth of them. A large table that grows step by step is hashed anew as often.
     pub(crate) fn expect(&mut self, batches: &[(Vec<ArrayRef>, usize)]) {
-        if batches.iter().map(|(_, rows)| rows).sum::<usize>() >= LARGE {
+        let rows: usize = batches.iter().map(|(_, rows)| rows).sum();
+        if rows >= LARGE && !matches!(self.table, Table::Unit) {
             self.reserve(distinct::distinct(batches).saturating_sub(self.live));
         }
     }

@@ -8,6 +8,8 @@ mod contests;
 mod expiry;
 mod hold;
 mod join;
+#[cfg(test)]
+mod keyed;
 mod ordered;
 #[cfg(test)]
 mod panics;

@@ -26,7 +26,7 @@ use crate::open::{OpenSource, Opening};
 use crate::outbox::Outbox;
 use crate::publishing::Publishing;
 use crate::pushed::Pushed;
-use crate::reserved::{Reservation, Reserved};
+use crate::reserved::{Purpose, Reservation, Reserved};
 use crate::restoring::{RestoreInfo, Restores};
 use crate::running::RunningJob;
 use crate::savepoints::RestoreFrom;
@@ -196,7 +196,8 @@ impl Runtime {
     /// Takes a name, so that no other job gets it. `returns`: a saved job of this name will be brought back, and is told of by
     /// [`Runtime::returning`] until then.
     pub fn reserve(&self, name: &str, returns: bool) -> Result<Reservation, CreateError> {
-        let reservation = self.reserved.take(name, returns).ok_or_else(|| CreateError::Busy(name.to_owned()))?;
+        let purpose = if returns { Purpose::Returns } else { Purpose::Begins };
+        let reservation = self.reserved.take(name, purpose).ok_or_else(|| CreateError::Busy(name.to_owned()))?;
         // Looked at then: a job that was being created is among them before its name is given back.
         match self.job(name) {
             Some(_) => Err(CreateError::Exists(name.to_owned())),
@@ -204,9 +205,9 @@ impl Runtime {
         }
     }
 
-    /// Takes a name under which a job may run, which is not there until this is given back.
+    /// Takes a name under which a job may run, which is not there for a while before this is given back.
     pub(crate) fn reserve_running(&self, name: &str) -> Result<Reservation, CreateError> {
-        let reservation = self.reserved.take(name, true).ok_or_else(|| CreateError::Busy(name.to_owned()))?;
+        let reservation = self.reserved.take(name, Purpose::Changes).ok_or_else(|| CreateError::Busy(name.to_owned()))?;
         if self.reserved.is_closed() {
             return Err(CreateError::Engine("the process is about to end".into()));
         }
@@ -496,7 +497,12 @@ impl Runtime {
 
     /// The names of saved jobs that will be brought back, or are just now.
     pub fn returning(&self) -> Vec<String> {
-        self.reserved.returning()
+        self.reserved.names(Purpose::Returns)
+    }
+
+    /// The names of jobs that are being [changed](Runtime::replace): for a while they are not among [`Runtime::jobs`].
+    pub fn changing(&self) -> Vec<String> {
+        self.reserved.names(Purpose::Changes)
     }
 
     /// The job of this name.
@@ -506,9 +512,10 @@ impl Runtime {
 
     /// Ends a job and frees its names; the others are not disturbed.
     ///
-    /// Waits until the job has ended: not to be called from one of its listeners, which run on a worker.
+    /// Waits until the job has been created or changed, if it is being, and until it has ended: not to be called from one of its
+    /// listeners, which run on a worker.
     pub fn drop_job(&self, name: &str) -> Result<(), NoSuchJob> {
-        let _dropping = self.reserved.take(name, false).ok_or_else(|| NoSuchJob(name.to_owned()))?;
+        let _dropping = self.reserved.wait_for(name, Purpose::Begins).ok_or_else(|| NoSuchJob(name.to_owned()))?;
         let job = self.job(name).ok_or_else(|| NoSuchJob(name.to_owned()))?;
         self.end_with(&job, RunningJob::forget);
         tracing::info!(job = name, "job dropped");

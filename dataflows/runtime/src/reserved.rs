@@ -1,4 +1,4 @@
-//! Names of jobs that are not free although no job runs under them: one is being created or dropped, or will be brought back.
+//! Names of jobs that somebody has to himself: a job of that name is being created, changed or dropped, or will be brought back.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -9,14 +9,24 @@ use highwater_turns::Bell;
 #[derive(Default)]
 pub(crate) struct Reserved {
     state: Mutex<State>,
-    /// A name has become free.
+    /// A name has become free, or no more are to be had.
     freed: Bell,
+}
+
+/// What a name is taken for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Purpose {
+    /// A job of that name begins, or ends.
+    Begins,
+    /// A saved job of that name will be brought back.
+    Returns,
+    /// The job of that name goes on as another version of itself.
+    Changes,
 }
 
 #[derive(Debug, Default)]
 struct State {
-    /// With whether a job of that name will be brought back.
-    names: BTreeMap<String, bool>,
+    names: BTreeMap<String, Purpose>,
     /// No more is begun.
     closed: bool,
 }
@@ -46,19 +56,32 @@ impl Reserved {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Takes a name; `None` if another one has it. `returns`: a job of this name will be brought back.
-    pub(crate) fn take(self: &Arc<Self>, name: &str, returns: bool) -> Option<Reservation> {
+    /// Takes a name; `None` if another one has it.
+    pub(crate) fn take(self: &Arc<Self>, name: &str, purpose: Purpose) -> Option<Reservation> {
         let mut state = self.lock();
         if state.names.contains_key(name) {
             return None;
         }
-        state.names.insert(name.to_owned(), returns);
-        Some(Reservation { name: name.to_owned(), all: Arc::clone(self) })
+        Some(self.taken(&mut state, name, purpose))
     }
 
-    /// The names of jobs that will be brought back.
-    pub(crate) fn returning(&self) -> Vec<String> {
-        self.lock().names.iter().filter(|(_, returns)| **returns).map(|(name, _)| name.clone()).collect()
+    /// Takes a name as soon as no other one has it; `None` if nothing more is to begin.
+    pub(crate) fn wait_for(self: &Arc<Self>, name: &str, purpose: Purpose) -> Option<Reservation> {
+        let mut state = self.lock();
+        while !state.closed && state.names.contains_key(name) {
+            state = self.freed.wait(&self.state, state, None);
+        }
+        (!state.closed).then(|| self.taken(&mut state, name, purpose))
+    }
+
+    fn taken(self: &Arc<Self>, state: &mut State, name: &str, purpose: Purpose) -> Reservation {
+        state.names.insert(name.to_owned(), purpose);
+        Reservation { name: name.to_owned(), all: Arc::clone(self) }
+    }
+
+    /// The names that are taken for this.
+    pub(crate) fn names(&self, purpose: Purpose) -> Vec<String> {
+        self.lock().names.iter().filter(|(_, of)| **of == purpose).map(|(name, _)| name.clone()).collect()
     }
 
     pub(crate) fn is_closed(&self) -> bool {
@@ -69,6 +92,7 @@ impl Reserved {
     pub(crate) fn close(&self) {
         let mut state = self.lock();
         state.closed = true;
+        self.freed.ring();
         while !state.names.is_empty() {
             state = self.freed.wait(&self.state, state, None);
         }
@@ -82,18 +106,40 @@ mod tests {
     #[test]
     fn a_name_is_one_ones_until_he_is_done() {
         let all = Arc::<Reserved>::default();
-        let first = all.take("a", true).unwrap();
-        assert!(all.take("a", false).is_none());
-        let second = all.take("b", false).unwrap();
-        assert_eq!((first.name(), all.returning()), ("a", vec!["a".to_owned()]));
+        let first = all.take("a", Purpose::Returns).unwrap();
+        assert!(all.take("a", Purpose::Begins).is_none());
+        let second = all.take("b", Purpose::Begins).unwrap();
+        assert_eq!((first.name(), all.names(Purpose::Returns)), ("a", vec!["a".to_owned()]));
+        assert!(all.names(Purpose::Changes).is_empty());
         drop(first);
-        assert!(all.returning().is_empty() && all.take("a", false).is_some());
+        assert!(all.names(Purpose::Returns).is_empty() && all.take("a", Purpose::Begins).is_some());
         let closes = Arc::clone(&all);
         let closing = std::thread::spawn(move || closes.close());
         while !all.is_closed() {
             std::thread::yield_now();
         }
         assert!(!closing.is_finished());
+        drop(second);
+        closing.join().unwrap();
+    }
+
+    #[test]
+    fn who_waits_for_a_name_gets_it_unless_the_end_comes_first() {
+        let all = Arc::<Reserved>::default();
+        let wait = || {
+            let all = Arc::clone(&all);
+            std::thread::spawn(move || all.wait_for("a", Purpose::Begins))
+        };
+        let first = all.take("a", Purpose::Changes).unwrap();
+        let waiting = wait();
+        drop(first);
+        let second = waiting.join().unwrap().unwrap();
+        let waiting = wait();
+        let closing = std::thread::spawn({
+            let all = Arc::clone(&all);
+            move || all.close()
+        });
+        assert!(waiting.join().unwrap().is_none(), "although the name is not free yet");
         drop(second);
         closing.join().unwrap();
     }

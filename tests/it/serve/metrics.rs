@@ -11,7 +11,10 @@ use crate::service::Service;
 fn health_and_readiness_are_told() {
     let service = Service::with_events();
     assert_eq!(service.get("/healthz").text(), "ok\n");
-    assert_eq!(service.get("/readyz").ok(), json!({ "ready": true, "jobs": 1, "failed": [], "restoring": [], "returning": [] }));
+    assert_eq!(
+        service.get("/readyz").ok(),
+        json!({ "ready": true, "jobs": 1, "failed": [], "restoring": [], "returning": [], "changing": [] })
+    );
 }
 
 #[test]

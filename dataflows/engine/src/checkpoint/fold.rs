@@ -30,7 +30,7 @@ pub fn fold_pieces(changes: &[TableState], complete: bool) -> Vec<(Piece, Vec<De
     let Some(newest) = changes.last() else { return Vec::new() };
     let alike = changes.iter().rev().filter(|table| table.spread == newest.spread);
     let of = alike.map(|table| table.piece.of).find(|of| *of > 1).unwrap_or(1);
-    let pieces = cut(gather(changes, None), changes, &newest.spread, of, 1).into_iter().enumerate();
+    let pieces = cut(changes, None, &newest.spread, of, 1).into_iter().enumerate();
     pieces.map(|(number, changes)| (Piece { number, of }, added_up(&changes, complete))).collect()
 }
 
@@ -40,19 +40,19 @@ fn added_up(changes: &Changes, complete: bool) -> Vec<Delta> {
 
 /// What a table has after all these changes, oldest first, which began with nothing, cut for so many workers: [`fold`] for those
 /// who need not have each row only once, and who wait for it: all cores take part. Where rows were only added, nothing is
-/// compared; where most went, of a table with a unique key ([`KeptOperator::unique_key`](super::KeptOperator::unique_key)), only
-/// that.
+/// compared; where many were taken back, of a table with a unique key ([`KeptOperator::unique_key`](super::KeptOperator::unique_key)),
+/// only that, for another hash per row.
 ///
 /// Shape: rows with positive multiplicities, an equal row perhaps again; of entries one row per key.
 pub(super) fn content(changes: &[TableState], unique_key: Option<&[usize]>, spread: &Spread, workers: usize) -> Vec<Vec<Delta>> {
-    for_workers(gather(changes, unique_key), changes, spread, workers, |changes, threads| {
+    for_workers(changes, unique_key, spread, workers, |changes, threads| {
         in_larger(in_parallel(&settle(changes, true, false, threads), threads, Settled::whole))
     })
 }
 
 /// All these changes of a table, oldest first, cut for so many workers; without rows that are no longer needed.
 pub(super) fn changes_of(changes: &[TableState], spread: &Spread, workers: usize) -> Vec<Vec<Delta>> {
-    for_workers(gather(changes, None), changes, spread, workers, |changes, threads| {
+    for_workers(changes, None, spread, workers, |changes, threads| {
         let mut settled: Vec<_> = changes.deltas.iter().cloned().map(Settled::new).collect();
         if let Some((column, bound)) = changes.freed {
             settled.iter_mut().for_each(|settled| free(settled, column, bound));
@@ -61,23 +61,30 @@ pub(super) fn changes_of(changes: &[TableState], spread: &Spread, workers: usize
     })
 }
 
-/// What `work` makes of each worker's part of all these changes, with at most so many threads each.
+/// What `work` makes of each worker's part of these changes, with at most so many threads each.
 fn for_workers(
-    all: Changes,
     changes: &[TableState],
+    unique_key: Option<&[usize]>,
     spread: &Spread,
     workers: usize,
     work: impl Fn(&Changes, usize) -> Vec<Delta> + Sync,
 ) -> Vec<Vec<Delta>> {
     if workers == 1 || matches!(spread, Spread::Everywhere | Spread::One) {
-        return vec![work(&all, cores()); workers];
+        return vec![work(&gather(changes, unique_key), cores()); workers];
     }
-    let parts = cut(all, changes, spread, workers, cores());
+    let parts = cut(changes, unique_key, spread, workers, cores());
     in_parallel(&parts, cores(), |part| work(part, cores().div_ceil(workers)))
 }
 
-/// The workers' parts of all these changes. What is of one worker only is not looked at.
-fn cut<'a>(all: Changes<'a>, changes: &[TableState], spread: &Spread, workers: usize, threads: usize) -> Vec<Changes<'a>> {
+/// The workers' parts of these changes. What is of one worker only is not looked at.
+fn cut<'a>(
+    changes: &[TableState],
+    unique_key: Option<&'a [usize]>,
+    spread: &Spread,
+    workers: usize,
+    threads: usize,
+) -> Vec<Changes<'a>> {
+    let all = gather(changes, unique_key);
     // What was spread by other columns is of no piece here.
     let piece = |table: &TableState| if table.spread == *spread { table.piece } else { Piece::WHOLE };
     let pieces = changes.iter().flat_map(|table| deltas(table).map(move |_| piece(table)));
@@ -159,14 +166,16 @@ fn settle(changes: &Changes, complete: bool, once: bool, threads: usize) -> Vec<
         Form::Entries { keys } => (keys, true, complete),
     };
     let nothing_goes = !once && deltas.iter().all(only_adds);
-    let hashes = if nothing_goes { Vec::new() } else { in_parallel(deltas, threads, |delta| delta.hashes(columns)) };
+    let mostly_go = !nothing_goes && form == Form::Rows && mostly_go(deltas);
+    let newest = if mostly_go { newest(changes, threads) } else { None };
+    let needs_hashes = !nothing_goes && newest.is_none();
+    let hashes = if needs_hashes { in_parallel(deltas, threads, |delta| delta.hashes(columns)) } else { Vec::new() };
     let keys: Vec<Vec<ArrayRef>> = deltas.iter().map(|delta| delta.rows.columns()[..columns].to_vec()).collect();
     let keys: Vec<&[ArrayRef]> = keys.iter().map(Vec::as_slice).collect();
-    let mostly_go = !nothing_goes && form == Form::Rows && mostly_go(deltas);
     let contested = (!nothing_goes && !mostly_go).then(|| contested(deltas, &hashes, once, removals));
     let mut settled: Vec<_> = deltas.iter().cloned().map(Settled::new).collect();
     if mostly_go {
-        let left = newest(changes, &hashes, threads).unwrap_or_else(|| {
+        let left = newest.unwrap_or_else(|| {
             let diff = |batch: usize, row: usize| deltas[batch].diff(row);
             Parts::new(&hashes, |_| true, Order::OldestFirst, diff).sums(&keys, threads)
         });
@@ -204,21 +213,21 @@ fn settle(changes: &Changes, complete: bool, once: bool, threads: usize) -> Vec<
 }
 
 /// Of a table with a [unique key](Changes::unique_key) what is left, each row once: a key's newest, for which others need not be
-/// compared. `hashes`: of all columns. `None` if there is no such key, or if it does not hold.
-fn newest(changes: &Changes, hashes: &[Vec<u64>], threads: usize) -> Option<Vec<(Place, Diff)>> {
+/// compared. `None` if there is no such key, or if it does not hold.
+fn newest(changes: &Changes, threads: usize) -> Option<Vec<(Place, Diff)>> {
     let key = changes.unique_key?;
-    let keys: Vec<Vec<ArrayRef>> = changes.deltas.iter().map(|delta| delta.columns(key)).collect();
-    let of_keys = in_parallel(&changes.deltas, threads, |delta| {
+    let hashes = in_parallel(&changes.deltas, threads, |delta| {
         let mut hashes = Vec::new();
         hash_columns(&delta.columns(key), delta.len(), &mut hashes);
-        hashes
+        let prints: Vec<u32> = delta.hashes(delta.rows.num_columns()).iter().map(|hash| *hash as u32).collect();
+        (hashes, prints)
     });
+    let (hashes, prints): (Vec<_>, Vec<_>) = hashes.into_iter().unzip();
     let diffs: Vec<Option<&[Diff]>> = changes.deltas.iter().map(Delta::diff_values).collect();
-    let weight = |batch: usize, row: usize| {
-        let diff = diffs[batch].map_or(1, |diffs| diffs[row]);
-        Weight { diff, print: hashes[batch][row].wrapping_mul(diff as u64) }
-    };
-    let parts = Parts::new(&of_keys, |_| true, Order::NewestFirst, weight);
+    let weight = |batch: usize, row: usize| Weight::new(diffs[batch].map_or(1, |diffs| diffs[row]), prints[batch][row]);
+    let parts = Parts::new(&hashes, |_| true, Order::NewestFirst, weight);
+    drop((hashes, prints));
+    let keys: Vec<Vec<ArrayRef>> = changes.deltas.iter().map(|delta| delta.columns(key)).collect();
     let keys: Vec<&[ArrayRef]> = keys.iter().map(Vec::as_slice).collect();
     let newest = parts.newest(&keys, threads)?;
     Some(newest.into_iter().map(|place| (place, 1)).collect())

@@ -85,7 +85,8 @@ impl Restore {
     /// changes, oldest first, under its operator. While further tables come those that are there are put together.
     ///
     /// Cost:  of operators that [want content](KeptOperator::takes_changes) a hash per row of tables from which something was
-    ///        taken back; one per row of what is [of several workers](super::Piece), which is copied. All cores take part.
+    ///        taken back, two if those have a [unique key](KeptOperator::unique_key); one per row of what is
+    ///        [of several workers](super::Piece), which is copied. All cores take part.
     /// Errors: the first that comes instead of a table.
     pub fn of_tables<E>(
         tables: impl Iterator<Item = Result<(OperatorId, Vec<TableState>), E>>,

@@ -281,7 +281,7 @@ impl Groups {
         self.rows.reserve(groups);
     }
 
-    /// Makes room for the groups of rows that are about to be accumulated, or, of states, loaded.
+    /// Makes room for the groups of rows that are about to be accumulated.
     pub(crate) fn expect(&mut self, deltas: &[Delta]) {
         let keys = deltas.iter().map(|delta| (delta.columns(&self.key_columns), delta.len()));
         self.keys.expect(&keys.collect::<Vec<_>>());

@@ -158,6 +158,23 @@ fn jobs_have_names_of_their_own() {
 }
 
 #[test]
+fn a_job_that_is_being_changed_is_dropped_then() {
+    let runtime = runtime(&World::default(), 1);
+    create(&runtime, "one", job("s", "v", None, PUSH)).unwrap();
+    let changing = runtime.reserve_running("one").unwrap();
+    assert_eq!((runtime.changing(), runtime.returning()), (vec!["one".to_owned()], Vec::new()));
+    std::thread::scope(|scope| {
+        let dropping = scope.spawn(|| runtime.drop_job("one"));
+        std::thread::sleep(Duration::from_millis(20));
+        assert!(!dropping.is_finished() && runtime.job("one").is_some());
+        drop(changing);
+        assert_eq!(dropping.join().unwrap(), Ok(()));
+    });
+    assert!(runtime.job("one").is_none() && runtime.changing().is_empty());
+    runtime.shutdown();
+}
+
+#[test]
 fn dropping_a_job_leaves_the_others_alone() {
     let world = World { scripts: vec![Script::default()], ..World::default() };
     let runtime = runtime(&world, 2);

@@ -78,7 +78,7 @@ pub(super) fn encode(stream: &[u8], packed: &mut Vec<u8>, payload: &mut Vec<u8>,
     (rest > 0).then(|| push_bytes(&stream[rest..], payload, end))
 }
 
-/// What runs come to, which must be so many bytes. Any bytes are safe to give.
+/// What runs come to, which must be so many bytes. Any bytes are safe to give: what is wrong with them is said.
 pub(super) fn decode(mut runs: &[u8], bytes: usize) -> Result<Vec<u8>, String> {
     let (mut block, mut packed) = (Vec::with_capacity(bytes), Vec::new());
     while !runs.is_empty() {

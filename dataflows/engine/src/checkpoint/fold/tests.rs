@@ -100,7 +100,7 @@ fn the_content_is_what_changes_come_to() {
 /// What workers of a job on so many would have of a table, each its piece.
 fn in_pieces(table: &TableState, of: usize) -> Vec<TableState> {
     let changes = std::slice::from_ref(table);
-    let parts = cut(gather(changes, None), changes, &table.spread, of, 1).into_iter().enumerate();
+    let parts = cut(changes, None, &table.spread, of, 1).into_iter().enumerate();
     parts.map(|(number, part)| TableState { piece: Piece { number, of }, changes: part.deltas, ..table.clone() }).collect()
 }
 
@@ -206,8 +206,7 @@ fn of_a_table_with_a_unique_key_the_newest_counts() {
     assert!(mostly_go(&gather(&steps, None).deltas) && expected.len() > 20);
     let newest_of = |steps: &[TableState]| {
         let changes = gather(steps, Some(&[0]));
-        let hashes: Vec<_> = changes.deltas.iter().map(|delta| delta.hashes(2)).collect();
-        newest(&changes, &hashes, 2).map(|newest| newest.len())
+        newest(&changes, 2).map(|newest| newest.len())
     };
     assert_eq!(newest_of(&steps), Some(expected.len()));
     for workers in [1, 3] {
