@@ -3,8 +3,6 @@
 //! One or two columns of at most eight bytes are kept as plain words; every other key as its order-preserving row bytes
 //! in one arena. Floats are kept as all that are equal are written: one zero, one NaN. Numbers of removed keys are used again, so that per-group vectors do not grow for ever.
 
-mod distinct;
-
 use std::sync::Arc;
 
 use arrow::array::{Array, ArrayData, ArrayRef, AsArray, make_array};
@@ -83,17 +81,6 @@ impl Keys {
                 table.index.reserve(keys, |entry| entry.0);
                 table.slots.reserve(keys);
             }
-        }
-    }
-
-    /// Makes room for the keys of these batches: the columns that are the key, and how many rows they have. Of few rows, or no columns,
-    /// there is nothing to be gained.
-    ///
-    /// Cost: of plain columns that of interning a tenth of them. A large table that grows step by step is hashed anew as often.
-    pub(crate) fn expect(&mut self, batches: &[(Vec<ArrayRef>, usize)]) {
-        let rows: usize = batches.iter().map(|(_, rows)| rows).sum();
-        if rows >= LARGE && !matches!(self.table, Table::Unit) {
-            self.reserve(distinct::distinct(batches).saturating_sub(self.live));
         }
     }
 

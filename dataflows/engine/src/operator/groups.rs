@@ -281,12 +281,6 @@ impl Groups {
         self.rows.reserve(groups);
     }
 
-    /// Makes room for the groups of rows that are about to be accumulated.
-    pub(crate) fn expect(&mut self, deltas: &[Delta]) {
-        let keys = deltas.iter().map(|delta| (delta.columns(&self.key_columns), delta.len()));
-        self.keys.expect(&keys.collect::<Vec<_>>());
-    }
-
     /// The columns that are the key.
     pub(crate) fn key_columns(&self) -> &[usize] {
         &self.key_columns

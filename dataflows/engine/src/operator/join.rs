@@ -200,13 +200,11 @@ impl EpochLogic for HashJoin {
             table.count(&mut self.size);
             return;
         }
-        if self.window.is_none() {
-            let table = self.tables.entry(0).or_insert_with(|| Table::new(layout, None));
-            let keys = |side: usize| tables[side].iter().map(move |delta| (delta.columns(&layout.on[side]), delta.len()));
-            table.keys.expect(&keys(0).chain(keys(1)).collect::<Vec<_>>());
-            table.sides.iter_mut().zip(&*tables).for_each(|(side, deltas)| side.reserve(net(deltas)));
-        }
         for side in [0, 1] {
+            if self.window.is_none() {
+                let rows = net(&tables[side]);
+                self.tables.entry(0).or_insert_with(|| Table::new(layout, None)).sides[side].reserve(rows);
+            }
             for delta in std::mem::take(&mut tables[side]) {
                 let delta = layout.with_keys(delta, side);
                 let parts = match &self.window {

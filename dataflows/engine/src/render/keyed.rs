@@ -15,7 +15,7 @@ fn views_with_a_key_say_so_and_others_do_not() {
     plans.view("groups", groups);
     plans.0.views[0].key = vec![0];
     plans.view("rows", rows);
-    let kept = kept_operators(&Arc::new(plans.0)).unwrap();
+    let kept = kept_operators(&Arc::new(plans.0)).expect("a thread can be started");
     let keys: BTreeMap<&str, Option<&[usize]>> =
         kept.iter().map(|kept| (kept.operator.name.as_str(), kept.unique_key.as_deref())).collect();
     assert_eq!((keys["view groups"], keys["view rows"]), (Some(&[0][..]), None), "{keys:?}");
