@@ -16,8 +16,12 @@ fn seen(job: &RunningJob) -> u64 {
 #[track_caller]
 fn wait_for(job: &RunningJob, visits: u64) {
     let started = Instant::now();
-    while seen(job) != visits {
-        assert!(started.elapsed() < PATIENCE && seen(job) < visits, "{} of {visits}: {:?}", seen(job), job.problems());
+    loop {
+        let seen = seen(job);
+        if seen == visits {
+            return;
+        }
+        assert!(started.elapsed() < PATIENCE && seen < visits, "{seen} of {visits}: {:?}", job.problems());
         std::thread::sleep(Duration::from_millis(20));
     }
 }
