@@ -73,7 +73,10 @@ fn plan(context: &Context, name: &str) -> Result<Response, Problem> {
 
 async fn drop_job(context: &Arc<Context>, name: &str) -> Result<Response, Problem> {
     let name = query::segment(name)?;
-    lookup::job(context, &name)?;
+    // One that is being changed may not be there just now; dropping it waits.
+    if !context.highwater.runtime().changing().contains(&name) {
+        lookup::job(context, &name)?;
+    }
     let owned = Arc::clone(context);
     let dropped = tokio::task::spawn_blocking(move || owned.highwater.runtime().drop_job(&name)).await;
     match dropped {

@@ -515,7 +515,7 @@ impl Runtime {
     /// Waits until the job has been created or changed, if it is being, and until it has ended: not to be called from one of its
     /// listeners, which run on a worker.
     pub fn drop_job(&self, name: &str) -> Result<(), NoSuchJob> {
-        let _dropping = self.reserved.wait_for(name, Purpose::Begins).ok_or_else(|| NoSuchJob(name.to_owned()))?;
+        let _dropping = self.reserved.wait_for(name, Purpose::Begins);
         let job = self.job(name).ok_or_else(|| NoSuchJob(name.to_owned()))?;
         self.end_with(&job, RunningJob::forget);
         tracing::info!(job = name, "job dropped");

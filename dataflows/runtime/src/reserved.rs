@@ -9,7 +9,7 @@ use highwater_turns::Bell;
 #[derive(Default)]
 pub(crate) struct Reserved {
     state: Mutex<State>,
-    /// A name has become free, or no more are to be had.
+    /// A name has become free.
     freed: Bell,
 }
 
@@ -65,13 +65,13 @@ impl Reserved {
         Some(self.taken(&mut state, name, purpose))
     }
 
-    /// Takes a name as soon as no other one has it; `None` if nothing more is to begin.
-    pub(crate) fn wait_for(self: &Arc<Self>, name: &str, purpose: Purpose) -> Option<Reservation> {
+    /// Takes a name as soon as no other one has it.
+    pub(crate) fn wait_for(self: &Arc<Self>, name: &str, purpose: Purpose) -> Reservation {
         let mut state = self.lock();
-        while !state.closed && state.names.contains_key(name) {
+        while state.names.contains_key(name) {
             state = self.freed.wait(&self.state, state, None);
         }
-        (!state.closed).then(|| self.taken(&mut state, name, purpose))
+        self.taken(&mut state, name, purpose)
     }
 
     fn taken(self: &Arc<Self>, state: &mut State, name: &str, purpose: Purpose) -> Reservation {
@@ -92,7 +92,6 @@ impl Reserved {
     pub(crate) fn close(&self) {
         let mut state = self.lock();
         state.closed = true;
-        self.freed.ring();
         while !state.names.is_empty() {
             state = self.freed.wait(&self.state, state, None);
         }
@@ -124,23 +123,19 @@ mod tests {
     }
 
     #[test]
-    fn who_waits_for_a_name_gets_it_unless_the_end_comes_first() {
+    fn who_waits_for_a_name_gets_it() {
         let all = Arc::<Reserved>::default();
-        let wait = || {
-            let all = Arc::clone(&all);
-            std::thread::spawn(move || all.wait_for("a", Purpose::Begins))
-        };
-        let first = all.take("a", Purpose::Changes).unwrap();
-        let waiting = wait();
-        drop(first);
-        let second = waiting.join().unwrap().unwrap();
-        let waiting = wait();
-        let closing = std::thread::spawn({
-            let all = Arc::clone(&all);
-            move || all.close()
-        });
-        assert!(waiting.join().unwrap().is_none(), "although the name is not free yet");
-        drop(second);
-        closing.join().unwrap();
+        // At the end, too: who is not told that a job is dropped finds it again at the next start.
+        for ends in [false, true] {
+            all.lock().closed = ends;
+            let first = all.take("a", Purpose::Changes).unwrap();
+            let waits = Arc::clone(&all);
+            let waiting = std::thread::spawn(move || waits.wait_for("a", Purpose::Begins));
+            std::thread::sleep(std::time::Duration::from_millis(20));
+            assert!(!waiting.is_finished() && all.names(Purpose::Begins).is_empty());
+            drop(first);
+            let second = waiting.join().unwrap();
+            assert_eq!((second.name(), all.names(Purpose::Begins)), ("a", vec!["a".to_owned()]));
+        }
     }
 }
