@@ -41,10 +41,10 @@ pub(crate) use self::chunk::RowChunk;
 pub(crate) use self::codec::RowCodec;
 #[cfg(test)]
 pub(crate) use self::seal::Sealer;
-use crate::Time;
 use crate::delta::Parcel;
 use crate::stats::OperatorStats;
 use crate::view::ViewHandle;
+use crate::{Delta, Time};
 
 /// The spine of an arrangement.
 pub(crate) type Spine = ChunkSpine<RowChunk>;
@@ -58,13 +58,14 @@ type Batch = Rc<ChunkBatch<RowChunk>>;
 const EPOCHS_READABLE: usize = 32;
 
 /// Arranges a view's changes by its key: [`arrange_stream`] with the view's columns, and [`Arrangement::publish`] for
-/// those who read it from other threads.
+/// those who read it from other threads. `derived`: what gives its rows in a restored job, if that is not its own state.
 pub(crate) fn arrange<'scope>(
     input: Stream<'scope, Time, Parcel>,
     view: Arc<ViewHandle>,
     stats: Arc<OperatorStats>,
     worker: usize,
     peers: usize,
+    derived: Option<Box<dyn FnOnce() -> Vec<Delta>>>,
 ) -> (Stream<'scope, Time, Parcel>, Arrangement) {
     let sealing = Sealing {
         name: format!("arrange {}", view.name()),
@@ -73,6 +74,7 @@ pub(crate) fn arrange<'scope>(
         is_unique: view.key().len() < view.schema().fields().len(),
         codec: Arc::clone(view.codec()),
         stats: Arc::clone(&stats),
+        derived,
     };
     let shared = Arc::clone(&view);
     let watch: Watch = Box::new(move |epoch, sealed| shared.sealed(worker, epoch, &sealed.chunks, sealed.net));

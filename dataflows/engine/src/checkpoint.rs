@@ -30,7 +30,7 @@ pub(crate) use self::loading::Loaded;
 pub use self::relations::LOG_COLUMNS;
 pub(crate) use self::relations::SideRelations;
 pub use self::restore::{GivenBack, Restore};
-pub(crate) use self::saving::{Keeps, Saved, Saving, is_replaying};
+pub(crate) use self::saving::{Keeps, Known, Saved, Saving, is_replaying};
 use crate::{Delta, Time};
 
 /// What changed in a job's state since the checkpoint before, as of an epoch.
@@ -85,6 +85,16 @@ pub struct KeptOperator {
     pub takes_changes: bool,
     /// Columns of its table 0 in all of which, at the end of every epoch, no two rows agreed, if that is known.
     pub unique_key: Option<Vec<usize>>,
+    /// What it has follows from what another operator of its node is given back: its own tables are not looked at for that.
+    pub derived: bool,
+}
+
+impl KeptOperator {
+    /// Of which nothing more is known.
+    fn new(operator: OperatorId, from: KeptFrom, form: String) -> Self {
+        let complete = from == KeptFrom::Output;
+        KeptOperator { operator, form, from, complete, takes_changes: false, unique_key: None, derived: false }
+    }
 }
 
 /// What the state of an operator follows from.
@@ -317,16 +327,8 @@ impl Checkpoints {
     }
 
     /// Something that keeps state is being built; gives what it is called.
-    fn register(
-        &self,
-        worker: usize,
-        operator: OperatorId,
-        from: KeptFrom,
-        form: &dyn std::fmt::Debug,
-        unique_key: Option<Vec<usize>>,
-    ) -> (Slot, OperatorId) {
-        let (form, complete) = (format!("{form:?}"), from == KeptFrom::Output);
-        self.register_kept(worker, KeptOperator { operator, form, from, complete, takes_changes: false, unique_key })
+    fn register(&self, worker: usize, operator: OperatorId, from: KeptFrom, form: &dyn std::fmt::Debug) -> (Slot, OperatorId) {
+        self.register_kept(worker, KeptOperator::new(operator, from, format!("{form:?}")))
     }
 
     fn register_kept(&self, worker: usize, mut kept: KeptOperator) -> (Slot, OperatorId) {
@@ -392,7 +394,7 @@ impl Checkpoints {
     /// The watermarks of a worker, all of which know the same, will be given.
     pub(crate) fn register_clock(&self, worker: usize) -> Slot {
         let id = OperatorId { node: CLOCK, name: "clock".into() };
-        self.register(worker, id, KeptFrom::Rows, &"clock", None).0
+        self.register(worker, id, KeptFrom::Rows, &"clock").0
     }
 
     /// Takes what is known of time as of the epoch that is due, or, if it `ended`, for ever.

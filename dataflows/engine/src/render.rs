@@ -5,6 +5,7 @@
 
 mod arranged;
 mod contests;
+mod derived;
 mod expiry;
 mod hold;
 mod join;
@@ -30,6 +31,7 @@ use timely::dataflow::{InputHandle, ProbeHandle, Scope};
 
 use self::arranged::Sharing;
 use self::contests::{Placed, contests};
+use self::derived::Awaited;
 use self::recursion::Recursed;
 use crate::arrangement::{Arrangement, arrange};
 use crate::checkpoint::Keeps;
@@ -97,8 +99,18 @@ pub(crate) fn render(
     let sharing = Sharing::new(&job);
     let needed = sharing.needed(&job);
     let contests = contests(&job, &needed);
-    let mut renderer =
-        Renderer { scope, shared, inputs, clock, ticks, sharing, contests, recursions: Vec::new(), streams: Vec::new() };
+    let mut renderer = Renderer {
+        scope,
+        shared,
+        inputs,
+        clock,
+        ticks,
+        sharing,
+        contests,
+        awaited: Awaited::new(),
+        recursions: Vec::new(),
+        streams: Vec::new(),
+    };
     for id in 0..job.plan.nodes.len() {
         if let Some(index) = given.iter().position(|given| *given == id) {
             renderer.streams.push(Some(renderer.inputs[job.sources.len() + index].clone()));
@@ -118,7 +130,8 @@ pub(crate) fn render(
         let stats = renderer.stats(view.node, format!("view {}", view.name));
         let stream = renderer.stream(view.node);
         let (worker, peers) = (renderer.worker(), renderer.peers());
-        let (arranged, arrangement) = arrange(stream, Arc::clone(handle), stats, worker, peers);
+        let rows = renderer.rows_of_groups(view);
+        let (arranged, arrangement) = arrange(stream, Arc::clone(handle), stats, worker, peers, rows);
         arranged.probe_with(&probe);
         arrangements.push(arrangement);
     }
@@ -139,6 +152,8 @@ struct Renderer<'scope, 'job> {
     sharing: Sharing<'scope>,
     /// Where rows are dropped that cannot be the extreme of their group.
     contests: Vec<Placed>,
+    /// Views that wait for groups to be given back.
+    awaited: Awaited,
     /// What recursions give: by their address, with the inputs of their nodes, a stream per binding.
     recursions: Vec<Recursed<'scope>>,
     /// Per node of the plan its output; absent for nodes that no view or sink needs.
@@ -273,6 +288,7 @@ impl<'scope> Renderer<'scope, '_> {
             let owns_unit = self.worker() == unit_owner(self.peers());
             let states = states.map(|(_, columns)| columns);
             let mut logic = Grouped::new(aggregate, &schema, append_only, output, errors, owns_unit, states);
+            logic = logic.awaited_by(self.waiting_for(id));
             let stats = self.stats(id, name);
             let ttl = self.time_to_live(id, &stats);
             let expires = ttl.is_some();

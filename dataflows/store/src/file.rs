@@ -182,11 +182,17 @@ fn check_head(blobs: &Blobs, path: &str, file: &FileRef, tail_start: u64, tail: 
 
 /// A section of its payload, which is checked against the index; `file` is the address, for errors.
 pub(crate) fn open_section(entry: &IndexEntry, payload: &[u8], file: &str) -> Result<Section> {
-    let wrong = |what: &str| StoreError::corrupt(file, format!("section `{}`: {what}", entry.key));
-    if checksum(payload) != entry.checksum {
-        return Err(wrong("its checksum does not match"));
-    }
+    check_section(entry, payload, file)?;
     let expected = Expected { raw_bytes: entry.raw_bytes, rows: entry.rows, batches: entry.batches };
-    let (schema, batches) = codec::decode(payload, &expected).map_err(|what| wrong(&what))?;
+    let (schema, batches) = codec::decode(payload, &expected).map_err(|what| wrong(entry, file, &what))?;
     Ok(Section { key: entry.key.clone(), meta: entry.meta.clone(), schema, batches })
+}
+
+/// Whether a payload is the one that the index means; `file` is the address, for errors.
+pub(crate) fn check_section(entry: &IndexEntry, payload: &[u8], file: &str) -> Result<()> {
+    if checksum(payload) == entry.checksum { Ok(()) } else { Err(wrong(entry, file, "its checksum does not match")) }
+}
+
+fn wrong(entry: &IndexEntry, file: &str, what: &str) -> StoreError {
+    StoreError::corrupt(file, format!("section `{}`: {what}", entry.key))
 }

@@ -16,7 +16,7 @@ use std::thread;
 
 use crate::blobs::ReadBuffer;
 use crate::error::{Result, StoreError};
-use crate::file::{IndexEntry, open_section};
+use crate::file::{IndexEntry, check_section, open_section};
 use crate::job::JobStore;
 use crate::manifest::{FileRef, Manifest};
 use crate::section::Section;
@@ -30,6 +30,7 @@ type Filter<'a> = dyn Fn(&str) -> bool + 'a;
 /// What to read, and with how much haste.
 pub struct ReadOptions<'a> {
     filter: Option<Box<Filter<'a>>>,
+    unopened: Option<Box<Filter<'a>>>,
     by_key: bool,
     threads: usize,
     ahead_bytes: u64,
@@ -39,7 +40,7 @@ impl Default for ReadOptions<'_> {
     fn default() -> Self {
         // Some wait for the disk while others decode.
         let threads = thread::available_parallelism().map_or(4, |cores| 2 * usize::from(cores)).min(16);
-        ReadOptions { filter: None, by_key: false, threads, ahead_bytes: 256 << 20 }
+        ReadOptions { filter: None, unopened: None, by_key: false, threads, ahead_bytes: 256 << 20 }
     }
 }
 
@@ -47,6 +48,13 @@ impl<'a> ReadOptions<'a> {
     /// Only sections with keys like these.
     pub fn only(mut self, wanted: impl Fn(&str) -> bool + 'a) -> ReadOptions<'a> {
         self.filter = Some(Box::new(wanted));
+        self
+    }
+
+    /// Sections with keys like these are read and their checksums compared, but they are not given: nobody needs their rows now,
+    /// and whether they are damaged is told all the same.
+    pub fn unopened(mut self, unneeded: impl Fn(&str) -> bool + 'a) -> ReadOptions<'a> {
+        self.unopened = Some(Box::new(unneeded));
         self
     }
 
@@ -104,8 +112,10 @@ struct Read {
     /// The file's path in the store, its length and its address.
     file: Arc<(String, u64, String)>,
     range: Range<u64>,
+    /// Of those that are given.
     raw_bytes: u64,
-    entries: Vec<IndexEntry>,
+    /// Whether it is given, and what it is.
+    entries: Vec<(bool, IndexEntry)>,
 }
 
 struct Shared {
@@ -198,6 +208,8 @@ impl JobStore {
         }
         let mut reads: Vec<Read> = Vec::new();
         for (file, entry) in wanted {
+            let is_given = options.unopened.as_ref().is_none_or(|unopened| !unopened(&entry.key));
+            let raw_bytes = if is_given { entry.raw_bytes } else { 0 };
             let end = entry.offset + entry.bytes;
             match reads.last_mut() {
                 Some(read)
@@ -206,12 +218,12 @@ impl JobStore {
                         && end - read.range.start <= READ_BYTES =>
                 {
                     read.range.end = end;
-                    read.raw_bytes = read.raw_bytes.saturating_add(entry.raw_bytes);
-                    read.entries.push(entry);
+                    read.raw_bytes = read.raw_bytes.saturating_add(raw_bytes);
+                    read.entries.push((is_given, entry));
                 }
                 _ => {
-                    let (range, raw_bytes) = (entry.offset..end, entry.raw_bytes);
-                    reads.push(Read { file, range, raw_bytes, entries: vec![entry] });
+                    let range = entry.offset..end;
+                    reads.push(Read { file, range, raw_bytes, entries: vec![(is_given, entry)] });
                 }
             }
         }
@@ -259,11 +271,16 @@ impl Shared {
     fn perform(&self, read: &Read, buffer: &mut ReadBuffer) -> Result<Vec<Section>> {
         let (path, file_bytes, address) = &*read.file;
         let bytes = self.job.blobs.read_once(path, read.range.clone(), *file_bytes, buffer)?;
-        let piece = |entry: &IndexEntry| {
+        let mut sections = Vec::with_capacity(read.entries.len());
+        for (is_given, entry) in &read.entries {
             let start = (entry.offset - read.range.start) as usize;
-            &bytes[start..start + entry.bytes as usize]
-        };
-        read.entries.iter().map(|entry| open_section(entry, piece(entry), address)).collect()
+            let payload = &bytes[start..start + entry.bytes as usize];
+            match is_given {
+                true => sections.push(open_section(entry, payload, address)?),
+                false => check_section(entry, payload, address)?,
+            }
+        }
+        Ok(sections)
     }
 }
 

@@ -24,7 +24,7 @@ use super::codec::RowCodec;
 use super::seal::{Sealed, Sealer};
 use super::{Spine, Trace};
 use crate::arrangement::RowChunk;
-use crate::checkpoint::{KeptFrom, Saving, Spread};
+use crate::checkpoint::{KeptFrom, Known, Saving, Spread};
 use crate::delta::Parcel;
 use crate::operator::exchange;
 use crate::parallel::Held;
@@ -45,6 +45,8 @@ pub(super) struct Sealing {
     /// Encodes the rows.
     pub(super) codec: Arc<RowCodec>,
     pub(super) stats: Arc<OperatorStats>,
+    /// As in [`Known::derived`].
+    pub(super) derived: Option<Box<dyn FnOnce() -> Vec<Delta>>>,
 }
 
 /// Arranges a stream by the hash of its key columns.
@@ -127,21 +129,20 @@ struct Arranger {
 
 impl Arranger {
     fn new(writer: TraceWriter<Spine>, sealing: Sealing, watch: Watch) -> Self {
-        let Sealing { route, stats, .. } = &sealing;
-        let spread = Spread::ByColumns(route.clone());
-        let unique_key = sealing.is_unique.then(|| route.clone());
-        let (saving, had) = Saving::of_relation(stats, KeptFrom::Output, spread, route, unique_key);
+        let Sealing { route, stats, codec, derived, is_unique, .. } = sealing;
+        let known = Known { unique_key: is_unique.then(|| route.clone()), derived };
+        let (saving, had) = Saving::of_relation(&stats, KeptFrom::Output, Spread::ByColumns(route.clone()), &route, known);
         Arranger {
             saving,
             had,
             waiting: BTreeMap::new(),
             waiting_rows: 0,
-            sealer: Sealer::new(sealing.codec),
+            sealer: Sealer::new(codec),
             writer,
             upper: Antichain::from_elem(0),
             grew: false,
             watch,
-            stats: sealing.stats,
+            stats,
         }
     }
 

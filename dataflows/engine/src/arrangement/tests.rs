@@ -133,7 +133,7 @@ fn run(peers: usize, history: Vec<Epoch>, check: impl Fn(&ViewHandle, Time) + Se
         let (view, taken) = (Arc::clone(&shared), Arc::clone(&taken));
         let mut arrangement = worker.dataflow::<Time, _, _>(|scope| {
             let stream = input.to_stream(scope);
-            let (output, arrangement) = arrange(stream, Arc::clone(&view), Arc::clone(&stats), index, peers);
+            let (output, arrangement) = arrange(stream, Arc::clone(&view), Arc::clone(&stats), index, peers, None);
             let collect = move |event: Result<(&Time, &Parcel), &[Time]>| {
                 let Ok((epoch, Parcel(Some(delta)))) = event else { return };
                 let mut taken = taken.lock().expect("no panic");

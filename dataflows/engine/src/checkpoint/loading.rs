@@ -12,7 +12,6 @@ use super::Keeps;
 use super::restore::{Part, PartSize};
 use super::saving::replaying;
 use crate::Delta;
-use crate::keys::array_bytes;
 use crate::operator::epoch::{EpochLogic, Logic};
 use crate::parallel::{Apart, Held, ROWS_APART, apart, cores};
 use crate::stats::OperatorStats;
@@ -35,12 +34,6 @@ impl Loading {
     fn is_better_apart(&self) -> bool {
         // A simulation's threads do not depend on the machine.
         self.rows() >= ROWS_APART && self.stats.checkpoints.workers < cores() && !is_simulated()
-    }
-
-    /// About how much work it is.
-    fn bytes(&self) -> usize {
-        let deltas = self.parts.iter().flat_map(|part| &part.deltas);
-        deltas.flat_map(|delta| delta.rows.columns()).map(array_bytes).sum()
     }
 
     /// Gives it back. From there on the logic remembers what changes.
@@ -80,12 +73,14 @@ impl Loaded {
     pub(crate) fn new(logic: Logic, loading: Option<Loading>, waits: bool) -> Self {
         match (logic, loading) {
             (Logic::Anywhere(mut logic), Some(loading)) if waits && loading.is_better_apart() => {
-                let (name, bytes) = (format!("load {}", loading.stats.name), loading.bytes());
+                let name = format!("load {}", loading.stats.name);
+                // Rows are looked up one by one, whatever is in them. Who waits for it has about as much to do then.
+                let size = if logic.is_awaited() { 2 * loading.rows() } else { loading.rows() };
                 let work = move || {
                     loading.give(logic.as_mut());
                     logic
                 };
-                Loaded::Apart(Some(apart(&name, bytes, work)))
+                Loaded::Apart(Some(apart(&name, size, work)))
             }
             (logic, loading) => {
                 let mut logic = logic.here();

@@ -36,7 +36,7 @@ impl SideRelations {
         for (node, name) in names(&shared.job) {
             let Some(view) = shared.views.iter().find(|view| view.name() == name) else { continue };
             let id = OperatorId { node, name: format!("rows of {name}") };
-            let (slot, id) = checkpoints.register(worker, id, KeptFrom::Rows, &"rows", None);
+            let (slot, id) = checkpoints.register(worker, id, KeptFrom::Rows, &"rows");
             let restore = checkpoints.restore.as_ref();
             let had = restore.map(|restore| restore.take_relation(&id, worker)).unwrap_or_default();
             view.resume_log(worker, since, &had, checkpoints.enabled);

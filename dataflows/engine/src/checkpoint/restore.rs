@@ -93,11 +93,15 @@ impl Restore {
         workers: usize,
         kept: &[KeptOperator],
     ) -> Result<Self, E> {
-        let tables = tables.filter(|table| !matches!(table, Ok((_, changes)) if changes.is_empty()));
+        let kept_of = |operator: &OperatorId| kept.iter().find(|kept| kept.operator == *operator);
+        let is_needed = |(operator, changes): &(OperatorId, Vec<TableState>)| {
+            !changes.is_empty() && kept_of(operator).is_none_or(|kept| !kept.derived)
+        };
+        let tables = tables.filter(|table| table.as_ref().map_or(true, is_needed));
         let together = as_they_come(tables, TABLES_AT_ONCE, |(operator, changes)| {
             let newest = changes.last().expect("those without changes were left out");
             let (number, spread, form) = (newest.table, newest.spread.clone(), newest.form);
-            let kept = kept.iter().find(|kept| kept.operator == operator);
+            let kept = kept_of(&operator);
             let as_changes = kept.is_some_and(|kept| kept.takes_changes);
             let unique_key = kept.and_then(|kept| kept.unique_key.as_deref()).filter(|_| number == 0);
             let part = |(worker, deltas): (usize, Vec<Delta>)| {
@@ -139,6 +143,13 @@ impl Restore {
             }
         }
         taken
+    }
+
+    /// A worker's part of a relation whose rows follow from what another operator was given back.
+    pub(super) fn derive(&self, rows: Vec<Delta>) -> Vec<Delta> {
+        let size = PartSize::of(&rows, Form::Rows, false);
+        self.given.count(&size, size.changes);
+        rows
     }
 
     /// A worker's part of a relation, which has one table.
@@ -190,14 +201,8 @@ mod tests {
         let tables = vec![TableState { table: 0, form: Form::Rows, spread, piece: Piece::WHOLE, changes, freed: None }];
         let states = vec![OperatorState { operator: operator.clone(), worker: 0, tables }];
         let checkpoint = Checkpoint { epoch: 1, states, positions: Positions::new(), clock: Clock::default() };
-        let kept = KeptOperator {
-            operator: operator.clone(),
-            form: String::new(),
-            from: KeptFrom::Inputs,
-            complete: false,
-            takes_changes,
-            unique_key: None,
-        };
+        let kept = KeptOperator::new(operator.clone(), KeptFrom::Inputs, String::new());
+        let kept = KeptOperator { takes_changes, ..kept };
         let restore = Restore::new(&[checkpoint], workers, &[kept]).unwrap();
         let rows = |worker| restore.take(&operator, worker, 1).iter().flat_map(|part| &part.deltas).map(Delta::len).sum();
         (0..workers).map(rows).collect()

@@ -46,6 +46,15 @@ impl Saved {
     }
 }
 
+/// What is known of a relation that is saved.
+#[derive(Default)]
+pub(crate) struct Known {
+    /// As in [`KeptOperator::unique_key`].
+    pub(crate) unique_key: Option<Vec<usize>>,
+    /// What gives its rows when they are [derived](KeptOperator::derived).
+    pub(crate) derived: Option<Box<dyn FnOnce() -> Vec<Delta>>>,
+}
+
 /// The changes of an operator that are in no checkpoint yet.
 pub(crate) struct Saving {
     checkpoints: Arc<Checkpoints>,
@@ -84,9 +93,8 @@ impl Saving {
                 let spread: Vec<Spread> = routes.iter().map(Spread::of).collect();
                 let from = logic.kept_from();
                 let complete = keeps == Keeps::Output || from == KeptFrom::Output;
-                let form = format!("{keeps:?} {spread:?}");
-                let kept =
-                    KeptOperator { operator: id, form, from, complete, takes_changes: logic.takes_changes(), unique_key: None };
+                let kept = KeptOperator::new(id, from, format!("{keeps:?} {spread:?}"));
+                let kept = KeptOperator { complete, takes_changes: logic.takes_changes(), ..kept };
                 let (slot, id) = checkpoints.register_kept(stats.worker, kept);
                 (Some(slot), id)
             }
@@ -113,22 +121,30 @@ impl Saving {
     }
 
     /// For a relation that is the sum of its changes, and what it had; `None` if nothing is saved. `columns`: by which its rows are
-    /// spread, or, of [`Spread::Anywhere`], that they have. `unique_key`: as in [`KeptOperator::unique_key`].
+    /// spread, or, of [`Spread::Anywhere`], that they have.
     pub(crate) fn of_relation(
         stats: &OperatorStats,
         from: KeptFrom,
         spread: Spread,
         columns: &[usize],
-        unique_key: Option<Vec<usize>>,
+        known: Known,
     ) -> (Option<Self>, Vec<Delta>) {
         let checkpoints = Arc::clone(&stats.checkpoints);
         if !checkpoints.are_used() {
             return (None, Vec::new());
         }
         let id = OperatorId { node: stats.node, name: stats.name.clone() };
-        let (slot, id) = checkpoints.register(stats.worker, id, from, &columns, unique_key);
+        let Known { unique_key, derived } = known;
+        let is_derived = derived.is_some();
+        let kept = KeptOperator::new(id, from, format!("{columns:?}"));
+        let kept = KeptOperator { unique_key, derived: is_derived, ..kept };
+        let (slot, id) = checkpoints.register_kept(stats.worker, kept);
         let restore = checkpoints.restore.as_ref();
-        let had = restore.map(|restore| restore.take_relation(&id, stats.worker)).unwrap_or_default();
+        let had = restore.map(|restore| match derived {
+            Some(rows) => restore.derive(rows()),
+            None => restore.take_relation(&id, stats.worker),
+        });
+        let had = had.unwrap_or_default();
         let last = restore.map_or(0, |restore| restore.epoch);
         let (spread, log) = (vec![spread], vec![Vec::new()]);
         let saving = Saving {

@@ -33,7 +33,7 @@ fn state(worker: usize) -> OperatorState {
 #[test]
 fn a_checkpoint_has_nothing_of_the_end_that_comes_while_it_is_taken() {
     let checkpoints = Checkpoints::new(true, 1, None);
-    let (slow, _) = checkpoints.register(0, state(0).operator, KeptFrom::Inputs, &"", None);
+    let (slow, _) = checkpoints.register(0, state(0).operator, KeptFrom::Inputs, &"");
     let clocks = checkpoints.register_clock(0);
     let asked = ask(&checkpoints);
     checkpoints.opens(5);
@@ -59,7 +59,7 @@ fn a_checkpoint_has_nothing_of_the_end_that_comes_while_it_is_taken() {
 #[test]
 fn a_worker_that_ends_without_a_word_of_the_epoch_is_not_waited_for() {
     let checkpoints = Checkpoints::new(true, 2, None);
-    let slots = [0, 1].map(|worker| checkpoints.register(worker, state(worker).operator, KeptFrom::Inputs, &"", None).0);
+    let slots = [0, 1].map(|worker| checkpoints.register(worker, state(worker).operator, KeptFrom::Inputs, &"").0);
     let asked = ask(&checkpoints);
     checkpoints.opens(5);
     checkpoints.give_positions(0, positions("three rows"));
@@ -76,7 +76,7 @@ fn a_worker_that_ends_without_a_word_of_the_epoch_is_not_waited_for() {
 #[test]
 fn a_job_that_finishes_without_the_epoch_that_was_asked_for_gives_its_last() {
     let checkpoints = Checkpoints::new(true, 1, None);
-    let (slot, _) = checkpoints.register(0, state(0).operator, KeptFrom::Inputs, &"", None);
+    let (slot, _) = checkpoints.register(0, state(0).operator, KeptFrom::Inputs, &"");
     let asked = ask(&checkpoints);
     checkpoints.give_last_positions(0, 9, positions("all rows"));
     assert!(taken(&asked).is_none());

@@ -3,6 +3,7 @@
 //! Per epoch: every touched group's old result is retracted and its new one added, unless they are equal.
 
 use std::sync::Arc;
+use std::sync::mpsc::Sender;
 
 use arrow::array::{RecordBatch, RecordBatchOptions};
 use arrow::datatypes::{Schema, SchemaRef};
@@ -24,9 +25,26 @@ pub(crate) struct Grouped {
     expires: bool,
     schema: SchemaRef,
     errors: Errors,
+    /// Those that wait for the rows of all groups once these are given back.
+    awaited_by: Vec<Sender<Vec<Delta>>>,
 }
 
 impl Grouped {
+    /// Once it is given back it gives these what all of its groups come to.
+    pub(crate) fn awaited_by(mut self, waiting: Vec<Sender<Vec<Delta>>>) -> Self {
+        self.awaited_by = waiting;
+        self
+    }
+
+    /// What all groups come to.
+    fn content(&self, epoch: Time) -> Vec<Delta> {
+        let mut content = Vec::new();
+        for results in self.groups.all_results(self.errors.policy == OnError::Null) {
+            give(epoch, results, &self.schema, &self.errors, &mut content);
+        }
+        content
+    }
+
     /// Groups that no row touches for so long are forgotten.
     pub(crate) fn that_expire(mut self, ttl: TimeToLive) -> Self {
         self.groups = self.groups.that_expire(ttl);
@@ -52,7 +70,7 @@ impl Grouped {
         if unit {
             groups.add_unit_group();
         }
-        Grouped { groups, unit, emitted_unit: false, expires: false, schema, errors }
+        Grouped { groups, unit, emitted_unit: false, expires: false, schema, errors, awaited_by: Vec::new() }
     }
 }
 
@@ -105,6 +123,18 @@ impl EpochLogic for Grouped {
                 }
             }
         }
+    }
+
+    fn resume(&mut self, epoch: Time, inputs: usize, watermarks: &[i64]) {
+        self.apply(epoch, &mut vec![Vec::new(); inputs], Some(watermarks), &mut Vec::new());
+        for waiting in std::mem::take(&mut self.awaited_by) {
+            // Who gave up waiting, with its job, needs nothing.
+            let _ = waiting.send(self.content(epoch));
+        }
+    }
+
+    fn is_awaited(&self) -> bool {
+        !self.awaited_by.is_empty()
     }
 
     fn takes_changes(&self) -> bool {

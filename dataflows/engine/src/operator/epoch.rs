@@ -63,6 +63,11 @@ pub(crate) trait EpochLogic {
         self.apply(epoch, &mut vec![Vec::new(); inputs], Some(watermarks), &mut Vec::new());
     }
 
+    /// Whether others wait until it is given back what it had.
+    fn is_awaited(&self) -> bool {
+        false
+    }
+
     /// Per input what lets its rows in, of an operator that keeps its [inputs](Keeps::Inputs) but refuses late rows; none if
     /// it takes all.
     fn gates(&mut self) -> Vec<&mut LateGate> {

@@ -35,6 +35,9 @@ pub(crate) struct Groups {
     ledger: Option<Ledger>,
 }
 
+/// Of how many groups results are given at a time: columns of text have room for those.
+const RESULTS: usize = 1 << 16;
+
 /// Groups that differ from what the last checkpoint has of them.
 #[derive(Default)]
 struct Dirty {
@@ -377,10 +380,23 @@ impl Groups {
         Results { rows: diffs.len(), columns, diffs: Some(diffs), failed }
     }
 
+    /// As [`Groups::results`], some after the other.
+    pub(crate) fn all_results(&self, keep_failed: bool) -> impl Iterator<Item = Results> {
+        let numbers = self.keys.numbers();
+        (0..numbers.len().div_ceil(RESULTS)).map(move |part| {
+            let numbers = &numbers[part * RESULTS..numbers.len().min((part + 1) * RESULTS)];
+            self.results_of(numbers, false, keep_failed)
+        })
+    }
+
     /// The results of all groups that have rows.
     pub(crate) fn results(&self, always: bool, keep_failed: bool) -> Results {
+        self.results_of(&self.keys.numbers(), always, keep_failed)
+    }
+
+    fn results_of(&self, numbers: &[u32], always: bool, keep_failed: bool) -> Results {
         let mut failed = Vec::new();
-        let moment = self.moment(&self.keys.numbers(), always, keep_failed, 1, &mut failed);
+        let moment = self.moment(numbers, always, keep_failed, 1, &mut failed);
         let mut columns = self.keys.columns(&moment.groups);
         columns.extend(moment.values);
         Results { rows: moment.groups.len(), columns, diffs: None, failed }

@@ -154,7 +154,8 @@ impl Held {
         }
     }
 
-    fn end() {
+    /// This thread is to wait for what is done apart.
+    pub(crate) fn end() {
         if HOLDS.replace(false) {
             change(|turns| turns.held -= 1);
         }

@@ -357,20 +357,35 @@ impl Names {
 
     /// The table of an operator that a section has changes of; `None` if the job has no such operator any more.
     pub(crate) fn state(&self, section: &Section) -> Result<Option<OperatorState>, CheckpointError> {
-        let mut parts = section.key.splitn(3, '/');
-        let (Some(name), Some(number), Some(operator)) = (parts.next(), parts.next(), parts.next()) else {
+        let Some((name, number, operator)) = parts_of(&section.key) else {
             return Err(CheckpointError::Unreadable(format!("section '{}' is of nothing", section.key)));
         };
-        let found = self.kept.iter().find(|kept| {
-            kept.operator.name == operator
-                && self.operator(&kept.operator).split_once('/').is_some_and(|(known, _)| known == name)
-        });
-        let Some(node) = found.map(|kept| kept.operator.node) else { return Ok(None) };
+        let Some(kept) = self.kept_as(name, operator) else { return Ok(None) };
         let number =
             number.parse().map_err(|_| CheckpointError::Unreadable(format!("section '{}' has no table", section.key)))?;
-        let operator = OperatorId { node, name: operator.to_owned() };
+        let operator = kept.operator.clone();
         Ok(Some(OperatorState { operator, worker: 0, tables: vec![table_of(number, section)?] }))
     }
+
+    /// Whether the rows of a section follow from what other sections have: see [`KeptOperator::derived`].
+    pub(crate) fn is_derived(&self, key: &str) -> bool {
+        let kept = parts_of(key).and_then(|(name, _, operator)| self.kept_as(name, operator));
+        kept.is_some_and(|kept| kept.derived)
+    }
+
+    /// What keeps its state under this name of a node and of an operator.
+    fn kept_as(&self, name: &str, operator: &str) -> Option<&KeptOperator> {
+        self.kept.iter().find(|kept| {
+            kept.operator.name == operator
+                && self.operator(&kept.operator).split_once('/').is_some_and(|(known, _)| known == name)
+        })
+    }
+}
+
+/// Of a section's key: the node's name, the table's number and the operator's name.
+fn parts_of(key: &str) -> Option<(&str, &str, &str)> {
+    let mut parts = key.splitn(3, '/');
+    Some((parts.next()?, parts.next()?, parts.next()?))
 }
 
 fn operator(of_nodes: &[String], relations: &BTreeMap<String, SchemaRef>, id: &OperatorId) -> String {

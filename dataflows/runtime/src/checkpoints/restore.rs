@@ -80,9 +80,14 @@ impl Restoring<'_> {
                 read.insert((source, known.partition.clone()), known.position.clone());
             }
         }
+        let mut options = ReadOptions::default().by_key();
+        if change.is_none() {
+            // A changed job may need them to make others.
+            options = options.unopened(|key| self.names.is_derived(key));
+        }
         let mut tables = Tables {
             restoring: self,
-            sections: self.store.read(manifest, ReadOptions::default().by_key())?,
+            sections: self.store.read(manifest, options)?,
             change: change.as_ref(),
             kept: Kept::new(change.as_ref()),
             queued: BTreeMap::new(),

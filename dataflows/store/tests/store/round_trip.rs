@@ -207,6 +207,10 @@ fn single_sections_can_be_read_in_their_order() {
     assert_eq!(keys_read, [["join/left/0"; 3].as_slice(), &["view/0"; 6], &["view/1"; 3]].concat());
     let in_order: Vec<String> = read[3..9].iter().map(|section| format!("{:?}", section.batches[0].column(0))).collect();
     assert_eq!(in_order, epochs, "of one key the oldest is first");
+    let mut unopened = job.read(&manifest, ReadOptions::default().by_key().unopened(|key| key.starts_with("view"))).unwrap();
+    assert_eq!(unopened.by_ref().map(|section| section.unwrap().key).collect::<Vec<_>>(), ["join/left/0"; 3]);
+    let progress = unopened.progress();
+    assert_eq!(progress.bytes_done, progress.bytes_total, "all of it was read");
     // Whoever stops in the middle leaves no thread waiting for them; the store can be used further.
     let mut sections = job.read(&manifest, ReadOptions::default().threads(2).ahead_bytes(0)).unwrap();
     sections.next().unwrap().unwrap();

@@ -11,7 +11,7 @@ use timely::dataflow::channels::pact::Pipeline;
 use timely::dataflow::operators::Capability;
 use timely::dataflow::operators::generic::Operator;
 
-use crate::checkpoint::{KeptFrom, Saving, Spread};
+use crate::checkpoint::{KeptFrom, Known, Saving, Spread};
 use crate::delta::Parcel;
 use crate::operator::DeltaStream;
 use crate::stats::OperatorStats;
@@ -23,7 +23,7 @@ use crate::{Delta, Time};
 pub(crate) fn saved<'scope>(input: DeltaStream<'scope>, columns: usize, stats: Arc<OperatorStats>) -> DeltaStream<'scope> {
     let all: Vec<usize> = (0..columns).collect();
     // Its rows stay where the operator before has them; the recursion moves them itself.
-    let saving = Saving::of_relation(&stats, KeptFrom::Inputs, Spread::Anywhere, &all, None);
+    let saving = Saving::of_relation(&stats, KeptFrom::Inputs, Spread::Anywhere, &all, Known::default());
     let (Some(mut saving), had) = saving else { return input };
     input.unary_frontier::<NoopBuilder<Parcel>, _, _, _>(Pipeline, "saved", move |capability, _| {
         let restore = stats.checkpoints.restore.as_ref();

@@ -1,0 +1,144 @@
+//! Views that are given back with their groups.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, channel};
+use std::time::Duration;
+
+use arrow::array::{ArrayRef, AsArray, Int64Array, RecordBatch};
+use arrow::datatypes::Int64Type;
+use highwater_plan::{Job, StateBound};
+
+use crate::checkpoint::{Checkpoint, OperatorState, Restore};
+use crate::parallel::ROWS_APART;
+use crate::render::plans::{Plans, schema};
+use crate::{Delta, Engine, EngineConfig, Feed, FeedBatch, FeedPoll, FeedSpec, FeedState, JobHandle, JobSpec, kept_operators};
+
+/// More than what is given back where it is.
+const ROWS: i64 = ROWS_APART as i64 + 100;
+
+/// The largest value of each of three groups.
+fn largest() -> Job {
+    let mut plans = Plans::new();
+    let rows = plans.table("t", 3);
+    let groups = plans.max(rows, &[1], 2);
+    plans.view("v", groups);
+    plans.0.views[0].key = vec![0];
+    plans.0
+}
+
+fn is_derived(job: Job) -> BTreeMap<String, bool> {
+    let kept = kept_operators(&Arc::new(job)).expect("a thread can be started");
+    kept.into_iter().map(|kept| (kept.operator.name, kept.derived)).collect()
+}
+
+#[test]
+fn only_views_of_groups_that_stay_are() {
+    let of = |job: Job| is_derived(job)["view v"];
+    assert!(of(largest()));
+    assert_eq!(is_derived(largest()).values().filter(|derived| **derived).count(), 1, "nothing but the view is");
+    let mut by_all = largest();
+    by_all.views[0].key = vec![0, 1];
+    assert!(!of(by_all), "its rows are at other workers than the groups");
+    let mut expiring = largest();
+    expiring.settings.state_ttl = Some(Duration::from_secs(60));
+    expiring.plan.nodes[1].properties.state = StateBound::Keys;
+    assert!(!of(expiring), "groups are forgotten, and the view is not");
+    let mut plans = Plans::new();
+    let rows = plans.table("t", 3);
+    let groups = plans.max(rows, &[1], 2);
+    let some = plans.filter(groups, 1);
+    plans.view("v", some);
+    plans.0.views[0].key = vec![0];
+    assert!(!of(plans.0), "it shows some of the groups");
+    let mut plans = Plans::new();
+    let rows = plans.table("t", 3);
+    let all = plans.max(rows, &[], 2);
+    plans.view("v", all);
+    assert!(!of(plans.0), "there is a row without rows");
+}
+
+/// Gives what is sent to it.
+struct Sent(Receiver<RecordBatch>);
+
+impl Feed for Sent {
+    fn positions(&self) -> Vec<crate::PartitionPosition> {
+        Vec::new()
+    }
+
+    fn poll(&mut self, _rows_max: usize) -> FeedPoll {
+        let Ok(rows) = self.0.try_recv() else { return FeedPoll::Pending(Some(Duration::from_millis(1))) };
+        let (deltas, state) = (vec![Delta::insert(rows)], FeedState::Active(i64::MIN));
+        FeedPoll::Ready(FeedBatch { deltas, rejects: Vec::new(), state, receipts: Vec::new(), place: Default::default() })
+    }
+}
+
+/// A job that goes on from a state; of what is given to it, if anything, the view shows so many rows in the end.
+fn run(workers: usize, restore: Option<Restore>, given: Option<RecordBatch>, groups: usize) -> (Vec<(i64, i64)>, Checkpoint) {
+    let engine = Engine::start(EngineConfig { workers }).expect("threads can be started");
+    let (sender, values) = channel();
+    let spec = JobSpec {
+        name: "job".into(),
+        job: Arc::new(largest()),
+        feeds: vec![FeedSpec { source: 0, worker: 0, bounded: false, feed: Box::new(Sent(values)) }],
+        sinks: Vec::new(),
+        until_end: false,
+        checkpoints: true,
+        restore,
+        script: Default::default(),
+        recorder: None,
+        excerpt: None,
+    };
+    let job = engine.create(spec).expect("the engine runs");
+    given.into_iter().for_each(|rows| sender.send(rows).expect("the feed is polled"));
+    let (tells, told) = channel();
+    job.listen(move |_, _| _ = tells.send(()));
+    while content(&job).len() != groups {
+        told.recv_timeout(Duration::from_secs(60)).expect("the job goes on");
+    }
+    let (gives, taken) = channel();
+    job.checkpoint(Box::new(move |checkpoint| drop(gives.send(checkpoint))));
+    let saved = taken.recv_timeout(Duration::from_secs(60)).expect("it is saved").expect("it can be saved");
+    let rows = content(&job);
+    engine.shutdown();
+    (rows, saved)
+}
+
+fn content(job: &JobHandle) -> Vec<(i64, i64)> {
+    let view = job.view("v").expect("the job has the view");
+    let batches = view.read(job.closed(), &[], None).expect("the epoch is readable");
+    let column = |column: usize| -> Vec<i64> {
+        batches.iter().flat_map(|batch| batch.column(column).as_primitive::<Int64Type>().values().to_vec()).collect()
+    };
+    let mut rows: Vec<(i64, i64)> = column(0).into_iter().zip(column(1)).collect();
+    rows.sort_unstable();
+    rows
+}
+
+fn rows(ids: std::ops::Range<i64>, group: fn(i64) -> i64) -> RecordBatch {
+    let column = |of: fn(i64) -> i64| Arc::new(Int64Array::from_iter_values(ids.clone().map(of))) as ArrayRef;
+    RecordBatch::try_new(schema(3), vec![column(|id| id), column(group), column(|id| id * 10)]).expect("three columns")
+}
+
+#[test]
+fn what_they_saved_is_not_needed() {
+    let (had, mut saved) = run(1, None, Some(rows(0..ROWS, |id| id % 3)), 3);
+    let largest = |group: i64| (0..ROWS).filter(|id| id % 3 == group).max().expect("each group has rows") * 10;
+    assert_eq!(had, [0, 1, 2].map(|group| (group, largest(group))));
+    let is_view = |state: &OperatorState| state.operator.name == "view v";
+    assert!(saved.states.iter().any(is_view), "it is saved all the same");
+    saved.states.retain(|state| !is_view(state));
+    let kept = kept_operators(&Arc::new(self::largest())).expect("a thread can be started");
+    for workers in [1, 2, 3] {
+        let restore = || Restore::new(std::slice::from_ref(&saved), workers, &kept);
+        let (back, _) = run(workers, restore(), None, 3);
+        assert_eq!(back, had, "{workers} workers");
+        // Its groups go on from there: the row that a group had is taken back.
+        let (after, changes) = run(workers, restore(), Some(rows(ROWS..ROWS + 1, |_| 7)), 4);
+        assert_eq!(after[..3], had, "{workers} workers");
+        assert_eq!(after[3], (7, ROWS * 10));
+        let views = changes.states.iter().filter(|state| is_view(state)).flat_map(|state| &state.tables);
+        let changed: usize = views.flat_map(|table| &table.changes).map(Delta::len).sum();
+        assert_eq!(changed, 1, "what it was given back is no change");
+    }
+}
