@@ -1,7 +1,9 @@
 //! Dense numbers for keys: a hash table from key values to group numbers, batch at a time.
 //!
-//! One or two columns of at most eight bytes are kept as plain words; every other key as its order-preserving row bytes
+//! One or two columns of at most eight bytes are kept as plain words, and ids found in an array (`index.rs`); every other key as its order-preserving row bytes
 //! in one arena. Floats are kept as all that are equal are written: one zero, one NaN. Numbers of removed keys are used again, so that per-group vectors do not grow for ever.
+
+mod index;
 
 use std::sync::Arc;
 
@@ -13,6 +15,7 @@ use arrow_row::{RowConverter, SortField};
 use hashbrown::HashTable;
 use hashbrown::hash_table::Entry;
 
+use self::index::{FAR, Index};
 use crate::hash::{hash_bytes, mix, one_float, one_float32};
 
 /// The number of a key that [`Keys::find`] does not know.
@@ -65,8 +68,8 @@ impl Keys {
     pub(crate) fn bytes(&self) -> usize {
         match &self.table {
             Table::Unit => 0,
-            Table::One(table) => table.keys.capacity() * 16 + table.index.capacity() * 5,
-            Table::Two(table) => table.keys.capacity() * 24 + table.index.capacity() * 5,
+            Table::One(table) => table.keys.capacity() * 16 + table.index.bytes(),
+            Table::Two(table) => table.keys.capacity() * 24 + table.index.bytes(),
             Table::Rows(table) => table.arena.capacity() + table.slots.capacity() * 16 + table.index.capacity() * 17,
         }
     }
@@ -246,21 +249,18 @@ impl<const N: usize> Word<N> {
     }
 }
 
-/// From so many keys on a table is larger than a core's cache.
-const LARGE: usize = 1 << 16;
-
 /// How many keys of a large table are looked for at a time.
 const AT_ONCE: usize = 128;
 
 struct Fixed<const N: usize> {
     types: Vec<DataType>,
-    index: HashTable<u32>,
+    index: Index<N>,
     keys: Vec<Word<N>>,
 }
 
 impl<const N: usize> Fixed<N> {
     fn new(types: &[DataType]) -> Self {
-        Fixed { types: types.to_vec(), index: HashTable::new(), keys: Vec::new() }
+        Fixed { types: types.to_vec(), index: Index::new(), keys: Vec::new() }
     }
 
     #[inline]
@@ -286,7 +286,7 @@ impl<const N: usize> Fixed<N> {
     }
 
     fn intern(&mut self, columns: &[ArrayRef], rows: usize, numbers: &mut Vec<u32>, free: &mut Vec<u32>, live: &mut usize) {
-        if self.index.len() < LARGE {
+        if self.index.far() < FAR {
             return Self::each_key(columns, rows, |key| numbers.push(self.number(key, free, live)));
         }
         let mut wanted = Vec::with_capacity(rows);
@@ -300,21 +300,21 @@ impl<const N: usize> Fixed<N> {
     /// The number of a key, which is added if it is new.
     #[inline]
     fn number(&mut self, key: Word<N>, free: &mut Vec<u32>, live: &mut usize) -> u32 {
-        let (index, keys) = (&mut self.index, &mut self.keys);
-        let entry = index.entry(key.hash(), |number| keys[*number as usize] == key, |number| keys[*number as usize].hash());
-        match entry {
-            Entry::Occupied(entry) => *entry.get(),
-            Entry::Vacant(entry) => {
-                let number = free.pop().unwrap_or(keys.len() as u32);
-                entry.insert(number);
-                match keys.get_mut(number as usize) {
-                    Some(slot) => *slot = key,
-                    None => keys.push(key),
-                }
-                *live += 1;
-                number
+        let keys = &mut self.keys;
+        let mut is_new = false;
+        let bound = keys.len() as u32;
+        let number = self.index.number(key, keys, || {
+            is_new = true;
+            free.pop().unwrap_or(bound)
+        });
+        if is_new {
+            match keys.get_mut(number as usize) {
+                Some(slot) => *slot = key,
+                None => keys.push(key),
             }
+            *live += 1;
         }
+        number
     }
 
     /// Has the cache get what looking for these keys will read. One look after the other waits for memory each time; these do not
@@ -322,7 +322,7 @@ impl<const N: usize> Fixed<N> {
     fn approach(&self, wanted: &[Word<N>]) {
         let (mut likely, mut read) = ([0; AT_ONCE], 0);
         for (likely, key) in likely.iter_mut().zip(wanted) {
-            *likely = self.index.find(key.hash(), |_| true).copied().unwrap_or(0);
+            *likely = self.index.likely(key);
         }
         for number in &likely[..wanted.len()] {
             read ^= self.keys.get(*number as usize).map_or(0, |key| key.nulls);
@@ -331,24 +331,20 @@ impl<const N: usize> Fixed<N> {
     }
 
     fn reserve(&mut self, keys: usize) {
-        let stored = &self.keys;
-        self.index.reserve(keys, |number| stored[*number as usize].hash());
+        self.index.expect(self.keys.len() + keys);
         self.keys.reserve(keys);
     }
 
     fn find(&self, columns: &[ArrayRef], rows: usize, numbers: &mut Vec<u32>) {
-        let find = |key: Word<N>| {
-            let number = self.index.find(key.hash(), |number| self.keys[*number as usize] == key);
-            number.copied().unwrap_or(ABSENT)
-        };
-        if self.index.len() < LARGE {
-            return Self::each_key(columns, rows, |key| numbers.push(find(key)));
+        let find = |key: &Word<N>| self.index.find(key, &self.keys);
+        if self.index.far() < FAR {
+            return Self::each_key(columns, rows, |key| numbers.push(find(&key)));
         }
         let mut wanted = Vec::with_capacity(rows);
         Self::each_key(columns, rows, |key| wanted.push(key));
         for wanted in wanted.chunks(AT_ONCE) {
             self.approach(wanted);
-            numbers.extend(wanted.iter().map(|key| find(*key)));
+            numbers.extend(wanted.iter().map(find));
         }
     }
 
@@ -367,10 +363,7 @@ impl<const N: usize> Fixed<N> {
     }
 
     fn remove(&mut self, number: u32) {
-        let key = self.keys[number as usize];
-        if let Ok(entry) = self.index.find_entry(key.hash(), |other| *other == number) {
-            entry.remove();
-        }
+        self.index.remove(&self.keys[number as usize], number);
     }
 }
 
@@ -546,7 +539,7 @@ mod tests {
 
     #[test]
     fn many_keys_are_told_apart_as_few_are() {
-        let rows = LARGE + 3 * AT_ONCE / 2;
+        let rows = FAR + 3 * AT_ONCE / 2;
         let numbers = |step: usize| (0..rows).map(|row| Some((row * step % rows) as i64)).collect::<Int64Array>();
         let columns: [ArrayRef; 2] = [1, 7].map(|step| Arc::new(numbers(step)) as ArrayRef);
         let mut keys = Keys::new(&[DataType::Int64]);
