@@ -1,7 +1,7 @@
-//! Dense numbers for keys: a hash table from key values to group numbers, batch at a time.
+//! Dense numbers for keys: from key values to group numbers, batch at a time.
 //!
-//! One or two columns of at most eight bytes are kept as plain words, and ids found in an array (`index.rs`); every other key as its order-preserving row bytes
-//! in one arena. Floats are kept as all that are equal are written: one zero, one NaN. Numbers of removed keys are used again, so that per-group vectors do not grow for ever.
+//! One or two columns of at most eight bytes are kept as plain words, found by hash or, if they are ids, in an array ([`index`]);
+//! every other key as its order-preserving row bytes in one arena, found by hash. Floats are kept as all that are equal are written: one zero, one NaN. Numbers of removed keys are used again, so that per-group vectors do not grow for ever.
 
 mod index;
 
@@ -317,7 +317,7 @@ impl<const N: usize> Fixed<N> {
         number
     }
 
-    /// Has the cache get what looking for these keys will read. One look after the other waits for memory each time; these do not
+    /// Has the cache get what looking for these keys by hash will read. One look after the other waits for memory each time; these do not
     /// depend on each other, and the processor waits for many at once.
     fn approach(&self, wanted: &[Word<N>]) {
         let (mut likely, mut read) = ([0; AT_ONCE], 0);
@@ -331,7 +331,7 @@ impl<const N: usize> Fixed<N> {
     }
 
     fn reserve(&mut self, keys: usize) {
-        self.index.expect(self.keys.len() + keys);
+        self.index.expect(self.keys.len() + keys, &self.keys);
         self.keys.reserve(keys);
     }
 

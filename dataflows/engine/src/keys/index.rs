@@ -5,7 +5,7 @@
 //! from the keys that come:
 //!
 //! ```text
-//!  far: hash table      near: an array of four places per key at most, when it grows           far
+//!  far: hash table      near: an array, which grows while one in four of its places has a key   far
 //!  ...................  |first . . . . . . . . . . . . . . . . . . . . . . first + length|  .........
 //!                        ◄── twice as long, in either direction, for a key next to it ──►
 //! ```
@@ -43,8 +43,12 @@ impl<const N: usize> Index<N> {
     }
 
     /// Says how many keys there will be, about.
-    pub(super) fn expect(&mut self, keys: usize) {
-        self.expected = keys;
+    pub(super) fn expect(&mut self, count: usize, keys: &[Word<N>]) {
+        self.expected = count;
+        if N != 1 {
+            // None of them will be near.
+            self.far.reserve(count.saturating_sub(self.far.len()), |number| keys[*number as usize].hash());
+        }
     }
 
     pub(super) fn bytes(&self) -> usize {
@@ -160,6 +164,8 @@ impl<const N: usize> Index<N> {
             self.insert_far(keys[number as usize].hash(), number, keys);
         }
         self.gather(keys);
+        // When these have gone, others are to find a range again.
+        self.far_most = FAR.max(2 * self.far.len());
         self.far.shrink_to(2 * self.far.len(), |number: &u32| keys[*number as usize].hash());
     }
 
@@ -183,6 +189,9 @@ impl<const N: usize> Index<N> {
         match self.place(key) {
             Some(place) => {
                 self.near_keys -= usize::from(std::mem::replace(&mut self.near[place], ABSENT) != ABSENT);
+                if self.near_keys == 0 {
+                    self.near = Vec::new();
+                }
             }
             None => {
                 if let Ok(entry) = self.far.find_entry(key.hash(), |other| *other == number) {

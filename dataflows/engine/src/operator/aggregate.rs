@@ -127,9 +127,12 @@ impl EpochLogic for Grouped {
 
     fn resume(&mut self, epoch: Time, inputs: usize, watermarks: &[i64]) {
         self.apply(epoch, &mut vec![Vec::new(); inputs], Some(watermarks), &mut Vec::new());
-        for waiting in std::mem::take(&mut self.awaited_by) {
-            // Who gave up waiting, with its job, needs nothing.
-            let _ = waiting.send(self.content(epoch));
+        if self.is_awaited() {
+            let content = self.content(epoch);
+            for waiting in std::mem::take(&mut self.awaited_by) {
+                // Who gave up waiting, with its job, needs nothing.
+                let _ = waiting.send(content.clone());
+            }
         }
     }
 

@@ -496,16 +496,16 @@ impl Groups {
     fn moment(&self, numbers: &[u32], always: bool, keep_failed: bool, diff: Diff, failed: &mut Vec<Failed>) -> Moment {
         let groups: Vec<u32> = numbers.iter().copied().filter(|number| always || self.rows[*number as usize] > 0).collect();
         let outputs = self.accumulators.outputs(&groups);
-        let mut broken: Vec<usize> = Vec::new();
+        let mut whole = vec![true; groups.len()];
         for (position, reason) in outputs.iter().flat_map(|output| &output.failed) {
             failed.push(Failed { keys: self.keys.columns(&groups[*position..=*position]), diff, reason });
-            broken.push(*position);
+            whole[*position] = false;
         }
         let values = outputs.into_iter().map(|output| output.values).collect();
-        if broken.is_empty() || keep_failed {
+        if keep_failed || whole.iter().all(|whole| *whole) {
             return Moment { groups, values };
         }
-        let whole = BooleanArray::from_iter((0..groups.len()).map(|position| Some(!broken.contains(&position))));
+        let whole = BooleanArray::from(whole);
         let kept = |values: &ArrayRef| compute::filter(values, &whole).expect("one bit per group");
         let values = values.iter().map(kept).collect();
         let groups = groups.iter().zip(whole.values()).filter(|(_, whole)| *whole).map(|(group, _)| *group).collect();

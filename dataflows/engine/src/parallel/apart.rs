@@ -135,7 +135,7 @@ thread_local! {
 }
 
 /// While there is one nothing begins apart, so that all is known of which the largest is to be first. It ends when the thread that
-/// made it has much to do itself ([`Held::end_before`]), or when it is dropped.
+/// made it has much to do itself ([`Held::end_before`]) or waits ([`Held::end`]), or when it is dropped.
 pub(crate) struct Held;
 
 impl Held {

@@ -46,12 +46,14 @@ impl Renderer<'_, '_> {
         if !shows_groups(&self.shared.job, view) {
             return None;
         }
+        // It is asked for if the job is being restored; then its operator was rendered before.
         let awaited = self.awaited.remove(&view.name);
         Some(Box::new(move || {
             // They may be on their way on another thread, which does not begin before all is known that is to be done.
             Held::end();
-            // If they cannot be given back, their operator says why.
-            awaited.and_then(|awaited| awaited.recv().ok()).unwrap_or_default()
+            let awaited = awaited.expect("groups are rendered before the views that show them");
+            // If they cannot be given back, their operator fails the job and says why.
+            awaited.recv().unwrap_or_default()
         }))
     }
 }

@@ -139,4 +139,7 @@ fn ids_that_go_leave_no_room_behind() {
     }
     checked.check();
     assert!(checked.index.bytes() < 8 << 20, "{} bytes for 100,000 keys", checked.index.bytes());
+    assert!(checked.index.near_keys > 50_000, "{} of 100,000 are near", checked.index.near_keys);
+    (0..2_000_000).for_each(|id| checked.remove(key(id)));
+    assert_eq!((checked.index.near.capacity(), checked.index.far.len()), (0, 0));
 }
