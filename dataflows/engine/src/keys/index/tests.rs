@@ -117,7 +117,7 @@ fn ids_are_near_and_others_cost_no_more_for_it() {
     let down = index_of((0..COUNT).map(|id| (-(id as i64)) as u64));
     assert!(near(&down) > 0.99, "{}", near(&down));
     // One of two workers has about half of them, in no order.
-    let half = index_of((0..2 * COUNT).map(|id| id * 7_919 % (2 * COUNT)).filter(|id| id * 0x9e37_79b9 >> 7 & 1 == 0));
+    let half = index_of((0..2 * COUNT).map(|id| id * 7_919 % (2 * COUNT)).filter(|id| (id * 0x9e37_79b9) >> 7 & 1 == 0));
     assert!(near(&half) > 0.9, "{}", near(&half));
     // The first key was another's.
     let apart = index_of(std::iter::once(3).chain(1 << 50..(1 << 50) + COUNT));
