@@ -41,10 +41,11 @@ pub(crate) use self::chunk::RowChunk;
 pub(crate) use self::codec::RowCodec;
 #[cfg(test)]
 pub(crate) use self::seal::Sealer;
+use crate::Time;
+use crate::checkpoint::Derived;
 use crate::delta::Parcel;
 use crate::stats::OperatorStats;
 use crate::view::ViewHandle;
-use crate::{Delta, Time};
 
 /// The spine of an arrangement.
 pub(crate) type Spine = ChunkSpine<RowChunk>;
@@ -65,7 +66,7 @@ pub(crate) fn arrange<'scope>(
     stats: Arc<OperatorStats>,
     worker: usize,
     peers: usize,
-    derived: Option<Box<dyn FnOnce() -> Vec<Delta>>>,
+    derived: Option<Derived>,
 ) -> (Stream<'scope, Time, Parcel>, Arrangement) {
     let sealing = Sealing {
         name: format!("arrange {}", view.name()),

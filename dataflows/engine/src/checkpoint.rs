@@ -11,6 +11,7 @@
 //!
 //! [`EpochGate`]: crate::pump::EpochGate
 
+mod arriving;
 mod fold;
 mod loading;
 mod relations;
@@ -25,12 +26,14 @@ use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard};
 
+pub use self::arriving::Arriving;
+pub(crate) use self::arriving::Awaits;
 pub use self::fold::{fold, fold_pieces};
 pub(crate) use self::loading::Loaded;
 pub use self::relations::LOG_COLUMNS;
 pub(crate) use self::relations::SideRelations;
 pub use self::restore::{GivenBack, Restore};
-pub(crate) use self::saving::{Keeps, Known, Saved, Saving, is_replaying};
+pub(crate) use self::saving::{Derived, Had, Keeps, Known, Saved, Saving, is_replaying};
 use crate::{Delta, Time};
 
 /// What changed in a job's state since the checkpoint before, as of an epoch.

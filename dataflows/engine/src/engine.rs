@@ -19,7 +19,6 @@ use crate::checkpoint::Checkpoints;
 use crate::first::read_first;
 use crate::job::{EpochSink, JobHandle, JobShared, JobSpec, JobState};
 use crate::operator::sides::{errors_schema, late_schema, rejects_schema};
-use crate::parallel::Held;
 use crate::pump::{EpochGate, Pump, PumpFeed, Pumped};
 use crate::render::{render, sink_owner};
 use crate::stats::JobStats;
@@ -145,6 +144,7 @@ impl Engine {
             let known = known.or_else(|| spec.restore.as_ref().map(|restore| restore.clock.clone()));
             recorder.begin(self.workers, restored.max(spec.script.end()), known.unwrap_or_default());
         }
+        spec.restore.iter().for_each(|restore| restore.wakes(Arc::clone(&wake_all)));
         let checkpoints = Arc::new(Checkpoints::new(spec.checkpoints, self.workers, spec.restore));
         let shared = Arc::new(JobShared {
             id,
@@ -327,8 +327,6 @@ fn follow(
                 }
                 let dataflow = worker.next_dataflow_index();
                 let rendered = std::panic::catch_unwind(AssertUnwindSafe(|| {
-                    // Operators say what they have to be given back; then the largest begins.
-                    let _held = Held::new();
                     worker.dataflow_named(&shared.name, |scope| render(scope, shared, parts.sinks, &creation.feeds))
                 }));
                 let rendered = match rendered {

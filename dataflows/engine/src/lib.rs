@@ -34,8 +34,8 @@ mod watermark;
 mod words;
 
 pub use checkpoint::{
-    Checkpoint, CheckpointDone, Clock, Form, GivenBack, KeptFrom, KeptOperator, LOG_COLUMNS, OperatorId, OperatorState, Piece,
-    Positions, Restore, Spread, TableState, fold, fold_pieces,
+    Arriving, Checkpoint, CheckpointDone, Clock, Form, GivenBack, KeptFrom, KeptOperator, LOG_COLUMNS, OperatorId, OperatorState,
+    Piece, Positions, Restore, Spread, TableState, fold, fold_pieces,
 };
 pub use delta::{Delta, OriginRows};
 pub use engine::{Engine, EngineConfig, EngineError};

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::channel;
 use std::sync::{LazyLock, Mutex, PoisonError};
 
-pub(crate) use self::apart::{Apart, Held, ROWS_APART, apart};
+pub(crate) use self::apart::{Apart, ROWS_APART, apart};
 
 /// How many threads run at a time: asked once, for the system reads files to answer.
 pub(crate) fn cores() -> usize {

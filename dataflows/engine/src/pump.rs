@@ -213,8 +213,12 @@ pub(crate) struct Pump {
     until_end: bool,
     feeds: Vec<Running>,
     rejects: Vec<Option<Arc<ViewHandle>>>,
-    /// If the job is saved.
+    /// If the job is saved, once it has begun.
     side_relations: Option<SideRelations>,
+    /// All operators have what they had.
+    begun: bool,
+    /// Until then, the last news of what they had that this worker's were asked about.
+    saw: u64,
     /// Gone when the inputs have ended.
     rendered: Option<Rendered>,
     ended: bool,
@@ -237,14 +241,10 @@ impl Pump {
         shared: Arc<JobShared>,
         gate: Arc<EpochGate>,
         feeds: Vec<PumpFeed>,
-        mut rendered: Rendered,
+        rendered: Rendered,
         until_end: bool,
     ) -> Self {
         let start = shared.stats.checkpoints.restore.as_ref().map_or(0, |restore| restore.epoch);
-        if start > 0 {
-            rendered.sources.iter_mut().for_each(|input| input.advance_to(start + 1));
-            rendered.marks.advance_to(start + 1);
-        }
         let running = |feed: PumpFeed| Running {
             index: feed.index,
             source: feed.source,
@@ -264,7 +264,9 @@ impl Pump {
             until_end,
             feeds: feeds.into_iter().map(running).collect(),
             rejects,
-            side_relations: SideRelations::new(&shared, worker),
+            side_relations: None,
+            begun: false,
+            saw: 0,
             rendered: Some(rendered),
             ended: false,
             mine: start,
@@ -293,6 +295,9 @@ impl Pump {
             if !running {
                 self.end();
             }
+            return Pumped::Idle(None);
+        }
+        if !self.begins() {
             return Pumped::Idle(None);
         }
         if let Some(pumped) = self.pump_again() {
@@ -333,6 +338,23 @@ impl Pump {
             self.send(epoch, batches);
         }
         Pumped::Busy
+    }
+
+    /// Whether all operators of all workers have what they had, if the job goes on from a checkpoint: only then there are epochs.
+    fn begins(&mut self) -> bool {
+        if self.begun {
+            return true;
+        }
+        if !self.shared.stats.checkpoints.restore.as_ref().is_none_or(|restore| restore.is_over(self.worker, &mut self.saw)) {
+            return false;
+        }
+        self.side_relations = SideRelations::new(&self.shared, self.worker);
+        if let Some(rendered) = self.rendered.as_mut().filter(|_| self.start > 0) {
+            rendered.sources.iter_mut().for_each(|input| input.advance_to(self.start + 1));
+            rendered.marks.advance_to(self.start + 1);
+        }
+        self.begun = true;
+        true
     }
 
     /// Whether the clock will still change results although all feeds have finished, or that cannot be told yet.

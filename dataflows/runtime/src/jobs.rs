@@ -298,7 +298,7 @@ impl Runtime {
             Some(kept) => recording(kept, &job, epoch, &opened.sources, &opened.publishing)?,
             None => None,
         };
-        let state = restored.map(|restored| restored.state);
+        let (state, reading) = restored.map(|restored| (restored.state, restored.reading)).unzip();
         let checkpoints = kept.as_ref().map(|kept| CheckpointStatus::new(kept.location.clone(), state.as_ref()));
         let (script, recording) = recording.map_or_else(Default::default, |(script, recording)| (script, Some(recording)));
         let recorded = script.end();
@@ -315,6 +315,14 @@ impl Runtime {
             excerpt: None,
         };
         let handle = self.engine.create(spec).map_err(|error| CreateError::Engine(error.to_string()))?;
+        if let Some(kept) = &kept {
+            let read = reading.flatten().map_or(Ok(()), |reading| reading.finish(&kept.names, self.workers()));
+            if let Err(error) = read {
+                let _ = self.engine.drop_job(handle.id());
+                return Err(error.into());
+            }
+            crash_point(Point::Restored);
+        }
         let told = Arc::clone(&signal);
         handle.listen(move |_, state| match state {
             JobState::Running => told.notify_closed(),
@@ -351,16 +359,16 @@ impl Runtime {
         Ok(running)
     }
 
-    /// Takes over the checkpoints of a job of this name, and reads the newest.
-    fn kept(
-        &self,
+    /// Takes over the checkpoints of a job of this name, and begins to read the newest.
+    fn kept<'p>(
+        &'p self,
         name: &str,
         text: &str,
         job: &Arc<Job>,
         options: &CreateOptions,
         config: &CheckpointConfig,
         store: &Store,
-    ) -> Result<(Kept, Option<Restored>), CheckpointError> {
+    ) -> Result<(Kept, Option<Restored<'p>>), CheckpointError> {
         let mut names = Names::new(job, kept_operators(job)?, &self.registry, text, options.until_end);
         names.set_planned_rows(&options.planned_rows);
         let own = store.job(name)?;
@@ -392,8 +400,6 @@ impl Runtime {
             progress: self.restores.begin(name, &*self.clock),
         };
         let restored = manifest.map(|manifest| restoring.read(&manifest)).transpose()?.flatten();
-        drop(restoring);
-        crash_point(Point::Restored);
         let mut restored = restored.map(|mut restored| {
             if adopts {
                 // What the other job's sinks had still to publish, they publish.

@@ -7,7 +7,7 @@
 //!          read by range ─► checksum ─► decompress ─► decode ─► put in order ─► whoever iterates
 //! ```
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::fmt;
 use std::ops::Range;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -27,11 +27,14 @@ const READ_BYTES: u64 = 4 << 20;
 /// Whether sections of a key are wanted.
 type Filter<'a> = dyn Fn(&str) -> bool + 'a;
 
+/// What keys belong together; those of none come first.
+type Group<'a> = dyn Fn(&str) -> Option<String> + 'a;
+
 /// What to read, and with how much haste.
 pub struct ReadOptions<'a> {
     filter: Option<Box<Filter<'a>>>,
     unopened: Option<Box<Filter<'a>>>,
-    by_key: bool,
+    group: Option<Box<Group<'a>>>,
     threads: usize,
     ahead_bytes: u64,
 }
@@ -40,7 +43,7 @@ impl Default for ReadOptions<'_> {
     fn default() -> Self {
         // Some wait for the disk while others decode.
         let threads = thread::available_parallelism().map_or(4, |cores| 2 * usize::from(cores)).min(16);
-        ReadOptions { filter: None, unopened: None, by_key: false, threads, ahead_bytes: 256 << 20 }
+        ReadOptions { filter: None, unopened: None, group: None, threads, ahead_bytes: 256 << 20 }
     }
 }
 
@@ -58,9 +61,10 @@ impl<'a> ReadOptions<'a> {
         self
     }
 
-    /// All sections of a key one after the other, oldest file first: whoever needs a key whole can go on while others are read.
-    pub fn by_key(mut self) -> ReadOptions<'a> {
-        self.by_key = true;
+    /// All sections of a key one after the other, oldest file first, all keys of a group one after the other, and of the groups the
+    /// one with the shortest rows first: whoever needs a group whole can go on while others are read, and of short rows there is most to do for what is read. Keys of no group come before.
+    pub fn in_groups(mut self, group: impl Fn(&str) -> Option<String> + 'a) -> ReadOptions<'a> {
+        self.group = Some(Box::new(group));
         self
     }
 
@@ -80,7 +84,7 @@ impl<'a> ReadOptions<'a> {
 impl fmt::Debug for ReadOptions<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("ReadOptions")
-            .field("by_key", &self.by_key)
+            .field("in_groups", &self.group.is_some())
             .field("threads", &self.threads)
             .field("ahead_bytes", &self.ahead_bytes)
             .finish_non_exhaustive()
@@ -136,7 +140,7 @@ struct Queue {
     stopped: bool,
 }
 
-/// Sections in the order in which they were written, oldest file first, or [by key](ReadOptions::by_key). Ends after the first error.
+/// Sections in the order in which they were written, oldest file first, or [in groups](ReadOptions::in_groups). Ends after the first error.
 pub struct Sections {
     shared: Arc<Shared>,
     sequence: u64,
@@ -203,12 +207,24 @@ impl JobStore {
             let entries = entries.into_iter().filter(|entry| options.filter.as_ref().is_none_or(|filter| filter(&entry.key)));
             wanted.extend(entries.map(|entry| (file.clone(), entry)));
         }
-        if options.by_key {
-            wanted.sort_by(|(_, one), (_, other)| one.key.cmp(&other.key));
+        let is_given = |key: &str| options.unopened.as_ref().is_none_or(|unopened| !unopened(key));
+        if let Some(group) = &options.group {
+            let mut sizes: BTreeMap<Option<String>, (u64, u64)> = BTreeMap::new();
+            for (_, entry) in wanted.iter().filter(|(_, entry)| is_given(&entry.key)) {
+                let (bytes, rows) = sizes.entry(group(&entry.key)).or_default();
+                *bytes = bytes.saturating_add(entry.raw_bytes);
+                *rows = rows.saturating_add(entry.rows);
+            }
+            // What is not given keeps nobody waiting.
+            let bytes_per_row = |group: &Option<String>| sizes.get(group).map_or(u64::MAX, |(bytes, rows)| bytes / rows.max(&1));
+            wanted.sort_by_cached_key(|(_, entry)| {
+                let group = group(&entry.key);
+                (group.as_ref().map(|_| bytes_per_row(&group)), group, entry.key.clone())
+            });
         }
         let mut reads: Vec<Read> = Vec::new();
         for (file, entry) in wanted {
-            let is_given = options.unopened.as_ref().is_none_or(|unopened| !unopened(&entry.key));
+            let is_given = is_given(&entry.key);
             let raw_bytes = if is_given { entry.raw_bytes } else { 0 };
             let end = entry.offset + entry.bytes;
             match reads.last_mut() {
@@ -285,6 +301,12 @@ impl Shared {
 }
 
 impl Sections {
+    /// The keys of all sections that are given, each once.
+    pub fn keys(&self) -> BTreeSet<&str> {
+        let entries = self.shared.reads.iter().flat_map(|read| &read.entries);
+        entries.filter(|(is_given, _)| *is_given).map(|(_, entry)| entry.key.as_str()).collect()
+    }
+
     /// How far reading has come.
     pub fn progress(&self) -> Progress {
         self.progress

@@ -8,6 +8,7 @@
 //! At the end the changes of every epoch are read from the views' histories: so the content after *every* epoch is known,
 //! whether the driver came by then or not.
 
+mod arriving;
 mod feed;
 mod sink;
 
@@ -22,6 +23,7 @@ use highwater_engine::{
 };
 use highwater_plan::{Job, OutputNames};
 
+use self::arriving::State;
 use self::feed::{ScriptedFeed, Stage};
 use self::sink::Written;
 use crate::history::{FeedHistory, History, Mark, TakenBatch};
@@ -129,13 +131,15 @@ impl Case<'_> {
     fn run(
         &self,
         engine: &Engine,
-        restore: Option<Restore>,
+        state: Option<State>,
         from: usize,
         restarts: &[(usize, usize)],
         observed: &mut Observed,
     ) -> Result<(), DriveError> {
+        let (restore, arriving) = state.map(State::split).unzip();
         let (since, restored) = (restore.as_ref().map_or(0, |restore| restore.epoch), restore.is_some());
         let handle = self.create(engine, restore, !restarts.is_empty())?;
+        arriving.into_iter().for_each(|tables| tables.arrive());
         let run = Run { engine, job: self.job, script: self.script, stage: &self.stage, handle: &handle };
         if restored {
             // Rows of one feed in an epoch in which another has not said yet how far it is would count in other windows.
@@ -158,8 +162,8 @@ impl Case<'_> {
                     Engine::start(EngineConfig { workers: *workers }).map_err(|error| DriveError::Failed(error.to_string()))?;
                 observed.saved.push(checkpoint);
                 let kept = kept_operators(self.job).map_err(|error| DriveError::Failed(error.to_string()))?;
-                let restore = Restore::new(&observed.saved, *workers, &kept);
-                return self.run(&next, restore, *after, rest, observed);
+                let state = State::new(&observed.saved, *workers, kept, *after as u64);
+                return self.run(&next, Some(state), *after, rest, observed);
             }
             let seen = run.through(*after, since, observed);
             dropped()?;

@@ -24,10 +24,9 @@ use super::codec::RowCodec;
 use super::seal::{Sealed, Sealer};
 use super::{Spine, Trace};
 use crate::arrangement::RowChunk;
-use crate::checkpoint::{KeptFrom, Known, Saving, Spread};
+use crate::checkpoint::{Awaits, Derived, Had, KeptFrom, Known, Saving, Spread};
 use crate::delta::Parcel;
 use crate::operator::exchange;
-use crate::parallel::Held;
 use crate::stats::OperatorStats;
 use crate::{Delta, Time};
 
@@ -46,7 +45,7 @@ pub(super) struct Sealing {
     pub(super) codec: Arc<RowCodec>,
     pub(super) stats: Arc<OperatorStats>,
     /// As in [`Known::derived`].
-    pub(super) derived: Option<Box<dyn FnOnce() -> Vec<Delta>>>,
+    pub(super) derived: Option<Derived>,
 }
 
 /// Arranges a stream by the hash of its key columns.
@@ -80,16 +79,24 @@ fn arrange_with<'scope, P: ParallelizationContract<Time, Parcel>>(
     let name = sealing.name.clone();
     let scope = input.scope();
     let mut reader = None;
-    let output = input.unary_frontier::<NoopBuilder<Parcel>, _, _, _>(pact, &name, |_capability, info| {
+    let output = input.unary_frontier::<NoopBuilder<Parcel>, _, _, _>(pact, &name, |capability, info| {
         let activator = scope.activator_for(Rc::clone(&info.address));
+        let asked = scope.worker().sync_activator_for(info.address.to_vec());
         let (agent, writer) = TraceAgent::new(Spine::new(info.clone(), None, Some(activator)), info, None);
         let mut arranger = Arranger::new(writer, sealing, watch);
-        arranger.restore();
+        if !arranger.is_restored() {
+            let restore = arranger.stats.checkpoints.restore.as_ref();
+            // Timely forgets operators to which nothing can come and which can give nothing.
+            arranger.awaits = restore.map(|restore| (capability, restore.await_them(arranger.stats.worker, asked)));
+        }
         reader = Some(agent);
         move |(input, frontier), output| {
             let stats = Arc::clone(&arranger.stats);
             let done = stats.guard(|| {
                 let started = Instant::now();
+                if !arranger.is_restored() {
+                    return;
+                }
                 input.for_each(|time, parcel| arranger.take(parcel, *time.time(), || time.retain(0)));
                 while let Some((epoch, capability, deltas)) = arranger.next_complete(|epoch| frontier.less_equal(epoch)) {
                     arranger.save(Some(epoch));
@@ -104,6 +111,7 @@ fn arrange_with<'scope, P: ParallelizationContract<Time, Parcel>>(
             if done.is_none() {
                 input.for_each(|_, _| {});
                 arranger.waiting.clear();
+                arranger.awaits = None;
             }
         }
     });
@@ -123,18 +131,22 @@ struct Arranger {
     watch: Watch,
     stats: Arc<OperatorStats>,
     saving: Option<Saving>,
-    /// What the relation had when the job was restored.
-    had: Vec<Delta>,
+    /// What the relation had when the job was saved; absent when it is in the trace.
+    had: Option<Had>,
+    /// That has yet to come.
+    awaits: Option<(Capability<Time>, Awaits)>,
 }
 
 impl Arranger {
     fn new(writer: TraceWriter<Spine>, sealing: Sealing, watch: Watch) -> Self {
         let Sealing { route, stats, codec, derived, is_unique, .. } = sealing;
         let known = Known { unique_key: is_unique.then(|| route.clone()), derived };
-        let (saving, had) = Saving::of_relation(&stats, KeptFrom::Output, Spread::ByColumns(route.clone()), &route, known);
+        let saving = Saving::of_relation(&stats, KeptFrom::Output, Spread::ByColumns(route.clone()), &route, known);
+        let (saving, had) = saving.unzip();
         Arranger {
             saving,
             had,
+            awaits: None,
             waiting: BTreeMap::new(),
             waiting_rows: 0,
             sealer: Sealer::new(codec),
@@ -146,16 +158,21 @@ impl Arranger {
         }
     }
 
-    /// Begins with the relation as it was when the job was saved: one batch.
-    fn restore(&mut self) {
-        let Some(epoch) = self.stats.checkpoints.restore.as_ref().map(|restore| restore.epoch) else { return };
-        let had = std::mem::take(&mut self.had);
-        Held::end_before(had.iter().map(Delta::len).sum());
+    /// Whether it has the relation as it was when the job was saved: as its first batch, if there is any of it.
+    fn is_restored(&mut self) -> bool {
+        let (Some(had), Some(restore)) = (&mut self.had, &self.stats.checkpoints.restore) else { return true };
+        let epoch = restore.epoch;
+        let Some(had) = had.take() else { return false };
+        self.had = None;
         let sealed = self.sealer.seal(epoch, had);
         if !sealed.chunks.is_empty() {
             (self.watch)(epoch, &sealed);
             self.insert(epoch, sealed.chunks);
         }
+        if let Some((_, awaits)) = self.awaits.take() {
+            awaits.end();
+        }
+        true
     }
 
     fn save(&mut self, open: Option<Time>) {

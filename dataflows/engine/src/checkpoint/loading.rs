@@ -1,47 +1,83 @@
 //! Giving an operator back what it had, before its first epoch.
 //!
-//! If there are more cores than workers, logic that may be on any thread is given much on one of its own: the operators of a
-//! worker load side by side. The operator waits where it needs its logic first.
+//! It is given when all of it has come. If there are more cores than workers, logic that may be on any thread is given much on one
+//! of its own: the operators of a worker load side by side. Until an operator has its logic, it does nothing when it is asked.
 
 use std::cell::RefCell;
 use std::sync::Arc;
 
 use highwater_turns::is_simulated;
+use timely::scheduling::SyncActivator;
 
-use super::Keeps;
 use super::restore::{Part, PartSize};
 use super::saving::replaying;
+use super::{Awaits, Keeps, OperatorId};
 use crate::Delta;
 use crate::operator::epoch::{EpochLogic, Logic};
-use crate::parallel::{Apart, Held, ROWS_APART, apart, cores};
+use crate::parallel::{Apart, ROWS_APART, apart, cores};
 use crate::stats::OperatorStats;
 
 /// What an operator is given before its first epoch.
 pub(crate) struct Loading {
     pub(super) stats: Arc<OperatorStats>,
+    pub(super) id: OperatorId,
+    /// The worker that has all of what one worker has.
+    pub(super) home: usize,
     pub(super) keeps: Keeps,
     pub(super) inputs: usize,
-    /// By table.
-    pub(super) parts: Vec<Part>,
 }
 
 impl Loading {
-    fn rows(&self) -> usize {
-        self.parts.iter().flat_map(|part| &part.deltas).map(Delta::len).sum()
+    /// What it had, by table; `None` while some of it is still to come.
+    fn parts(&self) -> Option<Vec<Part>> {
+        let restore = self.stats.checkpoints.restore.as_ref();
+        restore.map_or(Some(Vec::new()), |restore| restore.take(&self.id, self.stats.worker, self.home))
+    }
+
+    /// Gives the logic what it had, or begins to, if that has come.
+    fn begin(self, logic: Logic) -> State {
+        let Some(parts) = self.parts() else { return State::Awaits(logic, self) };
+        let rows = parts.iter().flat_map(|part| &part.deltas).map(Delta::len).sum();
+        match logic {
+            Logic::Anywhere(mut logic) if self.is_better_apart(rows) => {
+                let name = format!("load {}", self.stats.name);
+                // Rows are looked up one by one, whatever is in them. Who waits for it has about as much to do then.
+                let size = if logic.is_awaited() { 2 * rows } else { rows };
+                let stats = Arc::clone(&self.stats);
+                let tell = move || stats.checkpoints.restore.iter().for_each(|restore| restore.tell());
+                let work = move || {
+                    self.give(parts, logic.as_mut());
+                    logic
+                };
+                State::Apart(apart(&name, size, work, tell))
+            }
+            logic => {
+                let mut logic = logic.here();
+                self.give(parts, logic.as_mut());
+                State::Here(logic)
+            }
+        }
+    }
+
+    /// Gives it back here and now: all of it has come.
+    #[cfg(test)]
+    pub(super) fn at_once(self, logic: &mut dyn EpochLogic) {
+        let parts = self.parts().expect("it has come");
+        self.give(parts, logic);
     }
 
     /// Whether another thread would make it faster: otherwise it would take the time of a worker that loads too.
-    fn is_better_apart(&self) -> bool {
+    fn is_better_apart(&self, rows: usize) -> bool {
         // A simulation's threads do not depend on the machine.
-        self.rows() >= ROWS_APART && self.stats.checkpoints.workers < cores() && !is_simulated()
+        rows >= ROWS_APART && self.stats.checkpoints.workers < cores() && !is_simulated()
     }
 
     /// Gives it back. From there on the logic remembers what changes.
-    pub(super) fn give(self, logic: &mut dyn EpochLogic) {
+    fn give(self, parts: Vec<Part>, logic: &mut dyn EpochLogic) {
         let checkpoints = &self.stats.checkpoints;
         if let Some(restore) = &checkpoints.restore {
-            let parts = self.parts.into_iter();
-            let (mut tables, sizes): (Vec<Vec<Delta>>, Vec<PartSize>) = parts.map(|part| (part.deltas, part.size)).unzip();
+            let parts = parts.into_iter().map(|part| (part.deltas, part.size));
+            let (mut tables, sizes): (Vec<Vec<Delta>>, Vec<PartSize>) = parts.unzip();
             replaying(|| {
                 if tables.iter().any(|table| !table.is_empty()) {
                     tables.resize_with(tables.len().max(self.inputs), Vec::new);
@@ -62,54 +98,59 @@ impl Loading {
     }
 }
 
-/// An operator's logic, to which what it had may still be given.
-pub(crate) enum Loaded {
+/// An operator's logic, which is there when it has what it had.
+pub(crate) struct Loaded {
+    state: State,
+    awaits: Option<Awaits>,
+}
+
+enum State {
     Here(Box<dyn EpochLogic>),
-    Apart(Option<Apart<Box<dyn EpochLogic + Send>>>),
+    Awaits(Logic, Loading),
+    Apart(Apart<Box<dyn EpochLogic + Send>>),
+    /// Giving it back failed.
+    Failed,
 }
 
 impl Loaded {
-    /// `waits`: the operator does not need its logic before it runs.
-    pub(crate) fn new(logic: Logic, loading: Option<Loading>, waits: bool) -> Self {
-        match (logic, loading) {
-            (Logic::Anywhere(mut logic), Some(loading)) if waits && loading.is_better_apart() => {
-                let name = format!("load {}", loading.stats.name);
-                // Rows are looked up one by one, whatever is in them. Who waits for it has about as much to do then.
-                let size = if logic.is_awaited() { 2 * loading.rows() } else { loading.rows() };
-                let work = move || {
-                    loading.give(logic.as_mut());
-                    logic
-                };
-                Loaded::Apart(Some(apart(&name, size, work)))
-            }
-            (logic, loading) => {
-                let mut logic = logic.here();
-                if let Some(loading) = loading {
-                    Held::end_before(loading.rows());
-                    loading.give(logic.as_mut());
-                }
-                Loaded::Here(logic)
-            }
-        }
+    /// `activator`: has the operator asked.
+    pub(crate) fn new(logic: Logic, loading: Option<Loading>, activator: impl FnOnce() -> SyncActivator) -> Self {
+        let Some(loading) = loading else { return Loaded { state: State::Here(logic.here()), awaits: None } };
+        let stats = Arc::clone(&loading.stats);
+        let state = loading.begin(logic);
+        let restore = stats.checkpoints.restore.as_ref().filter(|_| !matches!(state, State::Here(_)));
+        let awaits = restore.map(|restore| restore.await_them(stats.worker, activator()));
+        Loaded { state, awaits }
     }
 
-    /// The logic, which has all that it had.
+    /// The logic, if it has all that it had.
     ///
     /// # Panics
     ///
     /// If giving it back did.
-    pub(crate) fn get(&mut self) -> &mut dyn EpochLogic {
-        if let Loaded::Apart(logic) = self {
-            *self = Loaded::Here(logic.take().expect("nobody asks again after a panic").wait());
+    pub(crate) fn get(&mut self) -> Option<&mut dyn EpochLogic> {
+        if !matches!(self.state, State::Here(_)) {
+            self.state = match std::mem::replace(&mut self.state, State::Failed) {
+                State::Awaits(logic, loading) => loading.begin(logic),
+                State::Apart(apart) => apart.result().map_or_else(State::Apart, |logic| State::Here(logic)),
+                state => state,
+            };
         }
-        let Loaded::Here(logic) = self else { unreachable!("it was just put there") };
-        logic.as_mut()
+        let State::Here(logic) = &mut self.state else { return None };
+        if let Some(awaits) = self.awaits.take() {
+            awaits.end();
+        }
+        Some(logic.as_mut())
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::sync::atomic::Ordering;
+    use std::time::{Duration, Instant};
+
     use arrow::array::{ArrayRef, Int64Array, RecordBatch};
+    use timely::worker::Worker;
 
     use super::*;
     use crate::Time;
@@ -139,26 +180,41 @@ mod tests {
         JobStats::new(workers, Arc::new(Checkpoints::new(true, workers, restore))).operator(0, "table", 0)
     }
 
-    fn loaded(workers: usize, mut logic: Logic) -> (Arc<OperatorStats>, Loaded) {
+    fn loaded(workers: usize, mut logic: Logic, dispatcher: &Worker) -> (Arc<OperatorStats>, Loaded) {
         let stats = going_on(workers);
         let (saving, loading) = Saving::new(&stats, &[Route::ByColumns(vec![0])], logic.as_mut());
         assert!(saving.is_some());
-        let loaded = Loaded::new(logic, loading, true);
+        let loaded = Loaded::new(logic, loading, || dispatcher.sync_activator_for(vec![0]));
         (stats, loaded)
+    }
+
+    /// Asks until it is there.
+    fn wait(loaded: &mut Loaded) -> &mut dyn EpochLogic {
+        let end = Instant::now() + Duration::from_secs(60);
+        while loaded.get().is_none() {
+            assert!(Instant::now() < end, "it never comes");
+            std::thread::yield_now();
+        }
+        loaded.get().unwrap()
     }
 
     #[test]
     fn much_is_given_on_another_thread_if_a_core_is_free() {
-        for workers in [1, cores()] {
-            let (stats, mut loaded) = loaded(workers, Logic::anywhere(Upsert::new(vec![0], rows().schema())));
-            assert_eq!(matches!(loaded, Loaded::Apart(_)), workers < cores());
-            let (rows, bytes) = loaded.get().state();
-            assert!(rows as i64 == ROWS / workers as i64 || workers > 1, "{rows}");
-            assert_eq!(stats.state_bytes.load(std::sync::atomic::Ordering::Relaxed), bytes as u64);
-            let given = &stats.checkpoints.restore.as_ref().unwrap().given;
-            assert_eq!(given.rows.load(std::sync::atomic::Ordering::Relaxed), rows as u64);
-            assert!(matches!(loaded, Loaded::Here(_)));
-        }
+        timely::execute_directly(|worker| {
+            for workers in [1, cores()] {
+                let logic = Logic::anywhere(Upsert::new(vec![0], rows().schema()));
+                let (stats, mut loaded) = loaded(workers, logic, worker);
+                assert_eq!(matches!(loaded.state, State::Apart(_)), workers < cores());
+                let restore = stats.checkpoints.restore.as_ref().unwrap();
+                let mut saw = 0;
+                assert_eq!(restore.is_over(0, &mut saw), workers == cores(), "whoever waits is waited for");
+                let (rows, bytes) = wait(&mut loaded).state();
+                assert!(restore.is_over(0, &mut saw));
+                assert!(rows as i64 == ROWS / workers as i64 || workers > 1, "{rows}");
+                assert_eq!(stats.state_bytes.load(Ordering::Relaxed), bytes as u64);
+                assert_eq!(restore.given.rows.load(Ordering::Relaxed), rows as u64);
+            }
+        });
     }
 
     struct Fails;
@@ -178,8 +234,11 @@ mod tests {
         if cores() == 1 {
             return;
         }
-        let (_, mut loaded) = loaded(1, Logic::anywhere(Fails));
-        let failed = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| loaded.get().state()));
-        assert_eq!(failed.unwrap_err().downcast_ref::<&str>(), Some(&"it cannot take that"));
+        timely::execute_directly(|worker| {
+            let (_, mut loaded) = loaded(1, Logic::anywhere(Fails), worker);
+            let failed = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| wait(&mut loaded).state()));
+            assert_eq!(failed.unwrap_err().downcast_ref::<&str>(), Some(&"it cannot take that"));
+            assert!(loaded.get().is_none(), "half of it is not given");
+        });
     }
 }

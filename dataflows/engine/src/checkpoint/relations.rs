@@ -26,7 +26,7 @@ pub(crate) struct SideRelations {
 }
 
 impl SideRelations {
-    /// Gives the relations back what they had; `None` if nothing is to be saved.
+    /// Gives the relations back what they had, all of which has [come](super::Restore::is_over); `None` if nothing is to be saved.
     pub(crate) fn new(shared: &JobShared, worker: usize) -> Option<Self> {
         let checkpoints = Arc::clone(&shared.stats.checkpoints);
         if !checkpoints.are_used() {
@@ -38,8 +38,8 @@ impl SideRelations {
             let id = OperatorId { node, name: format!("rows of {name}") };
             let (slot, id) = checkpoints.register(worker, id, KeptFrom::Rows, &"rows");
             let restore = checkpoints.restore.as_ref();
-            let had = restore.map(|restore| restore.take_relation(&id, worker)).unwrap_or_default();
-            view.resume_log(worker, since, &had, checkpoints.enabled);
+            let had = restore.map(|restore| restore.take_relation(&id, worker).expect("all of the state has come"));
+            view.resume_log(worker, since, &had.unwrap_or_default(), checkpoints.enabled);
             relations.push((slot, id, Arc::clone(view)));
         }
         let enabled = checkpoints.enabled;

@@ -1,15 +1,16 @@
 //! What a job starts from: the state of checkpoints, for any number of workers.
 
-use std::collections::{BTreeMap, HashMap};
-use std::convert::Infallible;
+use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
 
+use timely::scheduling::SyncActivator;
+
+use super::arriving::{Arrivals, Arriving, Awaits, all_of};
 use super::fold::{changes_of, content};
 use super::{Checkpoint, Clock, Form, KeptOperator, OperatorId, Positions, Spread, TableState};
 use crate::delta::net;
 use crate::keys::array_bytes;
-use crate::parallel::as_they_come;
 use crate::{Delta, Time};
 
 /// A job's state as of an epoch.
@@ -23,7 +24,7 @@ pub struct Restore {
     pub positions: Positions,
     /// How much of it was given back.
     pub given: Arc<GivenBack>,
-    tables: Mutex<HashMap<OperatorId, Tables>>,
+    pub(super) arrivals: Arc<Arrivals>,
 }
 
 /// How much of a state operators were given back.
@@ -35,15 +36,9 @@ pub struct GivenBack {
     pub bytes: AtomicU64,
 }
 
-/// An operator's tables.
-type Tables = BTreeMap<u32, Table>;
-
-/// How many tables are put together at a time, each by all cores.
-const TABLES_AT_ONCE: usize = 2;
-
 /// A table, cut for the workers.
 #[derive(Debug)]
-struct Table {
+pub(super) struct Table {
     spread: Spread,
     parts: Vec<Part>,
 }
@@ -76,52 +71,15 @@ impl Restore {
                 tables.entry((&state.operator, table.table)).or_default().push(table.clone());
             }
         }
-        let tables = tables.into_iter().map(|((operator, _), changes)| Ok::<_, Infallible>((operator.clone(), changes)));
-        let restore = Restore::of_tables(tables, workers, kept).unwrap_or_else(|never| match never {});
+        let tables = tables.into_iter().map(|((operator, _), changes)| (operator.clone(), changes));
+        let restore = Restore { arrivals: all_of(tables, workers, kept), ..Restore::default() };
         Some(restore.as_of(last.epoch, last.positions.clone(), last.clock.clone()))
     }
 
-    /// The state that these tables come to, for a job on so many workers with these operators: each table with all of its
-    /// changes, oldest first, under its operator. While further tables come those that are there are put together.
-    ///
-    /// Cost:  of operators that [want content](KeptOperator::takes_changes) a hash per row of tables from which something was
-    ///        taken back, two if those have a [unique key](KeptOperator::unique_key); one per row of what is
-    ///        [of several workers](super::Piece), which is copied. All cores take part.
-    /// Errors: the first that comes instead of a table.
-    pub fn of_tables<E>(
-        tables: impl Iterator<Item = Result<(OperatorId, Vec<TableState>), E>>,
-        workers: usize,
-        kept: &[KeptOperator],
-    ) -> Result<Self, E> {
-        let kept_of = |operator: &OperatorId| kept.iter().find(|kept| kept.operator == *operator);
-        let is_needed = |(operator, changes): &(OperatorId, Vec<TableState>)| {
-            !changes.is_empty() && kept_of(operator).is_none_or(|kept| !kept.derived)
-        };
-        let tables = tables.filter(|table| table.as_ref().map_or(true, is_needed));
-        let together = as_they_come(tables, TABLES_AT_ONCE, |(operator, changes)| {
-            let newest = changes.last().expect("those without changes were left out");
-            let (number, spread, form) = (newest.table, newest.spread.clone(), newest.form);
-            let kept = kept_of(&operator);
-            let as_changes = kept.is_some_and(|kept| kept.takes_changes);
-            let unique_key = kept.and_then(|kept| kept.unique_key.as_deref()).filter(|_| number == 0);
-            let part = |(worker, deltas): (usize, Vec<Delta>)| {
-                // Of what every worker has the first one's counts.
-                let counts = worker == 0 || spread != Spread::Everywhere;
-                let size = if counts { PartSize::of(&deltas, form, as_changes) } else { PartSize::default() };
-                Part { deltas, size }
-            };
-            let parts = match as_changes {
-                true => changes_of(&changes, &spread, workers),
-                false => content(&changes, unique_key, &spread, workers),
-            };
-            let parts = parts.into_iter().enumerate().map(part).collect();
-            (operator, number, Table { spread, parts })
-        })?;
-        let mut tables: HashMap<OperatorId, Tables> = HashMap::new();
-        for (operator, number, table) in together {
-            tables.entry(operator).or_default().insert(number, table);
-        }
-        Ok(Restore { tables: Mutex::new(tables), ..Restore::default() })
+    /// A state of which these tables are still to come, and who is to [give](Arriving::fill) them. The job may be created before.
+    pub fn awaiting(expected: impl IntoIterator<Item = (OperatorId, u32)>) -> (Self, Arriving) {
+        let arrivals = Arc::new(Arrivals::of(expected));
+        (Restore { arrivals: Arc::clone(&arrivals), ..Restore::default() }, Arriving(arrivals))
     }
 
     /// The state as of an epoch, at which the sources stood here and had said this of time.
@@ -129,20 +87,23 @@ impl Restore {
         Restore { epoch, positions, clock, ..self }
     }
 
-    /// What a worker's part of an operator keeps, by table. `home`: the worker that has all of what one worker has. It is given
-    /// once: whoever takes it need not keep it twice.
-    pub(crate) fn take(&self, operator: &OperatorId, worker: usize, home: usize) -> Vec<Part> {
-        let mut tables = self.tables.lock().unwrap_or_else(PoisonError::into_inner);
-        let Some(tables) = tables.get_mut(operator) else { return Vec::new() };
-        let mut taken = Vec::new();
-        taken.resize_with(tables.keys().next_back().map_or(0, |last| *last as usize + 1), Part::default);
-        for (number, Table { spread, parts }) in tables {
+    /// What a worker's part of an operator keeps, by table; `None` while some of it is still to come. `home`: the worker that has
+    /// all of what one worker has. It is given once: whoever takes it need not keep it twice.
+    pub(crate) fn take(&self, operator: &OperatorId, worker: usize, home: usize) -> Option<Vec<Part>> {
+        self.arrivals.take(operator, |Table { spread, parts }| {
             let part = std::mem::take(&mut parts[worker]);
-            if *spread != Spread::One || worker == home {
-                taken[*number as usize] = part;
-            }
-        }
-        taken
+            if *spread != Spread::One || worker == home { part } else { Part::default() }
+        })
+    }
+
+    /// An operator of a worker waits until it has what it had.
+    pub(crate) fn await_them(&self, worker: usize, activator: SyncActivator) -> Awaits {
+        self.arrivals.await_them(worker, activator)
+    }
+
+    /// There may be something new for those that wait.
+    pub(crate) fn tell(&self) {
+        self.arrivals.tell();
     }
 
     /// A worker's part of a relation whose rows follow from what another operator was given back.
@@ -152,11 +113,33 @@ impl Restore {
         rows
     }
 
-    /// A worker's part of a relation, which has one table.
-    pub(crate) fn take_relation(&self, relation: &OperatorId, worker: usize) -> Vec<Delta> {
-        let Some(part) = self.take(relation, worker, 0).into_iter().next() else { return Vec::new() };
+    /// A worker's part of a relation, which has one table; `None` while that is still to come.
+    pub(crate) fn take_relation(&self, relation: &OperatorId, worker: usize) -> Option<Vec<Delta>> {
+        let Some(part) = self.take(relation, worker, 0)?.into_iter().next() else { return Some(Vec::new()) };
         self.given.count(&part.size, part.size.changes);
-        part.deltas
+        Some(part.deltas)
+    }
+}
+
+impl Table {
+    /// All of a table's changes, oldest first, put together and cut for so many workers. `kept`: what is known of its operator.
+    pub(super) fn of(changes: &[TableState], workers: usize, kept: Option<&KeptOperator>) -> Self {
+        let newest = changes.last().expect("tables without changes are left out");
+        let (number, spread, form) = (newest.table, newest.spread.clone(), newest.form);
+        let as_changes = kept.is_some_and(|kept| kept.takes_changes);
+        let unique_key = kept.and_then(|kept| kept.unique_key.as_deref()).filter(|_| number == 0);
+        let part = |(worker, deltas): (usize, Vec<Delta>)| {
+            // Of what every worker has the first one's counts.
+            let counts = worker == 0 || spread != Spread::Everywhere;
+            let size = if counts { PartSize::of(&deltas, form, as_changes) } else { PartSize::default() };
+            Part { deltas, size }
+        };
+        let parts = match as_changes {
+            true => changes_of(changes, &spread, workers),
+            false => content(changes, unique_key, &spread, workers),
+        };
+        let parts = parts.into_iter().enumerate().map(part).collect();
+        Table { spread, parts }
     }
 }
 
@@ -204,7 +187,8 @@ mod tests {
         let kept = KeptOperator::new(operator.clone(), KeptFrom::Inputs, String::new());
         let kept = KeptOperator { takes_changes, ..kept };
         let restore = Restore::new(&[checkpoint], workers, &[kept]).unwrap();
-        let rows = |worker| restore.take(&operator, worker, 1).iter().flat_map(|part| &part.deltas).map(Delta::len).sum();
+        let rows =
+            |worker| restore.take(&operator, worker, 1).unwrap().iter().flat_map(|part| &part.deltas).map(Delta::len).sum();
         (0..workers).map(rows).collect()
     }
 

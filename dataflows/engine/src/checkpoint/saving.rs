@@ -46,13 +46,35 @@ impl Saved {
     }
 }
 
+/// Gives the rows of a relation that follow from what another operator was given back, once it was.
+pub(crate) type Derived = Box<dyn FnMut() -> Option<Vec<Delta>>>;
+
 /// What is known of a relation that is saved.
 #[derive(Default)]
 pub(crate) struct Known {
     /// As in [`KeptOperator::unique_key`].
     pub(crate) unique_key: Option<Vec<usize>>,
     /// What gives its rows when they are [derived](KeptOperator::derived).
-    pub(crate) derived: Option<Box<dyn FnOnce() -> Vec<Delta>>>,
+    pub(crate) derived: Option<Derived>,
+}
+
+/// What a relation had when its job was saved.
+pub(crate) struct Had {
+    checkpoints: Arc<Checkpoints>,
+    id: OperatorId,
+    worker: usize,
+    derived: Option<Derived>,
+}
+
+impl Had {
+    /// A worker's part of it, once; `None` while that is still to come.
+    pub(crate) fn take(&mut self) -> Option<Vec<Delta>> {
+        let Some(restore) = &self.checkpoints.restore else { return Some(Vec::new()) };
+        match &mut self.derived {
+            Some(rows) => rows().map(|rows| restore.derive(rows)),
+            None => restore.take_relation(&self.id, self.worker),
+        }
+    }
 }
 
 /// The changes of an operator that are in no checkpoint yet.
@@ -99,9 +121,8 @@ impl Saving {
                 (Some(slot), id)
             }
         };
-        let restore = checkpoints.restore.as_ref();
-        let parts = restore.map(|restore| restore.take(&id, stats.worker, home(routes))).unwrap_or_default();
-        let loading = Some(Loading { stats: Arc::clone(stats), keeps, inputs: routes.len(), parts });
+        let loading = Loading { stats: Arc::clone(stats), id: id.clone(), home: home(routes), keeps, inputs: routes.len() };
+        let loading = Some(loading);
         let spread = match keeps {
             Keeps::Nothing => return (None, loading),
             Keeps::Inputs => routes.iter().map(Spread::of).collect(),
@@ -120,7 +141,7 @@ impl Saving {
         (saving, loading)
     }
 
-    /// For a relation that is the sum of its changes, and what it had; `None` if nothing is saved. `columns`: by which its rows are
+    /// For a relation that is the sum of its changes, and what it had; neither if nothing is saved. `columns`: by which its rows are
     /// spread, or, of [`Spread::Anywhere`], that they have.
     pub(crate) fn of_relation(
         stats: &OperatorStats,
@@ -128,10 +149,10 @@ impl Saving {
         spread: Spread,
         columns: &[usize],
         known: Known,
-    ) -> (Option<Self>, Vec<Delta>) {
+    ) -> Option<(Self, Had)> {
         let checkpoints = Arc::clone(&stats.checkpoints);
         if !checkpoints.are_used() {
-            return (None, Vec::new());
+            return None;
         }
         let id = OperatorId { node: stats.node, name: stats.name.clone() };
         let Known { unique_key, derived } = known;
@@ -139,13 +160,8 @@ impl Saving {
         let kept = KeptOperator::new(id, from, format!("{columns:?}"));
         let kept = KeptOperator { unique_key, derived: is_derived, ..kept };
         let (slot, id) = checkpoints.register_kept(stats.worker, kept);
-        let restore = checkpoints.restore.as_ref();
-        let had = restore.map(|restore| match derived {
-            Some(rows) => restore.derive(rows()),
-            None => restore.take_relation(&id, stats.worker),
-        });
-        let had = had.unwrap_or_default();
-        let last = restore.map_or(0, |restore| restore.epoch);
+        let last = checkpoints.restore.as_ref().map_or(0, |restore| restore.epoch);
+        let had = Had { checkpoints: Arc::clone(&checkpoints), id: id.clone(), worker: stats.worker, derived };
         let (spread, log) = (vec![spread], vec![Vec::new()]);
         let saving = Saving {
             slot,
@@ -159,7 +175,7 @@ impl Saving {
             log,
             checkpoints,
         };
-        (Some(saving), had)
+        Some((saving, had))
     }
 
     /// Whether the state is to be handed out: a checkpoint's epoch has come, as all epochs before `open` were applied and none

@@ -101,7 +101,7 @@ fn saving(routes: &[Route], restore: Option<Restore>, logic: &mut dyn EpochLogic
     let checkpoints = Arc::new(Checkpoints::new(true, 1, restore));
     let stats = JobStats::new(1, Arc::clone(&checkpoints)).operator(0, "twin", 0);
     let (saving, loading) = Saving::new(&stats, routes, logic);
-    loading.expect("checkpoints are used").give(logic);
+    loading.expect("checkpoints are used").at_once(logic);
     (saving.expect("it keeps something"), checkpoints)
 }
 

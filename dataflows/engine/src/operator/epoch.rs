@@ -197,28 +197,36 @@ pub(crate) fn epoch_operator_awake<'scope>(
     let ports = inputs.len();
     let routes: Vec<Route> = inputs.iter().map(|input| input.route.clone()).collect();
     let (mut saving, loading) = Saving::new(&stats, &routes, logic.as_mut());
-    let mut logic = Loaded::new(logic, loading, awake.is_none());
     let mut builder = OperatorBuilder::new(stats.name.clone(), scope);
+    let address = builder.operator_info().address.to_vec();
+    let mut logic = Loaded::new(logic, loading, || scope.worker().sync_activator_for(address));
     let mut pulls: Vec<Pull> = inputs.into_iter().map(|input| pull(&mut builder, input, peers)).collect();
     let mut clock = clock.map(|clock| builder.new_input(clock, Pipeline));
     let (ticks, alarm) = awake.map(|awake| (awake.ticks, awake.alarm)).unzip();
     let mut ticks = ticks.map(|ticks| builder.new_input(ticks, Pipeline));
     let (output, stream) = builder.new_output::<Parcel>();
     let mut output = OutputBuilder::<Time, NoopBuilder<Parcel>>::from(output);
-    if let Some(alarm) = alarm.as_ref().filter(|_| !stats.is_new()) {
-        alarm.set(logic.get().wake_at());
+    let set_alarm = move |logic: &dyn EpochLogic| alarm.iter().for_each(|alarm| alarm.set(logic.wake_at()));
+    let is_here = logic.get().is_some();
+    if let Some(logic) = logic.get().filter(|_| !stats.is_new()) {
+        set_alarm(logic);
     }
     builder.build(move |mut capabilities| {
         let mut waiting: BTreeMap<Time, Waiting> = BTreeMap::new();
         let initial = capabilities.pop().expect("one output, one capability");
-        if stats.is_new() && logic.get().starts_alone() {
-            waiting.insert(0, Waiting { capability: initial, inputs: vec![Vec::new(); ports], watermarks: None });
+        if stats.is_new() && logic.get().is_some_and(|logic| logic.starts_alone()) {
+            waiting.insert(0, Waiting { capability: initial.clone(), inputs: vec![Vec::new(); ports], watermarks: None });
         }
+        // Timely forgets operators to which nothing can come and which can give nothing.
+        let mut awaits = (!is_here).then_some(initial);
         let mut changed = Vec::new();
         move |frontiers: &[MutableAntichain<Time>]| {
             let done = stats.guard(|| {
-                let logic = logic.get();
                 let started = Instant::now();
+                let Some(logic) = logic.get() else { return };
+                if awaits.take().is_some() {
+                    set_alarm(logic);
+                }
                 let mut queued = 0;
                 for (port, pull) in pulls.iter_mut().enumerate() {
                     pull(&mut |capability, delta| {
@@ -279,13 +287,12 @@ pub(crate) fn epoch_operator_awake<'scope>(
                 if worked {
                     let (rows, bytes) = logic.state();
                     stats.holds(rows, bytes);
-                    if let Some(alarm) = &alarm {
-                        alarm.set(logic.wake_at());
-                    }
+                    set_alarm(logic);
                 }
                 stats.busy_ns.fetch_add(started.elapsed().as_nanos() as u64, Ordering::Relaxed);
             });
             if done.is_none() {
+                awaits = None;
                 waiting.clear();
                 changed.clear();
                 pulls.iter_mut().for_each(|pull| pull(&mut |_, _| {}));

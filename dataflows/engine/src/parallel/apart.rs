@@ -1,14 +1,13 @@
-//! Work on threads of its own, as much at a time as there are cores, the largest first.
+//! Work on threads of its own, as much at a time as there are cores, of what waits the largest first.
 //!
-//! What takes longest should not be begun last: then the other cores would have nothing to do at its end. So while a worker finds
-//! out what there is to do, nothing of it begins ([`Held`]).
+//! What takes longest should not be begun last: then the other cores would have nothing to do at its end.
 
-use std::cell::Cell;
 use std::collections::BTreeSet;
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, LazyLock, Mutex};
 
-use highwater_turns::{Bell, JoinHandle, is_simulated, lock, spawn};
+use highwater_turns::{Bell, lock, spawn};
 
 use super::cores;
 
@@ -17,48 +16,59 @@ pub(crate) const ROWS_APART: usize = 1 << 16;
 
 /// Work that is done on a thread of its own.
 pub(crate) struct Apart<T> {
-    done: Arc<Mutex<Option<T>>>,
+    /// What came of it, or what it panicked with.
+    done: Arc<Mutex<Option<std::thread::Result<T>>>>,
     /// Nobody waits for it any more.
     given_up: Arc<AtomicBool>,
-    thread: Option<JoinHandle>,
 }
 
 /// Does work of this size on a thread of its own, in turn: as much at a time as there are cores, of what waits the largest first.
-/// Here, if there can be no thread.
-pub(crate) fn apart<T: Send + 'static>(name: &str, size: usize, work: impl FnOnce() -> T + Send + 'static) -> Apart<T> {
+/// Here, if there can be no thread. `tell`: called when it is done.
+pub(crate) fn apart<T: Send + 'static>(
+    name: &str,
+    size: usize,
+    work: impl FnOnce() -> T + Send + 'static,
+    tell: impl Fn() + Send + 'static,
+) -> Apart<T> {
     let (done, given_up) = (Arc::new(Mutex::new(None)), Arc::new(AtomicBool::new(false)));
-    // Of a thread that cannot be started the work is taken back.
-    let slot = Arc::new(Mutex::new(Some(work)));
-    let in_turn = {
-        let (done, slot, given_up) = (Arc::clone(&done), Arc::clone(&slot), Arc::clone(&given_up));
-        let place = Place::new(size);
+    let does = {
+        let done = Arc::clone(&done);
         move || {
-            let _turn = place.turn();
-            if given_up.load(Ordering::Relaxed) {
-                return;
-            }
-            let work = lock(&slot).take().expect("it is taken back only if there is no thread");
-            let result = work();
+            // What it had is looked at by nobody after a panic.
+            let result = catch_unwind(AssertUnwindSafe(work));
             *lock(&done) = Some(result);
+            tell();
         }
     };
-    let thread = spawn(name.to_owned(), in_turn).ok();
-    if thread.is_none()
-        && let Some(work) = lock(&slot).take()
-    {
-        *lock(&done) = Some(work());
+    // Of a thread that cannot be started the work is taken back.
+    let slot = Arc::new(Mutex::new(Some(does)));
+    let in_turn = {
+        let (slot, given_up, place) = (Arc::clone(&slot), Arc::clone(&given_up), Place::new(size));
+        move || {
+            let _turn = place.turn();
+            if !given_up.load(Ordering::Relaxed)
+                && let Some(does) = lock(&slot).take()
+            {
+                does();
+            }
+        }
+    };
+    if spawn(name.to_owned(), in_turn).is_err() {
+        let taken_back = lock(&slot).take();
+        taken_back.into_iter().for_each(|does| does());
     }
-    Apart { done, given_up, thread }
+    Apart { done, given_up }
 }
 
 impl<T> Apart<T> {
-    /// What came of it; a panic goes on here. Nothing is [held](Held) by this thread from there on.
-    pub(crate) fn wait(mut self) -> T {
-        Held::end();
-        if let Some(thread) = self.thread.take() {
-            thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
+    /// What came of it, if it is done; a panic goes on here.
+    pub(crate) fn result(self) -> Result<T, Self> {
+        let done = lock(&self.done).take();
+        match done {
+            Some(Ok(result)) => Ok(result),
+            Some(Err(panic)) => resume_unwind(panic),
+            None => Err(self),
         }
-        lock(&self.done).take().expect("it is done")
     }
 }
 
@@ -71,8 +81,6 @@ impl<T> Drop for Apart<T> {
 #[derive(Default)]
 struct Turns {
     taken: usize,
-    /// By how many threads everything is held.
-    held: usize,
     /// Sizes, and numbers that tell them apart: of equal ones the first has the highest.
     waiting: BTreeSet<(usize, u64)>,
     next: u64,
@@ -104,7 +112,7 @@ impl Place {
     fn turn(self) -> Turn {
         let (turns, changed) = &*TURNS;
         let mut guard = lock(turns);
-        while guard.held > 0 || guard.taken >= cores() || guard.waiting.last() != Some(&self.0) {
+        while guard.taken >= cores() || guard.waiting.last() != Some(&self.0) {
             guard = changed.wait(turns, guard, None);
         }
         guard.taken += 1;
@@ -130,70 +138,52 @@ impl Drop for Turn {
     }
 }
 
-thread_local! {
-    static HOLDS: Cell<bool> = const { Cell::new(false) };
-}
-
-/// While there is one nothing begins apart, so that all is known of which the largest is to be first. It ends when the thread that
-/// made it has much to do itself ([`Held::end_before`]) or waits ([`Held::end`]), or when it is dropped.
-pub(crate) struct Held;
-
-impl Held {
-    pub(crate) fn new() -> Self {
-        // In a simulation nothing is apart, and simulations that run side by side have nothing in common.
-        if !is_simulated() && !HOLDS.replace(true) {
-            change(|turns| turns.held += 1);
-        }
-        Held
-    }
-
-    /// This thread is to be busy with so many rows: if they are many, the others need not wait for it.
-    pub(crate) fn end_before(rows: usize) {
-        if rows >= ROWS_APART {
-            Held::end();
-        }
-    }
-
-    /// This thread is to wait for what is done apart.
-    pub(crate) fn end() {
-        if HOLDS.replace(false) {
-            change(|turns| turns.held -= 1);
-        }
-    }
-}
-
-impl Drop for Held {
-    fn drop(&mut self) {
-        Held::end();
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use std::sync::atomic::AtomicUsize;
+    use std::sync::mpsc::{Receiver, channel};
+    use std::time::Duration;
 
     use super::*;
 
     /// Turns are of the whole process, and tests run side by side.
     static ALONE: Mutex<()> = Mutex::new(());
 
+    /// Waits for work apart, as its caller is told of it.
+    fn wait<T>(mut apart: Apart<T>, told: &Receiver<()>) -> T {
+        loop {
+            match apart.result() {
+                Ok(result) => return result,
+                Err(again) => apart = again,
+            }
+            told.recv_timeout(Duration::from_secs(60)).expect("it tells when it is done");
+        }
+    }
+
+    fn told() -> (impl Fn() + Send + 'static, Receiver<()>) {
+        let (tell, told) = channel();
+        (move || _ = tell.send(()), told)
+    }
+
     #[test]
-    fn work_apart_is_done_in_turn_and_its_panics_go_on_where_it_is_waited_for() {
+    fn work_apart_is_done_in_turn_and_its_panics_go_on_where_it_is_asked_for() {
         let _alone = lock(&ALONE);
         static RUNNING: AtomicUsize = AtomicUsize::new(0);
         let all: Vec<_> = (0..4 * cores())
             .map(|number| {
-                apart("test", 1, move || {
+                let (tell, told) = told();
+                let work = move || {
                     let running = RUNNING.fetch_add(1, Ordering::SeqCst) + 1;
                     std::thread::yield_now();
                     RUNNING.fetch_sub(1, Ordering::SeqCst);
                     assert!(number != 1, "one of them fails");
                     (number, running)
-                })
+                };
+                (apart("test", 1, work, tell), told)
             })
             .collect();
-        for (number, apart) in all.into_iter().enumerate() {
-            match std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| apart.wait())) {
+        for (number, (apart, told)) in all.into_iter().enumerate() {
+            match catch_unwind(AssertUnwindSafe(|| wait(apart, &told))) {
                 Ok((of, running)) => assert!(of == number && number != 1 && running <= cores(), "{number} {running}"),
                 Err(_) => assert_eq!(number, 1),
             }
@@ -201,53 +191,62 @@ mod tests {
     }
 
     #[test]
-    fn what_waits_begins_with_the_largest() {
+    fn what_waits_goes_on_with_the_largest() {
         let _alone = lock(&ALONE);
         let begun = Arc::new(Mutex::new(Vec::new()));
-        let held = Held::new();
-        // All cores but one are busy until the end.
-        let end = Arc::new(AtomicBool::new(false));
-        let busy = |_| {
-            let end = Arc::clone(&end);
-            apart("busy", usize::MAX, move || {
+        // All cores are busy until the end, one of them a little less long.
+        let ends = [(); 2].map(|()| Arc::new(AtomicBool::new(false)));
+        let (tells, mut told): (Vec<_>, Vec<_>) = (0..cores()).map(|_| told()).unzip();
+        let busy = tells.into_iter().enumerate().map(|(core, tell)| {
+            let end = Arc::clone(&ends[usize::from(core > 0)]);
+            let work = move || {
                 while !end.load(Ordering::Relaxed) {
                     std::thread::yield_now()
                 }
-            })
-        };
-        let busy: Vec<_> = (1..cores()).map(busy).collect();
-        let of_size = |size| {
-            let begun = Arc::clone(&begun);
-            apart("test", size, move || lock(&begun).push(size))
-        };
-        let all: Vec<_> = [3, 1, 4, 1, 5, 9, 2, 6].into_iter().map(of_size).collect();
-        std::thread::sleep(std::time::Duration::from_millis(20));
-        assert_eq!(*lock(&begun), [0; 0], "nothing begins while it is held");
-        drop(held);
-        all.into_iter().for_each(Apart::wait);
-        end.store(true, Ordering::Relaxed);
-        busy.into_iter().for_each(Apart::wait);
+            };
+            apart("busy", usize::MAX, work, tell)
+        });
+        let mut all: Vec<_> = busy.collect();
+        for size in [3, 1, 4, 1, 5, 9, 2, 6] {
+            let (begun, (tell, tells)) = (Arc::clone(&begun), self::told());
+            all.push(apart("test", size, move || lock(&begun).push(size), tell));
+            told.push(tells);
+        }
+        while lock(&TURNS.0).taken < cores() {
+            std::thread::yield_now();
+        }
+        assert_eq!(*lock(&begun), [0; 0], "all cores are busy");
+        ends[0].store(true, Ordering::Relaxed);
+        let small = all.split_off(cores());
+        small.into_iter().zip(told.split_off(cores())).for_each(|(apart, told)| wait(apart, &told));
+        ends[1].store(true, Ordering::Relaxed);
+        all.into_iter().zip(told).for_each(|(apart, told)| wait(apart, &told));
         assert_eq!(*lock(&begun), [9, 6, 5, 4, 3, 2, 1, 1]);
     }
 
     #[test]
-    fn who_has_much_to_do_holds_nothing() {
+    fn what_nobody_waits_for_is_not_begun() {
         let _alone = lock(&ALONE);
-        let held = Held::new();
-        Held::end_before(ROWS_APART - 1);
-        assert!(HOLDS.get());
-        Held::end_before(ROWS_APART);
-        assert!(!HOLDS.get());
-        drop(held);
-        assert_eq!(lock(&TURNS.0).held, 0, "it is ended once");
-    }
-
-    #[test]
-    fn whoever_waits_for_work_holds_nothing() {
-        let _alone = lock(&ALONE);
-        let held = Held::new();
-        assert_eq!(apart("test", 1, || 7).wait(), 7);
-        drop(held);
-        assert_eq!(apart("test", 1, || 8).wait(), 8);
+        let end = Arc::new(AtomicBool::new(false));
+        let all: Vec<_> = (0..cores())
+            .map(|_| {
+                let (end, (tell, told)) = (Arc::clone(&end), told());
+                let work = move || {
+                    while !end.load(Ordering::Relaxed) {
+                        std::thread::yield_now()
+                    }
+                };
+                (apart("busy", usize::MAX, work, tell), told)
+            })
+            .collect();
+        let begun = Arc::new(AtomicBool::new(false));
+        let begins = Arc::clone(&begun);
+        drop(apart("test", 2, move || begins.store(true, Ordering::Relaxed), || {}));
+        let (tell, last) = told();
+        let smaller = apart("test", 1, || (), tell);
+        end.store(true, Ordering::Relaxed);
+        all.into_iter().for_each(|(apart, told)| wait(apart, &told));
+        wait(smaller, &last);
+        assert!(!begun.load(Ordering::Relaxed), "its turn came before that of the smaller one");
     }
 }

@@ -10,7 +10,7 @@ use highwater_plan::{Grouping, Job, Lifetime, NodeId, Op, View};
 
 use super::Renderer;
 use crate::Delta;
-use crate::parallel::Held;
+use crate::checkpoint::Derived;
 
 /// By view, what its groups will give.
 pub(super) type Awaited = BTreeMap<String, Receiver<Vec<Delta>>>;
@@ -41,20 +41,15 @@ impl Renderer<'_, '_> {
         waiting.collect()
     }
 
-    /// What gives the rows of a view, if those are the groups of its node. It waits until these are back.
-    pub(super) fn rows_of_groups(&mut self, view: &View) -> Option<Box<dyn FnOnce() -> Vec<Delta>>> {
+    /// What gives the rows of a view, if those are the groups of its node, once these are back.
+    pub(super) fn rows_of_groups(&mut self, view: &View) -> Option<Derived> {
         if !shows_groups(&self.shared.job, view) {
             return None;
         }
         // It is asked for if the job is being restored; then its operator was rendered before.
         let awaited = self.awaited.remove(&view.name);
-        Some(Box::new(move || {
-            // They may be on their way on another thread, which does not begin before all is known that is to be done.
-            Held::end();
-            let awaited = awaited.expect("groups are rendered before the views that show them");
-            // If they cannot be given back, their operator fails the job and says why.
-            awaited.recv().unwrap_or_default()
-        }))
+        // If they cannot be given back, their operator fails the job and says why.
+        Some(Box::new(move || awaited.as_ref().expect("groups are rendered before the views that show them").try_recv().ok()))
     }
 }
 

@@ -357,14 +357,18 @@ impl Names {
 
     /// The table of an operator that a section has changes of; `None` if the job has no such operator any more.
     pub(crate) fn state(&self, section: &Section) -> Result<Option<OperatorState>, CheckpointError> {
-        let Some((name, number, operator)) = parts_of(&section.key) else {
-            return Err(CheckpointError::Unreadable(format!("section '{}' is of nothing", section.key)));
+        let Some((operator, number)) = self.table(&section.key)? else { return Ok(None) };
+        Ok(Some(OperatorState { operator, worker: 0, tables: vec![table_of(number, section)?] }))
+    }
+
+    /// The operator that sections of this key are of, and the number of its table; `None` if the job has no such operator any more.
+    pub(crate) fn table(&self, key: &str) -> Result<Option<(OperatorId, u32)>, CheckpointError> {
+        let Some((name, number, operator)) = parts_of(key) else {
+            return Err(CheckpointError::Unreadable(format!("section '{key}' is of nothing")));
         };
         let Some(kept) = self.kept_as(name, operator) else { return Ok(None) };
-        let number =
-            number.parse().map_err(|_| CheckpointError::Unreadable(format!("section '{}' has no table", section.key)))?;
-        let operator = kept.operator.clone();
-        Ok(Some(OperatorState { operator, worker: 0, tables: vec![table_of(number, section)?] }))
+        let number = number.parse().map_err(|_| CheckpointError::Unreadable(format!("section '{key}' has no table")))?;
+        Ok(Some((kept.operator.clone(), number)))
     }
 
     /// Whether the rows of a section follow from what other sections have: see [`KeptOperator::derived`].
@@ -380,6 +384,11 @@ impl Names {
                 && self.operator(&kept.operator).split_once('/').is_some_and(|(known, _)| known == name)
         })
     }
+}
+
+/// What is the same in the keys of all of an operator's tables.
+pub(super) fn operator_of(key: &str) -> String {
+    parts_of(key).map_or_else(|| key.to_owned(), |(name, _, operator)| format!("{name}/{operator}"))
 }
 
 /// Of a section's key: the node's name, the table's number and the operator's name.

@@ -1,16 +1,19 @@
 //! Reads a job's checkpoint back.
+//!
+//! What sinks have still to publish comes first; then the job can be made, and its operators are given their tables as they are read
+//! ([`Reading`]). Of a job that was changed all is read before.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use highwater_connectors::Registry;
 use highwater_connectors::sink::EpochChanges;
-use highwater_engine::{Checkpoint, Delta, Engine, OperatorId, OperatorState, Restore, TableState, Time};
+use highwater_engine::{Arriving, Checkpoint, Delta, Engine, OperatorId, OperatorState, Restore, TableState, Time};
 use highwater_plan::Job;
 use highwater_store::{JobStore, Manifest, ReadOptions, Section, SectionInfo, Sections};
 
 use super::CheckpointError;
-use super::record::{Meta, Names};
+use super::record::{Meta, Names, operator_of};
 use super::sections::{fold_sections, is_outbox, outbox_epochs, outbox_of, rows_of_table};
 use crate::clock::Clock;
 use crate::ingest::Stood;
@@ -21,9 +24,11 @@ use crate::upgrade::rebuild::{Rebuilding, Rebuilt};
 use crate::upgrade::{Change, Origin, SourceMeta, Upgrade};
 
 /// What a job goes on from.
-pub(crate) struct Restored {
+pub(crate) struct Restored<'a> {
     /// For the engine.
     pub(crate) state: Restore,
+    /// What of that is still to be read.
+    pub(crate) reading: Option<Reading<'a>>,
     /// For its sources.
     pub(crate) resumed: Resumed,
     /// Per sink, by its name, what was still to be published.
@@ -48,8 +53,25 @@ pub(crate) struct Upgraded {
     pub(crate) epoch: Time,
 }
 
+/// The tables of a job that are still to be read.
+pub(crate) struct Reading<'a> {
+    sections: Sections,
+    /// The first of them.
+    first: Option<Section>,
+    arriving: Arriving,
+    progress: RestoreProgress<'a>,
+}
+
+impl Reading<'_> {
+    /// Gives the job, which is on so many workers, its tables as they are read.
+    pub(crate) fn finish(self, names: &Names, workers: usize) -> Result<(), CheckpointError> {
+        let Reading { sections, first, arriving, progress } = self;
+        arriving.fill(Tables::new(names, &progress, sections, first, None), workers, names.kept())
+    }
+}
+
 /// What restoring needs.
-pub(crate) struct Restoring<'a> {
+pub(crate) struct Restoring<'a, 'p> {
     pub(crate) name: &'a str,
     pub(crate) job: &'a Arc<Job>,
     pub(crate) names: &'a Names,
@@ -60,12 +82,12 @@ pub(crate) struct Restoring<'a> {
     /// Whether the job may be another one than that which was saved.
     pub(crate) upgrade: bool,
     /// Told how far it is.
-    pub(crate) progress: RestoreProgress<'a>,
+    pub(crate) progress: RestoreProgress<'p>,
 }
 
-impl Restoring<'_> {
-    /// Reads the state that `manifest` names; `None` if that job was dropped.
-    pub(crate) fn read(&self, manifest: &Manifest) -> Result<Option<Restored>, CheckpointError> {
+impl<'p> Restoring<'_, 'p> {
+    /// Reads the state that `manifest` names, or begins to; `None` if that job was dropped.
+    pub(crate) fn read(self, manifest: &Manifest) -> Result<Option<Restored<'p>>, CheckpointError> {
         let Some(meta) = Meta::read(manifest)? else { return Ok(None) };
         let change = self.change(manifest, &meta)?;
         // Of a source that is another one now nothing is known.
@@ -80,26 +102,27 @@ impl Restoring<'_> {
                 read.insert((source, known.partition.clone()), known.position.clone());
             }
         }
-        let mut options = ReadOptions::default().by_key();
+        let mut options = ReadOptions::default().in_groups(|key| (!is_outbox(key)).then(|| operator_of(key)));
         if change.is_none() {
             // A changed job may need them to make others.
             options = options.unopened(|key| self.names.is_derived(key));
         }
-        let mut tables = Tables {
-            restoring: self,
-            sections: self.store.read(manifest, options)?,
-            change: change.as_ref(),
-            kept: Kept::new(change.as_ref()),
-            queued: BTreeMap::new(),
-            open: None,
-        };
+        let sections = self.store.read(manifest, options)?;
         let (clock, workers) = (self.names.clock(&meta), self.engine.workers());
+        let mut reading = None;
         let (state, queued, upgraded) = match &change {
             None => {
-                let state = Restore::of_tables(&mut tables, workers, self.names.kept())?.as_of(manifest.epoch, read, clock);
-                (state, tables.queued, None)
+                let mut expected = Vec::new();
+                for key in sections.keys().into_iter().filter(|key| !is_outbox(key)) {
+                    expected.extend(self.names.table(key)?);
+                }
+                let (state, arriving) = Restore::awaiting(expected);
+                let (queued, sections, first) = outboxes(sections)?;
+                reading = Some((sections, first, arriving));
+                (state.as_of(manifest.epoch, read, clock), queued, None)
             }
             Some(change) => {
+                let mut tables = Tables::new(self.names, &self.progress, sections, None, Some(change));
                 let state = |(operator, tables)| OperatorState { operator, worker: 0, tables };
                 let states = tables.by_ref().map(|table| table.map(state)).collect::<Result<_, CheckpointError>>()?;
                 let Tables { mut kept, queued, .. } = tables;
@@ -124,8 +147,10 @@ impl Restoring<'_> {
             upgraded.map(|(change, (sections, sinks, epoch))| Upgraded { report: change.report, sections, sinks, epoch });
         let known = meta.sources.iter().map(|known| known.name.clone()).collect();
         let outboxes = queued.into_iter().map(|(sink, sections)| Ok((sink, outbox_epochs(&sections)?)));
+        let progress = self.progress;
         Ok(Some(Restored {
             state,
+            reading: reading.map(|(sections, first, arriving)| Reading { sections, first, arriving, progress }),
             resumed: Resumed { epoch: manifest.epoch, positions, beginnings: Beginnings::Known(known) },
             sources: meta.sources,
             outboxes: outboxes.collect::<Result<_, CheckpointError>>()?,
@@ -205,30 +230,56 @@ pub(crate) fn sizes(store: &JobStore, manifest: &Manifest) -> Result<Vec<Section
     Ok(sizes)
 }
 
+/// Per sink what it has still to publish.
+type Queued = BTreeMap<String, Vec<Section>>;
+
+/// Of sections with outboxes before all others, those; besides, the first that is of something else.
+fn outboxes(mut sections: Sections) -> Result<(Queued, Sections, Option<Section>), CheckpointError> {
+    let mut queued = Queued::new();
+    for section in sections.by_ref() {
+        let section = section?;
+        let Some(sink) = outbox_of(&section) else { return Ok((queued, sections, Some(section))) };
+        queued.entry(sink.to_owned()).or_default().push(section);
+    }
+    Ok((queued, sections, None))
+}
+
 /// The tables of a checkpoint, each when all of it is read; what is not of a table is put aside.
 struct Tables<'a> {
-    restoring: &'a Restoring<'a>,
+    names: &'a Names,
+    progress: &'a RestoreProgress<'a>,
     sections: Sections,
+    /// A section that was read before those.
+    first: Option<Section>,
     change: Option<&'a Change>,
     kept: Kept,
-    /// Per sink what was to be published.
-    queued: BTreeMap<String, Vec<Section>>,
+    queued: Queued,
     /// The table that is being read, and its sections' key.
     open: Option<(String, OperatorId, Vec<TableState>)>,
 }
 
-impl Tables<'_> {
+impl<'a> Tables<'a> {
+    fn new(
+        names: &'a Names,
+        progress: &'a RestoreProgress<'a>,
+        sections: Sections,
+        first: Option<Section>,
+        change: Option<&'a Change>,
+    ) -> Self {
+        let (kept, queued) = (Kept::new(change), Queued::new());
+        Tables { names, progress, sections, first, change, kept, queued, open: None }
+    }
+
     /// A part of a table that is wanted, if the section is one.
     fn part(&mut self, section: Section) -> Result<Option<(String, OperatorState)>, CheckpointError> {
-        let names = self.restoring.names;
-        let section = names.adapted(section)?;
+        let section = self.names.adapted(section)?;
         self.kept.look(&section);
         if let Some(sink) = outbox_of(&section) {
             let sink = sink.to_owned();
             self.queued.entry(sink).or_default().push(section);
             return Ok(None);
         }
-        let state = names.state(&section)?.filter(|state| self.change.is_none_or(|change| !change.is_missing(state)));
+        let state = self.names.state(&section)?.filter(|state| self.change.is_none_or(|change| !change.is_missing(state)));
         Ok(state.map(|state| {
             let key = section.key.clone();
             self.kept.reuse(section);
@@ -241,8 +292,8 @@ impl Iterator for Tables<'_> {
     type Item = Result<(OperatorId, Vec<TableState>), CheckpointError>;
 
     fn next(&mut self) -> Option<Self::Item> {
-        while let Some(section) = self.sections.next() {
-            self.restoring.progress.read(self.sections.progress());
+        while let Some(section) = self.first.take().map(Ok).or_else(|| self.sections.next()) {
+            self.progress.read(self.sections.progress());
             let part = section.map_err(CheckpointError::from).and_then(|section| self.part(section));
             let (key, state) = match part {
                 Ok(Some(part)) => part,

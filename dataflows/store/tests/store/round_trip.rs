@@ -193,7 +193,9 @@ fn large_sections_take_many_blocks_and_parts() {
 fn single_sections_can_be_read_in_their_order() {
     let (job, writer) = fresh("filter");
     for epoch in 1..=3 {
-        let sections = ["join/left/0", "view/0", "view/1", "view/0"].map(|key| section(key, [(format!("{epoch}").as_str(), 1)]));
+        let text =
+            |key: &str| format!("{epoch}{}", if key.starts_with("join") { ", at length".repeat(100) } else { String::new() });
+        let sections = ["join/left/0", "view/0", "view/1", "view/0"].map(|key| section(key, [(text(key).as_str(), 1)]));
         writer.commit(increment(epoch, sections.into())).unwrap();
     }
     let manifest = job.latest().unwrap().unwrap();
@@ -202,12 +204,21 @@ fn single_sections_can_be_read_in_their_order() {
     assert_eq!(epochs.len(), 6);
     assert!(epochs.is_sorted() && epochs[0] == epochs[1] && epochs[1] != epochs[2], "{epochs:?}");
     assert_eq!(job.read(&manifest, ReadOptions::default().only(|_| false)).unwrap().count(), 0);
-    let read: Vec<Section> = job.read(&manifest, ReadOptions::default().by_key()).unwrap().map(|read| read.unwrap()).collect();
-    let keys_read: Vec<&str> = read.iter().map(|section| section.key.as_str()).collect();
-    assert_eq!(keys_read, [["join/left/0"; 3].as_slice(), &["view/0"; 6], &["view/1"; 3]].concat());
-    let in_order: Vec<String> = read[3..9].iter().map(|section| format!("{:?}", section.batches[0].column(0))).collect();
+    let grouped = |group: fn(&str) -> Option<String>| ReadOptions::default().in_groups(group);
+    let in_groups = |group| -> Vec<Section> { job.read(&manifest, grouped(group)).unwrap().map(|read| read.unwrap()).collect() };
+    let keys_of = |read: &[Section]| -> Vec<String> { read.iter().map(|section| section.key.clone()).collect() };
+    let [join, view, other] = [["join/left/0"; 3].as_slice(), &["view/0"; 6], &["view/1"; 3]];
+    let by_name = in_groups(|key| key.split('/').next().map(str::to_owned));
+    assert_eq!(keys_of(&by_name), [view, other, join].concat(), "the group with the shortest rows is first");
+    let views_first = in_groups(|key| (key == "join/left/0").then(|| key.to_owned()));
+    assert_eq!(keys_of(&views_first), [view, other, join].concat());
+    let join_first = in_groups(|key| key.strip_prefix("view").map(|_| "views".to_owned()));
+    assert_eq!(keys_of(&join_first), [join, view, other].concat(), "what is of no group is before all groups");
+    let in_order: Vec<String> = join_first[3..9].iter().map(|section| format!("{:?}", section.batches[0].column(0))).collect();
     assert_eq!(in_order, epochs, "of one key the oldest is first");
-    let mut unopened = job.read(&manifest, ReadOptions::default().by_key().unopened(|key| key.starts_with("view"))).unwrap();
+    let by_key = || ReadOptions::default().in_groups(|key| Some(key.to_owned()));
+    let mut unopened = job.read(&manifest, by_key().unopened(|key| key.starts_with("view"))).unwrap();
+    assert_eq!(unopened.keys().into_iter().collect::<Vec<_>>(), ["join/left/0"]);
     assert_eq!(unopened.by_ref().map(|section| section.unwrap().key).collect::<Vec<_>>(), ["join/left/0"; 3]);
     let progress = unopened.progress();
     assert_eq!(progress.bytes_done, progress.bytes_total, "all of it was read");

@@ -24,16 +24,23 @@ pub(crate) fn saved<'scope>(input: DeltaStream<'scope>, columns: usize, stats: A
     let all: Vec<usize> = (0..columns).collect();
     // Its rows stay where the operator before has them; the recursion moves them itself.
     let saving = Saving::of_relation(&stats, KeptFrom::Inputs, Spread::Anywhere, &all, Known::default());
-    let (Some(mut saving), had) = saving else { return input };
-    input.unary_frontier::<NoopBuilder<Parcel>, _, _, _>(Pipeline, "saved", move |capability, _| {
+    let Some((mut saving, mut had)) = saving else { return input };
+    let scope = input.scope();
+    input.unary_frontier::<NoopBuilder<Parcel>, _, _, _>(Pipeline, "saved", move |capability, info| {
         let restore = stats.checkpoints.restore.as_ref();
-        let mut had = restore.map(|restore| (capability.delayed(&restore.epoch), had));
+        let mut awaits = restore.map(|restore| {
+            let activator = scope.worker().sync_activator_for(info.address.to_vec());
+            (capability.delayed(&restore.epoch), restore.await_them(stats.worker, activator))
+        });
         let mut waiting: BTreeMap<Time, (Capability<Time>, Vec<Delta>)> = BTreeMap::new();
         move |(input, frontier), output| {
-            if let Some((capability, deltas)) = had.take() {
+            if awaits.is_some() {
+                let Some(deltas) = had.take() else { return };
+                let (capability, awaits) = awaits.take().expect("just looked at");
                 for delta in deltas {
                     output.session_with_builder(&capability).give_container(&mut Parcel(Some(delta)));
                 }
+                awaits.end();
             }
             input.for_each(|capability, parcel| {
                 let Some(delta) = parcel.0.take() else { return };
