@@ -27,7 +27,7 @@ use highwater_store::{Checkpoint as Stored, Fold, Keep, Policy, Section, StoreEr
 use highwater_turns::{JoinHandle, Point, crash_point, spawn};
 
 pub(crate) use self::record::{Meta, Names};
-pub(crate) use self::restore::{Restored, Restoring, sizes};
+pub(crate) use self::restore::{Reading, Restored, Restoring, sizes};
 use self::sections::{fold_sections, is_outbox, outbox_section};
 use crate::clock::Clock;
 use crate::ingest::Stood;
@@ -220,6 +220,8 @@ struct Shared {
     dropped: AtomicBool,
     /// One is wanted now.
     wanted: AtomicBool,
+    /// And it is to be of an epoch that is opened for it, although nothing seems to have changed.
+    anew: AtomicBool,
     /// The job has finished, its last checkpoint is durable, and all of it is published; or that will never be.
     settled: AtomicBool,
 }
@@ -238,6 +240,11 @@ impl CheckpointThread {
     /// Takes a checkpoint without waiting for its time, when the signal is notified.
     pub(crate) fn want(&self) {
         self.shared.wanted.store(true, Ordering::Release);
+    }
+
+    /// The one that is wanted next is to be of an epoch that is opened for it.
+    pub(crate) fn want_anew(&self) {
+        self.shared.anew.store(true, Ordering::Release);
     }
 }
 
@@ -370,7 +377,8 @@ impl Thread {
         let begun = self.with.clock.elapsed();
         let opened = self.with.job.stats().epoch_opened.load(Ordering::Acquire);
         let idle = !finished && begun.saturating_sub(self.written) < IDLE_MAX;
-        if idle && self.unwritten.is_empty() && self.last.as_ref().is_some_and(|(last, _)| *last == opened) {
+        let anew = self.shared.anew.swap(false, Ordering::AcqRel);
+        if idle && !anew && self.unwritten.is_empty() && self.last.as_ref().is_some_and(|(last, _)| *last == opened) {
             // No epoch was opened since, so nothing has changed.
             return Taken::Durable;
         }

@@ -12,12 +12,14 @@ use std::time::{Duration, UNIX_EPOCH};
 
 use highwater_connectors::Registry;
 use highwater_connectors::source::Waker;
-use highwater_engine::{Engine, EngineConfig, JobSpec, JobState, Recorder, Script, Time, kept_operators};
+use highwater_engine::{Engine, EngineConfig, JobHandle, JobSpec, JobState, Recorder, Script, Time, kept_operators};
 use highwater_plan::{Diagnostic, Job};
 use highwater_store::{Policy, Section, Store, Writer};
 use highwater_turns::{Point, crash_point};
 
-use crate::checkpoints::{CheckpointConfig, CheckpointError, CheckpointStatus, Checkpointing, Names, Queue, Restored, Restoring};
+use crate::checkpoints::{
+    CheckpointConfig, CheckpointError, CheckpointStatus, Checkpointing, Names, Queue, Reading, Restored, Restoring,
+};
 use crate::clock::{Clock, SystemClock};
 use crate::congestion::Congestion;
 use crate::discovery::{Discovery, Growing};
@@ -316,10 +318,8 @@ impl Runtime {
         };
         let handle = self.engine.create(spec).map_err(|error| CreateError::Engine(error.to_string()))?;
         if let Some(kept) = &kept {
-            let read = reading.flatten().map_or(Ok(()), |reading| reading.finish(&kept.names, self.workers()));
-            if let Err(error) = read {
-                let _ = self.engine.drop_job(handle.id());
-                return Err(error.into());
+            if let Some(reading) = reading.flatten() {
+                self.finish_reading(reading, &handle, &kept.names)?;
             }
             crash_point(Point::Restored);
         }
@@ -357,6 +357,14 @@ impl Runtime {
             running.wait_closed(recorded.max(epoch + 1), RESTORED_WAIT);
         }
         Ok(running)
+    }
+
+    /// Gives a job that was just made its tables as they are read; it is dropped if they cannot be.
+    pub(crate) fn finish_reading(&self, reading: Reading<'_>, job: &JobHandle, names: &Names) -> Result<(), CheckpointError> {
+        reading.finish(names, self.workers()).inspect_err(|_| {
+            // Its workers may have ended already.
+            let _ = self.engine.drop_job(job.id());
+        })
     }
 
     /// Takes over the checkpoints of a job of this name, and begins to read the newest.

@@ -183,7 +183,7 @@ impl Runtime {
         let begins = script.epochs.iter().map(|record| record.epoch).find(|epoch| *epoch >= options.from);
         let begins = begins.ok_or_else(|| ReplayError::NotRecorded { job: name.to_owned(), first, last, wanted })?;
         let through = script.end();
-        let job = self.start_replay(name, text, job, &run, script, restored, options)?;
+        let job = self.start_replay(name, text, job, &run, script, restored, &names, options)?;
         Ok(Replayed { job: Arc::new(job), base: after, epochs: (begins, through) })
     }
 
@@ -231,6 +231,7 @@ impl Runtime {
         run: &Run,
         script: Script,
         mut restored: Option<Restored>,
+        names: &Names,
         options: &ReplayOptions,
     ) -> Result<RunningJob, ReplayError> {
         let signal = Arc::new(Signal::default());
@@ -274,6 +275,7 @@ impl Runtime {
             sinks.push(Box::new(lines.map_err(ReplayError::Output)?));
         }
         let restored_from = restored.as_ref().map(|restored| restored.epoch);
+        let (state, reading) = restored.map(|restored| (restored.state, restored.reading)).unzip();
         let spec = JobSpec {
             name: format!("{name} (replayed)"),
             job: Arc::new(job),
@@ -281,12 +283,15 @@ impl Runtime {
             sinks,
             until_end: true,
             checkpoints: false,
-            restore: restored.map(|restored| restored.state),
+            restore: state,
             script,
             recorder: None,
             excerpt: None,
         };
         let handle = self.engine().create(spec)?;
+        if let Some(reading) = reading.flatten() {
+            self.finish_reading(reading, &handle, names)?;
+        }
         let told = Arc::clone(&signal);
         handle.listen(move |_, _| told.notify());
         fault.attach(handle.clone());

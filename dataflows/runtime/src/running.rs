@@ -1,5 +1,6 @@
 //! A running job, as the rest of the process holds it: push rows, read views, wait, look inside.
 
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard};
 use std::time::{Duration, SystemTime};
 
@@ -147,7 +148,17 @@ impl RunningJob {
     ///
     /// A job without checkpoints only publishes.
     pub fn settle(&self, timeout: Duration) -> bool {
-        let closed = self.handle.closed();
+        self.settle_through(self.handle.closed(), timeout)
+    }
+
+    /// As [`RunningJob::settle`], and an epoch that is opened after this was called: rows that were accepted before are in it.
+    pub(crate) fn settle_anew(&self, timeout: Duration) -> bool {
+        let opened = self.handle.stats().epoch_opened.load(Ordering::Acquire);
+        self.threads().checkpoints.iter().for_each(CheckpointThread::want_anew);
+        self.settle_through(opened + 1, timeout)
+    }
+
+    fn settle_through(&self, closed: Time, timeout: Duration) -> bool {
         let wanted = self.checkpoints.is_some();
         self.want_checkpoint();
         let settled = || {

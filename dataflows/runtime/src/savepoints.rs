@@ -168,11 +168,11 @@ impl Runtime {
         Ok(saved)
     }
 
-    /// Saves and publishes what a job has come to, and keeps that under a name.
+    /// Saves and publishes what a job has come to, with the rows that it has accepted by now, and keeps that under a name.
     pub fn savepoint(&self, job: &str, name: &str) -> Result<KeptCheckpoint, SavepointError> {
         let store = self.store().ok_or(SavepointError::NoCheckpoints)?;
         let running = self.job(job).ok_or_else(|| NoSuchJob(job.to_owned()))?;
-        if !running.settle(SAVEPOINT_WAIT) {
+        if !running.settle_anew(SAVEPOINT_WAIT) {
             let problems = running.problems().join("; ");
             return Err(SavepointError::NotSettled(if problems.is_empty() { problems } else { format!(": {problems}") }));
         }
