@@ -369,7 +369,7 @@ impl<'scope> Renderer<'scope, '_> {
         id: NodeId,
         name: impl Into<String>,
         inputs: Vec<Input<'scope>>,
-        logic: Box<dyn EpochLogic>,
+        logic: impl Into<Logic>,
     ) -> DeltaStream<'scope> {
         let awake = Awake { ticks: self.ticks.clone(), alarm: self.shared.alarms.add(self.worker()) };
         epoch_operator_awake(self.scope, self.stats(id, name), inputs, None, Some(awake), logic.into())

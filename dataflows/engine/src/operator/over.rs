@@ -12,7 +12,6 @@ mod frames;
 mod table;
 
 use std::collections::BTreeMap;
-use std::rc::Rc;
 use std::sync::Arc;
 
 use arrow::array::{Int64Array, RecordBatch, RecordBatchOptions};
@@ -32,7 +31,7 @@ use crate::{Delta, Time};
 
 /// Adds the results of functions to rows.
 pub(crate) struct Over {
-    shared: Rc<Shared>,
+    shared: Arc<Shared>,
     schema: SchemaRef,
     errors: Errors,
     closing: Option<Closing>,
@@ -68,7 +67,7 @@ impl Over {
 
     fn table(&mut self, key: i64) -> &mut Table {
         let shared = &self.shared;
-        self.tables.entry(key).or_insert_with(|| Table::new(Rc::clone(shared), self.ttl.clone().map(Lives::new)))
+        self.tables.entry(key).or_insert_with(|| Table::new(Arc::clone(shared), self.ttl.clone().map(Lives::new)))
     }
 
     /// Applies rows to the tables of their windows, and closes windows.

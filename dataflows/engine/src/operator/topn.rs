@@ -6,7 +6,6 @@
 mod table;
 
 use std::collections::BTreeMap;
-use std::rc::Rc;
 use std::sync::Arc;
 
 use arrow::array::{ArrayRef, Int64Array, RecordBatch, RecordBatchOptions};
@@ -24,8 +23,8 @@ use crate::{Delta, Time};
 
 /// Keeps the first rows of each partition.
 pub(crate) struct TopN {
-    spec: Rc<plan::TopN>,
-    layout: Rc<Layout>,
+    spec: Arc<plan::TopN>,
+    layout: Arc<Layout>,
     key_types: Vec<DataType>,
     growing: bool,
     schema: SchemaRef,
@@ -54,7 +53,7 @@ impl TopN {
     pub(crate) fn new(spec: &plan::TopN, input: &SchemaRef, growing: bool, schema: SchemaRef, windows: Option<Windows>) -> Self {
         let layout = Layout::new(input, &spec.partition, &spec.order);
         let key_types = spec.partition.iter().map(|column| input.field(*column).data_type().clone()).collect();
-        let spec = Rc::new(spec.clone());
+        let spec = Arc::new(spec.clone());
         TopN {
             spec,
             layout,
@@ -79,7 +78,7 @@ impl TopN {
         let (spec, layout, types, growing) = (&self.spec, &self.layout, &self.key_types, self.growing);
         self.tables.entry(key).or_insert_with(|| {
             let lives = self.ttl.clone().map(Lives::new);
-            let mut table = Table::new(Rc::clone(spec), Rc::clone(layout), types, growing, lives);
+            let mut table = Table::new(Arc::clone(spec), Arc::clone(layout), types, growing, lives);
             if self.logs {
                 table.log(&self.input);
             }

@@ -47,6 +47,6 @@ impl<'scope> Renderer<'scope, '_> {
         let ttl = TimeToLive::new(ttl, Arc::clone(&stats));
         let logic = Replace::new(key.clone(), Arc::clone(&node.schema), node.properties.append_only, ttl);
         let input = Input { stream, route: Route::ByColumns(key) };
-        epoch_operator(self.scope, stats, vec![input], None, Box::new(logic))
+        epoch_operator(self.scope, stats, vec![input], None, Logic::anywhere(logic))
     }
 }

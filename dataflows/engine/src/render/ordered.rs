@@ -6,7 +6,7 @@ use highwater_plan::{Node, NodeId, Over, OverClosing, PartitionWindow, TimeKind,
 
 use super::Renderer;
 use crate::operator::DeltaStream;
-use crate::operator::epoch::{Input, epoch_operator};
+use crate::operator::epoch::{Input, Logic, epoch_operator};
 use crate::operator::exchange::Route;
 use crate::operator::late::{RowWindows, Watermark};
 use crate::operator::over::{self, Closing};
@@ -25,9 +25,9 @@ impl<'scope> Renderer<'scope, '_> {
         let input = Input { stream: self.stream(node.inputs[0]), route: Route::ByColumns(topn.partition.clone()) };
         if let Some(ttl) = ttl {
             logic = logic.that_expire(ttl);
-            return self.expiring_operator(stats, vec![input], true, Box::new(logic));
+            return self.expiring_operator(stats, vec![input], true, Logic::anywhere(logic));
         }
-        epoch_operator(self.scope, stats, vec![input], clock, Box::new(logic))
+        epoch_operator(self.scope, stats, vec![input], clock, Logic::anywhere(logic))
     }
 
     pub(super) fn over(&mut self, id: NodeId, node: &Node, over: &Over) -> DeltaStream<'scope> {
@@ -47,9 +47,9 @@ impl<'scope> Renderer<'scope, '_> {
         let input = Input { stream: self.stream(node.inputs[0]), route: Route::ByColumns(over.partition.clone()) };
         if let Some(ttl) = ttl {
             logic = logic.that_expire(ttl);
-            return self.expiring_operator(stats, vec![input], true, Box::new(logic));
+            return self.expiring_operator(stats, vec![input], true, Logic::anywhere(logic));
         }
-        epoch_operator(self.scope, stats, vec![input], clock, Box::new(logic))
+        epoch_operator(self.scope, stats, vec![input], clock, Logic::anywhere(logic))
     }
 
     /// What closes the windows that partitions of `input` belong to.

@@ -6,7 +6,7 @@ use highwater_plan::{Node, NodeId, TemporalFilter};
 
 use super::Renderer;
 use crate::operator::DeltaStream;
-use crate::operator::epoch::Input;
+use crate::operator::epoch::{Input, Logic};
 use crate::operator::exchange::Route;
 use crate::operator::temporal::Temporal;
 
@@ -20,6 +20,6 @@ impl<'scope> Renderer<'scope, '_> {
         };
         let logic = Temporal::new(filter.clone(), Arc::clone(&node.schema), self.errors(id, "temporal"));
         let inputs = vec![Input { stream: self.stream(node.inputs[0]), route }];
-        self.awake_operator(id, "temporal", inputs, Box::new(logic))
+        self.awake_operator(id, "temporal", inputs, Logic::anywhere(logic))
     }
 }

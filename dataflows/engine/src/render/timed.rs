@@ -8,7 +8,7 @@ use highwater_plan::{AsOf, Beside, Nearest, Node, NodeId, TemporalJoin, TimeKind
 
 use super::Renderer;
 use crate::operator::DeltaStream;
-use crate::operator::epoch::{Input, epoch_operator};
+use crate::operator::epoch::{Input, Logic, epoch_operator};
 use crate::operator::exchange::Route;
 use crate::operator::join::couples::Couples;
 use crate::operator::join::lookup::Lookup;
@@ -59,7 +59,7 @@ impl<'scope> Renderer<'scope, '_> {
             waiting_rows: 0,
             log: None,
         };
-        epoch_operator(self.scope, stats, vec![rows, versions], Some(self.clock.clone()), Box::new(logic))
+        epoch_operator(self.scope, stats, vec![rows, versions], Some(self.clock.clone()), Logic::anywhere(logic))
     }
 
     pub(super) fn nearest(&mut self, id: NodeId, node: &Node, nearest: &Nearest) -> DeltaStream<'scope> {

@@ -1,7 +1,7 @@
 //! Rows as order-preserving bytes, each under a number.
 
 use std::cmp::Ordering;
-use std::rc::Rc;
+use std::sync::Arc;
 
 use arrow::array::ArrayRef;
 use arrow::compute::SortOptions;
@@ -46,7 +46,7 @@ impl Part {
 
 impl Layout {
     /// For rows of `input` in this order.
-    pub(crate) fn new(input: &SchemaRef, partition: &[usize], order: &[OrderColumn]) -> Rc<Self> {
+    pub(crate) fn new(input: &SchemaRef, partition: &[usize], order: &[OrderColumn]) -> Arc<Self> {
         let data_type = |column: usize| -> DataType { input.field(column).data_type().clone() };
         let mut ordered: Vec<usize> = Vec::new();
         let mut fields = Vec::new();
@@ -60,7 +60,7 @@ impl Layout {
         let width = input.fields().len();
         let rest: Vec<usize> = (0..width).filter(|column| !ordered.contains(column) && !partition.contains(column)).collect();
         let rest_fields = rest.iter().map(|column| SortField::new(data_type(*column))).collect();
-        Rc::new(Layout {
+        Arc::new(Layout {
             partition: partition.to_vec(),
             order: Part::new(ordered, fields),
             rest: Part::new(rest, rest_fields),
@@ -110,7 +110,7 @@ pub(crate) struct RowKey<'a> {
 
 /// Rows by number.
 pub(crate) struct Rows {
-    layout: Rc<Layout>,
+    layout: Arc<Layout>,
     arena: Vec<u8>,
     slots: Vec<Slot>,
     free: Vec<u32>,
@@ -130,7 +130,7 @@ struct Slot {
 
 impl Rows {
     /// None yet.
-    pub(crate) fn new(layout: Rc<Layout>) -> Self {
+    pub(crate) fn new(layout: Arc<Layout>) -> Self {
         Rows { layout, arena: Vec::new(), slots: Vec::new(), free: Vec::new(), dropped: Vec::new(), garbage: 0 }
     }
 

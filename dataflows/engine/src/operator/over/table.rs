@@ -6,7 +6,7 @@ mod renew;
 mod saved;
 
 use std::collections::{BTreeSet, HashMap};
-use std::rc::Rc;
+use std::sync::Arc;
 
 use arrow::array::ArrayRef;
 use arrow::datatypes::{DataType, SchemaRef};
@@ -25,7 +25,7 @@ use crate::{Delta, Diff};
 pub(super) struct Shared {
     pub(super) plan: plan::Over,
     pub(super) input: SchemaRef,
-    pub(super) layout: Rc<Layout>,
+    pub(super) layout: Arc<Layout>,
     pub(super) key_types: Vec<DataType>,
     pub(super) calls: Vec<Prepared>,
     /// Results as bytes.
@@ -59,7 +59,7 @@ pub(super) struct Moment {
 
 /// Partitions of one window, or all.
 pub(super) struct Table {
-    shared: Rc<Shared>,
+    shared: Arc<Shared>,
     keys: Keys,
     partitions: Vec<Partition>,
     rows: Rows,
@@ -111,7 +111,7 @@ struct Change {
 }
 
 impl Shared {
-    pub(super) fn new(plan: &plan::Over, input: &SchemaRef, keep_failed: bool) -> Rc<Self> {
+    pub(super) fn new(plan: &plan::Over, input: &SchemaRef, keep_failed: bool) -> Arc<Self> {
         let calls: Vec<Prepared> = plan.calls.iter().map(|call| Prepared::new(call, input)).collect();
         let converter = |types: Vec<DataType>| {
             let fields = types.into_iter().map(SortField::new).collect();
@@ -124,7 +124,7 @@ impl Shared {
             DataType::Timestamp(arrow::datatypes::TimeUnit::Nanosecond, _) => 0.001,
             _ => 1.0,
         });
-        Rc::new(Shared {
+        Arc::new(Shared {
             layout: Layout::new(input, &plan.partition, &plan.order),
             key_types: plan.partition.iter().map(|column| input.field(*column).data_type().clone()).collect(),
             outputs: converter(plan.calls.iter().map(|call| call.data_type.clone()).collect()),
@@ -156,10 +156,10 @@ impl Shared {
 }
 
 impl Table {
-    pub(super) fn new(shared: Rc<Shared>, lives: Option<Lives>) -> Self {
+    pub(super) fn new(shared: Arc<Shared>, lives: Option<Lives>) -> Self {
         Table {
             keys: Keys::new(&shared.key_types),
-            rows: Rows::new(Rc::clone(&shared.layout)),
+            rows: Rows::new(Arc::clone(&shared.layout)),
             shared,
             partitions: Vec::new(),
             given: Vec::new(),

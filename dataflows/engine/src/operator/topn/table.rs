@@ -6,7 +6,6 @@
 //! they tell.
 
 use std::collections::HashMap;
-use std::rc::Rc;
 use std::sync::Arc;
 
 use arrow::array::{ArrayRef, UInt32Array};
@@ -28,8 +27,8 @@ pub(super) struct Changes {
 
 /// Partitions of one window, or all.
 pub(super) struct Table {
-    spec: Rc<TopN>,
-    layout: Rc<Layout>,
+    spec: Arc<TopN>,
+    layout: Arc<Layout>,
     growing: bool,
     keys: Keys,
     partitions: Vec<Partition>,
@@ -76,9 +75,9 @@ struct Counted {
 }
 
 impl Table {
-    pub(super) fn new(spec: Rc<TopN>, layout: Rc<Layout>, key_types: &[DataType], growing: bool, lives: Option<Lives>) -> Self {
+    pub(super) fn new(spec: Arc<TopN>, layout: Arc<Layout>, key_types: &[DataType], growing: bool, lives: Option<Lives>) -> Self {
         Table {
-            rows: Rows::new(Rc::clone(&layout)),
+            rows: Rows::new(Arc::clone(&layout)),
             spec,
             layout,
             growing,

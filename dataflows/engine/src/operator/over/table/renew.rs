@@ -1,7 +1,7 @@
 //! What changes concern is computed anew, and compared with what was given.
 
 use std::collections::{BTreeSet, HashMap, HashSet};
-use std::rc::Rc;
+use std::sync::Arc;
 
 use arrow::array::ArrayRef;
 use arrow_row::RowConverter;
@@ -140,7 +140,7 @@ impl Table {
         if stretches.is_empty() {
             return;
         }
-        let shared = Rc::clone(&self.shared);
+        let shared = Arc::clone(&self.shared);
         let flat: Vec<(u32, u32)> = stretches
             .iter()
             .flat_map(|stretch| {

@@ -4,7 +4,6 @@
 //! and why a result cannot be represented.
 
 use std::collections::{BTreeSet, HashMap};
-use std::rc::Rc;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use arrow::array::{Array, ArrayRef, AsArray, BooleanArray, Int64Array, StringArray, UInt32Array, new_null_array};
@@ -134,7 +133,7 @@ impl Table {
 
     /// Takes back rows with what they were given.
     pub(in crate::operator::over) fn load_states(&mut self, delta: &Delta) {
-        let shared = Rc::clone(&self.shared);
+        let shared = Arc::clone(&self.shared);
         let width = shared.input.fields().len();
         let columns = delta.rows.columns();
         let (row_columns, rest) = columns.split_at(width);
