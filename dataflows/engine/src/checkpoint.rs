@@ -194,7 +194,7 @@ pub(crate) struct Checkpoints {
     /// Operators remember what changes.
     enabled: bool,
     /// Of the job.
-    workers: usize,
+    pub(crate) workers: usize,
     /// The next epoch that is opened is that of a checkpoint.
     asked: AtomicBool,
     /// The epoch of the last checkpoint; 0 before the first.

@@ -146,6 +146,11 @@ impl JobHandle {
         self.shared.closed()
     }
 
+    /// Whether all of its operators have what they had, if it goes on from a checkpoint: before that it opens no epoch.
+    pub fn has_begun(&self) -> bool {
+        self.shared.stats.checkpoints.has_begun()
+    }
+
     /// How it is.
     pub fn state(&self) -> JobState {
         self.shared.state.lock().expect("a state is set without panicking").clone()

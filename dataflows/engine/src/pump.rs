@@ -12,7 +12,7 @@ use std::time::Duration;
 use highwater_plan::OutputNames;
 use highwater_turns::{Point, crash_point, elapsed, wall};
 
-use crate::checkpoint::{Positions, SideRelations};
+use crate::checkpoint::{Positions, Restore, SideRelations};
 use crate::delta::Parcel;
 use crate::job::{JobShared, JobState};
 use crate::operator::place::with_places;
@@ -258,6 +258,7 @@ impl Pump {
             .iter()
             .map(|source| shared.views.iter().find(|view| view.name() == OutputNames::rejects(&source.name)).cloned())
             .collect();
+        shared.stats.checkpoints.restore.iter().for_each(Restore::made);
         Pump {
             worker,
             gate,
@@ -345,15 +346,19 @@ impl Pump {
         if self.begun {
             return true;
         }
-        if !self.shared.stats.checkpoints.restore.as_ref().is_none_or(|restore| restore.is_over(self.worker, &mut self.saw)) {
+        let checkpoints = &self.shared.stats.checkpoints;
+        if let Some(restore) = checkpoints.restore.as_ref().filter(|restore| !restore.is_over(checkpoints.workers)) {
+            restore.ask_again(self.worker, &mut self.saw);
             return false;
         }
+        // Rows of it are appended only in epochs; nothing that is computed once more reports its errors before.
         self.side_relations = SideRelations::new(&self.shared, self.worker);
         if let Some(rendered) = self.rendered.as_mut().filter(|_| self.start > 0) {
             rendered.sources.iter_mut().for_each(|input| input.advance_to(self.start + 1));
             rendered.marks.advance_to(self.start + 1);
         }
         self.begun = true;
+        self.shared.stats.checkpoints.begins();
         true
     }
 
@@ -500,6 +505,9 @@ impl Pump {
     fn end(&mut self) {
         self.ended = true;
         self.feeds.clear();
+        if let Some(restore) = self.shared.stats.checkpoints.restore.as_ref().filter(|_| !self.begun) {
+            restore.give_up();
+        }
         if let Some(rendered) = &mut self.rendered {
             rendered.sources.clear();
             let marks = std::mem::take(&mut rendered.marks);

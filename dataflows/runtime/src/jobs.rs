@@ -29,7 +29,7 @@ use crate::outbox::Outbox;
 use crate::publishing::Publishing;
 use crate::pushed::Pushed;
 use crate::reserved::{Purpose, Reservation, Reserved};
-use crate::restoring::{RestoreInfo, Restores};
+use crate::restoring::{RestoreInfo, RestoreProgress, Restores};
 use crate::running::RunningJob;
 use crate::savepoints::RestoreFrom;
 use crate::signal::Signal;
@@ -38,8 +38,10 @@ use crate::status::Fault;
 /// How long dropping waits for a job's dataflow to end: a worker first finishes the step it is in.
 const DROP_WAIT: Duration = Duration::from_secs(10);
 
-/// How long creating waits for the first epoch of a job that was restored, unless that is much work.
+/// How long creating waits for the first epoch of a job that has what it had.
 const RESTORED_WAIT: Duration = Duration::from_secs(10);
+/// How often it looks whether the job has that, and the process is to go on.
+const LOADING_LOOK: Duration = Duration::from_millis(200);
 
 /// What a runtime is made of.
 pub struct RuntimeConfig {
@@ -106,7 +108,20 @@ struct Recording {
 #[error("{0}")]
 pub struct RuntimeError(pub String);
 
-/// A job was not created; nothing of it is left.
+/// A job that was not given all that it had: it is dropped with this.
+struct Unread<'a> {
+    engine: &'a Engine,
+    job: u64,
+}
+
+impl Drop for Unread<'_> {
+    fn drop(&mut self) {
+        // Workers that are gone have dropped it.
+        let _ = self.engine.drop_job(self.job);
+    }
+}
+
+/// A job was not created; nothing of it runs.
 #[derive(Debug, thiserror::Error)]
 pub enum CreateError {
     /// There is a job of this name.
@@ -317,12 +332,8 @@ impl Runtime {
             excerpt: None,
         };
         let handle = self.engine.create(spec).map_err(|error| CreateError::Engine(error.to_string()))?;
-        if let Some(kept) = &kept {
-            if let Some(reading) = reading.flatten() {
-                self.finish_reading(reading, &handle, &kept.names)?;
-            }
-            crash_point(Point::Restored);
-        }
+        let read = reading.flatten().zip(kept.as_ref());
+        let progress = read.map(|(reading, kept)| self.finish_reading(reading, &handle, &kept.names)).transpose()?;
         let told = Arc::clone(&signal);
         handle.listen(move |_, state| match state {
             JobState::Running => told.notify_closed(),
@@ -352,19 +363,33 @@ impl Runtime {
             return Err(CreateError::Engine(format!("a thread cannot be started: {error}")));
         }
         if let Some(epoch) = epoch {
-            // Its views are what they were with its first epoch, which opens at once, or with the last that was recorded: who
-            // asks next is to find them so.
-            running.wait_closed(recorded.max(epoch + 1), RESTORED_WAIT);
+            // Its views are what they were with its first epoch, or with the last that was recorded: who asks next is to find them
+            // so.
+            let first = recorded.max(epoch + 1);
+            loop {
+                // What its operators had they are given before that, however long it takes.
+                let begun = running.handle.has_begun();
+                let closed = running.wait_closed(first, if begun { RESTORED_WAIT } else { LOADING_LOOK });
+                if closed >= first || running.state() != JobState::Running || begun || self.reserved.is_closed() {
+                    break;
+                }
+            }
         }
+        drop(progress);
         Ok(running)
     }
 
     /// Gives a job that was just made its tables as they are read; it is dropped if they cannot be.
-    pub(crate) fn finish_reading(&self, reading: Reading<'_>, job: &JobHandle, names: &Names) -> Result<(), CheckpointError> {
-        reading.finish(names, self.workers()).inspect_err(|_| {
-            // Its workers may have ended already.
-            let _ = self.engine.drop_job(job.id());
-        })
+    pub(crate) fn finish_reading<'p>(
+        &self,
+        reading: Reading<'p>,
+        job: &JobHandle,
+        names: &Names,
+    ) -> Result<RestoreProgress<'p>, CheckpointError> {
+        let unread = Unread { engine: &self.engine, job: job.id() };
+        let progress = reading.finish(names, self.workers())?;
+        std::mem::forget(unread);
+        Ok(progress)
     }
 
     /// Takes over the checkpoints of a job of this name, and begins to read the newest.
@@ -408,6 +433,7 @@ impl Runtime {
             progress: self.restores.begin(name, &*self.clock),
         };
         let restored = manifest.map(|manifest| restoring.read(&manifest)).transpose()?.flatten();
+        crash_point(Point::Restored);
         let mut restored = restored.map(|mut restored| {
             if adopts {
                 // What the other job's sinks had still to publish, they publish.

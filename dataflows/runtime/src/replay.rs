@@ -7,7 +7,8 @@
 mod sink;
 
 use std::collections::BTreeSet;
-use std::path::PathBuf;
+use std::fs;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, RwLock};
 use std::time::{Duration, UNIX_EPOCH};
 
@@ -269,10 +270,11 @@ impl Runtime {
             return Err(ReplayError::NoPartition(source, partition));
         }
         job.settings.epoch_rows_max = opened.epoch_rows_max;
-        let mut sinks: Vec<Box<dyn EpochSink>> = Vec::new();
+        let (mut sinks, mut files): (Vec<Box<dyn EpochSink>>, Vec<PathBuf>) = Default::default();
         for sink in &job.sinks {
-            let lines = Lines::new(options.into.as_deref(), &sink.name, options.from);
-            sinks.push(Box::new(lines.map_err(ReplayError::Output)?));
+            let lines = Lines::new(options.into.as_deref(), &sink.name, options.from).map_err(ReplayError::Output)?;
+            files.extend(lines.path().map(Path::to_path_buf));
+            sinks.push(Box::new(lines));
         }
         let restored_from = restored.as_ref().map(|restored| restored.epoch);
         let (state, reading) = restored.map(|restored| (restored.state, restored.reading)).unzip();
@@ -290,7 +292,10 @@ impl Runtime {
         };
         let handle = self.engine().create(spec)?;
         if let Some(reading) = reading.flatten() {
-            self.finish_reading(reading, &handle, names)?;
+            self.finish_reading(reading, &handle, names).inspect_err(|_| {
+                // Whoever mends what cannot be read and tries again is to find the directory as it was.
+                files.iter().for_each(|file| _ = fs::remove_file(file));
+            })?;
         }
         let told = Arc::clone(&signal);
         handle.listen(move |_, _| told.notify());

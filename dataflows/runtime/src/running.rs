@@ -1,5 +1,6 @@
 //! A running job, as the rest of the process holds it: push rows, read views, wait, look inside.
 
+use std::cell::Cell;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard};
 use std::time::{Duration, SystemTime};
@@ -151,20 +152,30 @@ impl RunningJob {
         self.settle_through(self.handle.closed(), timeout)
     }
 
-    /// As [`RunningJob::settle`], and an epoch that is opened after this was called: rows that were accepted before are in it.
-    pub(crate) fn settle_anew(&self, timeout: Duration) -> bool {
-        let opened = self.handle.stats().epoch_opened.load(Ordering::Acquire);
-        self.threads().checkpoints.iter().for_each(CheckpointThread::want_anew);
-        self.settle_through(opened + 1, timeout)
+    /// As [`RunningJob::settle`], and all rows that were accepted before this was called, if not more of them wait than an epoch
+    /// takes.
+    pub(crate) fn settle_accepted(&self, timeout: Duration) -> bool {
+        let anew = || {
+            let opened = self.handle.stats().epoch_opened.load(Ordering::Acquire);
+            self.threads().checkpoints.iter().for_each(CheckpointThread::want_anew);
+            self.settle_through(opened + 1, timeout)
+        };
+        // A worker may have asked its feeds before this was called, and opened the first epoch after it. All give to that one
+        // before they ask their feeds for the second.
+        anew() && anew()
     }
 
     fn settle_through(&self, closed: Time, timeout: Duration) -> bool {
         let wanted = self.checkpoints.is_some();
         self.want_checkpoint();
+        let through = Cell::new(if wanted { None } else { Some(closed) });
         let settled = || {
-            let saved = !wanted || self.checkpoints().is_some_and(|info| info.epoch.is_some_and(|epoch| epoch >= closed));
+            if through.get().is_none() {
+                through.set(self.checkpoints().and_then(|info| info.epoch.filter(|epoch| *epoch >= closed)));
+            }
+            let published = |through: Time| self.threads().publishing.iter().all(|sink| sink.has_published(through));
             let over = self.handle.state() == JobState::Finished && self.threads().are_settled();
-            let done = over || (saved && self.threads().publishing.iter().all(|sink| sink.has_published(closed)));
+            let done = over || through.get().is_some_and(published);
             let gone = matches!(self.handle.state(), JobState::Failed(_) | JobState::Dropped);
             let failed = self.fault.reason().is_some() || gone;
             (done || failed).then_some(done)

@@ -172,7 +172,7 @@ impl Runtime {
     pub fn savepoint(&self, job: &str, name: &str) -> Result<KeptCheckpoint, SavepointError> {
         let store = self.store().ok_or(SavepointError::NoCheckpoints)?;
         let running = self.job(job).ok_or_else(|| NoSuchJob(job.to_owned()))?;
-        if !running.settle_anew(SAVEPOINT_WAIT) {
+        if !running.settle_accepted(SAVEPOINT_WAIT) {
             let problems = running.problems().join("; ");
             return Err(SavepointError::NotSettled(if problems.is_empty() { problems } else { format!(": {problems}") }));
         }

@@ -62,7 +62,8 @@ impl<'a> ReadOptions<'a> {
     }
 
     /// All sections of a key one after the other, oldest file first, all keys of a group one after the other, and of the groups the
-    /// one with the shortest rows first: whoever needs a group whole can go on while others are read, and of short rows there is most to do for what is read. Keys of no group come before.
+    /// one with the shortest rows first: whoever needs a group whole can go on while others are read, and of short rows there is most
+    /// to do for what is read. Keys of no group come before.
     pub fn in_groups(mut self, group: impl Fn(&str) -> Option<String> + 'a) -> ReadOptions<'a> {
         self.group = Some(Box::new(group));
         self
@@ -140,7 +141,8 @@ struct Queue {
     stopped: bool,
 }
 
-/// Sections in the order in which they were written, oldest file first, or [in groups](ReadOptions::in_groups). Ends after the first error.
+/// Sections in the order in which they were written, oldest file first, or [in groups](ReadOptions::in_groups). Ends after the first
+/// error.
 pub struct Sections {
     shared: Arc<Shared>,
     sequence: u64,

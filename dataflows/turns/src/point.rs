@@ -18,7 +18,7 @@ macro_rules! points {
 points! {
     /// A job's checkpoints are this process's; what they hold is not read yet.
     Claimed,
-    /// The state of the newest checkpoint is read; nothing runs yet.
+    /// How the newest checkpoint goes on is known, and what sinks have still to publish; nothing runs yet.
     Restored,
     /// Rows of a source are in an epoch, which is not closed.
     RowsGiven,

@@ -27,6 +27,7 @@ use crate::arrangement::RowChunk;
 use crate::checkpoint::{Awaits, Derived, Had, KeptFrom, Known, Saving, Spread};
 use crate::delta::Parcel;
 use crate::operator::exchange;
+use crate::parallel::{Apart, apart};
 use crate::stats::OperatorStats;
 use crate::{Delta, Time};
 
@@ -132,9 +133,16 @@ struct Arranger {
     stats: Arc<OperatorStats>,
     saving: Option<Saving>,
     /// What the relation had when the job was saved; absent when it is in the trace.
-    had: Option<Had>,
+    first: Option<First>,
     /// That has yet to come.
     awaits: Option<(Capability<Time>, Awaits)>,
+}
+
+/// What a relation begins with.
+enum First {
+    Rows(Had),
+    /// It is being sealed on another thread.
+    Apart(Apart<Sealed>),
 }
 
 impl Arranger {
@@ -145,7 +153,7 @@ impl Arranger {
         let (saving, had) = saving.unzip();
         Arranger {
             saving,
-            had,
+            first: had.map(First::Rows),
             awaits: None,
             waiting: BTreeMap::new(),
             waiting_rows: 0,
@@ -160,11 +168,37 @@ impl Arranger {
 
     /// Whether it has the relation as it was when the job was saved: as its first batch, if there is any of it.
     fn is_restored(&mut self) -> bool {
-        let (Some(had), Some(restore)) = (&mut self.had, &self.stats.checkpoints.restore) else { return true };
-        let epoch = restore.epoch;
-        let Some(had) = had.take() else { return false };
-        self.had = None;
-        let sealed = self.sealer.seal(epoch, had);
+        let Some(epoch) = self.stats.checkpoints.restore.as_ref().map(|restore| restore.epoch) else { return true };
+        let sealed = match self.first.take() {
+            None => return true,
+            Some(First::Rows(mut had)) => match had.take() {
+                Some(rows) => self.seal_first(epoch, rows),
+                None => Err(First::Rows(had)),
+            },
+            Some(First::Apart(apart)) => apart.result().map_err(First::Apart),
+        };
+        match sealed {
+            Ok(sealed) => self.begin(epoch, sealed),
+            Err(first) => {
+                self.first = Some(first);
+                return false;
+            }
+        }
+        true
+    }
+
+    fn seal_first(&mut self, epoch: Time, had: Vec<Delta>) -> Result<Sealed, First> {
+        let rows = had.iter().map(Delta::len).sum();
+        let checkpoints = Arc::clone(&self.stats.checkpoints);
+        if !checkpoints.loads_apart(rows) {
+            return Ok(self.sealer.seal(epoch, had));
+        }
+        let mut sealer = Sealer::new(Arc::clone(self.sealer.codec()));
+        let work = move || sealer.seal(epoch, had);
+        Err(First::Apart(apart(&format!("load {}", self.stats.name), rows, work, move || checkpoints.tell())))
+    }
+
+    fn begin(&mut self, epoch: Time, sealed: Sealed) {
         if !sealed.chunks.is_empty() {
             (self.watch)(epoch, &sealed);
             self.insert(epoch, sealed.chunks);
@@ -172,7 +206,6 @@ impl Arranger {
         if let Some((_, awaits)) = self.awaits.take() {
             awaits.end();
         }
-        true
     }
 
     fn save(&mut self, open: Option<Time>) {

@@ -42,6 +42,11 @@ impl Sealer {
         Sealer { encoded: codec.buffer(), codec, order: Vec::new() }
     }
 
+    /// How rows are encoded.
+    pub(crate) fn codec(&self) -> &Arc<RowCodec> {
+        &self.codec
+    }
+
     /// Consolidates all changes of an epoch.
     ///
     /// Cost: encoding plus a sort by hash; the deltas are passed on without a copy unless rows cancelled or repeated.

@@ -6,19 +6,19 @@
 //!                                                        the workers are woken, and ask their operators
 //! ```
 //!
-//! So operators load what is there while others' is still being read, and a worker serves its other jobs meanwhile. No worker opens
-//! an epoch before all operators of all workers have what they had.
+//! So operators load what is there while that of others is still being read, and a worker serves its other jobs meanwhile. No
+//! worker opens an epoch before all operators of all workers have what they had.
 
 use std::collections::{BTreeMap, HashMap};
 use std::convert::Infallible;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock};
 
 use highwater_turns::{is_simulated, lock};
 use timely::scheduling::SyncActivator;
 
 use super::restore::{Part, Table};
-use super::{KeptOperator, OperatorId, TableState};
+use super::{Checkpoints, KeptOperator, OperatorId, TableState};
 use crate::parallel::as_they_come;
 
 /// How many tables are put together at a time, each by all cores.
@@ -41,6 +41,10 @@ pub(crate) struct Arrivals {
     state: Mutex<State>,
     /// How often there was news for operators that wait.
     news: AtomicU64,
+    /// How many workers have made their operators.
+    made: AtomicUsize,
+    /// How many workers have begun.
+    begun: AtomicUsize,
     wake: OnceLock<Wake>,
 }
 
@@ -51,6 +55,8 @@ struct State {
     missing: HashMap<OperatorId, usize>,
     /// All that comes has come.
     complete: bool,
+    /// Nobody will take anything any more.
+    given_up: bool,
     /// Operators that do not have what they had: their workers, and how to have them asked.
     waiting: BTreeMap<u64, (usize, SyncActivator)>,
     next: u64,
@@ -70,6 +76,10 @@ impl Arriving {
     ///        taken back, two if those have a [unique key](KeptOperator::unique_key); one per row of what is
     ///        [of several workers](super::Piece), which is copied. All cores take part.
     /// Errors: the first that comes instead of a table. What came before it was given.
+    ///
+    /// # Panics
+    ///
+    /// If a table comes that is not awaited.
     pub fn fill<E>(
         self,
         tables: impl Iterator<Item = Result<(OperatorId, Vec<TableState>), E>>,
@@ -82,9 +92,12 @@ impl Arriving {
             let number = newest.table;
             self.0.put(operator, number, Table::of(&changes, workers, kept));
         };
+        let tables = tables.take_while(|_| !self.0.lock().given_up);
         if is_simulated() {
             // A simulation wakes its threads in the order in which it is told to, which threads of no simulation cannot do.
-            tables.into_iter().try_for_each(|table| table.map(put))?;
+            for table in tables {
+                put(table?);
+            }
         } else {
             as_they_come(tables, TABLES_AT_ONCE, put)?;
         }
@@ -109,10 +122,14 @@ impl Arrivals {
 
     fn put(&self, operator: OperatorId, number: u32, table: Table) {
         let mut state = self.lock();
-        let has_all = state.missing.get_mut(&operator).is_some_and(|missing| {
-            *missing = missing.saturating_sub(1);
-            *missing == 0
-        });
+        if state.given_up {
+            return;
+        }
+        // Whoever was not told of it may have begun without.
+        let missing =
+            state.missing.get_mut(&operator).filter(|missing| **missing > 0).expect("only tables come that are awaited");
+        *missing -= 1;
+        let has_all = *missing == 0;
         state.tables.entry(operator).or_default().insert(number, table);
         drop(state);
         if has_all {
@@ -136,7 +153,8 @@ impl Arrivals {
     /// A worker's part of an operator's tables; `None` while some of those are still to come. `of`: its part of a table.
     pub(super) fn take(&self, operator: &OperatorId, mut of: impl FnMut(&mut Table) -> Part) -> Option<Vec<Part>> {
         let mut state = self.lock();
-        if !state.complete && state.missing.get(operator).is_some_and(|missing| *missing > 0) {
+        let is_missing = !state.complete && state.missing.get(operator).is_some_and(|missing| *missing > 0);
+        if is_missing || state.given_up {
             return None;
         }
         let Some(tables) = state.tables.get_mut(operator) else { return Some(Vec::new()) };
@@ -162,21 +180,50 @@ impl super::Restore {
         let _ = self.arrivals.wake.set(wake);
     }
 
-    /// Whether all operators of all workers have what they had. If not, those of a worker are asked again, should there be news
-    /// since it `saw` some last.
-    pub(crate) fn is_over(&self, worker: usize, saw: &mut u64) -> bool {
-        let news = self.arrivals.news.load(Ordering::Acquire);
+    /// A worker has made its operators: those that do not have what they had [wait](Restore::await_them).
+    pub(crate) fn made(&self) {
+        self.arrivals.made.fetch_add(1, Ordering::Release);
+        self.arrivals.tell();
+    }
+
+    /// Whether all operators of all workers, of which there are so many, have what they had.
+    pub(crate) fn is_over(&self, workers: usize) -> bool {
+        let all_made = self.arrivals.made.load(Ordering::Acquire) == workers;
         let state = self.arrivals.lock();
-        if state.complete && state.waiting.is_empty() {
-            return true;
-        }
+        all_made && state.complete && state.waiting.is_empty()
+    }
+
+    /// Has those operators of a worker asked once more that wait, should there be news since it `saw` some last.
+    pub(crate) fn ask_again(&self, worker: usize, saw: &mut u64) {
+        let news = self.arrivals.news.load(Ordering::Acquire);
         if std::mem::replace(saw, news) != news {
+            let state = self.arrivals.lock();
             for (_, operator) in state.waiting.values().filter(|(of, _)| *of == worker) {
                 // It fails if the worker has ended.
                 let _ = operator.activate();
             }
         }
-        false
+    }
+
+    /// The job is over before it has begun: what has come is freed, and nothing more is taken.
+    pub(crate) fn give_up(&self) {
+        let mut state = self.arrivals.lock();
+        state.given_up = true;
+        let tables = std::mem::take(&mut state.tables);
+        drop(state);
+        drop(tables);
+    }
+}
+
+impl Checkpoints {
+    /// A worker's operators have what they had, and so have those of all workers that it knows of.
+    pub(crate) fn begins(&self) {
+        self.restore.iter().for_each(|restore| _ = restore.arrivals.begun.fetch_add(1, Ordering::Release));
+    }
+
+    /// Whether all operators have what they had.
+    pub(crate) fn has_begun(&self) -> bool {
+        self.restore.as_ref().is_none_or(|restore| restore.arrivals.begun.load(Ordering::Acquire) == self.workers)
     }
 }
 
@@ -201,8 +248,10 @@ pub(super) fn all_of(
     workers: usize,
     kept: &[KeptOperator],
 ) -> Arc<Arrivals> {
-    let arriving = Arriving(Arc::default());
-    let arrivals = Arc::clone(&arriving.0);
-    arriving.fill(tables.map(Ok::<_, Infallible>), workers, kept).unwrap_or_else(|never| match never {});
+    let tables: Vec<_> = tables.filter(|(_, changes)| !changes.is_empty()).collect();
+    let expected = tables.iter().map(|(operator, changes)| (operator.clone(), changes[0].table));
+    let arrivals = Arc::new(Arrivals::of(expected));
+    let arriving = Arriving(Arc::clone(&arrivals));
+    arriving.fill(tables.into_iter().map(Ok::<_, Infallible>), workers, kept).unwrap_or_else(|never| match never {});
     arrivals
 }

@@ -11,7 +11,7 @@ use timely::scheduling::SyncActivator;
 
 use super::restore::{Part, PartSize};
 use super::saving::replaying;
-use super::{Awaits, Keeps, OperatorId};
+use super::{Awaits, Checkpoints, Keeps, OperatorId};
 use crate::Delta;
 use crate::operator::epoch::{EpochLogic, Logic};
 use crate::parallel::{Apart, ROWS_APART, apart, cores};
@@ -39,17 +39,16 @@ impl Loading {
         let Some(parts) = self.parts() else { return State::Awaits(logic, self) };
         let rows = parts.iter().flat_map(|part| &part.deltas).map(Delta::len).sum();
         match logic {
-            Logic::Anywhere(mut logic) if self.is_better_apart(rows) => {
+            Logic::Anywhere(mut logic) if self.stats.checkpoints.loads_apart(rows) => {
                 let name = format!("load {}", self.stats.name);
                 // Rows are looked up one by one, whatever is in them. Who waits for it has about as much to do then.
                 let size = if logic.is_awaited() { 2 * rows } else { rows };
-                let stats = Arc::clone(&self.stats);
-                let tell = move || stats.checkpoints.restore.iter().for_each(|restore| restore.tell());
+                let checkpoints = Arc::clone(&self.stats.checkpoints);
                 let work = move || {
                     self.give(parts, logic.as_mut());
                     logic
                 };
-                State::Apart(apart(&name, size, work, tell))
+                State::Apart(apart(&name, size, work, move || checkpoints.tell()))
             }
             logic => {
                 let mut logic = logic.here();
@@ -64,12 +63,6 @@ impl Loading {
     pub(super) fn at_once(self, logic: &mut dyn EpochLogic) {
         let parts = self.parts().expect("it has come");
         self.give(parts, logic);
-    }
-
-    /// Whether another thread would make it faster: otherwise it would take the time of a worker that loads too.
-    fn is_better_apart(&self, rows: usize) -> bool {
-        // A simulation's threads do not depend on the machine.
-        rows >= ROWS_APART && self.stats.checkpoints.workers < cores() && !is_simulated()
     }
 
     /// Gives it back. From there on the logic remembers what changes.
@@ -95,6 +88,19 @@ impl Loading {
             }
             logic.log();
         }
+    }
+}
+
+impl Checkpoints {
+    /// Whether another thread would make so many rows faster: otherwise it would take the time of a worker that loads too.
+    pub(crate) fn loads_apart(&self, rows: usize) -> bool {
+        // A simulation's threads do not depend on the machine.
+        rows >= ROWS_APART && self.workers < cores() && !is_simulated()
+    }
+
+    /// There may be something new for operators that wait for what they had.
+    pub(crate) fn tell(&self) {
+        self.restore.iter().for_each(|restore| restore.arrivals.tell());
     }
 }
 
@@ -206,10 +212,11 @@ mod tests {
                 let (stats, mut loaded) = loaded(workers, logic, worker);
                 assert_eq!(matches!(loaded.state, State::Apart(_)), workers < cores());
                 let restore = stats.checkpoints.restore.as_ref().unwrap();
-                let mut saw = 0;
-                assert_eq!(restore.is_over(0, &mut saw), workers == cores(), "whoever waits is waited for");
+                assert!(!restore.is_over(workers), "no worker has made all of its operators");
+                (0..workers).for_each(|_| restore.made());
+                assert_eq!(restore.is_over(workers), workers == cores(), "whoever waits is waited for");
                 let (rows, bytes) = wait(&mut loaded).state();
-                assert!(restore.is_over(0, &mut saw));
+                assert!(restore.is_over(workers));
                 assert!(rows as i64 == ROWS / workers as i64 || workers > 1, "{rows}");
                 assert_eq!(stats.state_bytes.load(Ordering::Relaxed), bytes as u64);
                 assert_eq!(restore.given.rows.load(Ordering::Relaxed), rows as u64);

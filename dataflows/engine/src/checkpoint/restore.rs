@@ -101,11 +101,6 @@ impl Restore {
         self.arrivals.await_them(worker, activator)
     }
 
-    /// There may be something new for those that wait.
-    pub(crate) fn tell(&self) {
-        self.arrivals.tell();
-    }
-
     /// A worker's part of a relation whose rows follow from what another operator was given back.
     pub(super) fn derive(&self, rows: Vec<Delta>) -> Vec<Delta> {
         let size = PartSize::of(&rows, Form::Rows, false);

@@ -141,8 +141,8 @@ impl Saving {
         (saving, loading)
     }
 
-    /// For a relation that is the sum of its changes, and what it had; neither if nothing is saved. `columns`: by which its rows are
-    /// spread, or, of [`Spread::Anywhere`], that they have.
+    /// For a relation that is the sum of its changes, and what it had; neither if nothing is saved. `columns`: by which its rows
+    /// are spread, or, of [`Spread::Anywhere`], that they have.
     pub(crate) fn of_relation(
         stats: &OperatorStats,
         from: KeptFrom,
@@ -280,10 +280,16 @@ thread_local! {
 }
 
 pub(super) fn replaying<R>(work: impl FnOnce() -> R) -> R {
+    struct Ends;
+    impl Drop for Ends {
+        fn drop(&mut self) {
+            REPLAYING.set(false);
+        }
+    }
     REPLAYING.set(true);
-    let done = work();
-    REPLAYING.set(false);
-    done
+    // After a panic, too: the thread may be a worker's, which goes on with other operators.
+    let _ends = Ends;
+    work()
 }
 
 /// Whether an operator is being given back what it had.

@@ -58,6 +58,10 @@ impl History {
 
     /// Adds what an epoch changed, and forgets the oldest epochs that are too much.
     pub(crate) fn push(&mut self, epoch: Time, chunks: &[RowChunk]) {
+        if epoch <= self.since {
+            // What a restored relation had may come after it was said where it begins.
+            return;
+        }
         debug_assert!(self.epochs.back().is_none_or(|last| last.epoch < epoch), "epochs are sealed in order, each once");
         let bytes = chunks.iter().map(RowChunk::bytes).sum();
         self.bytes += bytes;

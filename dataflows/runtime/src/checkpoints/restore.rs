@@ -1,7 +1,7 @@
 //! Reads a job's checkpoint back.
 //!
-//! What sinks have still to publish comes first; then the job can be made, and its operators are given their tables as they are read
-//! ([`Reading`]). Of a job that was changed all is read before.
+//! What sinks have still to publish comes first; then the job can be made, and its operators are given their tables as they are
+//! read ([`Reading`]). Of a job that was changed all is read before.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -62,11 +62,12 @@ pub(crate) struct Reading<'a> {
     progress: RestoreProgress<'a>,
 }
 
-impl Reading<'_> {
+impl<'a> Reading<'a> {
     /// Gives the job, which is on so many workers, its tables as they are read.
-    pub(crate) fn finish(self, names: &Names, workers: usize) -> Result<(), CheckpointError> {
+    pub(crate) fn finish(self, names: &Names, workers: usize) -> Result<RestoreProgress<'a>, CheckpointError> {
         let Reading { sections, first, arriving, progress } = self;
-        arriving.fill(Tables::new(names, &progress, sections, first, None), workers, names.kept())
+        arriving.fill(Tables::new(names, &progress, sections, first, None), workers, names.kept())?;
+        Ok(progress)
     }
 }
 
@@ -108,6 +109,7 @@ impl<'p> Restoring<'_, 'p> {
             options = options.unopened(|key| self.names.is_derived(key));
         }
         let sections = self.store.read(manifest, options)?;
+        self.progress.read(sections.progress());
         let (clock, workers) = (self.names.clock(&meta), self.engine.workers());
         let mut reading = None;
         let (state, queued, upgraded) = match &change {

@@ -31,6 +31,11 @@ impl Lines {
         };
         Ok(Lines { file: into.map(open).transpose()?, from, line: Vec::new() })
     }
+
+    /// Its file, if there is one.
+    pub(super) fn path(&self) -> Option<&Path> {
+        self.file.as_ref().map(|(_, path)| path.as_path())
+    }
 }
 
 impl EpochSink for Lines {

@@ -1,18 +1,22 @@
 //! Views that are given back with their groups.
 
 use std::collections::BTreeMap;
+use std::convert::Infallible;
 use std::sync::Arc;
-use std::sync::mpsc::{Receiver, channel};
-use std::time::Duration;
+use std::sync::atomic::Ordering;
+use std::sync::mpsc::{Receiver, Sender, channel};
+use std::time::{Duration, Instant};
 
 use arrow::array::{ArrayRef, AsArray, Int64Array, RecordBatch};
 use arrow::datatypes::Int64Type;
 use highwater_plan::{Job, StateBound};
 
-use crate::checkpoint::{Checkpoint, OperatorState, Restore};
+use crate::checkpoint::{Arriving, Checkpoint, OperatorId, OperatorState, Restore, TableState};
 use crate::parallel::ROWS_APART;
 use crate::render::plans::{Plans, schema};
-use crate::{Delta, Engine, EngineConfig, Feed, FeedBatch, FeedPoll, FeedSpec, FeedState, JobHandle, JobSpec, kept_operators};
+use crate::{
+    Delta, Engine, EngineConfig, Feed, FeedBatch, FeedPoll, FeedSpec, FeedState, JobHandle, JobSpec, JobState, kept_operators,
+};
 
 /// More than what is given back where it is.
 const ROWS: i64 = ROWS_APART as i64 + 100;
@@ -73,9 +77,8 @@ impl Feed for Sent {
     }
 }
 
-/// A job that goes on from a state; of what is given to it, if anything, the view shows so many rows in the end.
-fn run(workers: usize, restore: Option<Restore>, given: Option<RecordBatch>, groups: usize) -> (Vec<(i64, i64)>, Checkpoint) {
-    let engine = Engine::start(EngineConfig { workers }).expect("threads can be started");
+/// The job, which reads what is sent to it.
+fn spec(restore: Option<Restore>) -> (JobSpec, Sender<RecordBatch>) {
     let (sender, values) = channel();
     let spec = JobSpec {
         name: "job".into(),
@@ -89,19 +92,31 @@ fn run(workers: usize, restore: Option<Restore>, given: Option<RecordBatch>, gro
         recorder: None,
         excerpt: None,
     };
+    (spec, sender)
+}
+
+/// A job that goes on from a state; of what is given to it, if anything, the view shows so many rows in the end.
+fn run(workers: usize, restore: Option<Restore>, given: Option<RecordBatch>, groups: usize) -> (Vec<(i64, i64)>, Checkpoint) {
+    let engine = Engine::start(EngineConfig { workers }).expect("threads can be started");
+    let (spec, sender) = spec(restore);
     let job = engine.create(spec).expect("the engine runs");
     given.into_iter().for_each(|rows| sender.send(rows).expect("the feed is polled"));
-    let (tells, told) = channel();
-    job.listen(move |_, _| _ = tells.send(()));
-    while content(&job).is_none_or(|rows| rows.len() != groups) {
-        told.recv_timeout(Duration::from_secs(60)).expect("the job goes on");
-    }
+    wait_for(&job, groups);
     let (gives, taken) = channel();
     job.checkpoint(Box::new(move |checkpoint| drop(gives.send(checkpoint))));
     let saved = taken.recv_timeout(Duration::from_secs(60)).expect("it is saved").expect("it can be saved");
     let rows = std::iter::repeat_with(|| content(&job)).flatten().next().expect("it goes on until there are some");
     engine.shutdown();
     (rows, saved)
+}
+
+/// Until the view shows so many rows.
+fn wait_for(job: &JobHandle, groups: usize) {
+    let (tells, told) = channel();
+    job.listen(move |_, _| _ = tells.send(()));
+    while content(job).is_none_or(|rows| rows.len() != groups) {
+        told.recv_timeout(Duration::from_secs(60)).expect("the job goes on");
+    }
 }
 
 /// What the view shows; `None` if it is further by now.
@@ -141,4 +156,66 @@ fn what_they_saved_is_not_needed() {
         let changed: usize = views.flat_map(|table| &table.changes).map(Delta::len).sum();
         assert_eq!(changed, 3, "what it was given back is no change");
     }
+}
+
+/// The tables of a checkpoint, those of the aggregate first.
+fn tables(saved: &Checkpoint) -> Vec<(OperatorId, Vec<TableState>)> {
+    let of = |state: &OperatorState| state.tables.iter().map(|table| (state.operator.clone(), vec![table.clone()])).collect();
+    let mut tables: Vec<_> = saved.states.iter().flat_map(|state| -> Vec<_> { of(state) }).collect();
+    tables.sort_by_key(|(operator, _)| operator.name != "aggregate");
+    tables
+}
+
+fn awaiting(saved: &Checkpoint) -> (Restore, Arriving) {
+    let expected = tables(saved).into_iter().map(|(operator, changes)| (operator, changes[0].table));
+    let (restore, arriving) = Restore::awaiting(expected);
+    (restore.as_of(saved.epoch, saved.positions.clone(), saved.clock.clone()), arriving)
+}
+
+/// How many rows operators of this name have, on all workers.
+fn rows_of(job: &JobHandle, name: &str) -> u64 {
+    let operators = job.stats().operators();
+    operators.iter().filter(|stats| stats.name == name).map(|stats| stats.state_rows.load(Ordering::Relaxed)).sum()
+}
+
+#[test]
+fn operators_load_while_tables_of_others_are_to_come_and_no_epoch_is_opened_before() {
+    let (had, saved) = run(1, None, Some(rows(0..ROWS, |id| id % 3)), 3);
+    let kept = kept_operators(&Arc::new(largest())).expect("a thread can be started");
+    for workers in [1, 2, 3] {
+        let engine = Engine::start(EngineConfig { workers }).expect("threads can be started");
+        let (restore, arriving) = awaiting(&saved);
+        let job = engine.create(spec(Some(restore)).0).expect("the engine runs");
+        let end = Instant::now() + Duration::from_secs(60);
+        let come = tables(&saved).into_iter().enumerate().map(|(number, table)| {
+            while number == 1 && rows_of(&job, "aggregate") == 0 {
+                assert!(Instant::now() < end, "it does not load");
+                std::thread::yield_now();
+            }
+            assert!(!job.has_begun() && job.closed() == 0 && rows_of(&job, "table t") == 0, "{number}");
+            Ok::<_, Infallible>(table)
+        });
+        arriving.fill(come, workers, &kept).unwrap_or_else(|never| match never {});
+        wait_for(&job, 3);
+        assert!(job.has_begun());
+        assert_eq!((content(&job).unwrap(), rows_of(&job, "table t")), (had.clone(), ROWS as u64), "{workers} workers");
+        engine.shutdown();
+    }
+}
+
+#[test]
+fn a_job_that_is_not_given_all_never_begins_and_can_be_dropped() {
+    let (_, saved) = run(1, None, Some(rows(0..ROWS, |id| id % 3)), 3);
+    let engine = Engine::start(EngineConfig { workers: 2 }).expect("threads can be started");
+    let (restore, arriving) = awaiting(&saved);
+    let job = engine.create(spec(Some(restore)).0).expect("the engine runs");
+    let (tells, told) = channel();
+    job.listen(move |_, state| _ = tells.send(state.clone()));
+    let broken = tables(&saved).into_iter().take(1).map(Ok).chain([Err("the file ends here")]);
+    assert_eq!(arriving.fill(broken, 2, &[]), Err("the file ends here"));
+    assert!(!job.has_begun());
+    engine.drop_job(job.id()).unwrap();
+    assert_eq!(told.recv_timeout(Duration::from_secs(60)), Ok(JobState::Dropped));
+    assert_eq!(job.closed(), 0);
+    engine.shutdown();
 }
