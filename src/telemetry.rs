@@ -67,6 +67,7 @@ metrics! {
     SINK_WAITING_BYTES "gauge" "highwater_sink_waiting_bytes" "Bytes of changes that wait to be published";
     RESTORE_BYTES "gauge" "highwater_restore_bytes" "Bytes of its checkpoint that a job which is being restored has to read";
     RESTORE_BYTES_DONE "gauge" "highwater_restore_bytes_done" "Bytes of its checkpoint that it has read";
+    RESTORE_LOADED "gauge" "highwater_restore_loaded_rows" "Rows that its operators were given back";
     RESTORE_REBUILDING "gauge" "highwater_restore_rebuilding_rows" "Rows that making what is new in a changed job took so far";
     CHECKPOINTS "counter" "highwater_checkpoints_total" "Checkpoints that are durable";
     CHECKPOINT_FAILURES "counter" "highwater_checkpoint_failures_total" "Checkpoints that could not be written";
@@ -179,6 +180,7 @@ pub fn restores(text: &mut Text, restores: &[RestoreInfo]) {
         let name = ("job", restore.job.as_str());
         text.sample(RESTORE_BYTES, &[name], restore.bytes_total);
         text.sample(RESTORE_BYTES_DONE, &[name], restore.bytes_done);
+        text.sample(RESTORE_LOADED, &[name], restore.loaded_rows);
         if let Some(rows) = restore.rebuilding_rows {
             text.sample(RESTORE_REBUILDING, &[name], rows);
         }

@@ -100,10 +100,11 @@ fn restoring(restore: &RestoreInfo) -> String {
     match restore.rebuilding_rows {
         Some(rows) => format!("restoring {}: what is new is made, of {} rows so far, {seconds} s", restore.job, count(rows)),
         None => format!(
-            "restoring {}: {} of {} read, {seconds} s",
+            "restoring {}: {} of {} read, {} rows loaded, {seconds} s",
             restore.job,
             bytes(restore.bytes_done),
-            bytes(restore.bytes_total)
+            bytes(restore.bytes_total),
+            count(restore.loaded_rows)
         ),
     }
 }

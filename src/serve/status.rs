@@ -57,6 +57,7 @@ pub(crate) fn restoring(restore: &RestoreInfo) -> Value {
         "state": "restoring",
         "bytes_done": restore.bytes_done,
         "bytes_total": restore.bytes_total,
+        "loaded_rows": restore.loaded_rows,
         "rebuilding_rows": restore.rebuilding_rows,
         "seconds": restore.took.as_secs_f64(),
     })

@@ -1,8 +1,10 @@
 //! Which jobs are being restored, and how far each is: written by who restores, read by anyone.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock};
 use std::time::Duration;
+
+use highwater_engine::GivenBack;
 
 use crate::clock::Clock;
 
@@ -15,6 +17,8 @@ pub struct RestoreInfo {
     pub bytes_done: u64,
     /// Bytes that there are to be read.
     pub bytes_total: u64,
+    /// Rows that its operators were given back: it goes on when all of them have what they had.
+    pub loaded_rows: u64,
     /// If the job was changed and what is new in it is being made: the rows that this took so far.
     pub rebuilding_rows: Option<u64>,
     /// Since it began.
@@ -30,6 +34,7 @@ struct Restore {
     begun: Duration,
     bytes_done: AtomicU64,
     bytes_total: AtomicU64,
+    given: OnceLock<Arc<GivenBack>>,
     rebuilds: AtomicBool,
     rows: AtomicU64,
 }
@@ -47,6 +52,7 @@ impl Restores {
             begun: clock.elapsed(),
             bytes_done: AtomicU64::new(0),
             bytes_total: AtomicU64::new(0),
+            given: OnceLock::new(),
             rebuilds: AtomicBool::new(false),
             rows: AtomicU64::new(0),
         });
@@ -59,6 +65,7 @@ impl Restores {
             job: restore.job.clone(),
             bytes_done: restore.bytes_done.load(Ordering::Relaxed),
             bytes_total: restore.bytes_total.load(Ordering::Relaxed),
+            loaded_rows: restore.given.get().map_or(0, |given| given.rows.load(Ordering::Relaxed)),
             rebuilding_rows: restore.rebuilds.load(Ordering::Relaxed).then(|| restore.rows.load(Ordering::Relaxed)),
             took: clock.elapsed().saturating_sub(restore.begun),
         };
@@ -75,6 +82,11 @@ impl RestoreProgress<'_> {
     pub(crate) fn read(&self, progress: highwater_store::Progress) {
         self.own.bytes_done.store(progress.bytes_done, Ordering::Relaxed);
         self.own.bytes_total.store(progress.bytes_total, Ordering::Relaxed);
+    }
+
+    /// Where what its operators were given back is counted.
+    pub(crate) fn counts(&self, given: &Arc<GivenBack>) {
+        let _ = self.own.given.set(Arc::clone(given));
     }
 
     /// What is new in the job is being made, of so many rows so far.
@@ -101,11 +113,15 @@ mod tests {
         clock.set_ms(5);
         let progress = restores.begin("orders", &clock);
         progress.read(highwater_store::Progress { bytes_done: 3, bytes_total: 9 });
+        let given = Arc::new(GivenBack::default());
+        progress.counts(&given);
+        given.rows.store(5, Ordering::Relaxed);
         clock.set_ms(12);
         let listed = |rebuilding_rows| RestoreInfo {
             job: "orders".into(),
             bytes_done: 3,
             bytes_total: 9,
+            loaded_rows: 5,
             rebuilding_rows,
             took: Duration::from_millis(7),
         };

@@ -144,6 +144,7 @@ impl<'p> Restoring<'_, 'p> {
                 (state, queued, Some((sections, rebuilt.sinks, rebuilt.epoch)))
             }
         };
+        self.progress.counts(&state.given);
         let upgraded = change.zip(upgraded);
         let upgraded =
             upgraded.map(|(change, (sections, sinks, epoch))| Upgraded { report: change.report, sections, sinks, epoch });
