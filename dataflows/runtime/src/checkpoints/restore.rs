@@ -312,6 +312,8 @@ impl Iterator for Tables<'_> {
                 }
             }
         }
+        // The last of what is read may be what nobody needs.
+        self.progress.read(self.sections.progress());
         self.open.take().map(|(_, operator, changes)| Ok((operator, changes)))
     }
 }
