@@ -27,7 +27,7 @@ use highwater_store::{Checkpoint as Stored, Fold, Keep, Policy, Section, StoreEr
 use highwater_turns::{JoinHandle, Point, crash_point, spawn};
 
 pub(crate) use self::record::{Meta, Names};
-pub(crate) use self::restore::{Reading, Restored, Restoring, sizes};
+pub(crate) use self::restore::{Restored, Restoring, sizes};
 use self::sections::{fold_sections, is_outbox, outbox_section};
 use crate::clock::Clock;
 use crate::ingest::Stood;

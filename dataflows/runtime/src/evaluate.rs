@@ -11,10 +11,11 @@ use arrow::array::{Array, AsArray};
 use arrow::datatypes::Int64Type;
 use arrow::record_batch::RecordBatch;
 use highwater_engine::{
-    Delta, Engine, Feed, FeedBatch, FeedPoll, FeedSpec, FeedState, JobSpec, JobState, PartitionPosition, Place, Time, ViewHandle,
+    Delta, Feed, FeedBatch, FeedPoll, FeedSpec, FeedState, JobSpec, JobState, PartitionPosition, Place, Time, ViewHandle,
 };
 use highwater_plan::{Job, Op, OutputNames};
 
+use crate::dropped::Dropped;
 use crate::jobs::Runtime;
 use crate::signal::Signal;
 
@@ -145,19 +146,6 @@ fn first_error(errors: &ViewHandle, closed: Time) -> Option<String> {
     };
     let place = number("line").zip(number("column")).map_or(String::new(), |(line, column)| format!(" at {line}:{column}"));
     Some(format!("{} in {}{place}, row {}", text("message"), text("operator"), text("row")))
-}
-
-/// Ends a job when nobody waits for it any more.
-struct Dropped<'a> {
-    engine: &'a Engine,
-    id: u64,
-}
-
-impl Drop for Dropped<'_> {
-    fn drop(&mut self) {
-        // Workers that are gone have dropped it.
-        let _ = self.engine.drop_job(self.id);
-    }
 }
 
 /// One worker's share of a source's rows.

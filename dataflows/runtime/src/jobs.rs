@@ -12,14 +12,12 @@ use std::time::{Duration, UNIX_EPOCH};
 
 use highwater_connectors::Registry;
 use highwater_connectors::source::Waker;
-use highwater_engine::{Engine, EngineConfig, JobHandle, JobSpec, JobState, Recorder, Script, Time, kept_operators};
+use highwater_engine::{Engine, EngineConfig, JobSpec, JobState, Recorder, Script, Time, kept_operators};
 use highwater_plan::{Diagnostic, Job};
 use highwater_store::{Policy, Section, Store, Writer};
 use highwater_turns::{Point, crash_point};
 
-use crate::checkpoints::{
-    CheckpointConfig, CheckpointError, CheckpointStatus, Checkpointing, Names, Queue, Reading, Restored, Restoring,
-};
+use crate::checkpoints::{CheckpointConfig, CheckpointError, CheckpointStatus, Checkpointing, Names, Queue, Restored, Restoring};
 use crate::clock::{Clock, SystemClock};
 use crate::congestion::Congestion;
 use crate::discovery::{Discovery, Growing};
@@ -29,7 +27,7 @@ use crate::outbox::Outbox;
 use crate::publishing::Publishing;
 use crate::pushed::Pushed;
 use crate::reserved::{Purpose, Reservation, Reserved};
-use crate::restoring::{RestoreInfo, RestoreProgress, Restores};
+use crate::restoring::{RestoreInfo, Restores};
 use crate::running::RunningJob;
 use crate::savepoints::RestoreFrom;
 use crate::signal::Signal;
@@ -107,19 +105,6 @@ struct Recording {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{0}")]
 pub struct RuntimeError(pub String);
-
-/// A job that was not given all that it had: it is dropped with this.
-struct Unread<'a> {
-    engine: &'a Engine,
-    job: u64,
-}
-
-impl Drop for Unread<'_> {
-    fn drop(&mut self) {
-        // Workers that are gone have dropped it.
-        let _ = self.engine.drop_job(self.job);
-    }
-}
 
 /// A job was not created; nothing of it runs.
 #[derive(Debug, thiserror::Error)]
@@ -333,7 +318,7 @@ impl Runtime {
         };
         let handle = self.engine.create(spec).map_err(|error| CreateError::Engine(error.to_string()))?;
         let read = reading.flatten().zip(kept.as_ref());
-        let progress = read.map(|(reading, kept)| self.finish_reading(reading, &handle, &kept.names)).transpose()?;
+        let progress = read.map(|(reading, kept)| reading.finish(&self.engine, &handle, &kept.names)).transpose()?;
         let told = Arc::clone(&signal);
         handle.listen(move |_, state| match state {
             JobState::Running => told.notify_closed(),
@@ -377,19 +362,6 @@ impl Runtime {
         }
         drop(progress);
         Ok(running)
-    }
-
-    /// Gives a job that was just made its tables as they are read; it is dropped if they cannot be.
-    pub(crate) fn finish_reading<'p>(
-        &self,
-        reading: Reading<'p>,
-        job: &JobHandle,
-        names: &Names,
-    ) -> Result<RestoreProgress<'p>, CheckpointError> {
-        let unread = Unread { engine: &self.engine, job: job.id() };
-        let progress = reading.finish(names, self.workers())?;
-        std::mem::forget(unread);
-        Ok(progress)
     }
 
     /// Takes over the checkpoints of a job of this name, and begins to read the newest.

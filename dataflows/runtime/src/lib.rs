@@ -30,6 +30,7 @@ mod options;
 mod checkpoints;
 mod congestion;
 mod discovery;
+mod dropped;
 mod journal;
 mod outbox;
 mod publishing;

@@ -292,7 +292,7 @@ impl Runtime {
         };
         let handle = self.engine().create(spec)?;
         if let Some(reading) = reading.flatten() {
-            self.finish_reading(reading, &handle, names).inspect_err(|_| {
+            reading.finish(self.engine(), &handle, names).inspect_err(|_| {
                 // Whoever mends what cannot be read and tries again is to find the directory as it was.
                 files.iter().for_each(|file| _ = fs::remove_file(file));
             })?;

@@ -155,10 +155,11 @@ impl RunningJob {
     /// As [`RunningJob::settle`], and all rows that were accepted before this was called, if not more of them wait than an epoch
     /// takes.
     pub(crate) fn settle_accepted(&self, timeout: Duration) -> bool {
+        let left = self.deadline(Some(timeout));
         let anew = || {
             let opened = self.handle.stats().epoch_opened.load(Ordering::Acquire);
             self.threads().checkpoints.iter().for_each(CheckpointThread::want_anew);
-            self.settle_through(opened + 1, timeout)
+            self.settle_through(opened + 1, left().unwrap_or_default())
         };
         // A worker may have asked its feeds before this was called, and opened the first epoch after it. All give to that one
         // before they ask their feeds for the second.

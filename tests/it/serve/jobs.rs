@@ -94,6 +94,25 @@ fn a_name_that_nobody_chose_is_not_that_of_a_saved_job() {
 }
 
 #[test]
+fn a_savepoint_has_the_rows_that_were_accepted_before_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let location = folder.path().join("state").display().to_string();
+    // There is always a checkpoint that is being taken already.
+    let checkpoints = CheckpointConfig { location, interval: Duration::from_millis(1), record: None };
+    let service = Service::of(Highwater::builder().checkpoints(Some(checkpoints)).start().unwrap(), Limits::default());
+    service.post("/v1/jobs?name=own", &[], EVENTS.as_bytes()).ok();
+    for events in 1..=20 {
+        service.push("{\"id\":1,\"name\":\"a\"}\n");
+        assert_eq!(service.put(&format!("/v1/jobs/own/savepoints/s{events}")).status, 201);
+        let restore = format!("/v1/jobs?name=other{events}&restore=s{events}&restore_job=own");
+        service.post(&restore, &[], EVENTS.as_bytes()).ok();
+        let view = service.get(&format!("/v1/jobs/other{events}/views/totals")).ok();
+        assert_eq!(view["rows"][0]["events"], events, "{view}");
+        service.delete(&format!("/v1/jobs/other{events}"));
+    }
+}
+
+#[test]
 fn a_job_that_is_being_brought_back_is_not_there_yet_and_that_is_said() {
     let highwater = Highwater::builder().start().unwrap();
     let service = Service::of(Arc::clone(&highwater), Limits::default());

@@ -168,14 +168,14 @@ impl Arranger {
 
     /// Whether it has the relation as it was when the job was saved: as its first batch, if there is any of it.
     fn is_restored(&mut self) -> bool {
+        let Some(first) = self.first.take() else { return true };
         let Some(epoch) = self.stats.checkpoints.restore.as_ref().map(|restore| restore.epoch) else { return true };
-        let sealed = match self.first.take() {
-            None => return true,
-            Some(First::Rows(mut had)) => match had.take() {
+        let sealed = match first {
+            First::Rows(mut had) => match had.take() {
                 Some(rows) => self.seal_first(epoch, rows),
                 None => Err(First::Rows(had)),
             },
-            Some(First::Apart(apart)) => apart.result().map_err(First::Apart),
+            First::Apart(apart) => apart.result().map_err(First::Apart),
         };
         match sealed {
             Ok(sealed) => self.begin(epoch, sealed),

@@ -312,3 +312,16 @@ impl Spread {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_thread_that_panics_while_it_gives_back_reports_errors_again() {
+        replaying(|| assert!(is_replaying()));
+        assert!(!is_replaying());
+        assert!(std::panic::catch_unwind(|| replaying(|| panic!("it cannot be given back"))).is_err());
+        assert!(!is_replaying());
+    }
+}

@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use highwater_connectors::Registry;
 use highwater_connectors::sink::EpochChanges;
-use highwater_engine::{Arriving, Checkpoint, Delta, Engine, OperatorId, OperatorState, Restore, TableState, Time};
+use highwater_engine::{Arriving, Checkpoint, Delta, Engine, JobHandle, OperatorId, OperatorState, Restore, TableState, Time};
 use highwater_plan::Job;
 use highwater_store::{JobStore, Manifest, ReadOptions, Section, SectionInfo, Sections};
 
@@ -16,6 +16,7 @@ use super::CheckpointError;
 use super::record::{Meta, Names, operator_of};
 use super::sections::{fold_sections, is_outbox, outbox_epochs, outbox_of, rows_of_table};
 use crate::clock::Clock;
+use crate::dropped::Dropped;
 use crate::ingest::Stood;
 use crate::open::{Beginnings, Resumed};
 use crate::restoring::RestoreProgress;
@@ -63,10 +64,12 @@ pub(crate) struct Reading<'a> {
 }
 
 impl<'a> Reading<'a> {
-    /// Gives the job, which is on so many workers, its tables as they are read.
-    pub(crate) fn finish(self, names: &Names, workers: usize) -> Result<RestoreProgress<'a>, CheckpointError> {
+    /// Gives the job, which was just made, its tables as they are read; it is dropped if they cannot be.
+    pub(crate) fn finish(self, engine: &Engine, job: &JobHandle, names: &Names) -> Result<RestoreProgress<'a>, CheckpointError> {
         let Reading { sections, first, arriving, progress } = self;
-        arriving.fill(Tables::new(names, &progress, sections, first, None), workers, names.kept())?;
+        let unread = Dropped { engine, id: job.id() };
+        arriving.fill(Tables::new(names, &progress, sections, first, None), engine.workers(), names.kept())?;
+        std::mem::forget(unread);
         Ok(progress)
     }
 }
