@@ -15,6 +15,17 @@ pub(crate) fn reset_peak() {
     let _ = std::fs::write("/proc/self/clear_refs", "5");
 }
 
+/// Seconds that this process has had processors, all threads together; 0 where it is not known.
+pub(crate) fn cpu_seconds() -> f64 {
+    #[cfg(target_os = "linux")]
+    {
+        let spent = rustix::time::clock_gettime(rustix::time::ClockId::ProcessCPUTime);
+        spent.tv_sec as f64 + spent.tv_nsec as f64 / 1e9
+    }
+    #[cfg(not(target_os = "linux"))]
+    0.0
+}
+
 fn status(field: &str) -> u64 {
     let Ok(status) = std::fs::read_to_string("/proc/self/status") else { return 0 };
     let line = status.lines().find_map(|line| line.strip_prefix(field));

@@ -340,13 +340,14 @@ fn checkpoints_restore(args: &CheckpointsArgs, out: &mut impl Write) -> Result<(
     if !args.json {
         let _ = writeln!(
             out,
-            "{:<8}{:>12}{:>10}{:>11}{:>10}{:>10}{:>12}{:>11}{:>11}{:>10}{:>11}{:>11}",
+            "{:<8}{:>12}{:>10}{:>11}{:>10}{:>10}{:>10}{:>12}{:>11}{:>11}{:>10}{:>11}{:>11}",
             "workers",
             "rows",
             "state MB",
             "memory MB",
             "file MB",
             "seconds",
+            "CPU s",
             "state MB/s",
             "file MB/s",
             "disk MB/s",
@@ -362,7 +363,7 @@ fn checkpoints_restore(args: &CheckpointsArgs, out: &mut impl Write) -> Result<(
     if !args.json {
         let _ = writeln!(
             out,
-            "state: columns of all rows, each once; disk: one thread that reads the same files, which, as in restores, the system does \
+            "state: columns of all rows, each once; CPU: of all threads together; disk: one thread that reads the same files, which, as in restores, the system does \
              not have in memory; of disk: state MB/s in disk MB/s; once: the disk if the system does not keep what was read"
         );
     }
@@ -372,13 +373,14 @@ fn checkpoints_restore(args: &CheckpointsArgs, out: &mut impl Write) -> Result<(
 fn print_restore(out: &mut impl Write, result: &RestoreResult) -> std::io::Result<()> {
     writeln!(
         out,
-        "{:<8}{:>12}{:>10.1}{:>11.1}{:>10.1}{:>10.3}{:>12.1}{:>11.1}{:>11.1}{:>10}{:>11.1}{:>11.1}",
+        "{:<8}{:>12}{:>10.1}{:>11.1}{:>10.1}{:>10.3}{:>10.2}{:>12.1}{:>11.1}{:>11.1}{:>10}{:>11.1}{:>11.1}",
         result.workers,
         result.rows,
         result.state_bytes as f64 / 1e6,
         result.memory_bytes as f64 / 1e6,
         result.file_bytes as f64 / 1e6,
         result.seconds,
+        result.cpu_seconds,
         result.state_bytes_per_second / 1e6,
         result.file_bytes_per_second / 1e6,
         result.disk_bytes_per_second / 1e6,

@@ -141,8 +141,8 @@ impl Blobs {
         };
         let file = folder.join(self.path(path).as_ref());
         match local::read_once(&file, &range, &mut buffer.own) {
-            Ok(size) if size == bytes && range.end <= size => Ok(&buffer.own[..(range.end - range.start) as usize]),
-            Ok(size) => Err(self.wrong_size(path, size, bytes)),
+            Ok((size, found)) if size == bytes && range.end <= size => Ok(&buffer.own[found]),
+            Ok((size, _)) => Err(self.wrong_size(path, size, bytes)),
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
                 Err(StoreError::Missing { file: self.name(path), instead: None })
             }

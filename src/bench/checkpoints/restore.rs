@@ -94,6 +94,8 @@ pub struct RestoreResult {
     pub file_bytes: u64,
     /// Seconds from creating the job until its views were readable: the median.
     pub seconds: f64,
+    /// Seconds that the processors spent on it, all together: the median.
+    pub cpu_seconds: f64,
     /// Bytes of state per second: the median.
     pub state_bytes_per_second: f64,
     /// Bytes of files per second: the median.
@@ -160,7 +162,7 @@ impl RestoreBench {
     }
 
     fn restore(&self, workers: usize, rows: usize, file_bytes: u64, directory: &Scratch) -> Result<RestoreResult, BenchError> {
-        let (mut times, mut speeds, mut speeds_once) = (Vec::new(), Vec::new(), Vec::new());
+        let (mut times, mut cpu_times, mut speeds, mut speeds_once) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
         let (mut state_bytes, mut memory_bytes, mut peak_bytes_added) = (0, 0, 0);
         let unreadable = |error| BenchError(format!("cannot read the checkpoint: {error}"));
         for _ in 0..self.repeats.max(1) {
@@ -172,13 +174,14 @@ impl RestoreBench {
             files.iter().try_for_each(|file| forget(file)).map_err(unreadable)?;
             process::reset_peak();
             let before = process::resident_bytes();
-            let started = Instant::now();
+            let (started, cpu_before) = (Instant::now(), process::cpu_seconds());
             // None is due while this is timed.
             let job = FedJob::create_kept(JOB, workers, Some(directory.config(Duration::from_secs(3_600))))?;
             let info = job.job().checkpoints().unwrap_or_default();
             let restored = info.restored.ok_or_else(|| BenchError("the job was not restored".into()))?;
             let closed = job.job().wait_closed(restored + 1, Duration::from_secs(3_600));
             times.push(started.elapsed().as_secs_f64());
+            cpu_times.push(process::cpu_seconds() - cpu_before);
             peak_bytes_added = peak_bytes_added.max(process::peak_bytes().saturating_sub(before));
             if closed <= restored {
                 return Err(BenchError(format!("the job did not go on: {:?}", job.job().state())));
@@ -200,6 +203,7 @@ impl RestoreBench {
             memory_bytes,
             file_bytes,
             seconds,
+            cpu_seconds: median(cpu_times),
             state_bytes_per_second: state_bytes as f64 / seconds,
             file_bytes_per_second: file_bytes as f64 / seconds,
             disk_bytes_per_second,
