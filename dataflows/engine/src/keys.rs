@@ -3,6 +3,7 @@
 //! One or two columns of at most eight bytes are kept as plain words, found by hash or, if they are ids, in an array ([`index`]);
 //! every other key as its order-preserving row bytes in one arena, found by hash. Floats are kept as all that are equal are written: one zero, one NaN. Numbers of removed keys are used again, so that per-group vectors do not grow for ever.
 
+mod dense;
 mod index;
 
 use std::sync::Arc;
@@ -15,7 +16,7 @@ use arrow_row::{RowConverter, SortField};
 use hashbrown::HashTable;
 use hashbrown::hash_table::Entry;
 
-use self::index::{FAR, Index};
+use self::index::Index;
 use crate::hash::{hash_bytes, mix, one_float, one_float32};
 
 /// The number of a key that [`Keys::find`] does not know.
@@ -84,6 +85,15 @@ impl Keys {
                 table.index.reserve(keys, |entry| entry.0);
                 table.slots.reserve(keys);
             }
+        }
+    }
+
+    /// Says which keys will come, perhaps some more, while there are none yet: key columns of all batches.
+    ///
+    /// Cost: two passes over keys of one word, none over others.
+    pub(crate) fn expect(&mut self, batches: &[Vec<ArrayRef>]) {
+        if let Table::One(table) = &mut self.table {
+            table.expect(batches);
         }
     }
 
@@ -250,7 +260,7 @@ impl<const N: usize> Word<N> {
 }
 
 /// How many keys of a large table are looked for at a time.
-const AT_ONCE: usize = 128;
+pub(crate) const AT_ONCE: usize = 128;
 
 struct Fixed<const N: usize> {
     types: Vec<DataType>,
@@ -286,7 +296,7 @@ impl<const N: usize> Fixed<N> {
     }
 
     fn intern(&mut self, columns: &[ArrayRef], rows: usize, numbers: &mut Vec<u32>, free: &mut Vec<u32>, live: &mut usize) {
-        if self.index.far() < FAR {
+        if !self.index.is_large() {
             return Self::each_key(columns, rows, |key| numbers.push(self.number(key, free, live)));
         }
         let mut wanted = Vec::with_capacity(rows);
@@ -317,14 +327,18 @@ impl<const N: usize> Fixed<N> {
         number
     }
 
-    /// Has the cache get what looking for these keys by hash will read. One look after the other waits for memory each time; these do not
+    /// Has the cache get what looking for these keys will read. One look after the other waits for memory each time; these do not
     /// depend on each other, and the processor waits for many at once.
     fn approach(&self, wanted: &[Word<N>]) {
-        let (mut likely, mut read) = ([0; AT_ONCE], 0);
-        for (likely, key) in likely.iter_mut().zip(wanted) {
-            *likely = self.index.likely(key);
+        let (mut likely, mut count, mut read) = ([0; AT_ONCE], 0, 0);
+        for key in wanted {
+            let (number, is_near) = self.index.likely(key);
+            likely[count] = number;
+            // Of keys that are near nothing else is read.
+            count += usize::from(!is_near);
+            read ^= u64::from(number);
         }
-        for number in &likely[..wanted.len()] {
+        for number in &likely[..count] {
             read ^= self.keys.get(*number as usize).map_or(0, |key| key.nulls);
         }
         std::hint::black_box(read);
@@ -337,7 +351,7 @@ impl<const N: usize> Fixed<N> {
 
     fn find(&self, columns: &[ArrayRef], rows: usize, numbers: &mut Vec<u32>) {
         let find = |key: &Word<N>| self.index.find(key, &self.keys);
-        if self.index.far() < FAR {
+        if !self.index.is_large() {
             return Self::each_key(columns, rows, |key| numbers.push(find(&key)));
         }
         let mut wanted = Vec::with_capacity(rows);
@@ -479,6 +493,7 @@ pub(crate) fn array_bytes(array: &ArrayRef) -> usize {
 
 #[cfg(test)]
 mod tests {
+    use super::index::FAR;
     use super::*;
 
     #[test]

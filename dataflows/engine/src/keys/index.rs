@@ -12,10 +12,11 @@
 
 use hashbrown::HashTable;
 
+use super::dense::Dense;
 use super::{ABSENT, Word};
 
 /// For one key in so many places a range grows.
-const SPARSEST: usize = 4;
+pub(super) const SPARSEST: usize = 4;
 
 /// From so many keys in the hash table on, which a core's cache does not hold, it is asked each time they have doubled whether a
 /// range would have most of them. Tests have small tables, which are to go the same ways.
@@ -51,13 +52,19 @@ impl<const N: usize> Index<N> {
         }
     }
 
+    /// Before there are keys: most that come will be in this range.
+    pub(super) fn begin_with(&mut self, dense: &Dense) {
+        self.first = dense.first;
+        self.near = vec![ABSENT; dense.length];
+    }
+
     pub(super) fn bytes(&self) -> usize {
         self.near.capacity() * size_of::<u32>() + self.far.capacity() * 5
     }
 
-    /// How many keys are found by hash.
-    pub(super) fn far(&self) -> usize {
-        self.far.len()
+    /// Whether it does not fit the caches near the processor.
+    pub(super) fn is_large(&self) -> bool {
+        self.far.len() >= FAR || self.near.len() >= 4 * FAR
     }
 
     /// The place of a key that is in the range.
@@ -76,12 +83,12 @@ impl<const N: usize> Index<N> {
         }
     }
 
-    /// A number in the hash table that a key may have, if it is not in the range.
+    /// A number that a key may have, and whether it is in the range: then it has this one, or none.
     #[inline]
-    pub(super) fn likely(&self, key: &Word<N>) -> u32 {
+    pub(super) fn likely(&self, key: &Word<N>) -> (u32, bool) {
         match self.place(key) {
-            Some(_) => 0,
-            None => self.far.find(key.hash(), |_| true).copied().unwrap_or(0),
+            Some(place) => (self.near[place], true),
+            None => (self.far.find(key.hash(), |_| true).copied().unwrap_or(0), false),
         }
     }
 

@@ -116,6 +116,7 @@ impl EpochLogic for Grouped {
                 self.groups.load_lives(epoch, tables.get(1).map_or(&[], Vec::as_slice));
             }
             _ => {
+                self.groups.expect(&tables[0]);
                 let mut numbers = Vec::new();
                 tables[0].iter().for_each(|delta| self.groups.accumulate(delta, &mut numbers));
                 if !self.unit {

@@ -284,6 +284,11 @@ impl Groups {
         self.rows.reserve(groups);
     }
 
+    /// Says which rows will come first.
+    pub(crate) fn expect(&mut self, deltas: &[Delta]) {
+        self.keys.expect(&deltas.iter().map(|delta| delta.columns(&self.key_columns)).collect::<Vec<_>>());
+    }
+
     /// The columns that are the key.
     pub(crate) fn key_columns(&self) -> &[usize] {
         &self.key_columns

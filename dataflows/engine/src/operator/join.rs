@@ -200,11 +200,13 @@ impl EpochLogic for HashJoin {
             table.count(&mut self.size);
             return;
         }
+        if self.window.is_none() {
+            let table = self.tables.entry(0).or_insert_with(|| Table::new(layout, None));
+            let keys = [0, 1].map(|side| tables[side].iter().map(move |delta| delta.columns(&layout.on[side])));
+            table.keys.expect(&keys.into_iter().flatten().collect::<Vec<_>>());
+            (0..2).for_each(|side| table.sides[side].reserve(net(&tables[side])));
+        }
         for side in [0, 1] {
-            if self.window.is_none() {
-                let rows = net(&tables[side]);
-                self.tables.entry(0).or_insert_with(|| Table::new(layout, None)).sides[side].reserve(rows);
-            }
             for delta in std::mem::take(&mut tables[side]) {
                 let delta = layout.with_keys(delta, side);
                 let parts = match &self.window {

@@ -87,7 +87,10 @@ impl EpochLogic for Upsert {
     }
 
     fn load(&mut self, _epoch: Time, tables: &mut [Vec<Delta>]) {
-        self.keys.reserve(net(&tables[0]));
+        let rows = net(&tables[0]);
+        self.keys.reserve(rows);
+        self.keys.expect(&tables[0].iter().map(|delta| delta.columns(&self.key)).collect::<Vec<_>>());
+        self.rows.reserve(rows);
         let mut removed = Vec::new();
         for delta in std::mem::take(&mut tables[0]) {
             let columns = delta.rows.columns();

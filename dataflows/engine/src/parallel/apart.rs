@@ -1,6 +1,7 @@
-//! Work on threads of its own, as much at a time as there are cores, of what waits the largest first.
+//! Work on threads of its own, about as much at a time as there are cores, of what waits the largest first.
 //!
-//! What takes longest should not be begun last: then the other cores would have nothing to do at its end.
+//! What takes longest should not be begun last: then the other cores would have nothing to do at its end. And what is done at the
+//! end should not be one core's alone, so that a few more are begun than there are cores, which share them.
 
 use std::collections::BTreeSet;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
@@ -14,6 +15,11 @@ use super::cores;
 /// From so many rows on work is worth a thread.
 pub(crate) const ROWS_APART: usize = 1 << 16;
 
+/// How much is done at a time.
+fn at_once() -> usize {
+    cores() + cores().div_ceil(2)
+}
+
 /// Work that is done on a thread of its own.
 pub(crate) struct Apart<T> {
     /// What came of it, or what it panicked with.
@@ -22,7 +28,7 @@ pub(crate) struct Apart<T> {
     given_up: Arc<AtomicBool>,
 }
 
-/// Does work of this size on a thread of its own, in turn: as much at a time as there are cores, of what waits the largest first.
+/// Does work of this size on a thread of its own, in turn: so much [at a time](at_once), of what waits the largest first.
 /// Here, if there can be no thread. `tell`: called when it is done.
 pub(crate) fn apart<T: Send + 'static>(
     name: &str,
@@ -112,7 +118,7 @@ impl Place {
     fn turn(self) -> Turn {
         let (turns, changed) = &*TURNS;
         let mut guard = lock(turns);
-        while guard.taken >= cores() || guard.waiting.last() != Some(&self.0) {
+        while guard.taken >= at_once() || guard.waiting.last() != Some(&self.0) {
             guard = changed.wait(turns, guard, None);
         }
         guard.taken += 1;
@@ -169,7 +175,7 @@ mod tests {
     fn work_apart_is_done_in_turn_and_its_panics_go_on_where_it_is_asked_for() {
         let _alone = lock(&ALONE);
         static RUNNING: AtomicUsize = AtomicUsize::new(0);
-        let all: Vec<_> = (0..4 * cores())
+        let all: Vec<_> = (0..4 * at_once())
             .map(|number| {
                 let (tell, told) = told();
                 let work = move || {
@@ -184,7 +190,7 @@ mod tests {
             .collect();
         for (number, (apart, told)) in all.into_iter().enumerate() {
             match catch_unwind(AssertUnwindSafe(|| wait(apart, &told))) {
-                Ok((of, running)) => assert!(of == number && number != 1 && running <= cores(), "{number} {running}"),
+                Ok((of, running)) => assert!(of == number && number != 1 && running <= at_once(), "{number} {running}"),
                 Err(_) => assert_eq!(number, 1),
             }
         }
@@ -194,9 +200,9 @@ mod tests {
     fn what_waits_goes_on_with_the_largest() {
         let _alone = lock(&ALONE);
         let begun = Arc::new(Mutex::new(Vec::new()));
-        // All cores are busy until the end, one of them a little less long.
+        // As much as may be is done until the end, one of them a little less long.
         let ends = [(); 2].map(|()| Arc::new(AtomicBool::new(false)));
-        let (tells, mut told): (Vec<_>, Vec<_>) = (0..cores()).map(|_| told()).unzip();
+        let (tells, mut told): (Vec<_>, Vec<_>) = (0..at_once()).map(|_| told()).unzip();
         let busy = tells.into_iter().enumerate().map(|(core, tell)| {
             let end = Arc::clone(&ends[usize::from(core > 0)]);
             let work = move || {
@@ -212,13 +218,13 @@ mod tests {
             all.push(apart("test", size, move || lock(&begun).push(size), tell));
             told.push(tells);
         }
-        while lock(&TURNS.0).taken < cores() {
+        while lock(&TURNS.0).taken < at_once() {
             std::thread::yield_now();
         }
-        assert_eq!(*lock(&begun), [0; 0], "all cores are busy");
+        assert_eq!(*lock(&begun), [0; 0], "as much is done as may be");
         ends[0].store(true, Ordering::Relaxed);
-        let small = all.split_off(cores());
-        small.into_iter().zip(told.split_off(cores())).for_each(|(apart, told)| wait(apart, &told));
+        let small = all.split_off(at_once());
+        small.into_iter().zip(told.split_off(at_once())).for_each(|(apart, told)| wait(apart, &told));
         ends[1].store(true, Ordering::Relaxed);
         all.into_iter().zip(told).for_each(|(apart, told)| wait(apart, &told));
         assert_eq!(*lock(&begun), [9, 6, 5, 4, 3, 2, 1, 1]);
@@ -228,7 +234,7 @@ mod tests {
     fn what_nobody_waits_for_is_not_begun() {
         let _alone = lock(&ALONE);
         let end = Arc::new(AtomicBool::new(false));
-        let all: Vec<_> = (0..cores())
+        let all: Vec<_> = (0..at_once())
             .map(|_| {
                 let (end, (tell, told)) = (Arc::clone(&end), told());
                 let work = move || {

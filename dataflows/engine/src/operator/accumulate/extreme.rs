@@ -56,6 +56,8 @@ trait Values<K>: Default + Clone + Send + 'static {
     fn merge(&mut self, other: &Self, side: Side);
     fn get(&self, side: Side) -> Option<K>;
     fn len(&self) -> usize;
+    /// Reads where the values are, so that the cache has it; what it gives means nothing.
+    fn touch(&self) -> Diff;
 }
 
 /// The only value that matters while nothing is retracted.
@@ -96,6 +98,10 @@ impl<K: Ord + Clone + Send + 'static> Values<K> for Single<K> {
     fn len(&self) -> usize {
         usize::from(self.0.is_some())
     }
+
+    fn touch(&self) -> Diff {
+        Diff::from(self.0.is_some())
+    }
 }
 
 /// All values in order, with their multiplicities: most groups have few, for which a list is smaller and faster than a tree.
@@ -104,6 +110,9 @@ enum Ranked<K> {
     Few(Vec<(K, Diff)>),
     Many(BTreeMap<K, Diff>),
 }
+
+/// From so many groups on, their values do not fit the caches near the processor.
+const FAR_GROUPS: usize = if cfg!(debug_assertions) { 1 << 4 } else { 1 << 16 };
 
 /// How many values a list has at most.
 const FEW: usize = 32;
@@ -175,6 +184,13 @@ impl<K: Ord + Clone + Send + 'static> Values<K> for Ranked<K> {
             Ranked::Many(values) => values.len(),
         }
     }
+
+    fn touch(&self) -> Diff {
+        match self {
+            Ranked::Few(values) => values.first().map_or(0, |(_, diff)| *diff),
+            Ranked::Many(_) => 0,
+        }
+    }
 }
 
 struct Extreme<C: Codec, V> {
@@ -200,6 +216,11 @@ impl<C: Codec, V: Values<C::Key>> Accumulator for Extreme<C, V> {
     }
 
     fn update(&mut self, rows: &Rows<'_>) {
+        if self.groups.len() >= FAR_GROUPS {
+            // Before the first has to wait for its values, the cache gets those of all: these do not wait for each other.
+            let touch = |group: &u32| self.groups[*group as usize].touch();
+            std::hint::black_box(rows.groups.iter().map(touch).fold(0, |all, one| all ^ one));
+        }
         let (groups, side, values) = (&mut self.groups, self.side, &mut self.values);
         self.codec.each(rows, |group, key, diff| {
             let group = &mut groups[group];

@@ -10,12 +10,16 @@ use hashbrown::{HashSet, HashTable};
 use super::NONE;
 use crate::equal::Place;
 use crate::hash::{hash_columns, mix};
+use crate::keys::AT_ONCE;
 use crate::operator::gather::fixed_hasher;
 use crate::operator::rows::{NOBODY, Rows};
 use crate::{Delta, Diff};
 
 /// A key of which so many rows were looked at in vain gets an index.
 const CROWD: usize = 8;
+
+/// From so many keys on, what is kept of them does not fit the caches near the processor.
+const FAR_KEYS: usize = if cfg!(debug_assertions) { 1 << 4 } else { 1 << 16 };
 
 pub(super) struct Changing {
     heads: Vec<Head>,
@@ -25,6 +29,8 @@ pub(super) struct Changing {
     free: Vec<u32>,
     /// Keys with many rows.
     crowded: HashSet<u32, ahash::RandomState>,
+    /// Of the rows of those the one before it in the chain. As long as the links, or shorter if none of the last rows is such a one.
+    previous: Vec<u32>,
     /// The rows of those, by hash.
     index: HashTable<u32>,
     emptied: Vec<u32>,
@@ -50,8 +56,6 @@ struct Link {
     weight: Diff,
     key: u32,
     next: u32,
-    /// Of rows of crowded keys the one before it.
-    previous: u32,
 }
 
 /// The hashes of rows by key and content.
@@ -75,6 +79,7 @@ impl Default for Changing {
             rows: Rows::default(),
             free: Vec::new(),
             crowded: HashSet::with_hasher(fixed_hasher()),
+            previous: Vec::new(),
             index: HashTable::new(),
             emptied: Vec::new(),
             gone: Vec::new(),
@@ -116,6 +121,7 @@ impl Changing {
             + self.rows.bytes()
             + self.index.capacity() * 5
             + self.crowded.capacity() * 5
+            + self.previous.capacity() * size_of::<u32>()
     }
 
     pub(super) fn reserve(&mut self, rows: usize) {
@@ -148,7 +154,11 @@ impl Changing {
     ) {
         let batch = self.rows.begin(columns.to_vec(), keys.len());
         let mut added = Vec::with_capacity(keys.len());
+        let is_far = self.heads.len() >= FAR_KEYS;
         for (position, (key, hash)) in keys.iter().zip(hashes).enumerate() {
+            if is_far && position % AT_ONCE == 0 {
+                self.approach(&keys[position..], &hashes[position..]);
+            }
             let diff = delta.diff(position);
             if diff == 0 {
                 added.push(NOBODY);
@@ -166,6 +176,31 @@ impl Changing {
             seen(position, row, found.is_none(), before);
         }
         self.rows.end(batch, added);
+    }
+
+    /// Has the cache get what looking for the first of these rows will read, as [`crate::keys`] do.
+    fn approach(&self, keys: &[u32], hashes: &[u64]) {
+        let (mut likely, mut count) = ([(NONE, 0); AT_ONCE], 0);
+        for (key, hash) in keys.iter().zip(hashes).take(AT_ONCE) {
+            let head = self.heads[*key as usize];
+            likely[count] = (head.first, *hash);
+            count += usize::from(head.seen & bit(*hash) != 0);
+        }
+        let mut read = 0;
+        for _ in 0..CROWD {
+            let mut left = 0;
+            for at in 0..count {
+                let (row, hash) = likely[at];
+                let Some(link) = self.links.get(row as usize) else { continue };
+                likely[left] = (link.next, hash);
+                match link.hash == hash {
+                    true => read ^= self.rows.of(row).map_or(0, |place| place.row),
+                    false => left += 1,
+                }
+            }
+            count = left;
+        }
+        std::hint::black_box(read);
     }
 
     /// The row of a key that has the values at a position of these columns.
@@ -219,7 +254,7 @@ impl Changing {
     /// Links a row that is new; no copies of it are there yet.
     fn add(&mut self, key: u32, hash: u64, place: Place) -> u32 {
         let head = &mut self.heads[key as usize];
-        let link = Link { hash, weight: 0, key, next: head.first, previous: NONE };
+        let link = Link { hash, weight: 0, key, next: head.first };
         let row = match self.free.pop() {
             Some(row) => {
                 self.links[row as usize] = link;
@@ -234,10 +269,19 @@ impl Changing {
         self.rows.make_room(self.links.len());
         self.rows.put(row, place);
         if !self.crowded.is_empty() && self.crowded.contains(&key) {
-            self.links[link.next as usize].previous = row;
+            self.follow(link.next, row);
+            self.follow(row, NONE);
             self.index.insert_unique(hash, row, |row| self.links[*row as usize].hash);
         }
         row
+    }
+
+    /// A row of a crowded key comes after this one, or is its first.
+    fn follow(&mut self, row: u32, previous: u32) {
+        if self.previous.len() <= row as usize {
+            self.previous.resize(self.links.len(), NONE);
+        }
+        self.previous[row as usize] = previous;
     }
 
     /// Makes the index of a key.
@@ -245,9 +289,8 @@ impl Changing {
         self.crowded.insert(key);
         let (mut row, mut previous) = (self.heads[key as usize].first, NONE);
         while row != NONE {
-            let link = &mut self.links[row as usize];
-            link.previous = previous;
-            let (hash, next) = (link.hash, link.next);
+            self.follow(row, previous);
+            let Link { hash, next, .. } = self.links[row as usize];
             self.index.insert_unique(hash, row, |row| self.links[*row as usize].hash);
             (previous, row) = (row, next);
         }
@@ -274,7 +317,7 @@ impl Changing {
         }
         if !self.crowded.is_empty() && self.crowded.contains(&key) {
             if next != NONE {
-                self.links[next as usize].previous = self.links[row as usize].previous;
+                self.follow(next, self.previous[row as usize]);
             }
             self.leave_index(row);
         }
@@ -299,7 +342,7 @@ impl Changing {
             }
             self.crowd(key);
         }
-        self.links[row as usize].previous
+        self.previous[row as usize]
     }
 
     fn leave_index(&mut self, row: u32) {
@@ -309,7 +352,7 @@ impl Changing {
     }
 
     fn free(&mut self, row: u32) {
-        self.links[row as usize] = Link { hash: 0, weight: 0, key: NONE, next: NONE, previous: NONE };
+        self.links[row as usize] = Link { hash: 0, weight: 0, key: NONE, next: NONE };
         self.rows.remove(row);
         self.free.push(row);
     }
