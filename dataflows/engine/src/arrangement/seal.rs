@@ -63,12 +63,13 @@ impl Sealer {
         // The multiplicity of each distinct row, at its first position.
         let mut kept: Vec<(u32, Diff)> = Vec::new();
         let (mut distinct, mut net) = (true, 0);
-        let mut at = 0;
+        let (mut at, mut near) = (0, 0);
         for rows in order.chunk_by(|one, other| same_row(encoded, *one, *other)) {
-            if at % AT_ONCE == 0 {
+            if at >= near {
                 approach(encoded, &order[at..]);
+                near = at + AT_ONCE;
             }
-            at += 1;
+            at += rows.len();
             let (hash, first) = rows[0];
             let diff = rows.iter().map(|(_, row)| diffs.get(*row)).sum();
             distinct &= rows.len() == 1 && diff != 0;

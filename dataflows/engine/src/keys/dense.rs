@@ -2,21 +2,21 @@
 
 use arrow::array::{Array, ArrayRef};
 
-use super::Fixed;
 use super::index::{FAR, SPARSEST};
+use super::{Fixed, words};
 
 /// Bits of a word.
 const BITS: usize = u64::BITS as usize;
 
 /// From where to where words go, in the order of signed numbers.
-pub(super) struct Extent {
+struct Extent {
     least: i64,
     most: i64,
     words: usize,
 }
 
 /// Which words of a range are keys.
-pub(super) struct Range {
+struct Range {
     first: u64,
     length: usize,
     /// A bit for each.
@@ -34,19 +34,18 @@ pub(super) struct Dense {
 }
 
 impl Extent {
-    pub(super) fn new() -> Self {
+    fn new() -> Self {
         Extent { least: i64::MAX, most: i64::MIN, words: 0 }
     }
 
-    #[inline]
-    pub(super) fn add(&mut self, word: u64) {
-        self.least = self.least.min(word as i64);
-        self.most = self.most.max(word as i64);
-        self.words += 1;
+    fn add(&mut self, words: &[u64]) {
+        let ends = |(least, most): (i64, i64), word: &u64| (least.min(*word as i64), most.max(*word as i64));
+        (self.least, self.most) = words.iter().fold((self.least, self.most), ends);
+        self.words += words.len();
     }
 
     /// The range of all words; `None` if they are too far from each other, or so few that it does not matter.
-    pub(super) fn range(self) -> Option<Range> {
+    fn range(self) -> Option<Range> {
         let last = self.most.abs_diff(self.least);
         if self.words < FAR || last >= (SPARSEST * self.words) as u64 {
             return None;
@@ -57,15 +56,16 @@ impl Extent {
 }
 
 impl Range {
-    /// A word of the [`Extent`] that it was made of.
-    #[inline]
-    pub(super) fn add(&mut self, word: u64) {
-        let place = word.wrapping_sub(self.first) as usize;
-        self.is_key[place / BITS] |= 1 << (place % BITS);
+    /// Words of the [`Extent`] that it was made of.
+    fn add(&mut self, words: &[u64]) {
+        for word in words {
+            let place = word.wrapping_sub(self.first) as usize;
+            self.is_key[place / BITS] |= 1 << (place % BITS);
+        }
     }
 
     /// The range, if it is worth one.
-    pub(super) fn dense(self) -> Option<Dense> {
+    fn dense(self) -> Option<Dense> {
         let keys = self.is_key.iter().map(|word| word.count_ones() as usize).sum();
         (self.length <= SPARSEST * keys).then_some(Dense { first: self.first, length: self.length, keys })
     }
@@ -78,37 +78,43 @@ impl<const N: usize> Fixed<N> {
             return;
         }
         let mut extent = Extent::new();
-        Self::each_word(batches, |word| extent.add(word));
+        each_words(batches, |words| extent.add(words));
         let Some(mut range) = extent.range() else { return };
-        Self::each_word(batches, |word| range.add(word));
+        each_words(batches, |words| range.add(words));
         if let Some(dense) = range.dense() {
             self.keys.reserve(dense.keys);
             self.index.begin_with(&dense);
         }
     }
+}
 
-    /// The first words of keys without NULL.
-    #[inline]
-    fn each_word(batches: &[Vec<ArrayRef>], mut take: impl FnMut(u64)) {
-        for columns in batches {
-            Self::each_key(columns, columns[0].len(), |key| {
-                if key.nulls == 0 {
-                    take(key.words[0]);
-                }
-            });
+/// The words of keys of one column, those that are NULL left out.
+fn each_words(batches: &[Vec<ArrayRef>], mut take: impl FnMut(&[u64])) {
+    for column in batches.iter().filter_map(|columns| columns.first()) {
+        let words = words(column);
+        match column.nulls().filter(|nulls| nulls.null_count() > 0) {
+            None => take(&words[..column.len()]),
+            Some(nulls) => take(&nulls.valid_indices().map(|row| words[row]).collect::<Vec<_>>()),
         }
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
+    use arrow::array::Int64Array;
+    use arrow::datatypes::DataType;
+
     use super::*;
+    use crate::keys::Keys;
 
     fn of(words: &[i64]) -> Option<Dense> {
         let mut extent = Extent::new();
-        words.iter().for_each(|word| extent.add(*word as u64));
+        let words: Vec<u64> = words.iter().map(|word| *word as u64).collect();
+        extent.add(&words);
         let mut range = extent.range()?;
-        words.iter().for_each(|word| range.add(*word as u64));
+        range.add(&words);
         range.dense()
     }
 
@@ -126,5 +132,32 @@ mod tests {
         assert_eq!(of(&[vec![i64::MIN], each, vec![i64::MAX]].concat()), None, "as far as can be");
         assert_eq!(of(&(0..FAR as i64 - 1).collect::<Vec<_>>()), None, "they are few");
         assert_eq!(of(&[]), None);
+    }
+    #[test]
+    fn keys_have_the_same_numbers_whether_they_were_expected_or_not() {
+        let count = 2 * FAR as i64;
+        let ids = |ids: &mut dyn Iterator<Item = Option<i64>>| vec![Arc::new(ids.collect::<Int64Array>()) as ArrayRef];
+        let far = [None, Some(i64::MIN), Some(-1), Some(3 * count), Some(i64::MAX)];
+        let come = [
+            ids(&mut (0..count).map(|id| Some(id * 7 % count - 20))),
+            ids(&mut (0..count).map(|id| (id % 3 > 0).then_some(id))),
+            ids(&mut far.into_iter()),
+        ];
+        let of = |expected: usize| {
+            let mut keys = Keys::new(&[DataType::Int64]);
+            keys.expect(&come[..expected]);
+            let (mut numbers, mut all) = (Vec::new(), Vec::new());
+            for columns in come.iter().chain(&come) {
+                keys.intern(columns, columns[0].len(), &mut numbers);
+                all.extend_from_slice(&numbers);
+            }
+            for columns in &come {
+                keys.find(columns, columns[0].len(), &mut numbers);
+                all.extend_from_slice(&numbers);
+            }
+            (keys.len(), keys.columns(&keys.numbers()), all)
+        };
+        assert_eq!(of(0), of(2));
+        assert_eq!(of(0), of(3), "of the third the range is too long");
     }
 }

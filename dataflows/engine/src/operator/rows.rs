@@ -10,7 +10,7 @@ use crate::keys::array_bytes;
 use crate::operator::gather::gather;
 
 /// Batches of fewer rows are put together.
-const BATCH_ROWS: usize = 8_192;
+const BATCH_ROWS: usize = 4_096;
 
 const NOWHERE: Place = Place { batch: u32::MAX, row: 0 };
 
