@@ -259,7 +259,7 @@ impl<const N: usize> Word<N> {
     }
 }
 
-/// How many keys of a large table are looked for at a time.
+/// How many keys, rows or values of what the cache does not hold are looked for at a time.
 pub(crate) const AT_ONCE: usize = 128;
 
 struct Fixed<const N: usize> {

@@ -17,14 +17,19 @@ pub(crate) fn read_once(path: &Path, part: &Range<u64>, buffer: &mut Vec<u8>) ->
     if part.end > size {
         return Ok((size, 0..0));
     }
-    if let Some(found) = past_the_cache::read(&file, path, part, buffer) {
-        return Ok((size, found));
-    }
-    let length = (part.end - part.start) as usize;
-    make_room(buffer, length);
-    read_at(&file, part.start, &mut buffer[..length])?;
+    let is_cached = past_the_cache::is_cached(&file, part);
+    let found = if is_cached { None } else { past_the_cache::read(&file, part, buffer) };
+    let found = match found {
+        Some(found) => found,
+        None => {
+            let length = (part.end - part.start) as usize;
+            make_room(buffer, length);
+            read_at(&file, part.start, &mut buffer[..length])?;
+            0..length
+        }
+    };
     forget(&file, part);
-    Ok((size, 0..length))
+    Ok((size, found))
 }
 
 fn make_room(buffer: &mut Vec<u8>, length: usize) {
@@ -48,9 +53,11 @@ fn read_at(mut file: &File, offset: u64, buffer: &mut [u8]) -> Result<()> {
 /// It is a hint: a system that does not take it keeps what it has.
 #[cfg(target_os = "linux")]
 fn forget(file: &File, part: &Range<u64>) {
-    let length = std::num::NonZeroU64::new(part.end - part.start);
-    if length.is_some() {
-        let _ = rustix::fs::fadvise(file, part.start, length, rustix::fs::Advice::DontNeed);
+    // The system keeps pages that are not asked for whole; those at the ends are nobody's either.
+    let start = part.start - part.start % past_the_cache::PAGE_BYTES;
+    let length = part.end.next_multiple_of(past_the_cache::PAGE_BYTES) - start;
+    if let Some(length) = std::num::NonZeroU64::new(length) {
+        let _ = rustix::fs::fadvise(file, start, Some(length), rustix::fs::Advice::DontNeed);
     }
 }
 
@@ -63,49 +70,50 @@ mod past_the_cache {
     use std::fs::File;
     use std::io::IoSliceMut;
     use std::ops::Range;
-    use std::path::Path;
 
-    use rustix::fs::{Advice, Mode, OFlags, fadvise};
-    use rustix::io::{ReadWriteFlags, preadv2};
+    use rustix::fs::{Advice, OFlags, fadvise, fcntl_getfl, fcntl_setfl};
+    use rustix::io::{Errno, ReadWriteFlags, pread, preadv2};
 
     use super::make_room;
 
-    /// Of such many bytes are both the places in a file and the memory that the disk writes to. No disk asks for more.
-    const PAGE_BYTES: u64 = 4 << 10;
+    /// What places in the file and in memory are multiples of. A disk that asks for more is read by way of the cache.
+    pub(super) const PAGE_BYTES: u64 = 4 << 10;
 
-    /// Gives where in the buffer the part is; `None` if it is to be read by way of the cache: because it is there, or because the
-    /// file system cannot do without.
-    pub(super) fn read(file: &File, path: &Path, part: &Range<u64>, buffer: &mut Vec<u8>) -> Option<Range<usize>> {
-        let last = part.end.checked_sub(1).filter(|last| *last >= part.start && !is_cached(file, *last))?;
+    /// Gives where in the buffer the part is; `None` if it is to be read by way of the cache, because that cannot be done without.
+    pub(super) fn read(file: &File, part: &Range<u64>, buffer: &mut Vec<u8>) -> Option<Range<usize>> {
         let first = part.start - part.start % PAGE_BYTES;
         let length = (part.end.next_multiple_of(PAGE_BYTES) - first) as usize;
         make_room(buffer, length + PAGE_BYTES as usize);
         let begin = buffer.as_ptr().align_offset(PAGE_BYTES as usize);
         let into = buffer.get_mut(begin..begin + length)?;
-        let direct = rustix::fs::open(path, OFlags::RDONLY | OFlags::DIRECT | OFlags::CLOEXEC, Mode::empty()).ok()?;
+        let flags = fcntl_getfl(file).ok()?;
+        fcntl_setfl(file, flags | OFlags::DIRECT).ok()?;
         let (mut done, needed) = (0, (part.end - first) as usize);
+        // What is left after the last of the file, or of what the system gives at a time, may be no whole page.
         while done < needed {
-            // After the last of the file, or of what the system gives at a time, there may be no whole page.
-            let at = first + done as u64;
-            match rustix::io::pread(&direct, &mut into[done..], at) {
-                Ok(0) | Err(_) => return None,
+            match pread(file, &mut into[done..], first + done as u64) {
+                Ok(0) | Err(_) => break,
                 Ok(read) => done += read,
             }
         }
-        // The page that was asked for has come as well by now.
-        super::forget(file, &(last - last % PAGE_BYTES..part.end.next_multiple_of(PAGE_BYTES)));
+        fcntl_setfl(file, flags).ok().filter(|()| done >= needed)?;
         let start = begin + (part.start - first) as usize;
         Some(start..start + (part.end - part.start) as usize)
     }
 
-    /// Whether this byte is in the system's memory, or cannot be told: of what was written lately all that is near it is, too.
-    fn is_cached(file: &File, at: u64) -> bool {
+    /// Whether the middle of a part is in the system's memory, or cannot be told: of what was written lately all that is near it is,
+    /// too, and what is at the ends may be kept with what is next to it. If it is not, its page is fetched.
+    pub(super) fn is_cached(file: &File, part: &Range<u64>) -> bool {
+        if part.is_empty() {
+            return true;
+        }
+        let middle = part.start + (part.end - part.start) / 2;
         // Being asked for one page, the system would go on and fetch more.
         if fadvise(file, 0, None, Advice::Random).is_err() {
             return true;
         }
-        let found = preadv2(file, &mut [IoSliceMut::new(&mut [0])], at, ReadWriteFlags::NOWAIT);
-        fadvise(file, 0, None, Advice::Normal).is_err() || found != Err(rustix::io::Errno::AGAIN)
+        let found = preadv2(file, &mut [IoSliceMut::new(&mut [0])], middle, ReadWriteFlags::NOWAIT);
+        fadvise(file, 0, None, Advice::Normal).is_err() || found != Err(Errno::AGAIN)
     }
 }
 
@@ -113,10 +121,13 @@ mod past_the_cache {
 mod past_the_cache {
     use std::fs::File;
     use std::ops::Range;
-    use std::path::Path;
 
-    pub(super) fn read(_: &File, _: &Path, _: &Range<u64>, _: &mut Vec<u8>) -> Option<Range<usize>> {
+    pub(super) fn read(_: &File, _: &Range<u64>, _: &mut Vec<u8>) -> Option<Range<usize>> {
         None
+    }
+
+    pub(super) fn is_cached(_: &File, _: &Range<u64>) -> bool {
+        true
     }
 }
 
@@ -131,28 +142,47 @@ mod tests {
         let content: Vec<u8> = (0..50_000u32).flat_map(|number| number.to_le_bytes()).collect();
         std::fs::write(&path, &content).unwrap();
         let file = File::open(&path).unwrap();
+        file.sync_all().unwrap();
         let size = content.len() as u64;
         let mut buffer = Vec::new();
-        let mut past = 0;
-        for is_cached in [true, false] {
-            for part in [0..1, 0..4_096, 4_095..4_097, 5_000..150_001, 8_192..size, size - 1..size, 0..size, 7..7, size..size] {
-                if is_cached {
-                    std::fs::read(&path).unwrap();
-                } else {
-                    file.sync_all().unwrap();
-                    forget(&file, &(0..size.next_multiple_of(4_096)));
+        for part in [0..1, 0..4_096, 4_095..4_097, 5_000..150_001, 8_192..size, size - 1..size, 0..size, 7..7, size..size] {
+            let expected = &content[part.start as usize..part.end as usize];
+            for in_memory in [true, false] {
+                match in_memory {
+                    true => _ = std::fs::read(&path).unwrap(),
+                    false => forget(&file, &(0..size)),
                 }
-                let direct = past_the_cache::read(&file, &path, &part, &mut buffer);
-                assert!(!is_cached || direct.is_none(), "what is in memory is taken from there");
-                past += usize::from(direct.is_some());
-                let expected = &content[part.start as usize..part.end as usize];
-                assert!(direct.is_none_or(|found| &buffer[found] == expected), "{part:?}");
                 let (found_size, found) = read_once(&path, &part, &mut buffer).unwrap();
                 assert_eq!((found_size, &buffer[found] == expected), (size, true), "{part:?}");
             }
+            // Some file systems cannot do without the cache.
+            if let Some(found) = past_the_cache::read(&file, &part, &mut buffer) {
+                assert!(&buffer[found] == expected, "{part:?}");
+            }
         }
-        // Some file systems cannot do without the cache: all of them, or none.
-        assert!(past == 0 || past == 7, "{past}");
         assert_eq!(read_once(&path, &(size - 1..size + 1), &mut buffer).unwrap().0, size);
+    }
+
+    #[test]
+    fn what_was_read_once_is_not_kept() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("file");
+        // The system keeps up to some megabytes together, and of what it is asked to let go of only what it is asked for whole.
+        std::fs::write(&path, vec![7; 16 << 20]).unwrap();
+        let file = File::open(&path).unwrap();
+        file.sync_all().unwrap();
+        let (part, mut buffer) = (5_000..(15 << 20) + 1, Vec::new());
+        // Who was just asked for a page may have it by the time the answer is given: then it is asked once more.
+        let is_let_go = |read: &mut dyn FnMut()| {
+            (0..20).any(|_| {
+                read();
+                !past_the_cache::is_cached(&file, &part)
+            })
+        };
+        let is_kept = !is_let_go(&mut || _ = read_once(&path, &part, &mut buffer).unwrap());
+        // Of a file system that is nothing but memory it stays.
+        if is_let_go(&mut || forget(&file, &(0..16 << 20))) {
+            assert!(!is_kept);
+        }
     }
 }

@@ -19,6 +19,9 @@ const DELTA_ROWS_MAX: usize = 8_192;
 /// Room that is kept from one epoch to the next.
 const KEPT_ROWS_MAX: usize = 1 << 16;
 
+/// From so many rows on, they do not fit the caches near the processor.
+const FAR_ROWS: usize = if cfg!(debug_assertions) { 1 << 4 } else { 1 << 14 };
+
 /// Seals one epoch after another; keeps its buffers.
 pub(crate) struct Sealer {
     codec: Arc<RowCodec>,
@@ -65,7 +68,7 @@ impl Sealer {
         let (mut distinct, mut net) = (true, 0);
         let (mut at, mut near) = (0, 0);
         for rows in order.chunk_by(|one, other| same_row(encoded, *one, *other)) {
-            if at >= near {
+            if at >= near && order.len() >= FAR_ROWS {
                 approach(encoded, &order[at..]);
                 near = at + AT_ONCE;
             }
@@ -134,7 +137,7 @@ fn same_row(encoded: &Encoded, one: (u64, u32), other: (u64, u32)) -> bool {
     one.0 == other.0 && encoded.row(one.1 as usize) == encoded.row(other.1 as usize)
 }
 
-/// Has the cache get the first of these rows, which lie anywhere, as [`crate::keys`] do.
+/// Has the cache get the first of these rows, which lie anywhere, as [`crate::keys`] does.
 fn approach(encoded: &Encoded, order: &[(u64, u32)]) {
     let first_byte = |(_, row): &(u64, u32)| encoded.row(*row as usize).first().copied().unwrap_or(0);
     std::hint::black_box(order.iter().take(AT_ONCE).map(first_byte).fold(0, |all, one| all ^ one));

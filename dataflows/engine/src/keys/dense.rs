@@ -107,7 +107,7 @@ mod tests {
     use arrow::datatypes::DataType;
 
     use super::*;
-    use crate::keys::Keys;
+    use crate::keys::{Keys, Table};
 
     fn of(words: &[i64]) -> Option<Dense> {
         let mut extent = Extent::new();
@@ -133,9 +133,10 @@ mod tests {
         assert_eq!(of(&(0..FAR as i64 - 1).collect::<Vec<_>>()), None, "they are few");
         assert_eq!(of(&[]), None);
     }
+
     #[test]
     fn keys_have_the_same_numbers_whether_they_were_expected_or_not() {
-        let count = 2 * FAR as i64;
+        let count = 8 * FAR as i64;
         let ids = |ids: &mut dyn Iterator<Item = Option<i64>>| vec![Arc::new(ids.collect::<Int64Array>()) as ArrayRef];
         let far = [None, Some(i64::MIN), Some(-1), Some(3 * count), Some(i64::MAX)];
         let come = [
@@ -146,6 +147,9 @@ mod tests {
         let of = |expected: usize| {
             let mut keys = Keys::new(&[DataType::Int64]);
             keys.expect(&come[..expected]);
+            if let Table::One(table) = &keys.table {
+                assert_eq!(table.index.is_large(), expected == 2, "an array for all of them, or none yet");
+            }
             let (mut numbers, mut all) = (Vec::new(), Vec::new());
             for columns in come.iter().chain(&come) {
                 keys.intern(columns, columns[0].len(), &mut numbers);

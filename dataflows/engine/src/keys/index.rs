@@ -52,10 +52,10 @@ impl<const N: usize> Index<N> {
         }
     }
 
-    /// Before there are keys: most that come will be in this range.
+    /// Before there are keys: most that come will be in this range, and those after them a little above it.
     pub(super) fn begin_with(&mut self, dense: &Dense) {
         self.first = dense.first;
-        self.near = vec![ABSENT; dense.length];
+        self.near = vec![ABSENT; dense.length + dense.length / 8];
     }
 
     pub(super) fn bytes(&self) -> usize {

@@ -109,6 +109,7 @@ impl EpochLogic for Grouped {
                 match self.groups.partial_types() {
                     Some(_) => {
                         self.groups.reserve(tables[0].iter().map(Delta::len).sum());
+                        self.groups.expect_states(&tables[0]);
                         tables[0].iter().for_each(|delta| self.groups.load(delta));
                     }
                     None => self.groups.load_rows(&tables[0]),

@@ -289,6 +289,12 @@ impl Groups {
         self.keys.expect(&deltas.iter().map(|delta| delta.columns(&self.key_columns)).collect::<Vec<_>>());
     }
 
+    /// Says which states of groups will come first, as [`Groups::take_changed`] gives them.
+    pub(crate) fn expect_states(&mut self, deltas: &[Delta]) {
+        let keys = self.key_columns.len();
+        self.keys.expect(&deltas.iter().map(|delta| delta.rows.columns()[..keys].to_vec()).collect::<Vec<_>>());
+    }
+
     /// The columns that are the key.
     pub(crate) fn key_columns(&self) -> &[usize] {
         &self.key_columns

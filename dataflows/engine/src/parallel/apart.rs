@@ -1,7 +1,7 @@
 //! Work on threads of its own, about as much at a time as there are cores, of what waits the largest first.
 //!
 //! What takes longest should not be begun last: then the other cores would have nothing to do at its end. And what is done at the
-//! end should not be one core's alone, so that a few more are begun than there are cores, which share them.
+//! end should not be one core's alone: so a few more are begun than there are cores, and share those.
 
 use std::collections::BTreeSet;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};

@@ -114,6 +114,9 @@ enum Ranked<K> {
 /// From so many groups on, their values do not fit the caches near the processor.
 const FAR_GROUPS: usize = if cfg!(debug_assertions) { 1 << 4 } else { 1 << 16 };
 
+/// The values of so many rows fit them.
+const NEAR_ROWS: usize = 1 << 14;
+
 /// How many values a list has at most.
 const FEW: usize = 32;
 
@@ -216,7 +219,7 @@ impl<C: Codec, V: Values<C::Key>> Accumulator for Extreme<C, V> {
     }
 
     fn update(&mut self, rows: &Rows<'_>) {
-        if self.groups.len() >= FAR_GROUPS {
+        if self.groups.len() >= FAR_GROUPS && rows.groups.len() <= NEAR_ROWS {
             // Before the first has to wait for its values, the cache gets those of all: these do not wait for each other.
             let touch = |group: &u32| self.groups[*group as usize].touch();
             std::hint::black_box(rows.groups.iter().map(touch).fold(0, |all, one| all ^ one));

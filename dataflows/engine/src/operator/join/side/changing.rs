@@ -178,12 +178,17 @@ impl Changing {
         self.rows.end(batch, added);
     }
 
-    /// Has the cache get what looking for the first of these rows will read, as [`crate::keys`] do.
+    /// Has the cache get what looking for the first of these rows will read, as [`crate::keys`] does.
     fn approach(&self, keys: &[u32], hashes: &[u64]) {
         let (mut likely, mut count) = ([(NONE, 0); AT_ONCE], 0);
         for (key, hash) in keys.iter().zip(hashes).take(AT_ONCE) {
             let head = self.heads[*key as usize];
-            likely[count] = (head.first, *hash);
+            let first = match !self.crowded.is_empty() && self.crowded.contains(key) {
+                // There may be others of this hash, but seldom.
+                true => self.index.find(*hash, |_| true).copied().unwrap_or(NONE),
+                false => head.first,
+            };
+            likely[count] = (first, *hash);
             count += usize::from(head.seen & bit(*hash) != 0);
         }
         let mut read = 0;
@@ -279,6 +284,7 @@ impl Changing {
     /// A row of a crowded key comes after this one, or is its first.
     fn follow(&mut self, row: u32, previous: u32) {
         if self.previous.len() <= row as usize {
+            self.previous.reserve_exact(self.links.capacity() - self.previous.len());
             self.previous.resize(self.links.len(), NONE);
         }
         self.previous[row as usize] = previous;

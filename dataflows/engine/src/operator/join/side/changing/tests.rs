@@ -48,15 +48,35 @@ fn content(side: &Changing) -> Model {
     content
 }
 
+/// Rows of crowded keys know the one before them.
+fn check_previous(side: &Changing) {
+    for key in &side.crowded {
+        let (mut row, mut previous) = (side.first(*key), NONE);
+        while row != NONE {
+            assert_eq!(side.previous[row as usize], previous, "key {key}");
+            (previous, row) = (row, side.next(row));
+        }
+    }
+}
+
 /// What becomes of random changes; `hash` gives the hash of a key and a value, `values` how many there are.
 fn changed_at_random(keys: u32, values: i64, hash: impl Fn(u32, i64) -> u64) -> Changing {
-    let mut random = SmallRng::seed_from_u64(u64::from(keys) + values as u64);
+    let change = move |random: &mut SmallRng| (random.gen_range(0..keys), random.gen_range(0..values));
+    changed_by(keys, 40, change, hash)
+}
+
+/// The same of changes of these keys and values, fewer than `most` at a time.
+fn changed_by(keys: u32, most: usize, change: impl Fn(&mut SmallRng) -> (u32, i64), hash: impl Fn(u32, i64) -> u64) -> Changing {
+    let mut random = SmallRng::seed_from_u64(u64::from(keys) + most as u64);
     let (mut side, mut model) = (Changing::default(), Model::new());
     side.resize(keys as usize);
     for round in 0..400 {
-        let count = random.gen_range(1..40);
+        let count = random.gen_range(1..most);
         let changes: Vec<(u32, i64, Diff)> = (0..count)
-            .map(|_| (random.gen_range(0..keys), random.gen_range(0..values), if random.gen_bool(0.5) { 1 } else { -1 }))
+            .map(|_| {
+                let (key, value) = change(&mut random);
+                (key, value, if random.gen_bool(0.5) { 1 } else { -1 })
+            })
             .collect();
         let keys: Vec<u32> = changes.iter().map(|change| change.0).collect();
         let hashes: Vec<u64> = changes.iter().map(|change| hash(change.0, change.1)).collect();
@@ -80,6 +100,7 @@ fn changed_at_random(keys: u32, values: i64, hash: impl Fn(u32, i64) -> u64) -> 
             assert_eq!(side.forget(key), rows);
             model.retain(|(of, ..), _| *of != key);
         }
+        check_previous(&side);
         assert_eq!(content(&side), model);
         assert_eq!(side.len(), model.len());
     }
@@ -91,6 +112,18 @@ fn rows_come_and_go_in_short_chains_and_in_long_ones() {
     let spread = |key: u32, value: i64| mix(mix(0, u64::from(key)), value as u64);
     assert!(changed_at_random(200, 3, spread).crowded.is_empty());
     assert!(!changed_at_random(3, 500, spread).crowded.is_empty());
+}
+
+#[test]
+fn rows_go_from_crowded_keys_to_others_and_back() {
+    let spread = |key: u32, value: i64| mix(mix(0, u64::from(key)), value as u64);
+    // Half of the rows are of three keys, and of many values.
+    let change = |random: &mut SmallRng| match random.gen_bool(0.5) {
+        true => (random.gen_range(0..3), random.gen_range(0..60)),
+        false => (random.gen_range(3..60), random.gen_range(0..4)),
+    };
+    let side = changed_by(60, 3 * AT_ONCE, change, spread);
+    assert!((1..=3).contains(&side.crowded.len()), "{:?}", side.crowded);
 }
 
 #[test]
