@@ -363,8 +363,8 @@ fn checkpoints_restore(args: &CheckpointsArgs, out: &mut impl Write) -> Result<(
     if !args.json {
         let _ = writeln!(
             out,
-            "state: columns of all rows, each once; CPU: of all threads together; disk: one thread that reads the same files, which, as in restores, the system does \
-             not have in memory; of disk: state MB/s in disk MB/s; once: the disk if the system does not keep what was read"
+            "state: columns of all rows, each once; CPU: of all threads together; disk: one thread that reads the same files, which, \
+             as in restores, the system does not have in memory; of disk: state MB/s in disk MB/s; once: the disk if the system does not keep what was read"
         );
     }
     Ok(())

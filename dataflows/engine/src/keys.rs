@@ -16,6 +16,7 @@ use arrow_row::{RowConverter, SortField};
 use hashbrown::HashTable;
 use hashbrown::hash_table::Entry;
 
+pub(crate) use self::index::FAR;
 use self::index::Index;
 use crate::hash::{hash_bytes, mix, one_float, one_float32};
 
@@ -493,7 +494,6 @@ pub(crate) fn array_bytes(array: &ArrayRef) -> usize {
 
 #[cfg(test)]
 mod tests {
-    use super::index::FAR;
     use super::*;
 
     #[test]

@@ -2,8 +2,8 @@
 
 use arrow::array::{Array, ArrayRef};
 
-use super::index::{FAR, SPARSEST};
-use super::{Fixed, words};
+use super::index::SPARSEST;
+use super::{FAR, Fixed, words};
 
 /// Bits of a word.
 const BITS: usize = u64::BITS as usize;

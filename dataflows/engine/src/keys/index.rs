@@ -20,7 +20,7 @@ pub(super) const SPARSEST: usize = 4;
 
 /// From so many keys in the hash table on, which a core's cache does not hold, it is asked each time they have doubled whether a
 /// range would have most of them. Tests have small tables, which are to go the same ways.
-pub(super) const FAR: usize = if cfg!(debug_assertions) { 1 << 5 } else { 1 << 16 };
+pub(crate) const FAR: usize = if cfg!(debug_assertions) { 1 << 5 } else { 1 << 16 };
 
 /// The numbers of keys.
 pub(super) struct Index<const N: usize> {

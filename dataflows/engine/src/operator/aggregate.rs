@@ -109,7 +109,7 @@ impl EpochLogic for Grouped {
                 match self.groups.partial_types() {
                     Some(_) => {
                         self.groups.reserve(tables[0].iter().map(Delta::len).sum());
-                        self.groups.expect_states(&tables[0]);
+                        self.groups.expect(&tables[0], true);
                         tables[0].iter().for_each(|delta| self.groups.load(delta));
                     }
                     None => self.groups.load_rows(&tables[0]),
@@ -117,7 +117,7 @@ impl EpochLogic for Grouped {
                 self.groups.load_lives(epoch, tables.get(1).map_or(&[], Vec::as_slice));
             }
             _ => {
-                self.groups.expect(&tables[0]);
+                self.groups.expect(&tables[0], false);
                 let mut numbers = Vec::new();
                 tables[0].iter().for_each(|delta| self.groups.accumulate(delta, &mut numbers));
                 if !self.unit {

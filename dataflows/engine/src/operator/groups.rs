@@ -1,5 +1,7 @@
 //! A table of groups: their keys, how many rows each has, and one accumulator per aggregate.
 
+mod dirty;
+
 use std::borrow::Cow;
 use std::sync::Arc;
 
@@ -8,6 +10,7 @@ use arrow::compute;
 use arrow::datatypes::{DataType, Field, Int64Type, Schema, SchemaRef};
 use highwater_plan::Aggregate;
 
+use self::dirty::Dirty;
 use super::accumulate::Accumulators;
 use super::ledger::Ledger;
 use super::lives::{Lives, TimeToLive, netted};
@@ -37,49 +40,6 @@ pub(crate) struct Groups {
 
 /// Of how many groups results are given at a time: columns of text have room for those.
 const RESULTS: usize = 1 << 16;
-
-/// Groups that differ from what the last checkpoint has of them.
-#[derive(Default)]
-struct Dirty {
-    /// All groups of this number and above do: they came after it.
-    fresh: u32,
-    /// Of those below, which do.
-    marked: Vec<bool>,
-    /// Those that were marked; some may be gone since.
-    numbers: Vec<u32>,
-    /// The keys of groups that are gone.
-    gone: Vec<Vec<ArrayRef>>,
-}
-
-impl Dirty {
-    /// These groups go.
-    fn forget(&mut self, gone: &[u32], keys: &Keys) {
-        for number in gone {
-            if let Some(marked) = self.marked.get_mut(*number as usize) {
-                *marked = false;
-            }
-        }
-        self.gone.push(keys.columns(gone));
-    }
-
-    /// None of these groups does.
-    fn none_of(keys: &Keys) -> Self {
-        Dirty { fresh: keys.bound() as u32, ..Dirty::default() }
-    }
-
-    /// These groups change.
-    fn mark(&mut self, numbers: &[u32]) {
-        if self.fresh == 0 {
-            return;
-        }
-        self.marked.resize(self.fresh as usize, false);
-        for number in numbers.iter().filter(|number| **number < self.fresh) {
-            if !std::mem::replace(&mut self.marked[*number as usize], true) {
-                self.numbers.push(*number);
-            }
-        }
-    }
-}
 
 /// Where the columns of partial states stand in a batch.
 #[derive(Debug, Clone)]
@@ -284,15 +244,11 @@ impl Groups {
         self.rows.reserve(groups);
     }
 
-    /// Says which rows will come first.
-    pub(crate) fn expect(&mut self, deltas: &[Delta]) {
-        self.keys.expect(&deltas.iter().map(|delta| delta.columns(&self.key_columns)).collect::<Vec<_>>());
-    }
-
-    /// Says which states of groups will come first, as [`Groups::take_changed`] gives them.
-    pub(crate) fn expect_states(&mut self, deltas: &[Delta]) {
-        let keys = self.key_columns.len();
-        self.keys.expect(&deltas.iter().map(|delta| delta.rows.columns()[..keys].to_vec()).collect::<Vec<_>>());
+    /// Says which rows will come first, or which states of groups, as [`Groups::take_changed`] gives them.
+    pub(crate) fn expect(&mut self, deltas: &[Delta], are_states: bool) {
+        let of_states: Vec<usize> = (0..self.key_columns.len()).collect();
+        let keys = if are_states { &of_states } else { &self.key_columns };
+        self.keys.expect(&deltas.iter().map(|delta| delta.columns(keys)).collect::<Vec<_>>());
     }
 
     /// The columns that are the key.

@@ -15,6 +15,7 @@ use arrow::datatypes::DataType;
 use super::codec::{Codec, Encoded, Tuple, Words};
 use super::{Accumulator, Output, Rows};
 use crate::Diff;
+use crate::keys::FAR;
 
 /// Which end of a group's values.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -111,10 +112,7 @@ enum Ranked<K> {
     Many(BTreeMap<K, Diff>),
 }
 
-/// From so many groups on, their values do not fit the caches near the processor.
-const FAR_GROUPS: usize = if cfg!(debug_assertions) { 1 << 4 } else { 1 << 16 };
-
-/// The values of so many rows fit them.
+/// The values of so many rows fit the caches near the processor.
 const NEAR_ROWS: usize = 1 << 14;
 
 /// How many values a list has at most.
@@ -219,7 +217,7 @@ impl<C: Codec, V: Values<C::Key>> Accumulator for Extreme<C, V> {
     }
 
     fn update(&mut self, rows: &Rows<'_>) {
-        if self.groups.len() >= FAR_GROUPS && rows.groups.len() <= NEAR_ROWS {
+        if self.groups.len() >= FAR && rows.groups.len() <= NEAR_ROWS {
             // Before the first has to wait for its values, the cache gets those of all: these do not wait for each other.
             let touch = |group: &u32| self.groups[*group as usize].touch();
             std::hint::black_box(rows.groups.iter().map(touch).fold(0, |all, one| all ^ one));
@@ -296,7 +294,7 @@ mod tests {
     fn check(column: ArrayRef, side: Side, expected: ArrayRef) {
         for append_only in [true, false] {
             let mut extreme = extreme(column.data_type().clone(), side, append_only);
-            extreme.resize(2);
+            extreme.resize(2 + FAR);
             let groups = vec![0; column.len()];
             extreme.update(&Rows::of(&groups, Some(&column)));
             assert_eq!(&extreme.output(&[0]).values, &expected);

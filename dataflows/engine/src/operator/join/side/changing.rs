@@ -10,16 +10,13 @@ use hashbrown::{HashSet, HashTable};
 use super::NONE;
 use crate::equal::Place;
 use crate::hash::{hash_columns, mix};
-use crate::keys::AT_ONCE;
+use crate::keys::{AT_ONCE, FAR};
 use crate::operator::gather::fixed_hasher;
 use crate::operator::rows::{NOBODY, Rows};
 use crate::{Delta, Diff};
 
 /// A key of which so many rows were looked at in vain gets an index.
 const CROWD: usize = 8;
-
-/// From so many keys on, what is kept of them does not fit the caches near the processor.
-const FAR_KEYS: usize = if cfg!(debug_assertions) { 1 << 4 } else { 1 << 16 };
 
 pub(super) struct Changing {
     heads: Vec<Head>,
@@ -154,7 +151,7 @@ impl Changing {
     ) {
         let batch = self.rows.begin(columns.to_vec(), keys.len());
         let mut added = Vec::with_capacity(keys.len());
-        let is_far = self.heads.len() >= FAR_KEYS;
+        let is_far = self.heads.len() >= FAR;
         for (position, (key, hash)) in keys.iter().zip(hashes).enumerate() {
             if is_far && position % AT_ONCE == 0 {
                 self.approach(&keys[position..], &hashes[position..]);
