@@ -91,7 +91,7 @@ impl Keys {
 
     /// Says which keys will come, perhaps some more, while there are none yet: key columns of all batches.
     ///
-    /// Cost: two passes over keys of one word, none over others.
+    /// Cost: a pass over keys of one word, two if they are in few batches; none over others.
     pub(crate) fn expect(&mut self, batches: &[Vec<ArrayRef>]) {
         if let Table::One(table) = &mut self.table {
             table.expect(batches);
@@ -296,16 +296,30 @@ impl<const N: usize> Fixed<N> {
         (0..rows).map(word).for_each(take);
     }
 
+    /// The keys, [so many](AT_ONCE) at a time.
+    fn some_keys(columns: &[ArrayRef], rows: usize, mut take: impl FnMut(&[Word<N>])) {
+        let mut some = Vec::with_capacity(AT_ONCE.min(rows));
+        Self::each_key(columns, rows, |key| {
+            some.push(key);
+            if some.len() == AT_ONCE {
+                take(&some);
+                some.clear();
+            }
+        });
+        if !some.is_empty() {
+            take(&some);
+        }
+    }
+
     fn intern(&mut self, columns: &[ArrayRef], rows: usize, numbers: &mut Vec<u32>, free: &mut Vec<u32>, live: &mut usize) {
         if !self.index.is_large() {
             return Self::each_key(columns, rows, |key| numbers.push(self.number(key, free, live)));
         }
-        let mut wanted = Vec::with_capacity(rows);
-        Self::each_key(columns, rows, |key| wanted.push(key));
-        for wanted in wanted.chunks(AT_ONCE) {
-            self.approach(wanted);
-            numbers.extend(wanted.iter().map(|key| self.number(*key, free, live)));
-        }
+        Self::some_keys(columns, rows, |wanted| {
+            for (key, number) in wanted.iter().zip(self.look(wanted, numbers)).filter(|(_, number)| **number == ABSENT) {
+                *number = self.number(*key, free, live);
+            }
+        });
     }
 
     /// The number of a key, which is added if it is new.
@@ -328,16 +342,23 @@ impl<const N: usize> Fixed<N> {
         number
     }
 
-    /// Has the cache get what looking for these keys will read. One look after the other waits for memory each time; these do not
-    /// depend on each other, and the processor waits for many at once.
+    /// Adds the numbers of keys that are in the range, and [`ABSENT`] for others; gives what was added. One look after the other
+    /// waits for memory each time; these do not depend on each other, and the processor waits for many at once.
+    fn look<'a>(&self, wanted: &[Word<N>], numbers: &'a mut Vec<u32>) -> &'a mut [u32] {
+        let first = numbers.len();
+        numbers.extend(wanted.iter().map(|key| self.index.near(key).unwrap_or(ABSENT)));
+        if numbers[first..].contains(&ABSENT) {
+            self.approach(wanted);
+        }
+        &mut numbers[first..]
+    }
+
+    /// Has the cache get what looking for those of these keys will read that are in no range.
     fn approach(&self, wanted: &[Word<N>]) {
         let (mut likely, mut count, mut read) = ([0; AT_ONCE], 0, 0);
-        for key in wanted {
-            let (number, is_near) = self.index.likely(key);
-            likely[count] = number;
-            // Of keys that are near nothing else is read.
-            count += usize::from(!is_near);
-            read ^= u64::from(number);
+        for key in wanted.iter().filter(|key| self.index.near(key).is_none()) {
+            likely[count] = self.index.likely(key);
+            count += 1;
         }
         for number in &likely[..count] {
             read ^= self.keys.get(*number as usize).map_or(0, |key| key.nulls);
@@ -355,12 +376,11 @@ impl<const N: usize> Fixed<N> {
         if !self.index.is_large() {
             return Self::each_key(columns, rows, |key| numbers.push(find(&key)));
         }
-        let mut wanted = Vec::with_capacity(rows);
-        Self::each_key(columns, rows, |key| wanted.push(key));
-        for wanted in wanted.chunks(AT_ONCE) {
-            self.approach(wanted);
-            numbers.extend(wanted.iter().map(find));
-        }
+        Self::some_keys(columns, rows, |wanted| {
+            for (key, number) in wanted.iter().zip(self.look(wanted, numbers)).filter(|(_, number)| **number == ABSENT) {
+                *number = find(key);
+            }
+        });
     }
 
     fn columns(&self, numbers: &[u32]) -> Vec<ArrayRef> {

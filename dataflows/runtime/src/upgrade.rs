@@ -265,7 +265,14 @@ struct Compare<'a> {
 }
 
 impl Compare<'_> {
+    /// Rows that are [derived](KeptOperator::derived) are those of what they are derived from: they are kept with it or not at all.
     fn is_kept(&self, kept: &KeptOperator) -> bool {
+        let node = kept.operator.node;
+        let gives = |other: &&KeptOperator| kept.derived && other.from == KeptFrom::Inputs && other.operator.node == node;
+        self.was_saved(kept) && self.names.kept().iter().filter(gives).all(|other| self.was_saved(other))
+    }
+
+    fn was_saved(&self, kept: &KeptOperator) -> bool {
         let key = self.names.operator(&kept.operator);
         if self.moved.has(&kept.operator) {
             return false;

@@ -8,6 +8,9 @@ use super::{FAR, Fixed, words};
 /// Bits of a word.
 const BITS: usize = u64::BITS as usize;
 
+/// Of more batches one in so many tells the range: words that are not in it are found all the same.
+const SAMPLED: usize = 16;
+
 /// From where to where words go, in the order of signed numbers.
 struct Extent {
     least: i64,
@@ -44,10 +47,11 @@ impl Extent {
         self.words += words.len();
     }
 
-    /// The range of all words; `None` if they are too far from each other, or so few that it does not matter.
-    fn range(self) -> Option<Range> {
+    /// The range of these words, one in so many of all; `None` if they are too far from each other, or so few that it does not matter.
+    fn range(self, sampled: usize) -> Option<Range> {
+        let words = sampled * self.words;
         let last = self.most.abs_diff(self.least);
-        if self.words < FAR || last >= (SPARSEST * self.words) as u64 {
+        if words < FAR || last >= (SPARSEST * words) as u64 {
             return None;
         }
         let length = last as usize + 1;
@@ -56,11 +60,13 @@ impl Extent {
 }
 
 impl Range {
-    /// Words of the [`Extent`] that it was made of.
+    /// Some words, of which those that are not in it are left out.
     fn add(&mut self, words: &[u64]) {
         for word in words {
             let place = word.wrapping_sub(self.first) as usize;
-            self.is_key[place / BITS] |= 1 << (place % BITS);
+            if let Some(are_keys) = self.is_key.get_mut(place / BITS) {
+                *are_keys |= 1 << (place % BITS);
+            }
         }
     }
 
@@ -77,9 +83,11 @@ impl<const N: usize> Fixed<N> {
         if !self.keys.is_empty() {
             return;
         }
+        let sampled = if batches.len() < SAMPLED * SAMPLED { 1 } else { SAMPLED };
         let mut extent = Extent::new();
-        each_words(batches, |words| extent.add(words));
-        let Some(mut range) = extent.range() else { return };
+        // Ids that are counted up are least in the first and most in the last.
+        each_words(batches.iter().step_by(sampled).chain(batches.last()), |words| extent.add(words));
+        let Some(mut range) = extent.range(sampled) else { return };
         each_words(batches, |words| range.add(words));
         if let Some(dense) = range.dense() {
             self.keys.reserve(dense.keys);
@@ -89,8 +97,8 @@ impl<const N: usize> Fixed<N> {
 }
 
 /// The words of keys of one column, those that are NULL left out.
-fn each_words(batches: &[Vec<ArrayRef>], mut take: impl FnMut(&[u64])) {
-    for column in batches.iter().filter_map(|columns| columns.first()) {
+fn each_words<'a>(batches: impl IntoIterator<Item = &'a Vec<ArrayRef>>, mut take: impl FnMut(&[u64])) {
+    for column in batches.into_iter().filter_map(|columns| columns.first()) {
         let words = words(column);
         match column.nulls().filter(|nulls| nulls.null_count() > 0) {
             None => take(&words[..column.len()]),
@@ -113,7 +121,7 @@ mod tests {
         let mut extent = Extent::new();
         let words: Vec<u64> = words.iter().map(|word| *word as u64).collect();
         extent.add(&words);
-        let mut range = extent.range()?;
+        let mut range = extent.range(1)?;
         range.add(&words);
         range.dense()
     }
@@ -163,5 +171,30 @@ mod tests {
         };
         assert_eq!(of(0), of(2));
         assert_eq!(of(0), of(3), "of the third the range is too long");
+    }
+    #[test]
+    fn of_many_batches_some_tell_the_range() {
+        let count = (SAMPLED * SAMPLED + 5) as i64;
+        let ids = |ids: &[i64]| vec![Arc::new(Int64Array::from(ids.to_vec())) as ArrayRef];
+        // Those of the second are not looked at first, and far from the others or next to them.
+        let batch = |batch: i64| match batch {
+            1 => ids(&[i64::MIN, -1, 10 * count, 10 * count + 70, i64::MAX, -1]),
+            _ => ids(&(10 * batch..10 * batch + 10).collect::<Vec<_>>()),
+        };
+        let come: Vec<_> = (0..count).map(batch).collect();
+        let of = |expected: &[Vec<ArrayRef>]| {
+            let mut keys = Keys::new(&[DataType::Int64]);
+            keys.expect(expected);
+            if let Table::One(table) = &keys.table {
+                assert_eq!(table.index.is_large(), !expected.is_empty());
+            }
+            let (mut numbers, mut all) = (Vec::new(), Vec::new());
+            for columns in come.iter().chain(&come) {
+                keys.intern(columns, columns[0].len(), &mut numbers);
+                all.extend_from_slice(&numbers);
+            }
+            (keys.len(), all)
+        };
+        assert_eq!(of(&come), of(&[]));
     }
 }

@@ -83,13 +83,16 @@ impl<const N: usize> Index<N> {
         }
     }
 
-    /// A number that a key may have, and whether it is in the range: then it has this one, or none.
+    /// The number of a key in the range, [`ABSENT`] if it has none; `None` of other keys.
     #[inline]
-    pub(super) fn likely(&self, key: &Word<N>) -> (u32, bool) {
-        match self.place(key) {
-            Some(place) => (self.near[place], true),
-            None => (self.far.find(key.hash(), |_| true).copied().unwrap_or(0), false),
-        }
+    pub(super) fn near(&self, key: &Word<N>) -> Option<u32> {
+        self.place(key).map(|place| self.near[place])
+    }
+
+    /// A number that a key may have which is not in the range.
+    #[inline]
+    pub(super) fn likely(&self, key: &Word<N>) -> u32 {
+        self.far.find(key.hash(), |_| true).copied().unwrap_or(0)
     }
 
     /// The number of a key, or, if it has none, the one that `new` gives it. Those of all others are places in `keys`.

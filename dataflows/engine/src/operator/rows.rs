@@ -122,6 +122,13 @@ impl Rows {
     #[inline]
     pub(crate) fn put(&mut self, number: u32, place: Place) {
         self.remove(number);
+        self.put_new(number, place);
+    }
+
+    /// As [`Rows::put`], for a number that has no row.
+    #[inline]
+    pub(crate) fn put_new(&mut self, number: u32, place: Place) {
+        debug_assert!(self.places[number as usize] == NOWHERE, "it has a row");
         self.places[number as usize] = place;
     }
 

@@ -8,8 +8,10 @@ use std::sync::Arc;
 use arrow::array::{Array, ArrayRef, BooleanArray, Int64Array, RecordBatch, UInt64Array};
 use arrow::compute;
 use arrow::datatypes::{DataType, SchemaRef};
+use hashbrown::HashMap;
 
 use super::epoch::EpochLogic;
+use super::gather::fixed_hasher;
 use super::place::split_places;
 use super::rows::{NOBODY, Rows};
 use crate::checkpoint::Keeps;
@@ -92,6 +94,9 @@ impl EpochLogic for Upsert {
         self.keys.expect(&tables[0].iter().map(|delta| delta.columns(&self.key)).collect::<Vec<_>>());
         self.rows.reserve(rows);
         let mut removed = Vec::new();
+        // A key has one row at the end of each epoch, or none. So of its retractions, each is of the row that it has, but for one per
+        // row that came before the retraction of the row which it replaces: they need not be compared to tell.
+        let mut replaced: HashMap<u32, usize, ahash::RandomState> = HashMap::with_hasher(fixed_hasher());
         for delta in std::mem::take(&mut tables[0]) {
             let columns = delta.rows.columns();
             let mut numbers = Vec::new();
@@ -100,12 +105,22 @@ impl EpochLogic for Upsert {
             let batch = self.rows.begin(columns.to_vec(), numbers.len());
             for (row, number) in numbers.iter_mut().enumerate() {
                 if delta.diff(row) > 0 {
-                    self.rows.put(*number, Place { batch, row: row as u32 });
+                    let place = Place { batch, row: row as u32 };
+                    if self.rows.of(*number).is_none() {
+                        self.rows.put_new(*number, place);
+                    } else {
+                        *replaced.entry(*number).or_default() += 1;
+                        self.rows.put(*number, place);
+                    }
                     continue;
                 }
-                // The row that replaces it may have come before it.
-                if self.rows.of(*number).is_some() && self.rows.has(*number, columns, row) {
-                    self.rows.remove(*number);
+                match replaced.get_mut(number).filter(|left| **left > 0) {
+                    Some(left) => *left -= 1,
+                    None => {
+                        let had = self.rows.of(*number);
+                        debug_assert!(had.is_none() || self.rows.has(*number, columns, row), "a key has one row at a time");
+                        self.rows.remove(*number);
+                    }
                 }
                 removed.push(std::mem::replace(number, NOBODY));
             }

@@ -2,9 +2,9 @@
 //!
 //! | section | key | rows |
 //! |---|---|---|
-//! | a table of an operator | `<fingerprint of its node>/<table>/<operator>` | its changes, and in `$diff` how often |
+//! | a table of an operator | `<fingerprint of its node>/<table>/<operator>` | its changes, and in `$diff` how often, unless each once |
 //! | `$late` and `$rejects` of a source | `source/0/rows of <relation>` | as above |
-//! | what a sink is to publish | `outbox/<sink>` | its changes, their `$epoch`, and in `$diff` how often |
+//! | what a sink is to publish | `outbox/<sink>` | its changes, their `$epoch`, and `$diff` as above |
 //!
 //! Of a table there is a section per [`Piece`](highwater_engine::Piece), unless they are small.
 //!

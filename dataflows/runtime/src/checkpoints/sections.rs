@@ -12,10 +12,10 @@ use serde::{Deserialize, Serialize};
 
 use super::CheckpointError;
 
-/// The column of multiplicities, the last one of every section.
+/// The column of multiplicities, the last one of a section, unless they are all 1.
 const DIFF: &str = "$diff";
 
-/// The column of epochs, the one before it in what a sink is to publish.
+/// The column of epochs, the last one before it in what a sink is to publish.
 const EPOCH: &str = "$epoch";
 
 /// How the changes of a section add up.
@@ -28,6 +28,9 @@ struct TableMeta {
     /// Of which worker, of how many, the rows are; absent: of all.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     piece: Option<(usize, usize)>,
+    /// All multiplicities are 1: there is no column of them.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    each_once: bool,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -145,10 +148,10 @@ fn section_of_piece(key: &str, piece: Piece, parts: &[&TableState], freed: Optio
     if deltas.is_empty() && freed.is_none() {
         return None;
     }
-    let schema = section_schema(deltas.first().map(|delta| delta.rows.schema_ref()));
-    // Each once is what most rows are.
-    let once = deltas.iter().filter(|delta| delta.diffs.is_none()).map(|delta| delta.len()).max().unwrap_or(0);
-    let once = Int64Array::from(vec![1; once]);
+    let each_once = deltas.iter().all(|delta| delta.rows.num_columns() > 0 && is_each_once(delta));
+    let schema = section_schema(deltas.first().map(|delta| delta.rows.schema_ref()), each_once);
+    let once = deltas.iter().filter(|delta| !each_once && delta.diffs.is_none()).map(|delta| delta.len()).max();
+    let once = Int64Array::from(vec![1; once.unwrap_or(0)]);
     let batches = deltas.into_iter().map(|delta| section_rows(&schema, delta, &once)).collect();
     let meta = TableMeta {
         keys: match first.form {
@@ -163,33 +166,43 @@ fn section_of_piece(key: &str, piece: Piece, parts: &[&TableState], freed: Optio
         },
         freed,
         piece: (piece != Piece::WHOLE).then_some((piece.number, piece.of)),
+        each_once,
     };
     let meta = serde_json::to_value(meta).expect("numbers and names are JSON");
     Some(Section::new(key, schema, batches).with_meta(meta))
 }
 
 /// Columns go by their position: names are for people, and operators of equal fingerprints may have different ones.
-fn section_schema(rows: Option<&SchemaRef>) -> SchemaRef {
+fn section_schema(rows: Option<&SchemaRef>, each_once: bool) -> SchemaRef {
     let columns = rows.into_iter().flat_map(|schema| schema.fields());
     let named = columns.map(|field| Field::new(field.name(), field.data_type().clone(), true));
-    Arc::new(Schema::new(named.chain([Field::new(DIFF, DataType::Int64, true)]).collect::<Vec<_>>()))
+    let diffs = (!each_once).then(|| Field::new(DIFF, DataType::Int64, true));
+    Arc::new(Schema::new(named.chain(diffs).collect::<Vec<_>>()))
+}
+
+fn is_each_once(delta: &Delta) -> bool {
+    delta.diffs.as_ref().is_none_or(|diffs| diffs.values().iter().all(|diff| *diff == 1))
 }
 
 /// `once`: multiplicities of 1, as many as are needed.
 fn section_rows(schema: &SchemaRef, delta: &Delta, once: &Int64Array) -> RecordBatch {
-    let diffs: ArrayRef = match &delta.diffs {
-        Some(diffs) => Arc::new(diffs.clone()),
-        None => Arc::new(once.slice(0, delta.len())),
+    let diffs = || -> ArrayRef {
+        match &delta.diffs {
+            Some(diffs) => Arc::new(diffs.clone()),
+            None => Arc::new(once.slice(0, delta.len())),
+        }
     };
-    let columns = delta.rows.columns().iter().cloned().chain([diffs]).collect();
+    let has_diffs = schema.fields().len() > delta.rows.num_columns();
+    let columns = delta.rows.columns().iter().cloned().chain(has_diffs.then(diffs)).collect();
     RecordBatch::try_new(Arc::clone(schema), columns).expect("the changes of a table have one schema")
 }
 
 pub(super) fn table_of(number: u32, section: &Section) -> Result<TableState, CheckpointError> {
     let unreadable = |what: &dyn std::fmt::Display| CheckpointError::Unreadable(format!("section '{}': {what}", section.key));
     let meta: TableMeta = serde_json::from_value(section.meta.clone()).map_err(|error| unreadable(&error))?;
-    let columns = section.schema.fields().len().saturating_sub(1);
-    if section.schema.fields().last().is_none_or(|field| field.name() != DIFF || *field.data_type() != DataType::Int64) {
+    let columns = section.schema.fields().len().saturating_sub(usize::from(!meta.each_once));
+    let is_diff = |field: &Arc<Field>| field.name() == DIFF && *field.data_type() == DataType::Int64;
+    if !meta.each_once && section.schema.fields().last().is_none_or(|field| !is_diff(field)) {
         return Err(unreadable(&"it has no multiplicities"));
     }
     let mut all: Vec<usize> = meta.freed.iter().map(|freed| freed.0).collect();
@@ -208,6 +221,10 @@ pub(super) fn table_of(number: u32, section: &Section) -> Result<TableState, Che
     let kept: Vec<usize> = (0..columns).collect();
     let mut changes = Vec::with_capacity(section.batches.len());
     for batch in &section.batches {
+        if meta.each_once {
+            changes.push(Delta::insert(batch.clone()));
+            continue;
+        }
         let diffs = batch.column(columns).as_primitive::<Int64Type>().clone();
         if diffs.null_count() > 0 {
             return Err(unreadable(&"a multiplicity is NULL"));

@@ -8,7 +8,7 @@ use highwater_connectors::Registry;
 use highwater_connectors::source::{
     COMMON_FIELDS, Offset, PartitionId, PartitionReader, Polled, Source, SourceConnector, SourceError, SourceSpec, Waker,
 };
-use highwater_plan::{Diagnostic, Field, OptionReader};
+use highwater_plan::{Aggregate, Diagnostic, Emit, Field, Grouping, Node, OptionReader, Properties, StateBound};
 
 use super::*;
 use crate::checkpoints::CheckpointConfig;
@@ -172,6 +172,34 @@ fn another_topic_under_the_same_name_is_another_source() {
         !Upgrade::between(&Arc::new(old.clone()), &Arc::new(numbers("v", &[("topic", "b")])), &registry()).unwrap().is_nothing()
     );
     assert!(Upgrade::between(&Arc::new(old.clone()), &Arc::new(old), &registry()).unwrap().is_nothing());
+}
+
+/// `CREATE MATERIALIZED VIEW v AS SELECT DISTINCT * FROM s`.
+fn distinct_numbers() -> Arc<Job> {
+    let mut job = numbers("v", &[("topic", "a")]);
+    let aggregate = Aggregate { keys: vec![0], calls: Vec::new(), grouping: Grouping::Keys, emit: Emit::Changes };
+    let properties = Properties { append_only: true, time: vec![None], unique_key: Some(vec![0]), state: StateBound::Keys };
+    let schema = Arc::clone(&job.plan.nodes[0].schema);
+    let node = Node { op: Op::Aggregate(aggregate), inputs: vec![0], schema, properties, span: None };
+    job.views[0].node = job.plan.push(node);
+    Arc::new(job)
+}
+
+#[test]
+fn a_view_of_groups_is_rebuilt_with_them() {
+    let job = distinct_numbers();
+    let registry = registry();
+    let names = Names::new(&job, kept_operators(&job).unwrap(), &registry, "", false);
+    assert!(names.kept().iter().any(|kept| kept.derived), "{:?}", names.kept());
+    let mut meta = names.meta_after_reading();
+    assert!(Change::new(&job, &names, &meta, &registry, &[]).report.is_nothing());
+    let groups = names.kept().iter().find(|kept| kept.from == KeptFrom::Inputs).unwrap();
+    meta.operators.get_mut(&names.operator(&groups.operator)).unwrap().form = "as another version kept them".into();
+
+    let change = Change::new(&job, &names, &meta, &registry, &[]);
+    let rebuilt: Vec<&str> = change.report.rebuilt.iter().map(|part| part.what.as_str()).collect();
+    assert_eq!(rebuilt, ["DISTINCT of s for view v", "view v"]);
+    assert_eq!(change.excerpt.outputs, BTreeSet::from(["v".to_owned()]));
 }
 
 #[test]

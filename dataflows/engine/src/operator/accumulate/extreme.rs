@@ -1,7 +1,7 @@
 //! `min` and `max`, `first_value` and `last_value`.
 //!
-//! Over an input that only grows, one value per group is enough. Otherwise each group keeps all its values in order, with
-//! their multiplicities, and a change costs the logarithm of the group's size.
+//! Over an input that only grows, one value per group is enough. Otherwise each group keeps all its values with their
+//! multiplicities, many of them in order: a change costs the logarithm of the group's size.
 //! `first_value` and `last_value` are the same over values behind what they are ordered by.
 
 use std::any::Any;
@@ -105,7 +105,7 @@ impl<K: Ord + Clone + Send + 'static> Values<K> for Single<K> {
     }
 }
 
-/// All values in order, with their multiplicities: most groups have few, for which a list is smaller and faster than a tree.
+/// All values with their multiplicities: most groups have few, for which a list in no order is smaller and faster than a tree.
 #[derive(Clone)]
 enum Ranked<K> {
     Few(Vec<(K, Diff)>),
@@ -116,7 +116,7 @@ enum Ranked<K> {
 const NEAR_ROWS: usize = 1 << 14;
 
 /// How many values a list has at most.
-const FEW: usize = 32;
+const FEW: usize = 16;
 
 impl<K> Default for Ranked<K> {
     fn default() -> Self {
@@ -132,15 +132,15 @@ impl<K: Ord + Clone + Send + 'static> Values<K> for Ranked<K> {
             return;
         }
         match self {
-            Ranked::Few(values) => match values.binary_search_by(|(value, _)| value.cmp(&key)) {
-                Ok(at) => {
+            Ranked::Few(values) => match values.iter().position(|(value, _)| *value == key) {
+                Some(at) => {
                     values[at].1 += diff;
                     if values[at].1 == 0 {
-                        values.remove(at);
+                        values.swap_remove(at);
                     }
                 }
-                Err(at) if values.len() < FEW => values.insert(at, (key, diff)),
-                Err(_) => {
+                None if values.len() < FEW => values.push((key, diff)),
+                None => {
                     let many = std::mem::take(values).into_iter().chain([(key, diff)]);
                     *self = Ranked::Many(many.collect());
                 }
@@ -168,15 +168,16 @@ impl<K: Ord + Clone + Send + 'static> Values<K> for Ranked<K> {
 
     fn get(&self, side: Side) -> Option<K> {
         // A value retracted before it is inserted has a negative multiplicity for the while: it is not there.
-        fn first<'a, K: Clone + 'a>(mut values: impl Iterator<Item = (&'a K, &'a Diff)>) -> Option<K> {
-            values.find(|(_, diff)| **diff > 0).map(|(key, _)| key.clone())
-        }
+        let is_there = |diff: &Diff| *diff > 0;
         match (self, side) {
-            (Ranked::Few(values), Side::Least) => first(values.iter().map(|(key, diff)| (key, diff))),
-            (Ranked::Few(values), Side::Greatest) => first(values.iter().rev().map(|(key, diff)| (key, diff))),
-            (Ranked::Many(values), Side::Least) => first(values.iter()),
-            (Ranked::Many(values), Side::Greatest) => first(values.iter().rev()),
+            (Ranked::Few(values), _) => {
+                let there = values.iter().filter(|(_, diff)| is_there(diff)).map(|(key, _)| key);
+                if side == Side::Least { there.min() } else { there.max() }
+            }
+            (Ranked::Many(values), Side::Least) => values.iter().find(|(_, diff)| is_there(diff)).map(|(key, _)| key),
+            (Ranked::Many(values), Side::Greatest) => values.iter().rfind(|(_, diff)| is_there(diff)).map(|(key, _)| key),
         }
+        .cloned()
     }
 
     fn len(&self) -> usize {

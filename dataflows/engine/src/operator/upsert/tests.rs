@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use arrow::array::{AsArray, StringArray};
 use arrow::datatypes::{Field, Int64Type, Schema};
 use rand::rngs::SmallRng;
+use rand::seq::SliceRandom;
 use rand::{Rng, SeedableRng};
 
 use super::*;
@@ -126,13 +127,47 @@ fn what_is_given_back_goes_on() {
     assert_eq!(table.apply(vec![rows(&[(9_005, None, 1, 1), (19_999, None, 1, -1)])]), 3);
 }
 
+/// Changes as they are saved.
+fn saved(changes: &[(i64, String, i64)]) -> Delta {
+    let all: Vec<_> = changes.iter().map(|(key, value, diff)| (*key, Some(value.clone()), 1, *diff)).collect();
+    let delta = rows(&all);
+    Delta::of(RecordBatch::try_new(schema(), delta.rows.columns()[..2].to_vec()).unwrap(), delta.diffs)
+}
+
+#[test]
+fn of_what_became_of_a_key_only_the_order_of_checkpoints_counts() {
+    let mut random = SmallRng::seed_from_u64(12);
+    let (mut now, mut checkpoints): (BTreeMap<i64, String>, Vec<Delta>) = Default::default();
+    for checkpoint in 0..40 {
+        let before = now.clone();
+        for _ in 0..300 {
+            let key = random.gen_range(0..400);
+            match random.gen_range(0..4) {
+                0 => _ = now.remove(&key),
+                // It may be what it was before, and what it had several checkpoints ago.
+                value => _ = now.insert(key, format!("value {value}")),
+            }
+        }
+        let gone = before.iter().filter(|(key, value)| now.get(key) != Some(value)).map(|(key, value)| (*key, value.clone(), -1));
+        let come = now.iter().filter(|(key, value)| before.get(key) != Some(value)).map(|(key, value)| (*key, value.clone(), 1));
+        let mut changes: Vec<_> = gone.chain(come).collect();
+        if checkpoint % 3 > 0 {
+            changes.shuffle(&mut random);
+        }
+        checkpoints.extend(changes.chunks(70).map(saved));
+    }
+    let mut table = Table::new();
+    table.upsert.load(0, &mut [checkpoints]);
+    assert_eq!(table.upsert.state().0, now.len());
+    let same: Vec<_> = now.iter().map(|(key, value)| (*key, Some(value.clone()), 1, 1)).collect();
+    assert_eq!(table.apply(vec![rows(&same)]), 0, "nothing differs");
+}
+
 #[test]
 fn a_table_is_given_back_what_became_of_it() {
     let mut table = Table::new();
     let changes = |changes: &[(i64, &str, i64)]| {
-        let all: Vec<_> = changes.iter().map(|(key, value, diff)| (*key, Some((*value).to_owned()), 1, *diff)).collect();
-        let delta = rows(&all);
-        Delta::of(RecordBatch::try_new(schema(), delta.rows.columns()[..2].to_vec()).unwrap(), delta.diffs)
+        saved(&changes.iter().map(|(key, value, diff)| (*key, (*value).to_owned(), *diff)).collect::<Vec<_>>())
     };
     let saved = vec![
         changes(&[(1, "a", 1), (2, "a", 1), (3, "a", 1)]),

@@ -35,3 +35,26 @@ fn a_piece_that_cannot_be_is_refused() {
         assert!(error.contains("'node/0/join'") && error.contains("cannot have piece"), "{error}");
     }
 }
+
+#[test]
+fn only_rows_that_do_not_come_once_each_have_multiplicities() {
+    let of = |diffs: &[Option<Vec<i64>>]| {
+        let mut table = part((0, 1), 0, 3);
+        let rows = table.changes[0].rows.clone();
+        let deltas = diffs.iter().map(|diffs| Delta::of(rows.clone(), diffs.clone().map(Int64Array::from)));
+        table.changes = deltas.collect();
+        let section = sections_of_table("node/0/join", &[&table]).remove(0);
+        let read = table_of(0, &section).unwrap().changes;
+        let read: Vec<Vec<i64>> = read.iter().map(|delta| (0..delta.len()).map(|row| delta.diff(row)).collect()).collect();
+        (section, read)
+    };
+    let (section, read) = of(&[None, Some(vec![1, 1, 1])]);
+    assert_eq!((section.schema.fields().len(), read), (1, vec![vec![1; 3]; 2]));
+    let (section, read) = of(&[None, Some(vec![1, -1, 2])]);
+    assert_eq!((section.schema.fields().len(), read), (2, vec![vec![1; 3], vec![1, -1, 2]]));
+    // Not to be told from one of a table whose columns were lost.
+    let mut lost = section;
+    let rows = lost.batches.iter().map(|batch| batch.project(&[0]).unwrap());
+    (lost.schema, lost.batches) = (Arc::new(lost.schema.project(&[0]).unwrap()), rows.collect());
+    assert!(table_of(0, &lost).unwrap_err().to_string().contains("it has no multiplicities"));
+}

@@ -269,7 +269,7 @@ impl Changing {
         };
         *head = Head { first: row, seen: head.seen | bit(hash) };
         self.rows.make_room(self.links.len());
-        self.rows.put(row, place);
+        self.rows.put_new(row, place);
         if !self.crowded.is_empty() && self.crowded.contains(&key) {
             self.follow(link.next, row);
             self.follow(row, NONE);
