@@ -5,6 +5,7 @@
 
 mod dense;
 mod index;
+mod stored;
 
 use std::sync::Arc;
 
@@ -18,7 +19,8 @@ use hashbrown::hash_table::Entry;
 
 pub(crate) use self::index::FAR;
 use self::index::Index;
-use crate::hash::{hash_bytes, mix, one_float, one_float32};
+use self::stored::{Stored, Word};
+use crate::hash::{hash_bytes, one_float, one_float32};
 
 /// The number of a key that [`Keys::find`] does not know.
 pub(crate) const ABSENT: u32 = u32::MAX;
@@ -70,8 +72,8 @@ impl Keys {
     pub(crate) fn bytes(&self) -> usize {
         match &self.table {
             Table::Unit => 0,
-            Table::One(table) => table.keys.capacity() * 16 + table.index.bytes(),
-            Table::Two(table) => table.keys.capacity() * 24 + table.index.bytes(),
+            Table::One(table) => table.keys.bytes() + table.index.bytes(),
+            Table::Two(table) => table.keys.bytes() + table.index.bytes(),
             Table::Rows(table) => table.arena.capacity() + table.slots.capacity() * 16 + table.index.capacity() * 17,
         }
     }
@@ -245,33 +247,18 @@ pub(crate) fn column_of_words(
     make_array(data.expect("one word per value"))
 }
 
-/// A key of `N` words; a set bit of `nulls` means that the column is NULL (and its word 0).
-#[derive(Clone, Copy, PartialEq, Eq)]
-struct Word<const N: usize> {
-    words: [u64; N],
-    nulls: u64,
-}
-
-impl<const N: usize> Word<N> {
-    #[inline]
-    fn hash(&self) -> u64 {
-        let hash = self.words.iter().fold(self.nulls, |hash, word| mix(hash, *word));
-        hash ^ (hash >> 32)
-    }
-}
-
 /// How many keys, rows or values of what the cache does not hold are looked for at a time.
 pub(crate) const AT_ONCE: usize = 128;
 
 struct Fixed<const N: usize> {
     types: Vec<DataType>,
     index: Index<N>,
-    keys: Vec<Word<N>>,
+    keys: Stored<N>,
 }
 
 impl<const N: usize> Fixed<N> {
     fn new(types: &[DataType]) -> Self {
-        Fixed { types: types.to_vec(), index: Index::new(), keys: Vec::new() }
+        Fixed { types: types.to_vec(), index: Index::new(), keys: Stored::new() }
     }
 
     #[inline]
@@ -333,21 +320,22 @@ impl<const N: usize> Fixed<N> {
             free.pop().unwrap_or(bound)
         });
         if is_new {
-            match keys.get_mut(number as usize) {
-                Some(slot) => *slot = key,
-                None => keys.push(key),
-            }
+            keys.set(number, key);
             *live += 1;
         }
         number
     }
 
-    /// Adds the numbers of keys that are in the range, and [`ABSENT`] for others; gives what was added. One look after the other
-    /// waits for memory each time; these do not depend on each other, and the processor waits for many at once.
+    /// Adds the numbers of keys that the range has, and [`ABSENT`] for others; gives what was added. One look after the other waits
+    /// for memory each time; these do not depend on each other, and the processor waits for many at once.
     fn look<'a>(&self, wanted: &[Word<N>], numbers: &'a mut Vec<u32>) -> &'a mut [u32] {
-        let first = numbers.len();
-        numbers.extend(wanted.iter().map(|key| self.index.near(key).unwrap_or(ABSENT)));
-        if numbers[first..].contains(&ABSENT) {
+        let (first, mut are_near) = (numbers.len(), true);
+        numbers.extend(wanted.iter().map(|key| {
+            let number = self.index.near(key);
+            are_near &= number.is_some();
+            number.unwrap_or(ABSENT)
+        }));
+        if !are_near {
             self.approach(wanted);
         }
         &mut numbers[first..]
@@ -361,7 +349,7 @@ impl<const N: usize> Fixed<N> {
             count += 1;
         }
         for number in &likely[..count] {
-            read ^= self.keys.get(*number as usize).map_or(0, |key| key.nulls);
+            read ^= self.keys.word(*number, 0).unwrap_or(0);
         }
         std::hint::black_box(read);
     }
@@ -386,19 +374,17 @@ impl<const N: usize> Fixed<N> {
     fn columns(&self, numbers: &[u32]) -> Vec<ArrayRef> {
         (0..N)
             .map(|column| {
-                let any_null = numbers.iter().any(|number| self.keys[*number as usize].nulls & (1 << column) != 0);
-                let nulls = any_null.then(|| {
-                    let valid = numbers.iter().map(|number| self.keys[*number as usize].nulls & (1 << column) == 0);
-                    NullBuffer::new(valid.collect::<BooleanBuffer>())
-                });
-                let words = numbers.iter().map(|number| self.keys[*number as usize].words[column]);
+                let is_valid = |number: &u32| self.keys.nulls(*number) & (1 << column) == 0;
+                let any_null = !numbers.iter().all(is_valid);
+                let nulls = any_null.then(|| NullBuffer::new(numbers.iter().map(is_valid).collect::<BooleanBuffer>()));
+                let words = numbers.iter().map(|number| self.keys.word(*number, column).expect("numbers are of keys"));
                 column_of_words(words, nulls, &self.types[column])
             })
             .collect()
     }
 
     fn remove(&mut self, number: u32) {
-        self.index.remove(&self.keys[number as usize], number);
+        self.index.remove(&self.keys.get(number), number);
     }
 }
 

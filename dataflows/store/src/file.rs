@@ -23,8 +23,9 @@ use crate::manifest::{FileRef, checksum};
 use crate::section::Section;
 
 const MAGIC: &[u8; 8] = b"HWSTATE1";
-/// Since 2 payloads may have blocks of runs; what was written before has none.
-const VERSION: u32 = 2;
+/// Since 2 payloads may have blocks of runs, since 3 tables need not have a column of multiplicities; what was written before has
+/// no blocks of runs, and all of them.
+const VERSION: u32 = 3;
 const TRAILER_BYTES: u64 = 32;
 /// How much of a file's end is read at first: enough for the index of most.
 const TAIL_BYTES: u64 = 64 << 10;

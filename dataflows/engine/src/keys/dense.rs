@@ -15,7 +15,6 @@ const SAMPLED: usize = 16;
 struct Extent {
     least: i64,
     most: i64,
-    words: usize,
 }
 
 /// Which words of a range are keys.
@@ -38,18 +37,16 @@ pub(super) struct Dense {
 
 impl Extent {
     fn new() -> Self {
-        Extent { least: i64::MAX, most: i64::MIN, words: 0 }
+        Extent { least: i64::MAX, most: i64::MIN }
     }
 
     fn add(&mut self, words: &[u64]) {
         let ends = |(least, most): (i64, i64), word: &u64| (least.min(*word as i64), most.max(*word as i64));
         (self.least, self.most) = words.iter().fold((self.least, self.most), ends);
-        self.words += words.len();
     }
 
-    /// The range of these words, one in so many of all; `None` if they are too far from each other, or so few that it does not matter.
-    fn range(self, sampled: usize) -> Option<Range> {
-        let words = sampled * self.words;
+    /// The range that these tell of so many words; `None` if they are too far from each other, or so few that it does not matter.
+    fn range(self, words: usize) -> Option<Range> {
         let last = self.most.abs_diff(self.least);
         if words < FAR || last >= (SPARSEST * words) as u64 {
             return None;
@@ -80,14 +77,18 @@ impl Range {
 impl<const N: usize> Fixed<N> {
     /// As [`super::Keys::expect`].
     pub(super) fn expect(&mut self, batches: &[Vec<ArrayRef>]) {
-        if !self.keys.is_empty() {
+        if self.keys.len() > 0 {
             return;
         }
-        let sampled = if batches.len() < SAMPLED * SAMPLED { 1 } else { SAMPLED };
+        let words = batches.iter().filter_map(|columns| columns.first()).map(|column| column.len() - column.null_count()).sum();
         let mut extent = Extent::new();
-        // Ids that are counted up are least in the first and most in the last.
-        each_words(batches.iter().step_by(sampled).chain(batches.last()), |words| extent.add(words));
-        let Some(mut range) = extent.range(sampled) else { return };
+        if batches.len() < SAMPLED * SAMPLED {
+            each_words(batches, |words| extent.add(words));
+        } else {
+            // Ids that are counted up are least in the first and most in the last.
+            each_words(batches.iter().step_by(SAMPLED).chain(batches.last()), |words| extent.add(words));
+        }
+        let Some(mut range) = extent.range(words) else { return };
         each_words(batches, |words| range.add(words));
         if let Some(dense) = range.dense() {
             self.keys.reserve(dense.keys);
@@ -121,7 +122,7 @@ mod tests {
         let mut extent = Extent::new();
         let words: Vec<u64> = words.iter().map(|word| *word as u64).collect();
         extent.add(&words);
-        let mut range = extent.range(1)?;
+        let mut range = extent.range(words.len())?;
         range.add(&words);
         range.dense()
     }
@@ -172,6 +173,7 @@ mod tests {
         assert_eq!(of(0), of(2));
         assert_eq!(of(0), of(3), "of the third the range is too long");
     }
+
     #[test]
     fn of_many_batches_some_tell_the_range() {
         let count = (SAMPLED * SAMPLED + 5) as i64;

@@ -13,7 +13,7 @@
 use hashbrown::HashTable;
 
 use super::dense::Dense;
-use super::{ABSENT, Word};
+use super::{ABSENT, Stored, Word};
 
 /// For one key in so many places a range grows.
 pub(super) const SPARSEST: usize = 4;
@@ -44,15 +44,15 @@ impl<const N: usize> Index<N> {
     }
 
     /// Says how many keys there will be, about.
-    pub(super) fn expect(&mut self, count: usize, keys: &[Word<N>]) {
+    pub(super) fn expect(&mut self, count: usize, keys: &Stored<N>) {
         self.expected = count;
         if N != 1 {
             // None of them will be near.
-            self.far.reserve(count.saturating_sub(self.far.len()), |number| keys[*number as usize].hash());
+            self.far.reserve(count.saturating_sub(self.far.len()), |number| keys.get(*number).hash());
         }
     }
 
-    /// Before there are keys: most that come will be in this range, and those after them a little above it.
+    /// Before there are keys: most that come are probably in this range, and those after them a little above it.
     pub(super) fn begin_with(&mut self, dense: &Dense) {
         self.first = dense.first;
         self.near = vec![ABSENT; dense.length + dense.length / 8];
@@ -76,10 +76,10 @@ impl<const N: usize> Index<N> {
 
     /// The number of a key; [`ABSENT`] if it has none.
     #[inline]
-    pub(super) fn find(&self, key: &Word<N>, keys: &[Word<N>]) -> u32 {
+    pub(super) fn find(&self, key: &Word<N>, keys: &Stored<N>) -> u32 {
         match self.place(key) {
             Some(place) => self.near[place],
-            None => self.far.find(key.hash(), |number| keys[*number as usize] == *key).copied().unwrap_or(ABSENT),
+            None => self.far.find(key.hash(), |number| keys.get(*number) == *key).copied().unwrap_or(ABSENT),
         }
     }
 
@@ -97,7 +97,7 @@ impl<const N: usize> Index<N> {
 
     /// The number of a key, or, if it has none, the one that `new` gives it. Those of all others are places in `keys`.
     #[inline]
-    pub(super) fn number(&mut self, key: Word<N>, keys: &[Word<N>], new: impl FnOnce() -> u32) -> u32 {
+    pub(super) fn number(&mut self, key: Word<N>, keys: &Stored<N>, new: impl FnOnce() -> u32) -> u32 {
         if let Some(place) = self.place(&key) {
             return self.near_number(place, new);
         }
@@ -125,17 +125,17 @@ impl<const N: usize> Index<N> {
         *number
     }
 
-    fn insert_far(&mut self, hash: u64, number: u32, keys: &[Word<N>]) {
+    fn insert_far(&mut self, hash: u64, number: u32, keys: &Stored<N>) {
         if self.far.len() == self.far.capacity() {
             // Those that are expected may be near.
             let room = self.expected.saturating_sub(self.near_keys + self.far.len());
-            self.far.reserve(room.clamp(1, self.far.len().max(FAR)), |number| keys[*number as usize].hash());
+            self.far.reserve(room.clamp(1, self.far.len().max(FAR)), |number| keys.get(*number).hash());
         }
-        self.far.insert_unique(hash, number, |number| keys[*number as usize].hash());
+        self.far.insert_unique(hash, number, |number| keys.get(*number).hash());
     }
 
     /// Makes the range longer, or another, for a key that is new; gives its place if it is in the range then.
-    fn comes_near(&mut self, key: &Word<N>, keys: &[Word<N>]) -> Option<usize> {
+    fn comes_near(&mut self, key: &Word<N>, keys: &Stored<N>) -> Option<usize> {
         if N != 1 || key.nulls != 0 {
             return None;
         }
@@ -157,11 +157,11 @@ impl<const N: usize> Index<N> {
     }
 
     /// Moves to a range around this word, if it would have most of the keys that are in the hash table.
-    fn settle(&mut self, word: u64, keys: &[Word<N>]) {
+    fn settle(&mut self, word: u64, keys: &Stored<N>) {
         let (count, radius) = (self.far.len(), (SPARSEST / 2 * self.far.len()) as u64);
         let first = word.wrapping_sub(radius);
         let is_within = |number: &u32| {
-            let key = &keys[*number as usize];
+            let key = keys.get(*number);
             key.nulls == 0 && key.words[0].wrapping_sub(first) < 2 * radius
         };
         if self.near_keys >= count || 2 * self.far.iter().filter(|number| is_within(number)).count() < count {
@@ -171,19 +171,19 @@ impl<const N: usize> Index<N> {
         self.first = first;
         self.near_keys = 0;
         for number in before.into_iter().filter(|number| *number != ABSENT) {
-            self.insert_far(keys[number as usize].hash(), number, keys);
+            self.insert_far(keys.get(number).hash(), number, keys);
         }
         self.gather(keys);
         // When these have gone, others are to find a range again.
         self.far_most = FAR.max(2 * self.far.len());
-        self.far.shrink_to(2 * self.far.len(), |number: &u32| keys[*number as usize].hash());
+        self.far.shrink_to(2 * self.far.len(), |number: &u32| keys.get(*number).hash());
     }
 
     /// Takes out of the hash table what is in the range.
-    fn gather(&mut self, keys: &[Word<N>]) {
+    fn gather(&mut self, keys: &Stored<N>) {
         let Index { first, near, near_keys, far, .. } = self;
         far.retain(|number| {
-            let key = &keys[*number as usize];
+            let key = keys.get(*number);
             let place = key.words[0].wrapping_sub(*first);
             let is_near = key.nulls == 0 && place < near.len() as u64;
             if is_near {

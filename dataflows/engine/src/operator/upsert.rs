@@ -9,6 +9,7 @@ use arrow::array::{Array, ArrayRef, BooleanArray, Int64Array, RecordBatch, UInt6
 use arrow::compute;
 use arrow::datatypes::{DataType, SchemaRef};
 use hashbrown::HashMap;
+use hashbrown::hash_map::Entry;
 
 use super::epoch::EpochLogic;
 use super::gather::fixed_hasher;
@@ -94,8 +95,9 @@ impl EpochLogic for Upsert {
         self.keys.expect(&tables[0].iter().map(|delta| delta.columns(&self.key)).collect::<Vec<_>>());
         self.rows.reserve(rows);
         let mut removed = Vec::new();
-        // A key has one row at the end of each epoch, or none. So of its retractions, each is of the row that it has, but for one per
-        // row that came before the retraction of the row which it replaces: they need not be compared to tell.
+        // A key has one row at the end of each epoch, or none, and of what a checkpoint has of it, in order or added up, each row comes
+        // beside the retraction of the one that it replaces. So a retraction is of the row that the key has, unless a row that came
+        // before it took that one's place: they need not be compared to tell.
         let mut replaced: HashMap<u32, usize, ahash::RandomState> = HashMap::with_hasher(fixed_hasher());
         for delta in std::mem::take(&mut tables[0]) {
             let columns = delta.rows.columns();
@@ -114,11 +116,12 @@ impl EpochLogic for Upsert {
                     }
                     continue;
                 }
-                match replaced.get_mut(number).filter(|left| **left > 0) {
-                    Some(left) => *left -= 1,
-                    None => {
-                        let had = self.rows.of(*number);
-                        debug_assert!(had.is_none() || self.rows.has(*number, columns, row), "a key has one row at a time");
+                match replaced.entry(*number) {
+                    Entry::Occupied(mut left) if *left.get() > 1 => *left.get_mut() -= 1,
+                    Entry::Occupied(left) => _ = left.remove(),
+                    Entry::Vacant(_) => {
+                        assert!(self.rows.of(*number).is_some(), "a table takes back only rows that it had");
+                        debug_assert!(self.rows.has(*number, columns, row), "a key has one row at a time");
                         self.rows.remove(*number);
                     }
                 }
@@ -127,6 +130,7 @@ impl EpochLogic for Upsert {
             self.rows.end(batch, numbers);
             self.rows.tidy();
         }
+        assert!(replaced.is_empty(), "a key of a table has one row at a time");
         removed.sort_unstable();
         removed.dedup();
         removed.retain(|number| self.rows.of(*number).is_none());

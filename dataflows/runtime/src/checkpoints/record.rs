@@ -25,7 +25,7 @@ use highwater_store::{Manifest, Section};
 use serde::{Deserialize, Serialize};
 
 use super::CheckpointError;
-use super::sections::{sections_of_table, table_of};
+use super::sections::{columns_of, sections_of_table, table_of};
 use crate::upgrade::origins::{Grown, Whence, grown, moved};
 use crate::upgrade::{OperatorMeta, SourceMeta};
 
@@ -295,8 +295,10 @@ impl Names {
     /// NULL. Others stay as they are.
     pub(crate) fn adapted(&self, section: Section) -> Result<Section, CheckpointError> {
         let schema = section.key.strip_prefix(SOURCE).and_then(|key| self.relations.get(key.strip_prefix("0/")?));
-        let Some(schema) = schema.filter(|_| section.schema.fields().len() > LOG_COLUMNS) else { return Ok(section) };
-        let had = &section.schema.fields()[LOG_COLUMNS..section.schema.fields().len() - 1];
+        let Some(schema) = schema else { return Ok(section) };
+        let columns = columns_of(&section)?;
+        // Of which nothing is told but what is freed, that is all.
+        let Some(had) = section.schema.fields().get(LOG_COLUMNS..columns) else { return Ok(section) };
         if had
             .iter()
             .map(|field| (field.name(), field.data_type()))
@@ -309,15 +311,15 @@ impl Names {
         let places: Vec<Option<usize>> = schema.fields().iter().map(place).collect();
         let own = schema.fields().iter().map(|field| Arc::new(field.as_ref().clone().with_nullable(true)));
         let keys = section.schema.fields()[..LOG_COLUMNS].iter().cloned();
-        let last = section.schema.fields().last().cloned();
-        let whole = Arc::new(Schema::new(keys.chain(own).chain(last).collect::<Vec<_>>()));
+        let diffs = section.schema.fields()[columns..].iter().cloned();
+        let whole = Arc::new(Schema::new(keys.chain(own).chain(diffs).collect::<Vec<_>>()));
         let adapt = |batch: &RecordBatch| {
             let own = schema.fields().iter().zip(&places).map(|(field, place)| match place {
                 Some(place) => Arc::clone(batch.column(LOG_COLUMNS + place)),
                 None => new_null_array(field.data_type(), batch.num_rows()),
             });
             let keys = batch.columns()[..LOG_COLUMNS].iter().cloned();
-            RecordBatch::try_new(Arc::clone(&whole), keys.chain(own).chain(batch.columns().last().cloned()).collect())
+            RecordBatch::try_new(Arc::clone(&whole), keys.chain(own).chain(batch.columns()[columns..].iter().cloned()).collect())
         };
         let batches = section.batches.iter().map(adapt).collect::<Result<Vec<_>, _>>();
         let batches = batches.map_err(|error| CheckpointError::Unreadable(format!("section '{}': {error}", section.key)))?;
@@ -431,3 +433,6 @@ fn source_meta(source: &highwater_plan::Source, registry: &Registry) -> SourceMe
         whence: Some(Whence::of(source, registry)),
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -197,14 +197,27 @@ fn section_rows(schema: &SchemaRef, delta: &Delta, once: &Int64Array) -> RecordB
     RecordBatch::try_new(Arc::clone(schema), columns).expect("the changes of a table have one schema")
 }
 
-pub(super) fn table_of(number: u32, section: &Section) -> Result<TableState, CheckpointError> {
+/// What is known of a section's table, and how many columns its rows have, of which the section may have one more.
+fn meta_of(section: &Section) -> Result<(TableMeta, usize), CheckpointError> {
     let unreadable = |what: &dyn std::fmt::Display| CheckpointError::Unreadable(format!("section '{}': {what}", section.key));
     let meta: TableMeta = serde_json::from_value(section.meta.clone()).map_err(|error| unreadable(&error))?;
-    let columns = section.schema.fields().len().saturating_sub(usize::from(!meta.each_once));
+    let fields = section.schema.fields();
     let is_diff = |field: &Arc<Field>| field.name() == DIFF && *field.data_type() == DataType::Int64;
-    if !meta.each_once && section.schema.fields().last().is_none_or(|field| !is_diff(field)) {
-        return Err(unreadable(&"it has no multiplicities"));
+    match fields.last() {
+        _ if meta.each_once => Ok((meta, fields.len())),
+        Some(last) if is_diff(last) => Ok((meta, fields.len() - 1)),
+        _ => Err(unreadable(&"it has no multiplicities")),
     }
+}
+
+/// How many columns the rows of a section have.
+pub(super) fn columns_of(section: &Section) -> Result<usize, CheckpointError> {
+    meta_of(section).map(|(_, columns)| columns)
+}
+
+pub(super) fn table_of(number: u32, section: &Section) -> Result<TableState, CheckpointError> {
+    let unreadable = |what: &dyn std::fmt::Display| CheckpointError::Unreadable(format!("section '{}': {what}", section.key));
+    let (meta, columns) = meta_of(section)?;
     let mut all: Vec<usize> = meta.freed.iter().map(|freed| freed.0).collect();
     if let SpreadMeta::ByColumns(columns) = &meta.spread {
         all.extend(columns);

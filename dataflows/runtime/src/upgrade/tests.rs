@@ -198,7 +198,7 @@ fn a_view_of_groups_is_rebuilt_with_them() {
 
     let change = Change::new(&job, &names, &meta, &registry, &[]);
     let rebuilt: Vec<&str> = change.report.rebuilt.iter().map(|part| part.what.as_str()).collect();
-    assert_eq!(rebuilt, ["DISTINCT of s for view v", "view v"]);
+    assert_eq!(rebuilt, ["distinct of v", "view v"]);
     assert_eq!(change.excerpt.outputs, BTreeSet::from(["v".to_owned()]));
 }
 

@@ -62,7 +62,7 @@ fn a_later_layout_is_not_touched() {
 }
 
 #[test]
-fn a_file_of_the_version_before_is_read_and_a_later_one_is_not() {
+fn files_of_versions_before_are_read_and_a_later_one_is_not() {
     let directory = tempfile::tempdir().unwrap();
     let job = Store::create(directory.path().to_str().unwrap()).unwrap().job("orders").unwrap();
     let writer = job.claim(options(1)).unwrap();
@@ -71,13 +71,15 @@ fn a_file_of_the_version_before_is_read_and_a_later_one_is_not() {
     let file = directory.path().join("jobs/orders").join(&manifest.files[0].path);
     let mut bytes = std::fs::read(&file).unwrap();
     let version = bytes.len() - 16;
-    assert_eq!(bytes[version..version + 4], 2u32.to_le_bytes());
-    bytes[version] = 1;
+    assert_eq!(bytes[version..version + 4], 3u32.to_le_bytes());
+    for before in [1, 2] {
+        bytes[version] = before;
+        std::fs::write(&file, &bytes).unwrap();
+        assert_eq!(newest(&job).unwrap().1["k"]["a"], 1);
+    }
+    bytes[version] = 4;
     std::fs::write(&file, &bytes).unwrap();
-    assert_eq!(newest(&job).unwrap().1["k"]["a"], 1);
-    bytes[version] = 3;
-    std::fs::write(&file, &bytes).unwrap();
-    assert!(matches!(newest(&job), Err(StoreError::Newer { found: 3, supported: 2, .. })));
+    assert!(matches!(newest(&job), Err(StoreError::Newer { found: 4, supported: 3, .. })));
     bytes[version] = 0;
     std::fs::write(&file, &bytes).unwrap();
     assert!(matches!(newest(&job), Err(StoreError::Corrupt { .. })));

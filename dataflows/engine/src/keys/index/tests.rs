@@ -10,14 +10,14 @@ use super::*;
 /// An index with its keys, and what it must come to.
 struct Checked {
     index: Index<1>,
-    keys: Vec<Word<1>>,
-    known: HashMap<(u64, u64), u32>,
+    keys: Stored<1>,
+    known: HashMap<(u64, u8), u32>,
     free: Vec<u32>,
 }
 
 impl Checked {
     fn new() -> Self {
-        Checked { index: Index::new(), keys: Vec::new(), known: HashMap::new(), free: Vec::new() }
+        Checked { index: Index::new(), keys: Stored::new(), known: HashMap::new(), free: Vec::new() }
     }
 
     fn insert(&mut self, key: Word<1>) {
@@ -29,10 +29,7 @@ impl Checked {
             Some(before) => assert_eq!((new, number), (None, *before), "{}", key.words[0]),
             None => {
                 assert_eq!(new, Some(number), "{}", key.words[0]);
-                if number == bound {
-                    keys.push(key);
-                }
-                keys[number as usize] = key;
+                keys.set(number, key);
                 known.insert((key.words[0], key.nulls), number);
             }
         }
@@ -90,7 +87,7 @@ fn it_has_what_a_map_has() {
             }
             checked.check();
         }
-        let all: Vec<(u64, u64)> = checked.known.keys().copied().collect();
+        let all: Vec<(u64, u8)> = checked.known.keys().copied().collect();
         all.into_iter().for_each(|(word, nulls)| checked.remove(Word { words: [word], nulls }));
         checked.check();
         assert_eq!(checked.index.find(&key(7), &checked.keys), ABSENT);

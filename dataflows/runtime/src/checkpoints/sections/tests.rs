@@ -52,7 +52,7 @@ fn only_rows_that_do_not_come_once_each_have_multiplicities() {
     assert_eq!((section.schema.fields().len(), read), (1, vec![vec![1; 3]; 2]));
     let (section, read) = of(&[None, Some(vec![1, -1, 2])]);
     assert_eq!((section.schema.fields().len(), read), (2, vec![vec![1; 3], vec![1, -1, 2]]));
-    // Not to be told from one of a table whose columns were lost.
+    // One that has lost them is not taken for one of those.
     let mut lost = section;
     let rows = lost.batches.iter().map(|batch| batch.project(&[0]).unwrap());
     (lost.schema, lost.batches) = (Arc::new(lost.schema.project(&[0]).unwrap()), rows.collect());
