@@ -8,7 +8,7 @@ use super::{FAR, Fixed, words};
 /// Bits of a word.
 const BITS: usize = u64::BITS as usize;
 
-/// Of more batches one in so many tells the range: words that are not in it are found all the same.
+/// Of very many batches one in so many tells the range: words that are not in it are found all the same.
 const SAMPLED: usize = 16;
 
 /// From where to where words go, in the order of signed numbers.
